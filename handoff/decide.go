@@ -1,0 +1,520 @@
+package handoff
+
+import (
+	"slices"
+	"time"
+)
+
+// Command is what somebody asks of a grant.
+type Command struct {
+	Act    Act
+	Target TargetKind // open: the kind of door; release and collect: Parcel
+
+	Evidence Evidence // what a courier brings
+	By       Actor    // whoever else asks
+
+	Parcel   ParcelHash // mint
+	Dispatch *Dispatch  // mint
+	Day      Date       // reschedule
+	Route    string     // reschedule; empty keeps the route
+}
+
+// Actor is who asks, where it is not a courier at a door.
+type Actor struct {
+	Role     Role
+	Shop     string // of a shop or a customer
+	Customer string // of a customer
+}
+
+// Role is the capacity in which somebody asks.
+type Role string
+
+// The roles. A courier's commands carry evidence, and no actor.
+const (
+	RoleShop     Role = "shop"
+	RoleCustomer Role = "customer"
+	RoleOps      Role = "ops"
+	RoleService  Role = "service" // Latchkey itself: the sweeper, the mail
+)
+
+// may reports whether the grant is this actor's to see. To others it does not exist.
+func (a Actor) may(g *Grant) bool {
+	switch a.Role {
+	case RoleShop:
+		return a.Shop == g.Dispatch.Shop
+	case RoleCustomer:
+		return a.Shop == g.Dispatch.Shop && a.Customer == g.Dispatch.Customer.ID
+	case RoleOps, RoleService:
+		return true
+	}
+	return false
+}
+
+// Decision is what Decide answers. Exactly one of these holds: Refusal is nil (then
+// Events, if any, make it so), Refusal is set (Events record what a refusal costs: a
+// wrong code is counted), or Wait is set (nothing was decided: try again).
+type Decision struct {
+	Verdict Verdict
+	Refusal *Refusal
+	Events  []Event
+	Wait    bool
+}
+
+// Counted reports whether a code was compared and found wrong.
+func (d *Decision) Counted() bool {
+	return slices.ContainsFunc(d.Events, func(e Event) bool { return e.Type == EventCodeRefused })
+}
+
+// Decide weighs a command against a grant (nil if there is none), the facts and the
+// time. It is the only judge of every act: it does no I/O, reads no clock and draws
+// no randomness, so that the same question always gets the same answer. What it does
+// not know it refuses.
+//
+// Acts with proofs are judged in one fixed order, and the first that fails gives the
+// reason: the courier, the courier's budget, the route, the grant's status, the time,
+// the place, all other proofs, and last the code. The verdict names every proof all
+// the same. A code is compared only when everything else holds; otherwise it is
+// not-checked, and nothing is counted.
+func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
+	d := &deliberation{grant: g, cmd: cmd, facts: facts, now: now}
+	rule, known := rules[cmd.Act]
+	switch {
+	case !known || facts.Policy == nil:
+		return d.refuse(UnknownAct)
+	case cmd.Act == Mint:
+		return d.mint()
+	case rule.asks == nil && (g == nil || !cmd.By.may(g) || !slices.Contains(rule.roles, cmd.By.Role)):
+		return d.refuse(GrantUnknown)
+	case rule.asks == nil && !slices.Contains(rule.from, g.Status):
+		return d.refuse(rule.wrongStatus(g.Status))
+	case rule.asks == nil:
+		return rule.effect(d)
+	case g == nil || !d.sameCarrier():
+		return d.refuse(ParcelUnknown)
+	}
+
+	asked, granted := rule.asks(d)
+	d.judge(asked)
+	if reason := d.firstFailure(rule); reason != "" {
+		return d.refuse(reason)
+	}
+	if !granted {
+		return d.refuse(AccessRefused)
+	}
+	if asked.Has(ProofCode) {
+		if refused := d.compareCode(); refused != nil {
+			return *refused
+		}
+	}
+	return rule.effect(d)
+}
+
+// rule is what makes one act differ from another.
+type rule struct {
+	// from lists the statuses in which the act is possible.
+	from []Status
+
+	// asks says which proofs a courier must bring, and whether the grant has a right to
+	// the act at all. Nil where no courier is involved, but one of roles.
+	asks  func(*deliberation) (asked ProofSet, granted bool)
+	roles []Role
+
+	// named says that a wrong status is told by its name (already-released, recalled)
+	// and not just as wrong-status.
+	named bool
+
+	effect func(*deliberation) Decision
+}
+
+// rules is the table of acts: the rights ask what the grant's own right asks, and
+// everything else asks the same of every grant.
+var rules map[Act]rule
+
+func init() { // not a literal: the effects reach back to the table
+	rules = map[Act]rule{
+		Release: {from: []Status{Active}, asks: byRight, named: true, effect: handOver},
+		Collect: {from: []Status{Active}, asks: byRight, named: true, effect: handOver},
+		Open:    {from: []Status{Active}, asks: byRight, named: true, effect: open},
+		Attempt: {from: []Status{Active}, asks: onRoute, named: true, effect: happen(EventAttempted)},
+		Abort:   {from: []Status{Released}, asks: sameHand, effect: abort},
+
+		Mint:       {},
+		Recall:     {from: []Status{Active}, roles: []Role{RoleShop}, effect: happen(EventRecalled)},
+		Reschedule: {from: []Status{Active, Expired}, roles: []Role{RoleShop}, effect: reschedule},
+		Resend:     {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, named: true, effect: resend},
+		Reissue:    {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, named: true, effect: reissue},
+		Expire:     {from: []Status{Active}, roles: []Role{RoleService}, effect: expire},
+		Hold:       {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, effect: happen(EventHeld)},
+		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, effect: happen(EventLifted)},
+	}
+}
+
+func (r rule) wrongStatus(s Status) Reason {
+	if !r.named {
+		return WrongStatus
+	}
+	switch s {
+	case Released:
+		return AlreadyReleased
+	case Collected:
+		return AlreadyCollected
+	case Recalled:
+		return IsRecalled
+	case Expired:
+		return WindowOver
+	case Held:
+		return OnHold
+	}
+	return WrongStatus
+}
+
+// byRight asks what the grant's right to the act asks, and at a door without a
+// network also for the door's challenge.
+func byRight(d *deliberation) (ProofSet, bool) {
+	right := d.grant.Right(d.cmd.Act, d.cmd.Target)
+	if right == nil {
+		return Proofs(ProofCourier, ProofRoute, ProofTime), false
+	}
+	asked := right.Proofs
+	if d.cmd.Act == Open && d.facts.Door != nil && d.facts.Door.Carried {
+		asked |= Proofs(ProofPresence)
+	}
+	return asked, true
+}
+
+func onRoute(*deliberation) (ProofSet, bool) {
+	return Proofs(ProofCourier, ProofRoute, ProofTime), true
+}
+
+// sameHand asks for the courier who made the handoff, who proved the place no longer
+// ago than an abort is possible. A position that is sent again must still be there.
+func sameHand(d *deliberation) (ProofSet, bool) {
+	asked := Proofs(ProofCourier, ProofTime)
+	if d.evidence().Position != nil {
+		asked |= Proofs(ProofPlace)
+	}
+	return asked, true
+}
+
+// deliberation is one run of Decide.
+type deliberation struct {
+	grant   *Grant
+	cmd     Command
+	facts   Facts
+	now     time.Time
+	verdict Verdict
+}
+
+func (d *deliberation) evidence() *Evidence { return &d.cmd.Evidence }
+
+// sameCarrier reports whether the courier is of the grant's carrier. To any other the
+// parcel does not exist.
+func (d *deliberation) sameCarrier() bool {
+	return d.evidence().Courier.Carrier == d.grant.Dispatch.Carrier
+}
+
+// fence is where a position is asked for: around the door for open, around the
+// address for everything else. No center, no question.
+func (d *deliberation) fence() (center *Point, radius float64) {
+	if d.cmd.Act != Open {
+		return d.grant.Dispatch.To.Location, d.facts.Policy.Fences.Release
+	}
+	if d.facts.Door == nil {
+		return nil, 0
+	}
+	if d.facts.Door.Fence > 0 {
+		return d.facts.Door.Location, d.facts.Door.Fence
+	}
+	return d.facts.Door.Location, d.facts.Policy.Fences.Door
+}
+
+// judge fills the verdict for all proofs but the code, which waits its turn. A proof
+// without a judge fails.
+func (d *deliberation) judge(asked ProofSet) {
+	for p := range numProofs {
+		switch {
+		case !asked.Has(p):
+		case p == ProofCode:
+			d.verdict[p] = NotChecked
+		case judges[p] == nil:
+			d.verdict[p] = Failed
+		default:
+			d.verdict[p] = judges[p](d)
+		}
+	}
+	if asked>>numProofs != 0 { // a proof of a newer version: unknown, hence not given
+		d.verdict[ProofApproval] = Failed
+	}
+}
+
+// firstFailure is the reason that a refusal gives, the code aside; empty when all holds.
+func (d *deliberation) firstFailure(r rule) Reason {
+	fails := func(p Proof) bool { return d.verdict[p] == Failed || d.verdict[p] == Missing }
+	switch {
+	case fails(ProofCourier) && !d.facts.Courier.cleared(d.now):
+		return CourierNotCleared
+	case fails(ProofCourier):
+		return BudgetExhausted
+	case fails(ProofRoute):
+		return NotYourRoute
+	case !slices.Contains(r.from, d.grant.Status):
+		return r.wrongStatus(d.grant.Status)
+	case fails(ProofTime) && !d.grant.Window.Begun(d.now):
+		return NotYetValid
+	case fails(ProofTime):
+		return WindowOver
+	case fails(ProofPlace):
+		return OutsideGeofence
+	}
+	for p := range numProofs {
+		if fails(p) {
+			return AccessRefused
+		}
+	}
+	return ""
+}
+
+// compareCode judges the code, all else being well. Nil: it is the right one. Every
+// code ever issued is compared, so that the time taken tells nothing.
+func (d *deliberation) compareCode() *Decision {
+	said, code, limits := d.evidence().Code, &d.grant.Code, d.facts.Policy.Limits
+	switch {
+	case code.Wrong >= limits.CodeTries || code.TotalWrong >= limits.GrantTries:
+		return ptr(d.refuse(CodeLocked))
+	case said.IsZero():
+		d.verdict[ProofCode] = Missing
+		return ptr(d.refuse(CodeRequired))
+	case !d.facts.Budget.Admitted:
+		return &Decision{Wait: true}
+	}
+
+	right, superseded := false, false
+	for i, counter := range code.Issued {
+		same := d.grant.code(counter).Equal(said)
+		if i == len(code.Issued)-1 {
+			right = same
+		} else {
+			superseded = superseded || same
+		}
+	}
+	if right {
+		d.verdict[ProofCode] = OK
+		return nil
+	}
+
+	d.verdict[ProofCode] = Failed
+	reason := CodeMismatch
+	if superseded {
+		reason = CodeSuperseded
+	}
+	refused := d.refuse(reason)
+	refused.Refusal.AttemptsLeft = min(limits.CodeTries-code.Wrong, limits.GrantTries-code.TotalWrong) - 1
+	e := d.event(EventCodeRefused)
+	e.Reason = reason
+	refused.Events = []Event{e}
+	if refused.Refusal.AttemptsLeft == 0 {
+		refused.Events = append(refused.Events, d.event(EventCodeLocked))
+	}
+	return &refused
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func (d *deliberation) refuse(reason Reason) Decision {
+	return Decision{Verdict: d.verdict, Refusal: &Refusal{Reason: reason, Verdict: d.verdict}}
+}
+
+func (d *deliberation) accept(events ...Event) Decision {
+	return Decision{Verdict: d.verdict, Events: events}
+}
+
+func (d *deliberation) event(t EventType) Event {
+	g := d.grant
+	return Event{
+		Type: t, Grant: g.ID, At: InstantOf(d.now),
+		Shop: g.Dispatch.Shop, Carrier: g.Dispatch.Carrier, Parcel: g.Dispatch.Parcel, Route: g.Route(),
+		Courier: d.evidence().Courier.ID, By: string(d.cmd.By.Role),
+	}
+}
+
+// distance is what is kept of a position.
+func (d *deliberation) distance() int {
+	center, _ := d.fence()
+	if center == nil || d.evidence().Position == nil {
+		return 0
+	}
+	return d.evidence().Position.roundedDistance(*center)
+}
+
+// happen is the effect of an act that is nothing but its event.
+func happen(t EventType) func(*deliberation) Decision {
+	return func(d *deliberation) Decision { return d.accept(d.event(t)) }
+}
+
+func handOver(d *deliberation) Decision {
+	e := d.event(EventReleased)
+	if d.cmd.Act == Collect {
+		e.Type = EventCollected
+	}
+	e.Distance = d.distance()
+	return d.accept(e)
+}
+
+func open(d *deliberation) Decision {
+	right, door := d.grant.Right(Open, d.cmd.Target), d.facts.Door
+	if door.Kind != d.cmd.Target || !d.grant.mayVisit(right, door.ID, d.now) {
+		return d.refuse(AccessRefused)
+	}
+	e := d.event(EventPermitted)
+	e.Door, e.Distance = door.ID, d.distance()
+	return d.accept(e)
+}
+
+func abort(d *deliberation) Decision {
+	g, limits := d.grant, d.facts.Policy.Limits
+	switch {
+	case g.Handoff.Courier != d.evidence().Courier.ID:
+		return d.refuse(NotYourHandoff)
+	case g.Aborted:
+		return d.refuse(AlreadyAborted)
+	case d.now.Sub(g.Handoff.At.Time()) > limits.AbortWithin:
+		return d.refuse(WindowOver)
+	case g.CodeRequired() && g.Code.Reissues >= limits.Reissues:
+		return d.refuse(ReissueLimit)
+	}
+	e := d.event(EventAborted)
+	e.Issue, e.Distance = g.nextIssue(), d.distance()
+	return d.accept(e)
+}
+
+func reissue(d *deliberation) Decision {
+	g, limits := d.grant, d.facts.Policy.Limits
+	switch {
+	case !g.CodeRequired():
+		return d.refuse(NoCode)
+	case g.Window.Over(d.now):
+		return d.refuse(WindowOver)
+	case g.Code.TotalWrong >= limits.GrantTries: // a new code could not be used either
+		return d.refuse(CodeLocked)
+	case g.Code.Reissues >= limits.Reissues:
+		return d.refuse(ReissueLimit)
+	}
+	e := d.event(EventCodeReissued)
+	e.Issue = g.nextIssue()
+	return d.accept(e)
+}
+
+func resend(d *deliberation) Decision {
+	g, limits := d.grant, d.facts.Policy.Limits
+	wait := g.Code.ResentAt.Time().Add(limits.ResendEvery).Sub(d.now)
+	switch {
+	case !g.CodeRequired():
+		return d.refuse(NoCode)
+	case g.Window.Over(d.now):
+		return d.refuse(WindowOver)
+	case g.Code.Wrong >= limits.CodeTries || g.Code.TotalWrong >= limits.GrantTries:
+		return d.refuse(CodeLocked)
+	case g.Code.Resends >= limits.Resends:
+		refused := d.refuse(ResendLimit)
+		refused.Refusal.RetryAfter = g.Window.Until.Time().Sub(d.now)
+		return refused
+	case wait > 0:
+		refused := d.refuse(ResendTooSoon)
+		refused.Refusal.RetryAfter = wait
+		return refused
+	}
+	return d.accept(d.event(EventCodeResent))
+}
+
+func expire(d *deliberation) Decision {
+	if !d.grant.Window.Over(d.now) {
+		return d.refuse(WrongStatus)
+	}
+	return d.accept(d.event(EventExpired))
+}
+
+func reschedule(d *deliberation) Decision {
+	if !d.cmd.Day.After(d.grant.Day()) {
+		return d.refuse(DayNotLater)
+	}
+	window, reason := d.windowOf(d.cmd.Day, d.grant.Dispatch.To.Zone)
+	if reason != "" {
+		return d.refuse(reason)
+	}
+	e := d.event(EventRescheduled)
+	e.Day, e.Window, e.Issue = &d.cmd.Day, &window, d.grant.nextIssue()
+	if d.cmd.Route != "" {
+		e.Route = d.cmd.Route
+	}
+	return d.accept(e)
+}
+
+// mint makes the grant. Sending the same dispatch again is answered before any other
+// check, so that this morning's file is as harmless tomorrow as it is today.
+func (d *deliberation) mint() Decision {
+	dispatch, generation := d.cmd.Dispatch, 1
+	if g := d.grant; g != nil {
+		switch {
+		case g.Dispatch.Shop != dispatch.Shop:
+			refused := d.refuse(DispatchConflict)
+			e := d.event(EventContested)
+			e.By = string(RoleShop)
+			refused.Events = []Event{e}
+			return refused
+		case g.Dispatch.Equal(dispatch):
+			return d.accept()
+		case !g.Status.Closed() || !dispatch.Day.After(g.Day()):
+			return d.refuse(DispatchConflict)
+		}
+		generation = g.ID.Generation + 1
+	}
+	rights, reason := d.facts.Policy.rights(dispatch)
+	if reason != "" {
+		return d.refuse(reason)
+	}
+	window, reason := d.windowOf(dispatch.Day, dispatch.To.Zone)
+	if reason != "" {
+		return d.refuse(reason)
+	}
+
+	minted := Seed(GrantID{Hash: d.cmd.Parcel, Generation: generation}, *dispatch, CodeState{})
+	minted.Rights = rights
+	d.grant = &minted
+	e := d.event(EventDispatched)
+	e.Window, e.Rights = &window, rights
+	if minted.CodeRequired() {
+		e.Issue = firstCounter
+	}
+	return d.accept(e)
+}
+
+func (d *deliberation) windowOf(day Date, zoneName string) (Window, Reason) {
+	zone, err := Zone(zoneName)
+	if err != nil {
+		return Window{}, ZoneUnknown
+	}
+	window, err := DayWindow(day, zone)
+	if err != nil {
+		return Window{}, DayUnknown
+	}
+	if window.Over(d.now) {
+		return Window{}, WindowOver
+	}
+	return window, ""
+}
+
+// firstCounter is 1, so that 0 can say "no code is issued".
+const firstCounter = 1
+
+// nextIssue is the next counter whose code equals none given out before, so that an
+// old code can never come back to life; 0 for a grant without a code.
+func (g *Grant) nextIssue() uint64 {
+	if !g.CodeRequired() {
+		return 0
+	}
+	next := g.Code.Issued[len(g.Code.Issued)-1] + 1
+	for slices.ContainsFunc(g.Code.Issued, func(c uint64) bool { return g.code(c).Equal(g.code(next)) }) {
+		next++
+	}
+	return next
+}

@@ -1,0 +1,134 @@
+package handoff
+
+import (
+	"math/big"
+	"reflect"
+	"strings"
+)
+
+// Dispatch is what a warehouse says when a parcel leaves it: whose parcel, on which
+// route, to which address, for whom. It holds personal data, is sealed with its
+// grant, and appears in no event.
+type Dispatch struct {
+	Shop       string      `cbor:"1,keyasint"`
+	Parcel     string      `cbor:"2,keyasint"` // the carrier's parcel id, as its label says
+	Order      string      `cbor:"3,keyasint,omitempty"`
+	Carrier    string      `cbor:"4,keyasint"`
+	Route      string      `cbor:"5,keyasint"`
+	Day        Date        `cbor:"6,keyasint"`
+	Purpose    Purpose     `cbor:"7,keyasint"`
+	Value      Money       `cbor:"8,keyasint"`
+	Categories []string    `cbor:"9,keyasint,omitempty"` // sorted, each once
+	Customer   Customer    `cbor:"10,keyasint"`
+	To         Destination `cbor:"11,keyasint"`
+}
+
+// Purpose is why the courier comes.
+type Purpose uint8
+
+// The purposes.
+const (
+	_ Purpose = iota
+	PurposeDelivery
+	PurposeReturn
+)
+
+var purposeNames = enum[Purpose]{PurposeDelivery: "delivery", PurposeReturn: "return_pickup"}
+
+func (p Purpose) String() string { return purposeNames.name(p) }
+
+// ParsePurpose reads a purpose's name.
+func ParsePurpose(name string) (Purpose, bool) { return purposeNames.parse(name) }
+
+// Act is what the courier does with the parcel at the door.
+func (p Purpose) Act() Act {
+	switch p {
+	case PurposeDelivery:
+		return Release
+	case PurposeReturn:
+		return Collect
+	}
+	return 0
+}
+
+// Customer is the recipient. Ids of different shops may collide: a customer is the
+// pair of shop and id.
+type Customer struct {
+	ID     string `cbor:"1,keyasint"`
+	Name   string `cbor:"2,keyasint,omitempty"`
+	Email  string `cbor:"3,keyasint"`
+	Locale string `cbor:"4,keyasint,omitempty"` // BCP 47
+}
+
+// Destination is the address, and what kind of place it is.
+type Destination struct {
+	Kind     DestinationKind `cbor:"1,keyasint"`
+	Lines    []string        `cbor:"2,keyasint,omitempty"`
+	Postal   string          `cbor:"3,keyasint,omitempty"`
+	City     string          `cbor:"4,keyasint,omitempty"`
+	Country  string          `cbor:"5,keyasint"` // ISO 3166-1 alpha-2
+	Zone     string          `cbor:"6,keyasint"` // IANA
+	Location *Point          `cbor:"7,keyasint,omitempty"`
+	Building string          `cbor:"8,keyasint,omitempty"`
+	Unit     string          `cbor:"9,keyasint,omitempty"`
+}
+
+// DestinationKind is what kind of place a parcel goes to. At a pickup point a clerk
+// verifies, registered by the carrier as the courier of the point's own route.
+type DestinationKind uint8
+
+// The kinds. At a locker or a PO box there is nobody who could say a code.
+const (
+	_ DestinationKind = iota
+	Residence
+	Business
+	PickupPoint
+	Locker
+	POBox
+)
+
+var destinationNames = enum[DestinationKind]{
+	Residence: "residence", Business: "business", PickupPoint: "pickup_point", Locker: "locker", POBox: "po_box",
+}
+
+func (k DestinationKind) String() string { return destinationNames.name(k) }
+
+// ParseDestinationKind reads a kind's name.
+func ParseDestinationKind(name string) (DestinationKind, bool) { return destinationNames.parse(name) }
+
+// Money is an amount in a currency. The amount is a decimal text without sign,
+// leading or trailing zeros, as [ParseMoney] makes it.
+type Money struct {
+	_        struct{} `cbor:",toarray"`
+	Amount   string
+	Currency string // ISO 4217
+}
+
+// ParseMoney normalises a decimal amount, so that 1299 and 1299.00 are equal. The
+// amount must already have the form 0.00; ok is false where it has not.
+func ParseMoney(amount, currency string) (m Money, ok bool) {
+	whole, cents, _ := strings.Cut(amount, ".")
+	if strings.Trim(whole+cents, "0123456789") != "" || whole == "" {
+		return Money{}, false
+	}
+	whole, cents = strings.TrimLeft(whole, "0"), strings.TrimRight(cents, "0")
+	if whole == "" {
+		whole = "0"
+	}
+	if cents != "" {
+		whole += "." + cents
+	}
+	return Money{Amount: whole, Currency: currency}, true
+}
+
+// AtLeast reports whether m is worth at least as much as other, of the same currency.
+// What cannot be compared counts as worth more: the code is then asked for.
+func (m Money) AtLeast(other Money) bool {
+	a, okA := new(big.Rat).SetString(m.Amount)
+	b, okB := new(big.Rat).SetString(other.Amount)
+	return !okA || !okB || m.Currency != other.Currency || a.Cmp(b) >= 0
+}
+
+// Equal reports whether two dispatches say the same. Both have been parsed, so that
+// spelling (the order of categories, zeros of an amount) does not count.
+func (d *Dispatch) Equal(other *Dispatch) bool { return reflect.DeepEqual(d, other) }

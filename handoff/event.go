@@ -1,0 +1,152 @@
+package handoff
+
+import "slices"
+
+// Event is one thing that happened to a grant, as the log keeps it. It carries ids
+// and facts and its own time; never a code, never personal data. The events of a
+// grant, applied in order over its dispatch, rebuild the grant.
+type Event struct {
+	Type  EventType `cbor:"1,keyasint"`
+	Grant GrantID   `cbor:"-"`
+	At    Instant   `cbor:"2,keyasint"`
+
+	Shop    string `cbor:"3,keyasint,omitempty"`
+	Carrier string `cbor:"4,keyasint,omitempty"`
+	Parcel  string `cbor:"5,keyasint,omitempty"`
+	Route   string `cbor:"6,keyasint,omitempty"` // the route the parcel is on when the event happens; a rescheduled one's new route
+
+	Courier string `cbor:"7,keyasint,omitempty"` // who stood at the door
+	By      string `cbor:"8,keyasint,omitempty"` // role of who asked, where it was not a courier: shop, customer, ...
+	Reason  Reason `cbor:"9,keyasint,omitempty"` // why a code was refused
+
+	Window   *Window      `cbor:"10,keyasint,omitempty"` // dispatched, rescheduled
+	Day      *Date        `cbor:"11,keyasint,omitempty"` // rescheduled
+	Rights   []Right      `cbor:"12,keyasint,omitempty"` // dispatched
+	Issue    uint64       `cbor:"13,keyasint,omitempty"` // the HOTP counter of the code that this event gives out; 0 is none
+	Distance int          `cbor:"14,keyasint,omitempty"` // meters to the target, rounded to ten
+	Door     string       `cbor:"15,keyasint,omitempty"`
+	Consents []TargetKind `cbor:"16,keyasint,omitempty"`
+}
+
+// EventType says what happened.
+type EventType uint8
+
+// The events.
+const (
+	_ EventType = iota
+	EventDispatched
+	EventCodeRefused
+	EventCodeLocked
+	EventCodeResent
+	EventCodeReissued
+	EventReleased
+	EventCollected
+	EventAborted
+	EventAttempted
+	EventRecalled
+	EventRescheduled
+	EventExpired
+	EventHeld
+	EventLifted
+	EventContested
+	EventPermitted
+)
+
+var eventNames = enum[EventType]{
+	EventDispatched: "dispatched", EventCodeRefused: "code_refused", EventCodeLocked: "code_locked",
+	EventCodeResent: "code_resent", EventCodeReissued: "code_reissued", EventReleased: "released",
+	EventCollected: "collected", EventAborted: "aborted", EventAttempted: "attempted", EventRecalled: "recalled",
+	EventRescheduled: "rescheduled", EventExpired: "expired", EventHeld: "held", EventLifted: "lifted",
+	EventContested: "contested", EventPermitted: "permitted",
+}
+
+func (t EventType) String() string { return eventNames.name(t) }
+
+// Seed is a grant of which only the dispatch and the secret are known: what events
+// may not carry. Its first event, dispatched, makes it a grant.
+func Seed(id GrantID, d Dispatch, code CodeState) Grant {
+	return Grant{ID: id, Dispatch: d, Code: CodeState{Secret: code.Secret}}
+}
+
+// Replay applies events in order. Over a Seed, the events of a grant's whole life
+// give the grant that stands in the store.
+func Replay(g Grant, events []Event) Grant {
+	for _, e := range events {
+		g = Apply(g, e)
+	}
+	return g
+}
+
+// Apply is the grant after one event. It decides nothing: an event has happened. The
+// grant passed in, and what it points to, stays as it was.
+func Apply(g Grant, e Event) Grant {
+	switch e.Type {
+	case EventDispatched:
+		g.Status, g.Window, g.Rights = Active, *e.Window, slices.Clone(e.Rights)
+	case EventRescheduled:
+		g.Status, g.Window = Active, *e.Window
+		g.Moved = &Move{Day: *e.Day, Route: e.Route}
+	case EventReleased, EventCollected:
+		g.Status = Released
+		if e.Type == EventCollected {
+			g.Status = Collected
+		}
+		g.Handoff = &Handoff{Courier: e.Courier, At: e.At, Distance: e.Distance}
+		g.Rights = addUses(g.Rights, -1, Release, Collect)
+	case EventAborted:
+		g.Status, g.Handoff, g.Aborted = Active, nil, true
+		g.Rights = addUses(g.Rights, +1, Release)
+	case EventAttempted:
+		g.Rights = addUses(g.Rights, +1, Open)
+	case EventPermitted:
+		g.Visits = begin(g.Visits, e)
+	case EventCodeRefused:
+		g.Code.Wrong++
+		g.Code.TotalWrong++
+	case EventCodeResent:
+		g.Code.Resends++
+		g.Code.ResentAt = e.At
+	case EventRecalled:
+		g.Status = Recalled
+	case EventExpired:
+		g.Status = Expired
+	case EventHeld:
+		g.HeldFrom, g.Status = g.Status, Held
+	case EventLifted:
+		g.Status, g.HeldFrom = g.HeldFrom, 0
+	case EventContested:
+		return g // happened to the one who asked; the grant is what it was
+	}
+	if e.Issue != 0 {
+		g.Code.Issued = append(slices.Clone(g.Code.Issued), e.Issue)
+		g.Code.Wrong = 0
+		if e.Type == EventCodeReissued || e.Type == EventAborted {
+			g.Code.Reissues++
+		}
+	}
+	g.History = append(slices.Clone(g.History), HistoryEntry{Type: e.Type, At: e.At, Reason: e.Reason})
+	g.History = g.History[max(0, len(g.History)-historyLimit):]
+	return g
+}
+
+func addUses(rights []Right, n int, acts ...Act) []Right {
+	rights = slices.Clone(rights)
+	for i := range rights {
+		if slices.Contains(acts, rights[i].Act) {
+			rights[i].Uses += n
+		}
+	}
+	return rights
+}
+
+// begin counts a permit to the running visit at its door, or starts the next one.
+func begin(visits []Visit, e Event) []Visit {
+	visits = slices.Clone(visits)
+	for i := range visits {
+		if v := &visits[i]; v.Door == e.Door && v.running(e.At) {
+			v.Permits++
+			return visits
+		}
+	}
+	return append(visits, Visit{Door: e.Door, Since: e.At, Permits: 1})
+}

@@ -1,0 +1,272 @@
+// Package handoff decides who may take what a courier carries, and which doors
+// open on the way there.
+//
+// The whole of it is one idea. When a parcel leaves the warehouse a [Grant] is
+// made: it says what a courier may do for that parcel, at that place, on that day.
+//
+//	Grant = parcel + place + window + rights (and the state of its code)
+//	Right = act + target + the proofs it asks for + uses left
+//
+// A courier presents [Evidence] for an act. [Decide], a pure function, weighs it
+// against the grant, the [Facts] of the moment and the time, and answers with a
+// [Verdict] that names every proof, and with the [Event]s that the decision causes.
+// [Apply] turns a grant and an event into the next grant. Handing over a parcel,
+// collecting a return and opening a lobby are rows of the same table.
+//
+// [Service] is the only place that loads, decides and commits; [Store] is what it
+// asks of a database. Whoever must tell the world (mail, webhooks, indexes) reads
+// the event log that each commit appends to.
+package handoff
+
+import (
+	"slices"
+	"time"
+
+	"latchkey/otp"
+)
+
+// Grant is one parcel's permission to change hands, and to pass the doors that are
+// in the way, at one place, on one day.
+//
+// A shop makes it by dispatching a parcel. The shop may recall it or move it to
+// another day; the customer may ask for its code again, or for a new one; the
+// courier who drives its route uses it. A parcel that is dispatched anew after its
+// grant closed gets the next generation, a grant of its own.
+//
+// The fields are exactly what the grant's events say (see [Replay]). What only
+// retries need is kept beside it, in [Record].
+type Grant struct {
+	ID GrantID `cbor:"-"`
+
+	// Dispatch is what the warehouse sent, word for word. It never changes, so that
+	// the same dispatch sent again can be recognised.
+	Dispatch Dispatch `cbor:"1,keyasint"`
+
+	// Moved is where a reschedule put the parcel; nil while the dispatch's own day
+	// and route hold. Ask Day and Route.
+	Moved *Move `cbor:"2,keyasint,omitempty"`
+
+	// Window is when the rights hold: the whole civil day at the address.
+	Window Window `cbor:"3,keyasint"`
+
+	Status Status `cbor:"4,keyasint"`
+
+	// HeldFrom is the status that a hold interrupted, and to which lifting it returns.
+	HeldFrom Status `cbor:"5,keyasint,omitempty"`
+
+	// Rights are what policy granted at dispatch. At most one right fits an act and
+	// its target.
+	Rights []Right `cbor:"6,keyasint"`
+
+	// Code is the state of the six digits. Its secret is zero where no right asks
+	// for a code.
+	Code CodeState `cbor:"7,keyasint,omitzero"`
+
+	// Handoff is the standing one: who took the parcel over the counter and when.
+	// Nil unless the status is released or collected (or held from there).
+	Handoff *Handoff `cbor:"8,keyasint,omitempty"`
+
+	// Aborted says that one handoff was taken back. It may happen once a grant.
+	Aborted bool `cbor:"9,keyasint,omitempty"`
+
+	// Visits are the door visits begun, one per door and visit.
+	Visits []Visit `cbor:"10,keyasint,omitempty"`
+
+	// Consents are the kinds of door that the customer agreed to have opened.
+	Consents []TargetKind `cbor:"11,keyasint,omitempty"`
+
+	// History is what happened, oldest first, for the customer and the shop; the
+	// newest 32 entries.
+	History []HistoryEntry `cbor:"12,keyasint"`
+}
+
+// Right allows one act on one target, for those who bring all its proofs.
+type Right struct {
+	Act    Act        `cbor:"1,keyasint"`
+	Target TargetKind `cbor:"2,keyasint"`
+	Proofs ProofSet   `cbor:"3,keyasint"`
+
+	// Uses is what is left: handoffs for release and collect, visits per door for open.
+	Uses int `cbor:"4,keyasint"`
+}
+
+// Act is something that is done to a grant. The first three are rights, exercised
+// at a door with evidence; the others run the grant's life.
+type Act uint8
+
+// The acts.
+const (
+	_          Act = iota
+	Release        // hand the parcel over
+	Collect        // take a return along
+	Open           // unlock a door
+	Mint           // make the grant: the parcel left the warehouse
+	Abort          // the courier takes the handoff back
+	Attempt        // the courier was there and nobody answered
+	Recall         // the shop calls the parcel back
+	Reschedule     // another day
+	Resend         // mail the same code again
+	Reissue        // mint a new code
+	Expire         // the window is over
+	Hold           // stop everything until a person decides
+	Lift           // a person decided: go on as before
+	Contest        // another shop claimed the parcel's id
+)
+
+// TargetKind is what an open right, or the right to the parcel itself, points at.
+// An open right names a kind of door and not a list of doors: which doors of the
+// building are of that kind is a fact read at unlock.
+type TargetKind uint8
+
+// The targets.
+const (
+	_ TargetKind = iota
+	Parcel
+	Lobby
+	Gate
+	Garage
+	Home
+)
+
+// Proof is one thing that a right can ask for. How each is judged stands in proofs.go.
+type Proof uint8
+
+// The proofs, in the order in which a verdict names them.
+const (
+	ProofCourier  Proof = iota // authenticated, of the grant's carrier, cleared, not suspended, budget not spent
+	ProofRoute                 // this courier drives the route that the parcel is on, today
+	ProofParcel                // this parcel's id was read at the door
+	ProofTime                  // now is inside the window
+	ProofPlace                 // the reported position is inside the fence; it is the phone's claim, no more
+	ProofBuilding              // the building admits this carrier, at this hour, through this door, now
+	ProofPresence              // the door's own fresh challenge, read at the door
+	ProofConsent               // the customer agreed to this door being opened
+	ProofCode                  // the recipient's six digits
+	ProofApproval              // two people released it by hand
+	numProofs
+)
+
+// Status is where a grant stands. docs/state.md draws how it moves.
+type Status uint8
+
+// The statuses. Released, collected, recalled and expired are closed: only a closed
+// grant can be followed by its next generation.
+const (
+	_ Status = iota
+	Active
+	Released
+	Collected
+	Recalled
+	Expired
+	Held
+)
+
+// Closed reports whether s ends a grant's life.
+func (s Status) Closed() bool {
+	return s == Released || s == Collected || s == Recalled || s == Expired
+}
+
+// CodeState is the life of a grant's code. Every code of a grant is HOTP of the same
+// secret at a rising counter (RFC 4226), and all of them share the limits of the grant.
+type CodeState struct {
+	Secret otp.Secret `cbor:"1,keyasint"`
+
+	// Issued are the counters whose codes were given out, oldest first; the last one
+	// is the code that counts, the others are superseded.
+	Issued []uint64 `cbor:"2,keyasint"`
+
+	Wrong      int `cbor:"3,keyasint,omitempty"` // wrong codes since the newest was issued
+	TotalWrong int `cbor:"4,keyasint,omitempty"` // wrong codes in the grant's life
+	Reissues   int `cbor:"5,keyasint,omitempty"` // new codes asked for in the grant's life, an abort's included
+	Resends    int `cbor:"6,keyasint,omitempty"` // times the same code was mailed again
+
+	// ResentAt is when a code was last mailed again on request.
+	ResentAt Instant `cbor:"7,keyasint,omitempty"`
+}
+
+// Handoff is one parcel having changed hands.
+type Handoff struct {
+	Courier  string  `cbor:"1,keyasint"`
+	At       Instant `cbor:"2,keyasint"`
+	Distance int     `cbor:"3,keyasint,omitempty"` // meters from the address, rounded to ten; 0 where no place was asked
+}
+
+// Visit is one stay at one door: it starts with the first permit for that door.
+type Visit struct {
+	Door    string  `cbor:"1,keyasint"`
+	Since   Instant `cbor:"2,keyasint"`
+	Permits int     `cbor:"3,keyasint"`
+	Over    bool    `cbor:"4,keyasint,omitempty"` // the door of a garage or home reported that it opened
+}
+
+// Move is the day and the route that a reschedule gave a parcel.
+type Move struct {
+	Day   Date   `cbor:"1,keyasint"`
+	Route string `cbor:"2,keyasint"`
+}
+
+// HistoryEntry is one event as the customer may see it.
+type HistoryEntry struct {
+	Type   EventType `cbor:"1,keyasint"`
+	At     Instant   `cbor:"2,keyasint"`
+	Reason Reason    `cbor:"3,keyasint,omitempty"` // why a code was refused
+}
+
+const historyLimit = 32
+
+// Day is the civil day, at the address, on which the parcel is delivered.
+func (g *Grant) Day() Date {
+	if g.Moved != nil {
+		return g.Moved.Day
+	}
+	return g.Dispatch.Day
+}
+
+// Route is the carrier's route that the parcel is on that day.
+func (g *Grant) Route() string {
+	if g.Moved != nil {
+		return g.Moved.Route
+	}
+	return g.Dispatch.Route
+}
+
+// Right returns the right to do act on target, or nil.
+func (g *Grant) Right(act Act, target TargetKind) *Right {
+	i := slices.IndexFunc(g.Rights, func(r Right) bool { return r.Act == act && r.Target == target })
+	if i < 0 {
+		return nil
+	}
+	return &g.Rights[i]
+}
+
+// CodeRequired reports whether handing the parcel over takes the recipient's code.
+func (g *Grant) CodeRequired() bool {
+	return slices.ContainsFunc(g.Rights, func(r Right) bool { return r.Proofs.Has(ProofCode) })
+}
+
+// CurrentCode returns the code that counts; the zero Code where none is required.
+func (g *Grant) CurrentCode() otp.Code {
+	if len(g.Code.Issued) == 0 {
+		return otp.Code{}
+	}
+	return g.code(g.Code.Issued[len(g.Code.Issued)-1])
+}
+
+// code is the code of one counter. A grant that holds counters holds a secret, so
+// that the only error of otp, a missing secret, yields the code that equals nothing.
+func (g *Grant) code(counter uint64) otp.Code {
+	c, err := g.Code.Secret.At(counter)
+	if err != nil {
+		return otp.Code{}
+	}
+	return c
+}
+
+// StatusAt is the status at now. A grant whose window is over is expired from that
+// instant on, whether or not the sweeper has been there yet.
+func (g *Grant) StatusAt(now time.Time) Status {
+	if g.Status == Active && g.Window.Over(now) {
+		return Expired
+	}
+	return g.Status
+}

@@ -1,0 +1,86 @@
+package handoff
+
+import (
+	"context"
+	"time"
+)
+
+// Log is the part of a Store that hands the event log to its readers. The log is the
+// outbox: an event is in it exactly if its commit happened. Each group of readers (the
+// mail, the webhooks, ...) gets every event at least once, in the order of each grant
+// unless one has to be retried.
+type Log interface {
+	// Join makes a group known. A new group begins with the oldest event that is kept,
+	// and the log is not trimmed past what a known group has not finished.
+	Join(ctx context.Context, group string) error
+
+	// Take leases up to limit events to the caller: new ones, those whose retry is due,
+	// and those whose lease ran out. Until the lease ends nobody else gets them.
+	Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]Delivery, error)
+
+	// Done finishes an event for the group.
+	Done(ctx context.Context, group string, id EventID) error
+
+	// Retry ends the lease and makes the event due again at a later time.
+	Retry(ctx context.Context, group string, f Failure, at time.Time) error
+
+	// Bury gives an event up: it becomes a dead letter, listed until it is replayed.
+	Bury(ctx context.Context, group string, f Failure) error
+
+	// Dead lists a group's dead letters, oldest first.
+	Dead(ctx context.Context, group string) ([]Letter, error)
+
+	// Replay makes a dead letter due at once. It reports false if there is none of that id.
+	Replay(ctx context.Context, group string, id EventID, now time.Time) (bool, error)
+
+	// Backlog tells how much a group has before it.
+	Backlog(ctx context.Context, group string) (Backlog, error)
+
+	// Read pages through one partition's log, beginning after an id (empty: from the start).
+	Read(ctx context.Context, partition int, after string, limit int) ([]Logged, error)
+
+	// Trim drops the events of a partition older than keep, except what a group has not
+	// finished and what comes after that. It returns how many were dropped.
+	Trim(ctx context.Context, partition int, keep time.Time) (int64, error)
+}
+
+// EventID names an event in the log.
+type EventID struct {
+	Partition int
+	ID        string // of the partition's log, rising: MILLISECONDS-SEQUENCE
+}
+
+// Logged is an event and where it stands in the log.
+type Logged struct {
+	ID    EventID
+	Event Event
+}
+
+// Delivery is an event leased to a reader.
+type Delivery struct {
+	Logged
+	Tries       int     // how often it failed before
+	FirstFailed Instant // 0 if it never did
+}
+
+// Failure is what a reader says of a delivery that it could not finish. The error's
+// text is kept and shown to operators, so it must hold no personal data.
+type Failure struct {
+	Delivery Delivery
+	Error    string
+	At       time.Time
+}
+
+// Letter is a dead letter.
+type Letter struct {
+	Delivery
+	Error  string
+	DiedAt Instant
+}
+
+// Backlog is how far a group is behind.
+type Backlog struct {
+	Waiting int64   // events not yet taken, leased, or waiting for a retry
+	Dead    int64   // dead letters
+	Oldest  Instant // when the oldest waiting event happened; 0 if none waits
+}

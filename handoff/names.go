@@ -1,0 +1,147 @@
+package handoff
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// ErrID says that an id from outside breaks the one rule for all of them.
+var ErrID = errors.New("must match ^[A-Za-z0-9._-]{1,64}$")
+
+var outsideID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// CheckID holds an id from outside (a parcel, shop, courier, ...) to
+// ^[A-Za-z0-9._-]{1,64}$, so that it can be part of a key, a path and a log line as
+// it is. The error is ErrID.
+func CheckID(id string) error {
+	if !outsideID.MatchString(id) {
+		return ErrID
+	}
+	return nil
+}
+
+// ParcelHash is a keyed hash of a carrier and a parcel id: 96 bits as 24 hexadecimal
+// digits. A grant is found from its parcel without an index, and the hash tells an
+// outsider nothing.
+type ParcelHash string
+
+const hashLen = 24
+
+// Partitions is how many ways the grants and their log are split. A hash's first
+// digit chooses; a grant, its part of the log and its part of the schedule share one
+// Redis Cluster slot.
+const Partitions = 16
+
+// Partition is the hash's part of the sixteen.
+func (h ParcelHash) Partition() int {
+	n, err := strconv.ParseUint(string(h[:1]), 16, 8)
+	if err != nil {
+		panic("handoff: a ParcelHash that is not hexadecimal")
+	}
+	return int(n)
+}
+
+// GrantID names one generation of a parcel's grants. Outside it reads HASH-n.
+type GrantID struct {
+	Hash       ParcelHash
+	Generation int // from 1
+}
+
+// ErrGrantID says that a text is not a grant id of ours.
+var ErrGrantID = errors.New("is not a grant id")
+
+// ParseGrantID reads what String writes. The error is ErrGrantID.
+func ParseGrantID(text string) (GrantID, error) {
+	hash, generation, ok := strings.Cut(text, "-")
+	n, err := strconv.ParseUint(generation, 10, 16)
+	if !ok || err != nil || n == 0 || generation[0] == '0' || len(hash) != hashLen || strings.Trim(hash, "0123456789abcdef") != "" {
+		return GrantID{}, ErrGrantID
+	}
+	return GrantID{Hash: ParcelHash(hash), Generation: int(n)}, nil
+}
+
+// String is the id as callers see it.
+func (id GrantID) String() string {
+	if id == (GrantID{}) {
+		return ""
+	}
+	return fmt.Sprintf("%s-%d", id.Hash, id.Generation)
+}
+
+// enum gives small integer types their names. Unknown values print as such and
+// never parse, so that what we do not know is refused.
+type enum[T ~uint8] []string
+
+func (names enum[T]) name(v T) string {
+	if int(v) < len(names) && names[v] != "" {
+		return names[v]
+	}
+	return "unknown(" + strconv.Itoa(int(v)) + ")"
+}
+
+func (names enum[T]) parse(text string) (T, bool) {
+	for i, n := range names {
+		if n == text && n != "" {
+			return T(i), true
+		}
+	}
+	return 0, false
+}
+
+var (
+	actNames = enum[Act]{
+		Release: "release", Collect: "collect", Open: "open", Mint: "mint", Abort: "abort", Attempt: "attempted",
+		Recall: "recall", Reschedule: "reschedule", Resend: "resend", Reissue: "reissue", Expire: "expire",
+		Hold: "hold", Lift: "lift", Contest: "contest",
+	}
+	targetNames = enum[TargetKind]{Parcel: "parcel", Lobby: "lobby", Gate: "gate", Garage: "garage", Home: "home"}
+	proofNames  = enum[Proof]{
+		ProofCourier: "courier", ProofRoute: "route", ProofParcel: "parcel", ProofTime: "time", ProofPlace: "place",
+		ProofBuilding: "building", ProofPresence: "presence", ProofConsent: "consent", ProofCode: "code", ProofApproval: "approval",
+	}
+	statusNames = enum[Status]{
+		Active: "active", Released: "released", Collected: "collected", Recalled: "recalled", Expired: "expired", Held: "held",
+	}
+	resultNames = enum[Result]{OK: "ok", Failed: "failed", Missing: "missing", NotChecked: "not-checked"}
+)
+
+func (a Act) String() string        { return actNames.name(a) }
+func (t TargetKind) String() string { return targetNames.name(t) }
+func (p Proof) String() string      { return proofNames.name(p) }
+func (s Status) String() string     { return statusNames.name(s) }
+func (r Result) String() string     { return resultNames.name(r) }
+
+// ParseProof reads a proof's name as policy files write it.
+func ParseProof(name string) (Proof, bool) { return proofNames.parse(name) }
+
+// ParseTarget reads a target's name as policy files write it.
+func ParseTarget(name string) (TargetKind, bool) { return targetNames.parse(name) }
+
+// ProofSet is a set of proofs, one bit each.
+type ProofSet uint16
+
+// Proofs makes a set.
+func Proofs(ps ...Proof) ProofSet {
+	var s ProofSet
+	for _, p := range ps {
+		s |= 1 << p
+	}
+	return s
+}
+
+// Has reports whether p is in the set.
+func (s ProofSet) Has(p Proof) bool { return s&(1<<p) != 0 }
+
+// Names lists the set in the order of a verdict.
+func (s ProofSet) Names() []string {
+	var names []string
+	for p := range numProofs {
+		if s.Has(p) {
+			names = append(names, p.String())
+		}
+	}
+	return names
+}

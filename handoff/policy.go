@@ -1,0 +1,162 @@
+package handoff
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Policy is the operator's rules as data: which parcels need a code, where a code
+// makes no sense, who may carry and dispatch. It chooses the rights of a grant when
+// the grant is made; a later change of policy does not reach grants that exist.
+type Policy struct {
+	// CodeFrom is, per currency (ISO 4217), the value from which a parcel is released
+	// only against a code. A currency that is not listed always needs one.
+	CodeFrom map[string]string `json:"code_from"`
+
+	// CodeAlways are the categories that need a code at any value.
+	CodeAlways []string `json:"code_always"`
+
+	// Destinations says per kind of place whether a code can be asked there. A kind
+	// that is not listed takes no parcel at all.
+	Destinations map[string]DestinationPolicy `json:"destinations"`
+
+	// Carriers are the carriers whose couriers can verify.
+	Carriers []string `json:"carriers"`
+
+	// Shops says what each shop may dispatch. A shop that is not listed may nothing.
+	Shops map[string]ShopPolicy `json:"shops"`
+
+	Fences Fences `json:"fences"`
+	Limits Limits `json:"limits"`
+}
+
+// DestinationPolicy is what a kind of place allows.
+type DestinationPolicy struct {
+	// Code says that somebody is there who can say a code.
+	Code bool `json:"code"`
+}
+
+// ShopPolicy is what a shop may do.
+type ShopPolicy struct {
+	Carriers []string `json:"carriers"`
+}
+
+// Fences are the radii, in meters, within which a position counts as at the place.
+type Fences struct {
+	Release float64 `json:"release_m"`
+	Door    float64 `json:"door_m"`
+}
+
+// Limits are the numbers that stand between a guesser and a parcel.
+type Limits struct {
+	CodeTries    int           `json:"wrong_codes_per_code"`
+	GrantTries   int           `json:"wrong_codes_per_grant"`
+	CourierDay   int           `json:"wrong_codes_per_courier_day"`
+	CourierMonth int           `json:"wrong_codes_per_courier_month"`
+	Reissues     int           `json:"reissues_per_grant"`
+	Resends      int           `json:"resends_per_grant"`
+	ResendEvery  time.Duration `json:"-"`
+	AbortWithin  time.Duration `json:"-"`
+}
+
+// DefaultPolicy is a complete policy but for its carriers and shops: codes from
+// 150 EUR or about as much in other currencies, everywhere but at lockers and PO boxes.
+func DefaultPolicy() *Policy {
+	return &Policy{
+		CodeFrom: map[string]string{
+			"EUR": "150", "USD": "165", "GBP": "130", "CHF": "145", "JPY": "25000", "AUD": "250", "CAD": "230",
+			"BRL": "900", "CLP": "150000", "SEK": "1700", "NOK": "1750", "DKK": "1100", "PLN": "650",
+		},
+		CodeAlways: []string{"identity_documents", "jewellery", "medicine"},
+		Destinations: map[string]DestinationPolicy{
+			Residence.String(): {Code: true}, Business.String(): {Code: true}, PickupPoint.String(): {Code: true},
+			Locker.String(): {}, POBox.String(): {},
+		},
+		Fences: Fences{Release: 150, Door: 30},
+		Limits: Limits{
+			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 40,
+			Reissues: 3, Resends: 5, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute,
+		},
+	}
+}
+
+// Validate holds a policy to its own rules and names the first entry that breaks one.
+func (p *Policy) Validate() error {
+	for _, currency := range slices.Sorted(maps.Keys(p.CodeFrom)) {
+		if _, ok := ParseMoney(p.CodeFrom[currency], currency); !ok || len(currency) != 3 {
+			return fmt.Errorf("code_from: %q must map a currency of three letters to a decimal amount", currency)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(p.Destinations)) {
+		if _, ok := ParseDestinationKind(kind); !ok {
+			return fmt.Errorf("destinations: there is no kind %q", kind)
+		}
+	}
+	for _, carrier := range p.Carriers {
+		if err := CheckID(carrier); err != nil {
+			return fmt.Errorf("carriers: %q %w", carrier, err)
+		}
+	}
+	for _, shop := range slices.Sorted(maps.Keys(p.Shops)) {
+		if err := CheckID(shop); err != nil {
+			return fmt.Errorf("shops: %q %w", shop, err)
+		}
+		for _, carrier := range p.Shops[shop].Carriers {
+			if !slices.Contains(p.Carriers, carrier) {
+				return fmt.Errorf("shops: %s names the carrier %q, which is not listed in carriers", shop, carrier)
+			}
+		}
+	}
+	if !(p.Fences.Release > 0 && p.Fences.Door > 0) {
+		return fmt.Errorf("fences: radii must be above 0 meters")
+	}
+	l := p.Limits
+	if min(l.CodeTries, l.GrantTries, l.CourierDay, l.CourierMonth, l.Reissues, l.Resends) < 1 {
+		return fmt.Errorf("limits: every limit must be at least 1")
+	}
+	if l.CourierDay > l.CourierMonth {
+		return fmt.Errorf("limits: wrong_codes_per_courier_day is above wrong_codes_per_courier_month")
+	}
+	return nil
+}
+
+// rights chooses what the grant of a dispatch allows, or says why it gets none.
+//
+//	release, high value    courier route parcel time place code   once
+//	release, ordinary      courier route parcel time place        once
+//	collect a return       courier route parcel time place        once
+func (p *Policy) rights(d *Dispatch) ([]Right, Reason) {
+	if !slices.Contains(p.Carriers, d.Carrier) || !slices.Contains(p.Shops[d.Shop].Carriers, d.Carrier) {
+		return nil, CarrierNotEnabled
+	}
+	place, known := p.Destinations[d.To.Kind.String()]
+	if !known {
+		return nil, DestinationNotAllowed
+	}
+	proofs := Proofs(ProofCourier, ProofRoute, ProofParcel, ProofTime, ProofPlace)
+	switch d.Purpose {
+	case PurposeDelivery:
+		if p.needsCode(d) {
+			if !place.Code {
+				return nil, DestinationNotAllowed
+			}
+			proofs |= Proofs(ProofCode)
+		}
+	case PurposeReturn: // the customer gives something away: there is nothing to guard with a code
+	default:
+		return nil, UnknownAct
+	}
+	return []Right{{Act: d.Purpose.Act(), Target: Parcel, Proofs: proofs, Uses: 1}}, ""
+}
+
+func (p *Policy) needsCode(d *Dispatch) bool {
+	always := func(category string) bool {
+		return slices.ContainsFunc(p.CodeAlways, func(c string) bool { return strings.EqualFold(c, category) })
+	}
+	from, listed := p.CodeFrom[d.Value.Currency]
+	return !listed || slices.ContainsFunc(d.Categories, always) ||
+		d.Value.AtLeast(Money{Amount: from, Currency: d.Value.Currency})
+}

@@ -1,0 +1,175 @@
+package handoff
+
+import (
+	"slices"
+	"time"
+
+	"latchkey/otp"
+)
+
+// Evidence is what a courier brings to a door.
+type Evidence struct {
+	// Courier is who authenticated. Zero means nobody did.
+	Courier CourierRef
+
+	// Parcel is the parcel id as read at the door. Lists given to couriers show only
+	// its last four characters, so knowing it is a sign of holding it.
+	Parcel string
+
+	// Position is the phone's claim; nil if it sent none.
+	Position *Position
+
+	// Code is what the customer said; zero if nothing was entered.
+	Code otp.Code
+
+	// Challenge is the door's own, read at the door; empty if none.
+	Challenge []byte
+
+	// Approvals are the subjects who approved a release by hand.
+	Approvals []string
+}
+
+// CourierRef names a courier: ids of different carriers may collide.
+type CourierRef struct{ Carrier, ID string }
+
+// Facts are what the decision must know besides the grant: read in the same trip,
+// never remembered from before.
+type Facts struct {
+	Policy  *Policy
+	Courier *Courier // nil: the carrier has registered no such courier
+	Budget  Budget
+	Door    *Door // nil: no such door, or no door asked for
+}
+
+// Courier is what a carrier, and for clearance its auditors, have said of a courier.
+type Courier struct {
+	CourierRef
+	Name         string  // shown to the customer
+	ClearedUntil Instant // a background check runs out; zero: never cleared
+	Suspended    bool
+	Drives       []Drive
+}
+
+// Drive is one route on one day.
+type Drive struct {
+	Day   Date
+	Route string
+}
+
+// cleared reports whether the courier may carry parcels at now.
+func (c *Courier) cleared(now time.Time) bool {
+	return c != nil && !c.Suspended && now.Before(c.ClearedUntil.Time())
+}
+
+// drives reports whether the courier has this route on this day.
+func (c *Courier) drives(route string, day Date) bool {
+	return c != nil && slices.Contains(c.Drives, Drive{Day: day, Route: route})
+}
+
+// Budget is a courier's account of wrong codes over ALL parcels. The courier with a
+// van full of parcels is the first adversary: without it, five guesses a parcel on
+// 150 parcels a day would open one parcel in a few years.
+type Budget struct {
+	// Spent are the times of the wrong codes of the last thirty days.
+	Spent []Instant
+
+	// Admitted says that a place under the limit is reserved for this attempt's code.
+	// It is false when no code was sent, and when other attempts still in flight hold
+	// the last places.
+	Admitted bool
+}
+
+// Exhausted reports whether the courier has guessed too often, in a day or in thirty.
+func (b Budget) Exhausted(l Limits, now time.Time) bool {
+	day := 0
+	for _, at := range b.Spent {
+		if now.Sub(at.Time()) < 24*time.Hour {
+			day++
+		}
+	}
+	return day >= l.CourierDay || len(b.Spent) >= l.CourierMonth
+}
+
+// Result is what one proof was worth.
+type Result uint8
+
+// The results. The zero Result belongs to a proof that the right does not ask for.
+const (
+	NotAsked Result = iota
+	OK
+	Failed
+	Missing
+	NotChecked
+)
+
+// Verdict is the result of every proof, by Proof.
+type Verdict [numProofs]Result
+
+// Holds reports whether every proof that was asked for is ok.
+func (v Verdict) Holds() bool {
+	return !slices.ContainsFunc(v[:], func(r Result) bool { return r != NotAsked && r != OK })
+}
+
+// Named maps the proofs that were asked for to their results, in words.
+func (v Verdict) Named() map[string]string {
+	m := make(map[string]string)
+	for p, r := range v {
+		if r != NotAsked {
+			m[Proof(p).String()] = r.String()
+		}
+	}
+	return m
+}
+
+// judges says how each proof is judged. The code is not among them: it is compared
+// last, and only when all of these hold.
+var judges = [numProofs]func(*deliberation) Result{
+	ProofCourier: func(d *deliberation) Result {
+		return require(d.evidence().Courier != CourierRef{},
+			d.sameCarrier() && d.facts.Courier.cleared(d.now) && !d.facts.Budget.Exhausted(d.facts.Policy.Limits, d.now))
+	},
+	ProofRoute: func(d *deliberation) Result {
+		return require(d.evidence().Courier != CourierRef{}, d.facts.Courier.drives(d.grant.Route(), d.grant.Day()))
+	},
+	ProofParcel: func(d *deliberation) Result {
+		return require(d.evidence().Parcel != "", d.evidence().Parcel == d.grant.Dispatch.Parcel)
+	},
+	ProofTime: func(d *deliberation) Result {
+		return require(true, d.grant.Window.Contains(d.now))
+	},
+	ProofPlace: func(d *deliberation) Result {
+		center, radius := d.fence()
+		if center == nil {
+			return NotAsked
+		}
+		p := d.evidence().Position
+		return require(true, p != nil && p.within(*center, radius))
+	},
+	ProofBuilding: func(d *deliberation) Result {
+		return require(d.facts.Door != nil, d.facts.Door.admits(d.grant, d.now))
+	},
+	ProofPresence: func(d *deliberation) Result {
+		n := len(d.evidence().Challenge)
+		return require(n > 0, n >= minChallenge && n <= maxChallenge)
+	},
+	ProofConsent: func(d *deliberation) Result {
+		return require(slices.Contains(d.grant.Consents, d.cmd.Target), true)
+	},
+	ProofApproval: func(d *deliberation) Result {
+		a := d.evidence().Approvals
+		return require(len(a) > 0, len(a) == 2 && a[0] != a[1] && a[0] != "" && a[1] != "")
+	},
+}
+
+// A door's challenge is random bytes; fewer than eight could be met again by chance.
+const minChallenge, maxChallenge = 8, 32
+
+func require(present, holds bool) Result {
+	switch {
+	case !present:
+		return Missing
+	case holds:
+		return OK
+	}
+	return Failed
+}

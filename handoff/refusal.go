@@ -1,0 +1,63 @@
+package handoff
+
+import "time"
+
+// Reason is the slug that tells a caller why something was refused. It is part of
+// the HTTP contract and of stored answers: never rename one.
+type Reason string
+
+// The reasons, in the order in which a verify finds them: the first that fails wins.
+const (
+	ParcelUnknown     Reason = "parcel-unknown" // also another carrier's
+	CourierNotCleared Reason = "courier-not-cleared"
+	BudgetExhausted   Reason = "budget-exhausted"
+	NotYourRoute      Reason = "not-your-route"
+	AlreadyReleased   Reason = "already-released"
+	AlreadyCollected  Reason = "already-collected"
+	IsRecalled        Reason = "recalled"
+	OnHold            Reason = "on-hold"
+	NotYetValid       Reason = "not-yet-valid"
+	WindowOver        Reason = "window-over"
+	OutsideGeofence   Reason = "outside-geofence"
+	AccessRefused     Reason = "access-refused"
+	CodeLocked        Reason = "code-locked"
+	CodeRequired      Reason = "code-required"
+	CodeSuperseded    Reason = "code-superseded"
+	CodeMismatch      Reason = "code-mismatch"
+)
+
+// The reasons of the other acts.
+const (
+	GrantUnknown          Reason = "grant-unknown"
+	WrongStatus           Reason = "wrong-status"
+	NotYourHandoff        Reason = "not-your-handoff"
+	AlreadyAborted        Reason = "already-aborted"
+	ReissueLimit          Reason = "reissue-limit"
+	ResendLimit           Reason = "resend-limit"
+	ResendTooSoon         Reason = "resend-too-soon"
+	NoCode                Reason = "no-code"
+	DispatchConflict      Reason = "dispatch-conflict"
+	CarrierNotEnabled     Reason = "carrier-not-enabled"
+	DestinationNotAllowed Reason = "destination-not-allowed"
+	DayNotLater           Reason = "delivery-date-not-later"
+	DayUnknown            Reason = "delivery-date-unknown" // a civil day that the address skipped
+	ZoneUnknown           Reason = "time-zone-unknown"
+	AttemptReused         Reason = "attempt-reused"
+	UnknownAct            Reason = "unknown-act"
+)
+
+// Refusal is a decision not to do something. It is an error, so that a caller cannot
+// mistake it for consent; its text holds nothing that was sent.
+type Refusal struct {
+	Reason  Reason
+	Verdict Verdict // what each proof was worth; empty where the act asks for none
+
+	// AttemptsLeft is how many more wrong codes are let pass. Only with CodeMismatch
+	// and CodeSuperseded.
+	AttemptsLeft int
+
+	// RetryAfter is when asking again can help. Zero: it cannot.
+	RetryAfter time.Duration
+}
+
+func (r *Refusal) Error() string { return "handoff: refused: " + string(r.Reason) }

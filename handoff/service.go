@@ -1,0 +1,622 @@
+package handoff
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"latchkey/otp"
+)
+
+// Clock tells the time. It is injected, so that a day takes a test no time.
+type Clock interface{ Now() time.Time }
+
+// Namer is a keyed hash (a pseudo-random function of at least 32 bytes) over a list
+// of parts. Its key never rotates, since grants are found by it.
+type Namer interface {
+	Name(domain string, parts ...string) []byte
+}
+
+// Observer hears of every decision that was told to a caller. It must not block, and
+// sees no codes.
+type Observer interface {
+	Decided(act Act, reason Reason, events []Event)
+	Conflicted(act Act)
+}
+
+// Service runs commands: it loads, lets [Decide] judge and [Apply] change, and commits.
+// The loop that does so, change, is the only one there is.
+type Service struct {
+	store    Store
+	policy   *Policy
+	clock    Clock
+	names    Namer
+	random   io.Reader
+	observer Observer
+}
+
+// Config is what a Service is made of. All fields but Observer are required.
+type Config struct {
+	Store    Store
+	Policy   *Policy
+	Clock    Clock
+	Namer    Namer
+	Random   io.Reader // a cryptographic source
+	Observer Observer
+}
+
+// NewService makes a Service. The error names what is missing or wrong.
+func NewService(c Config) (*Service, error) {
+	switch {
+	case c.Store == nil, c.Policy == nil, c.Clock == nil, c.Namer == nil, c.Random == nil:
+		return nil, errors.New("handoff: a service needs a store, a policy, a clock, a namer and randomness")
+	}
+	if err := c.Policy.Validate(); err != nil {
+		return nil, fmt.Errorf("handoff: policy: %w", err)
+	}
+	if c.Observer == nil {
+		c.Observer = deaf{}
+	}
+	return &Service{store: c.Store, policy: c.Policy, clock: c.Clock, names: c.Namer, random: c.Random, observer: c.Observer}, nil
+}
+
+type deaf struct{}
+
+func (deaf) Decided(Act, Reason, []Event) {}
+func (deaf) Conflicted(Act)               {}
+
+// Policy is the policy in force.
+func (s *Service) Policy() *Policy { return s.policy }
+
+// ParcelHash is the name under which the grants of a carrier's parcel are kept.
+func (s *Service) ParcelHash(carrier, parcel string) ParcelHash {
+	return ParcelHash(fmt.Sprintf("%x", s.names.Name("grant", carrier, parcel)[:hashLen/2]))
+}
+
+// Dispatch makes the grant of a parcel that left the warehouse. Created is false
+// where the same dispatch came before: its grant is returned, in whatever status.
+// A *Refusal says why there is none.
+func (s *Service) Dispatch(ctx context.Context, d Dispatch) (g Grant, created bool, err error) {
+	secret, err := otp.NewSecret(s.random)
+	if err != nil {
+		return Grant{}, false, err
+	}
+	hash := s.ParcelHash(d.Carrier, d.Parcel)
+	q := query{
+		Query:   Query{Parcel: hash, Index: s.index(&d, d.Route, d.Day)},
+		command: func(*Grant) Command { return Command{Act: Mint, Parcel: hash, Dispatch: &d} },
+		secret:  secret,
+	}
+	o, err := s.change(ctx, q)
+	var refused *Refusal
+	if errors.As(err, &refused) && refused.Reason == DispatchConflict && o.grant.Dispatch.Shop == d.Shop {
+		return s.dispatchedBefore(ctx, o.grant, d, err)
+	}
+	return o.grant, len(o.events) > 0, err
+}
+
+// dispatchedBefore resolves a conflict with a parcel's newest grant: the dispatch may
+// be an older generation's sent again, or follow a grant whose window is over but
+// which the sweeper has not closed yet.
+func (s *Service) dispatchedBefore(ctx context.Context, newest Grant, d Dispatch, conflict error) (Grant, bool, error) {
+	if newest.Status == Active && newest.StatusAt(s.clock.Now()) == Expired && d.Day.After(newest.Day()) {
+		if err := s.Expire(ctx, newest.ID.Hash); err != nil {
+			return Grant{}, false, err
+		}
+		return s.Dispatch(ctx, d)
+	}
+	for n := newest.ID.Generation - 1; n >= 1; n-- {
+		snap, err := s.store.Load(ctx, Query{Parcel: newest.ID.Hash, Generation: n})
+		switch {
+		case err != nil:
+			return Grant{}, false, err
+		case snap.Record != nil && snap.Record.Grant.Dispatch.Equal(&d):
+			return snap.Record.Grant, false, nil
+		}
+	}
+	return Grant{}, false, conflict
+}
+
+func (s *Service) index(d *Dispatch, route string, day Date) *Index {
+	zone, err := Zone(d.To.Zone)
+	if err != nil {
+		return nil // Decide refuses it
+	}
+	w, err := DayWindow(day, zone)
+	if err != nil {
+		return nil
+	}
+	return &Index{
+		Customer: CustomerRef{Shop: d.Shop, ID: d.Customer.ID},
+		Route:    RouteRef{Carrier: d.Carrier, Route: route, Day: day},
+		Until:    w.Until, Now: InstantOf(s.clock.Now()),
+	}
+}
+
+// Presentation is a courier's request at a door.
+type Presentation struct {
+	Courier  CourierRef
+	Parcel   string
+	Code     otp.Code // zero: none entered
+	Position *Position
+
+	// Attempt is the caller's id for this request, under which it may be repeated: the
+	// first answer is given again. Empty: every request is a new attempt.
+	Attempt string
+
+	// Note is why the courier does it, in the courier's words. Abort and Attempted only.
+	Note string
+}
+
+// Receipt says that an act was done.
+type Receipt struct {
+	Grant    GrantID
+	Parcel   string
+	Act      Act
+	Status   Status
+	Courier  string
+	At       time.Time
+	Distance int // meters, rounded to ten; 0 where no place was asked
+}
+
+// Verify hands a parcel over, or takes a return along, whichever the parcel is for.
+// The error is a *Refusal, ErrUnavailable, or the store's.
+func (s *Service) Verify(ctx context.Context, p Presentation) (Receipt, error) {
+	return s.present(ctx, p, "verify", func(g *Grant) Act { return g.Dispatch.Purpose.Act() })
+}
+
+// Abort takes a handoff back: the courier made it a moment ago and it did not happen.
+func (s *Service) Abort(ctx context.Context, p Presentation) (Receipt, error) {
+	return s.present(ctx, p, "abort", func(*Grant) Act { return Abort })
+}
+
+// Attempted records that the courier was there and nobody answered.
+func (s *Service) Attempted(ctx context.Context, p Presentation) (Receipt, error) {
+	return s.present(ctx, p, "attempted", func(*Grant) Act { return Attempt })
+}
+
+func (s *Service) present(ctx context.Context, p Presentation, kind string, act func(*Grant) Act) (Receipt, error) {
+	q := query{
+		Query: Query{Parcel: s.ParcelHash(p.Courier.Carrier, p.Parcel), Courier: &p.Courier},
+		note:  p.Note,
+		command: func(g *Grant) Command {
+			c := Command{Act: Release, Target: Parcel}
+			if g != nil {
+				c.Act = act(g)
+			}
+			c.Evidence = Evidence{Courier: p.Courier, Parcel: p.Parcel, Position: p.Position, Code: p.Code}
+			return c
+		},
+	}
+	if p.Attempt != "" {
+		q.attempt, q.digest = p.Attempt, s.digest(p, kind)
+	}
+	if !p.Code.IsZero() {
+		q.Reservation = &Reservation{Courier: p.Courier, Token: strconv.FormatUint(rand.Uint64(), 36), At: InstantOf(s.clock.Now())}
+	}
+	o, err := s.change(ctx, q)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return Receipt{
+		Grant: o.grant.ID, Parcel: o.grant.Dispatch.Parcel, Act: o.act, Status: o.status,
+		Courier: o.answer.Courier, At: o.answer.At.Time(), Distance: o.answer.Distance,
+	}, nil
+}
+
+// digest is a keyed hash of what a repeated attempt must repeat. It is kept with the
+// sealed grant, for as long as the grant.
+func (s *Service) digest(p Presentation, kind string) []byte {
+	position := "none"
+	if p.Position != nil {
+		position = fmt.Sprintf("%v %v %v", p.Position.Point, p.Position.Accuracy, p.Position.Age)
+	}
+	return s.names.Name("attempt", p.Courier.Carrier, p.Courier.ID, p.Attempt, kind, p.Parcel, p.Code.Reveal(), position, p.Note)[:8]
+}
+
+// Recall calls a parcel back: its rights end at once.
+func (s *Service) Recall(ctx context.Context, by Actor, id GrantID, note string) (Grant, error) {
+	return s.order(ctx, id, Command{Act: Recall, By: by}, note)
+}
+
+// Reschedule moves a parcel to a later day. An empty route keeps the route.
+func (s *Service) Reschedule(ctx context.Context, by Actor, id GrantID, day Date, route string) (Grant, error) {
+	return s.order(ctx, id, Command{Act: Reschedule, By: by, Day: day, Route: route}, "")
+}
+
+// Resend mails the code that counts once more.
+func (s *Service) Resend(ctx context.Context, by Actor, id GrantID) (Grant, error) {
+	return s.order(ctx, id, Command{Act: Resend, By: by}, "")
+}
+
+// Reissue mints a new code; the one before is superseded.
+func (s *Service) Reissue(ctx context.Context, by Actor, id GrantID) (Grant, error) {
+	return s.order(ctx, id, Command{Act: Reissue, By: by}, "")
+}
+
+// Hold stops everything about a grant until Lift.
+func (s *Service) Hold(ctx context.Context, by Actor, id GrantID, note string) (Grant, error) {
+	return s.order(ctx, id, Command{Act: Hold, By: by}, note)
+}
+
+// Lift ends a hold.
+func (s *Service) Lift(ctx context.Context, by Actor, id GrantID, note string) (Grant, error) {
+	return s.order(ctx, id, Command{Act: Lift, By: by}, note)
+}
+
+// order runs a command that needs no courier.
+func (s *Service) order(ctx context.Context, id GrantID, c Command, note string) (Grant, error) {
+	q := query{Query: Query{Parcel: id.Hash, Generation: id.Generation}, note: note}
+	q.command = func(*Grant) Command { return c }
+	if c.Act == Reschedule {
+		// The index is written ahead of the commit, so the address must be known first.
+		g, err := s.Grant(ctx, c.By, id)
+		if err != nil {
+			return Grant{}, err
+		}
+		route := c.Route
+		if route == "" {
+			route = g.Route()
+		}
+		q.Index = s.index(&g.Dispatch, route, c.Day)
+	}
+	o, err := s.change(ctx, q)
+	return o.grant, err
+}
+
+// Expire closes a grant whose window is over. A grant that needs no closing is left as
+// it is, without an error: any number of sweepers may meet at one grant.
+func (s *Service) Expire(ctx context.Context, hash ParcelHash) error {
+	o, err := s.change(ctx, query{
+		Query:   Query{Parcel: hash},
+		command: func(*Grant) Command { return Command{Act: Expire, By: Actor{Role: RoleService}} },
+	})
+	var refused *Refusal
+	switch {
+	case errors.As(err, &refused) && refused.Reason == GrantUnknown && o.grant.ID == GrantID{}:
+		return s.store.Unschedule(ctx, hash)
+	case errors.As(err, &refused):
+		return nil
+	}
+	return err
+}
+
+// Sweep closes up to limit grants of each partition whose window is over, and reports
+// how many it looked at.
+func (s *Service) Sweep(ctx context.Context, limit int) (int, error) {
+	swept := 0
+	for _, partition := range rand.Perm(Partitions) { // sweepers that start together should not march together
+		due, err := s.store.Due(ctx, partition, InstantOf(s.clock.Now()), limit)
+		if err != nil {
+			return swept, err
+		}
+		for _, hash := range due {
+			if err := s.Expire(ctx, hash); err != nil {
+				return swept, err
+			}
+			swept++
+		}
+	}
+	return swept, nil
+}
+
+// Grant reads one grant on behalf of an actor, to whom another's does not exist.
+func (s *Service) Grant(ctx context.Context, by Actor, id GrantID) (Grant, error) {
+	r, err := s.Record(ctx, by, id)
+	if err != nil {
+		return Grant{}, err
+	}
+	return r.Grant, nil
+}
+
+// Record is Grant with the notes that people made.
+func (s *Service) Record(ctx context.Context, by Actor, id GrantID) (Record, error) {
+	snap, err := s.store.Load(ctx, Query{Parcel: id.Hash, Generation: id.Generation})
+	if err != nil {
+		return Record{}, err
+	}
+	if snap.Record == nil || !by.may(&snap.Record.Grant) {
+		return Record{}, &Refusal{Reason: GrantUnknown}
+	}
+	return *snap.Record, nil
+}
+
+// OfCustomer lists a customer's grants, the one that ends last first.
+func (s *Service) OfCustomer(ctx context.Context, c CustomerRef) ([]Grant, error) {
+	ids, err := s.store.OfCustomer(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	by := Actor{Role: RoleCustomer, Shop: c.Shop, Customer: c.ID}
+	return s.listed(ctx, ids, by.may)
+}
+
+// Stops lists the grants on the routes that a courier drives at this hour.
+func (s *Service) Stops(ctx context.Context, ref CourierRef) ([]Grant, error) {
+	now := s.clock.Now()
+	courier, err := s.store.Courier(ctx, ref)
+	if err != nil || !courier.cleared(now) {
+		if err == nil {
+			err = &Refusal{Reason: CourierNotCleared}
+		}
+		return nil, err
+	}
+	stops := []Grant{}
+	for _, drive := range courier.Drives {
+		ids, err := s.store.OnRoute(ctx, RouteRef{Carrier: ref.Carrier, Route: drive.Route, Day: drive.Day})
+		if err != nil {
+			return nil, err
+		}
+		grants, err := s.listed(ctx, ids, func(g *Grant) bool {
+			return g.Dispatch.Carrier == ref.Carrier && g.Route() == drive.Route && g.Day() == drive.Day && g.Window.Contains(now)
+		})
+		if err != nil {
+			return nil, err
+		}
+		stops = append(stops, grants...)
+	}
+	return stops, nil
+}
+
+func (s *Service) listed(ctx context.Context, ids []ParcelHash, counts func(*Grant) bool) ([]Grant, error) {
+	if len(ids) == 0 {
+		return []Grant{}, nil
+	}
+	grants, err := s.store.Many(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	grants = slices.DeleteFunc(grants, func(g Grant) bool { return !counts(&g) })
+	slices.SortFunc(grants, func(a, b Grant) int {
+		if a.Window.Until != b.Window.Until {
+			return int(b.Window.Until - a.Window.Until)
+		}
+		return bytes.Compare([]byte(a.ID.Hash), []byte(b.ID.Hash))
+	})
+	return grants, nil
+}
+
+// query is one run of change.
+type query struct {
+	Query
+	command func(*Grant) Command
+	secret  otp.Secret // mint
+	attempt string
+	digest  []byte
+	note    string
+}
+
+// outcome is what change did, or found done.
+type outcome struct {
+	act    Act
+	status Status // after the decision
+	grant  Grant
+	answer Answer
+	events []Event
+}
+
+// maxTries bounds the loop. A conflict means that another commit got through, and a
+// grant takes no more than a dozen or so that count; waiting for a place in a courier's
+// budget is rarer still.
+const maxTries = 40
+
+// change loads, decides and commits, again and again while others get in between.
+//
+// A lost answer is no reason to act twice: the next load shows whether the commit is
+// among the grant's last sixteen, and a request that carries an attempt id finds what
+// that attempt was told. Only what was committed is told.
+func (s *Service) change(ctx context.Context, q query) (outcome, error) {
+	tried := map[CommitID]outcome{}
+	for try := range maxTries {
+		if err := pause(ctx, try); err != nil {
+			break
+		}
+		snap, err := s.store.Load(ctx, q.Query)
+		if err != nil {
+			if len(tried) > 0 {
+				continue // a commit is in doubt: it is worth asking again
+			}
+			return outcome{}, err
+		}
+		if o, done := committed(snap.Record, tried); done {
+			return s.tell(ctx, q, o)
+		}
+		now := s.clock.Now()
+		var g *Grant
+		if snap.Record != nil {
+			g = &snap.Record.Grant
+		}
+		cmd := q.command(g)
+		if o, known := q.answered(snap.Record, cmd.Act); known {
+			return s.tell(ctx, q, o)
+		}
+
+		facts := Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.budget(s.policy.Limits, q.Reservation != nil, now)}
+		d := Decide(g, cmd, facts, now)
+		if d.Wait {
+			s.settle(ctx, q, false)
+			continue
+		}
+		o := outcome{act: cmd.Act, answer: q.answerOf(&d, cmd, now), events: d.Events}
+		if g != nil {
+			o.grant, o.status = *g, g.Status
+		}
+		if len(d.Events) > 0 && snap.Archived {
+			o = outcome{act: o.act, grant: o.grant, status: o.status, answer: Answer{Reason: WrongStatus}}
+		}
+		if len(o.events) == 0 {
+			return s.tell(ctx, q, o)
+		}
+
+		change := s.changeOf(snap, q, cmd, &d, &o, now)
+		id := change.Record.Commits[len(change.Record.Commits)-1]
+		switch err := s.store.Commit(ctx, change); {
+		case err == nil:
+			s.observer.Decided(o.act, o.answer.Reason, o.events)
+			return o, o.answer.refusal()
+		case errors.Is(err, ErrConflict):
+			s.observer.Conflicted(cmd.Act)
+		case errors.Is(err, ErrUnknownOutcome):
+			tried[id] = o
+		default:
+			return outcome{}, err
+		}
+	}
+	return outcome{}, ErrUnavailable
+}
+
+// pause waits before a try, not at all before the first three and then longer each
+// time up to 50 ms, at random, so that those who met do not meet again.
+func pause(ctx context.Context, try int) error {
+	if try < 3 {
+		return ctx.Err()
+	}
+	most := min(time.Duration(1)<<min(try-3, 6), 50) * time.Millisecond
+	t := time.NewTimer(rand.N(most) + 1)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// changeOf is the commit of a decision: the grant after its events, and the memory
+// that retries need.
+func (s *Service) changeOf(snap Snapshot, q query, cmd Command, d *Decision, o *outcome, now time.Time) Change {
+	var next Record
+	if snap.Record != nil {
+		next = *snap.Record
+	}
+	if cmd.Act == Mint && d.Refusal == nil {
+		next = Record{Grant: Seed(d.Events[0].Grant, *cmd.Dispatch, CodeState{})}
+		if d.Events[0].Issue != 0 {
+			next.Grant.Code.Secret = q.secret
+		}
+	}
+	next.Grant = Replay(next.Grant, d.Events)
+	next.Commits = keep(next.Commits, commitsKept, s.commitID())
+	if q.attempt != "" {
+		next.Answers = keep(next.Answers, answersKept, o.answer)
+	}
+	if q.note != "" {
+		next.Notes = keep(next.Notes, notesKept, Note{At: InstantOf(now), Act: cmd.Act, Text: q.note})
+	}
+	o.grant, o.status = next.Grant, next.Grant.Status
+
+	change := Change{From: snap.Version, Record: next, Events: d.Events, Now: InstantOf(now)}
+	if q.Reservation != nil {
+		change.Settle = &Settlement{Reservation: *q.Reservation, Counted: d.Counted()}
+	}
+	return change
+}
+
+func keep[T any](list []T, most int, v T) []T {
+	list = append(slices.Clone(list), v)
+	return list[max(0, len(list)-most):]
+}
+
+func (s *Service) commitID() CommitID {
+	var b [8]byte
+	if _, err := io.ReadFull(s.random, b[:]); err != nil {
+		panic("handoff: the source of randomness failed: " + err.Error())
+	}
+	return CommitID(binary.LittleEndian.Uint64(b[:]))
+}
+
+// tell answers with what needs no commit of its own (any more), and settles the
+// reservation as the answer demands. Giving back twice, or counting twice, is harmless.
+func (s *Service) tell(ctx context.Context, q query, o outcome) (outcome, error) {
+	counted := slices.ContainsFunc(o.events, func(e Event) bool { return e.Type == EventCodeRefused })
+	s.settle(ctx, q, counted)
+	s.observer.Decided(o.act, o.answer.Reason, o.events)
+	return o, o.answer.refusal()
+}
+
+// settle ends the request's reservation. What cannot be settled now counts as a wrong
+// code in the end, which is the safe side.
+func (s *Service) settle(ctx context.Context, q query, counted bool) {
+	if q.Reservation == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = s.store.Settle(ctx, Settlement{Reservation: *q.Reservation, Counted: counted})
+}
+
+// committed looks for a commit in doubt among those the record remembers.
+func committed(r *Record, tried map[CommitID]outcome) (outcome, bool) {
+	if r == nil || len(tried) == 0 {
+		return outcome{}, false
+	}
+	for _, id := range r.Commits {
+		if o, ok := tried[id]; ok {
+			return o, true
+		}
+	}
+	return outcome{}, false
+}
+
+// answered finds what this courier's attempt was told before.
+func (q *query) answered(r *Record, act Act) (outcome, bool) {
+	if q.attempt == "" || r == nil {
+		return outcome{}, false
+	}
+	for _, a := range r.Answers {
+		if a.Attempt != q.attempt || a.Courier != q.Courier.ID {
+			continue
+		}
+		o := outcome{act: act, grant: r.Grant, answer: a}
+		o.status = statusAfter[act]
+		if !bytes.Equal(a.Digest, q.digest) {
+			o.answer.Reason = AttemptReused
+			o.answer.Verdict = nil
+		}
+		return o, true
+	}
+	return outcome{}, false
+}
+
+// statusAfter is what a courier's act, once done, left behind; the grant may have moved on.
+var statusAfter = map[Act]Status{Release: Released, Collect: Collected, Abort: Active, Attempt: Active, Open: Active}
+
+// answerOf puts a decision into the form that is remembered and told.
+func (q *query) answerOf(d *Decision, cmd Command, now time.Time) Answer {
+	a := Answer{Attempt: q.attempt, Courier: cmd.Evidence.Courier.ID, Digest: q.digest, At: InstantOf(now), Verdict: d.Verdict.bytes()}
+	if d.Refusal != nil {
+		a.Reason, a.Left, a.retry = d.Refusal.Reason, d.Refusal.AttemptsLeft, d.Refusal.RetryAfter
+	} else if len(d.Events) > 0 {
+		a.Distance = d.Events[0].Distance
+	}
+	return a
+}
+
+// refusal is the answer as the error it is, or nil.
+func (a *Answer) refusal() error {
+	if a.Reason == "" {
+		return nil
+	}
+	r := &Refusal{Reason: a.Reason, AttemptsLeft: a.Left, RetryAfter: a.retry}
+	for i, b := range a.Verdict {
+		if i < len(r.Verdict) {
+			r.Verdict[i] = Result(b)
+		}
+	}
+	return r
+}
+
+func (v Verdict) bytes() []byte {
+	b := make([]byte, len(v))
+	for i, r := range v {
+		b[i] = byte(r)
+	}
+	return b
+}

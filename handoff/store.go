@@ -1,0 +1,268 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Store keeps grants, the facts about couriers and routes, and the event log.
+//
+// What it promises about grants:
+//
+//   - Commit is atomic: the grant, its events, its place in the schedule and (for a
+//     next generation) the closed grant's new place are written together or not at
+//     all, and only if the grant's version is still the one that was loaded.
+//   - Load sees every commit that was acknowledged before it began.
+//   - A commit that was acknowledged survives whatever the store's operator promised
+//     (see Durability in the README); the store itself never drops one.
+//
+// Who may retry: Load is idempotent and the store may retry it. A Commit is never
+// run again by the store on its own; a caller that gets ErrUnknownOutcome loads again
+// and looks for its commit id.
+//
+// Personal data and secrets are sealed by the store: nothing it writes shows them.
+//
+// All methods may be called concurrently. Errors that are none of those below come
+// wrapped in ErrUnavailable.
+type Store interface {
+	Grants
+	Registry
+	Log
+}
+
+var (
+	// ErrConflict says that the grant changed since it was loaded. Nothing was written.
+	ErrConflict = errors.New("handoff: the grant changed meanwhile")
+
+	// ErrUnknownOutcome says that a commit was sent and its answer was lost: it may have
+	// happened.
+	ErrUnknownOutcome = errors.New("handoff: the outcome of a commit is unknown")
+
+	// ErrUnavailable says that the store cannot be reached, or that the retries of a
+	// contended grant are spent. Asking again later is right.
+	ErrUnavailable = errors.New("handoff: the store is unavailable")
+
+	// ErrSealed says that a stored value cannot be opened: it was changed outside, moved
+	// to another key, or its key is not in the keyset.
+	ErrSealed = errors.New("handoff: a stored value cannot be opened")
+)
+
+// Grants is the part of a Store that keeps grants.
+type Grants interface {
+	// Load reads a grant and all the facts that a decision on it needs, in one trip.
+	// With an Index it writes the index entries, and with a Reservation it reserves one
+	// guess in the courier's budget, in the same trip. An unknown grant or courier is
+	// nil, and no error.
+	Load(ctx context.Context, q Query) (Snapshot, error)
+
+	// Commit stores a record and appends its events, if the version is still c.From.
+	// It returns ErrConflict, ErrUnknownOutcome or ErrUnavailable (nothing was written).
+	Commit(ctx context.Context, c Change) error
+
+	// Settle ends a reservation outside of a commit: it becomes a counted wrong code,
+	// or is given back. Settling twice is harmless.
+	Settle(ctx context.Context, s Settlement) error
+
+	// Many loads grants in one trip, in no particular order, leaving out those that are
+	// gone.
+	Many(ctx context.Context, ids []ParcelHash) ([]Grant, error)
+
+	// OfCustomer lists the parcels indexed for a customer. The index is written before
+	// the commit: an entry counts only if its grant names this shop and customer.
+	OfCustomer(ctx context.Context, c CustomerRef) ([]ParcelHash, error)
+
+	// OnRoute lists the parcels indexed for a route on a day, with the same caution.
+	OnRoute(ctx context.Context, r RouteRef) ([]ParcelHash, error)
+
+	// Due lists up to limit active grants of a partition whose window is over at now.
+	Due(ctx context.Context, partition int, now Instant, limit int) ([]ParcelHash, error)
+
+	// Unschedule takes a grant that no longer exists off the schedule.
+	Unschedule(ctx context.Context, id ParcelHash) error
+}
+
+// Query is what Load reads.
+type Query struct {
+	Parcel     ParcelHash
+	Generation int // 0: the newest
+
+	Courier     *CourierRef  // whose record and budget to read
+	Reservation *Reservation // a guess to reserve in that courier's budget
+	Index       *Index       // entries to write ahead of a commit
+}
+
+// Index is where a grant is to be found besides by its parcel.
+type Index struct {
+	Customer CustomerRef
+	Route    RouteRef
+	Until    Instant // end of the grant's window
+	Now      Instant
+}
+
+// RouteRef names one route of a carrier on one day.
+type RouteRef struct {
+	Carrier, Route string
+	Day            Date
+}
+
+// Snapshot is what Load found, all of one moment per key.
+type Snapshot struct {
+	Record  *Record
+	Version Version
+	Courier *Courier
+	Account Account
+
+	// Archived says that a later generation exists: this one can be read, not changed.
+	Archived bool
+}
+
+// Version counts the commits of a parcel's grants. It only rises: the upper 16 bits
+// are the generation, the lower 48 the commits within it. 0 is "no grant yet".
+type Version uint64
+
+// Generation is the grant's generation at this version.
+func (v Version) Generation() int { return int(v >> 48) }
+
+// Next is the version of a commit that follows v and leaves the grant in generation n.
+func (v Version) Next(n int) Version {
+	if v.Generation() == n {
+		return v + 1
+	}
+	return Version(n)<<48 | 1
+}
+
+// Record is what is stored of a grant: what its events say, and what retries need.
+type Record struct {
+	Grant Grant `cbor:"1,keyasint"`
+
+	// Commits are the ids of the newest sixteen commits, so that a writer whose answer
+	// was lost can see whether it wrote.
+	Commits []CommitID `cbor:"2,keyasint"`
+
+	// Answers are what counted attempts with an attempt id were told.
+	Answers []Answer `cbor:"3,keyasint,omitempty"`
+
+	// Notes are what people wrote as the reason of an act. They may name people, so they
+	// are in no event.
+	Notes []Note `cbor:"4,keyasint,omitempty"`
+}
+
+// CommitID names one try to commit: 64 random bits.
+type CommitID uint64
+
+// Answer is what one attempt was told. The same attempt id gets it again.
+type Answer struct {
+	Attempt  string  `cbor:"1,keyasint"`
+	Courier  string  `cbor:"2,keyasint"`
+	Digest   []byte  `cbor:"3,keyasint"` // keyed, of everything else the request said
+	At       Instant `cbor:"4,keyasint"`
+	Distance int     `cbor:"5,keyasint,omitempty"`
+	Reason   Reason  `cbor:"6,keyasint,omitempty"` // empty: it was done
+	Left     int     `cbor:"7,keyasint,omitempty"`
+	Verdict  []byte  `cbor:"8,keyasint"`
+
+	retry time.Duration // never remembered: by then it would be wrong
+}
+
+// Note is a person's reason for an act.
+type Note struct {
+	At   Instant `cbor:"1,keyasint"`
+	Act  Act     `cbor:"2,keyasint"`
+	Text string  `cbor:"3,keyasint"`
+}
+
+const (
+	commitsKept = 16
+	answersKept = 32
+	notesKept   = 16
+)
+
+// Change is one commit.
+type Change struct {
+	From   Version
+	Record Record
+	Events []Event
+	Settle *Settlement // the courier's reservation, settled in the same trip
+	Now    Instant
+}
+
+// Account is a courier's budget as stored.
+type Account struct {
+	Counted  []Instant // wrong codes
+	Reserved []Instant // guesses in flight, the asker's own among them
+}
+
+// Reservation is one guess reserved in a courier's budget. Token is random: two
+// requests never share one, so that neither can give back what the other was charged.
+type Reservation struct {
+	Courier CourierRef
+	Token   string
+	At      Instant
+}
+
+// Settlement ends a reservation.
+type Settlement struct {
+	Reservation
+	Counted bool // a wrong code was counted; false gives the reservation back
+}
+
+// abandoned is when a reservation whose owner never settled it counts as a wrong code:
+// no request lives as long, so its process died, maybe after it compared the code.
+const abandoned = time.Minute
+
+// budget reads an account: what is spent, and whether the reservation that the asker
+// just made found a place. Everyone adds a reservation before counting, so the one who
+// added last sees all others: no more than the limit can ever be admitted and counted,
+// however many ask at once.
+func (a Account) budget(l Limits, reserved bool, now time.Time) Budget {
+	var b Budget
+	inFlight := 0
+	for _, at := range a.Counted {
+		if now.Sub(at.Time()) < budgetPeriod {
+			b.Spent = append(b.Spent, at)
+		}
+	}
+	for _, at := range a.Reserved {
+		if now.Sub(at.Time()) < abandoned {
+			inFlight++
+		} else if now.Sub(at.Time()) < budgetPeriod {
+			b.Spent = append(b.Spent, at)
+		}
+	}
+	day := inFlight
+	for _, at := range b.Spent {
+		if now.Sub(at.Time()) < 24*time.Hour {
+			day++
+		}
+	}
+	b.Admitted = reserved && day <= l.CourierDay && len(b.Spent)+inFlight <= l.CourierMonth
+	return b
+}
+
+// budgetPeriod is the longest that a wrong code counts against its courier.
+const budgetPeriod = 30 * 24 * time.Hour
+
+// Registry is the part of a Store that keeps what carriers say of couriers and routes.
+type Registry interface {
+	// Courier reads one courier's record; nil if there is none.
+	Courier(ctx context.Context, ref CourierRef) (*Courier, error)
+
+	// PutCourier sets the fields that are given and keeps the others. A courier that is
+	// new and was given no clearance is not cleared.
+	PutCourier(ctx context.Context, ref CourierRef, u CourierUpdate) error
+
+	// ClearBudget forgets a courier's wrong codes.
+	ClearBudget(ctx context.Context, ref CourierRef) error
+
+	// AssignRoute makes courier the only one who drives the route that day. It is three
+	// writes in an order that fails closed: whoever drove it before stops first.
+	AssignRoute(ctx context.Context, r RouteRef, courier string, now Instant) error
+}
+
+// CourierUpdate is what to set in a courier's record.
+type CourierUpdate struct {
+	Name         *string
+	ClearedUntil *Instant
+	Suspended    *bool
+}
