@@ -423,7 +423,9 @@ func resend(d *deliberation) Decision {
 		refused.Refusal.RetryAfter = wait
 		return refused
 	}
-	return d.accept(d.event(EventCodeResent))
+	e := d.event(EventCodeResent)
+	e.Issue = g.Code.Issued[len(g.Code.Issued)-1]
+	return d.accept(e)
 }
 
 func expire(d *deliberation) Decision {

@@ -1,6 +1,9 @@
 package handoff
 
 import (
+	"fmt"
+	"io"
+	"log/slog"
 	"math/big"
 	"reflect"
 	"strings"
@@ -132,3 +135,26 @@ func (m Money) AtLeast(other Money) bool {
 // Equal reports whether two dispatches say the same. Both have been parsed, so that
 // spelling (the order of categories, zeros of an amount) does not count.
 func (d *Dispatch) Equal(other *Dispatch) bool { return reflect.DeepEqual(d, other) }
+
+const redacted = "******"
+
+// Format prints ****** for every verb: who a parcel is for and where it goes is in no log.
+func (d Dispatch) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// LogValue yields ******.
+func (d Dispatch) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText yields ******, so that JSON and its kin cannot leak a dispatch.
+func (d Dispatch) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Format prints ****** for every verb.
+func (c Customer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// MarshalText yields ******.
+func (c Customer) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Format prints ****** for every verb.
+func (t Destination) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// MarshalText yields ******.
+func (t Destination) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -22,7 +22,7 @@ type Event struct {
 	Window   *Window      `cbor:"10,keyasint,omitempty"` // dispatched, rescheduled
 	Day      *Date        `cbor:"11,keyasint,omitempty"` // rescheduled
 	Rights   []Right      `cbor:"12,keyasint,omitempty"` // dispatched
-	Issue    uint64       `cbor:"13,keyasint,omitempty"` // the HOTP counter of the code that this event gives out; 0 is none
+	Issue    uint64       `cbor:"13,keyasint,omitempty"` // the HOTP counter of the code that this event gives out (code_resent: again); 0 is none
 	Distance int          `cbor:"14,keyasint,omitempty"` // meters to the target, rounded to ten
 	Door     string       `cbor:"15,keyasint,omitempty"`
 	Consents []TargetKind `cbor:"16,keyasint,omitempty"`
@@ -117,7 +117,7 @@ func Apply(g Grant, e Event) Grant {
 	case EventContested:
 		return g // happened to the one who asked; the grant is what it was
 	}
-	if e.Issue != 0 {
+	if e.Issue != 0 && e.Type != EventCodeResent {
 		g.Code.Issued = append(slices.Clone(g.Code.Issued), e.Issue)
 		g.Code.Wrong = 0
 		if e.Type == EventCodeReissued || e.Type == EventAborted {
