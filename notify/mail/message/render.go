@@ -1,0 +1,85 @@
+package message
+
+import (
+	"embed"
+	"fmt"
+	htmltemplate "html/template"
+	"io/fs"
+	"strings"
+	"text/template"
+
+	"golang.org/x/text/language"
+)
+
+//go:embed locale/*.yaml layout/*.tmpl
+var files embed.FS
+
+var standard = must(newRenderer(files))
+
+func must(r *renderer, err error) *renderer {
+	if err != nil {
+		panic("message: " + err.Error())
+	}
+	return r
+}
+
+// A renderer holds everything parsed. It is safe for concurrent use.
+type renderer struct {
+	catalogues []*catalogue
+	matcher    language.Matcher // answers with an index into catalogues
+	text       *template.Template
+	html       *htmltemplate.Template
+}
+
+func newRenderer(fsys fs.FS) (*renderer, error) {
+	catalogues, err := loadCatalogues(fsys)
+	if err != nil {
+		return nil, err
+	}
+	tags := make([]language.Tag, len(catalogues))
+	for i, c := range catalogues {
+		tags[i] = c.tag
+	}
+	text, err := template.New("mail.txt.tmpl").Funcs(template.FuncMap{
+		"wrap":      func(s string) string { return wrap("", s) },
+		"item":      func(s string) string { return wrap("- ", s) },
+		"underline": underline,
+	}).ParseFS(fsys, "layout/mail.txt.tmpl")
+	if err != nil {
+		return nil, err
+	}
+	html, err := htmltemplate.ParseFS(fsys, "layout/mail.html.tmpl")
+	if err != nil {
+		return nil, err
+	}
+	return &renderer{catalogues, language.NewMatcher(tags), text, html}, nil
+}
+
+func (r *renderer) catalogue(locale string) *catalogue {
+	// Of a malformed tag Parse keeps what it understood; of garbage nothing,
+	// which matches the first catalogue.
+	tag, _ := language.Parse(locale)
+	_, i, _ := r.matcher.Match(tag)
+	return r.catalogues[i]
+}
+
+func (r *renderer) render(v View) (Mail, error) {
+	rule, err := v.check()
+	if err != nil {
+		return Mail{}, err
+	}
+	l, err := r.catalogue(v.Locale).compose(v, rule)
+	if err != nil {
+		return Mail{}, fmt.Errorf("message: %s: %w", v.Kind, err)
+	}
+	var text, html strings.Builder
+	text.Grow(2 << 10)
+	html.Grow(10 << 10)
+	if err := r.text.Execute(&text, l); err != nil {
+		return Mail{}, fmt.Errorf("message: %s: %w", v.Kind, err)
+	}
+	if err := r.html.Execute(&html, l); err != nil {
+		return Mail{}, fmt.Errorf("message: %s: %w", v.Kind, err)
+	}
+	return Mail{Subject: l.Subject, Text: text.String(), HTML: html.String(), Locale: l.Lang}, nil
+}
