@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json"
 )
 
 // Policy is the operator's rules as data: which parcels need a code, where a code
@@ -81,6 +83,27 @@ func DefaultPolicy() *Policy {
 			Reissues: 3, Resends: 5, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute,
 		},
 	}
+}
+
+// ParsePolicy reads a policy file, JSON as docs/policy.md describes it. Fences and
+// limits that it leaves out keep their defaults; everything else it must say. Names it
+// does not know are refused: a misspelt rule must not be an absent one.
+func ParsePolicy(content []byte) (*Policy, error) {
+	p := &Policy{Fences: DefaultPolicy().Fences, Limits: DefaultPolicy().Limits}
+	if err := json.Unmarshal(content, p, json.RejectUnknownMembers(true)); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	for name, empty := range map[string]bool{
+		"code_from": len(p.CodeFrom) == 0, "destinations": len(p.Destinations) == 0, "carriers": len(p.Carriers) == 0, "shops": len(p.Shops) == 0,
+	} {
+		if empty {
+			return nil, fmt.Errorf("policy: %s is missing", name)
+		}
+	}
+	if err := p.Validate(); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	return p, nil
 }
 
 // Validate holds a policy to its own rules and names the first entry that breaks one.
