@@ -1,0 +1,187 @@
+package redistest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	masterName = "latchkey"
+	sentinels  = 3
+	quorum     = 2
+)
+
+// SentinelSet is one master, one replica and three sentinels watching them.
+type SentinelSet struct {
+	tb        testing.TB
+	data      []*Server // master and replica, in whichever roles they are now
+	sentinels []*Server
+}
+
+// Sentinel starts the set and waits until all sentinels know one another, the
+// master and its synchronised replica. They call a master dead after half a
+// second, and a failover takes about two. Each extraConf goes to the master and
+// the replica.
+func Sentinel(tb testing.TB, extraConf ...string) *SentinelSet {
+	tb.Helper()
+	set := &SentinelSet{tb: tb}
+	master := launch(tb, func(*Server) []string { return extraConf })
+	replica := launch(tb, func(*Server) []string {
+		return append([]string{fmt.Sprintf("replicaof 127.0.0.1 %d", master.port)}, extraConf...)
+	})
+	set.data = []*Server{master, replica}
+
+	// A sentinel reads the replicas in its first INFO; one that looked before the
+	// replica is attached would see it much later.
+	await(tb, "replica", func(ctx context.Context) error {
+		info, err := replica.info(ctx, "replication")
+		if err == nil && info["master_link_status"] != "up" {
+			err = errors.New("not synchronised")
+		}
+		return err
+	})
+	for range sentinels {
+		set.sentinels = append(set.sentinels, startSentinel(tb, master))
+	}
+	await(tb, "sentinels", func(ctx context.Context) error {
+		for _, s := range set.sentinels {
+			if err := set.agrees(ctx, s, master); err != nil {
+				return fmt.Errorf("sentinel %s: %w", s.Addr(), err)
+			}
+		}
+		return nil
+	})
+	return set
+}
+
+func startSentinel(tb testing.TB, master *Server) *Server {
+	tb.Helper()
+	s := launch(tb, func(*Server) []string {
+		return []string{
+			fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", masterName, master.port, quorum),
+			"sentinel down-after-milliseconds " + masterName + " 500",
+			"sentinel failover-timeout " + masterName + " 3000",
+		}
+	}, "--sentinel")
+
+	// Sentinels look at the servers every 10 s and for each other every 2 s; a test
+	// cannot wait for that. TILT, their answer to a stalled machine, suspends
+	// failovers for 30 s. PING-PERIOD stays: a replica is promoted only if its INFO,
+	// then fetched every second whatever INFO-PERIOD says, is younger than five of it.
+	err := s.do(tb.Context(), "SENTINEL", "DEBUG",
+		"INFO-PERIOD", 100, "ASK-PERIOD", 100, "PUBLISH-PERIOD", 100, "TILT-PERIOD", 1000).Err()
+	if err != nil {
+		tb.Fatalf("redistest: SENTINEL DEBUG: %v", err)
+	}
+	return s
+}
+
+// agrees tells whether a sentinel sees the master, its replica and the other
+// sentinels all well.
+func (set *SentinelSet) agrees(ctx context.Context, sentinel, master *Server) error {
+	c := redis.NewSentinelClient(sentinel.options())
+	defer c.Close()
+	m, err := c.Master(ctx, masterName).Result()
+	if err != nil {
+		return err
+	}
+	seen := []string{m["port"], m["flags"], m["num-slaves"], m["num-other-sentinels"]}
+	want := []string{strconv.Itoa(master.port), "master", "1", strconv.Itoa(sentinels - 1)}
+	for i := range want {
+		if seen[i] != want[i] {
+			return fmt.Errorf("port, flags, replicas and other sentinels are %q, not %q", seen, want)
+		}
+	}
+	replicas, err := c.Replicas(ctx, masterName).Result()
+	if err != nil {
+		return err
+	}
+	for _, r := range replicas {
+		if r["flags"] != "slave" || r["master-link-status"] != "ok" {
+			return fmt.Errorf("replica is %q, its link %q", r["flags"], r["master-link-status"])
+		}
+	}
+	return c.CkQuorum(ctx, masterName).Err()
+}
+
+// MasterName returns the name under which the sentinels know the master.
+func (set *SentinelSet) MasterName() string { return masterName }
+
+// SentinelAddrs returns the host:port of each sentinel.
+func (set *SentinelSet) SentinelAddrs() []string { return addrs(set.sentinels) }
+
+// Master returns the server that the first sentinel calls the master now.
+func (set *SentinelSet) Master() *Server {
+	set.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	s, err := set.masterOf(ctx, set.sentinels[0])
+	if err != nil {
+		set.tb.Fatalf("redistest: %v", err)
+	}
+	return s
+}
+
+func (set *SentinelSet) masterOf(ctx context.Context, sentinel *Server) (*Server, error) {
+	c := redis.NewSentinelClient(sentinel.options())
+	defer c.Close()
+	hostPort, err := c.GetMasterAddrByName(ctx, masterName).Result()
+	if err != nil {
+		return nil, err
+	}
+	addr := net.JoinHostPort(hostPort[0], hostPort[1])
+	for _, s := range set.data {
+		if s.Addr() == addr {
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("sentinel %s names %s, which is no server of the set", sentinel.Addr(), addr)
+}
+
+// KillMaster crashes the master and returns at once, before anybody noticed. The
+// server returned may be restarted: the sentinels make it a replica.
+func (set *SentinelSet) KillMaster() *Server {
+	set.tb.Helper()
+	m := set.Master()
+	m.Kill()
+	return m
+}
+
+// AwaitFailover waits until every sentinel names another master than old and
+// that server takes writes, and returns it.
+func (set *SentinelSet) AwaitFailover(old *Server) *Server {
+	set.tb.Helper()
+	var promoted *Server
+	await(set.tb, "failover", func(ctx context.Context) error {
+		for _, s := range set.sentinels {
+			m, err := set.masterOf(ctx, s)
+			if err != nil {
+				return err
+			}
+			if m == old {
+				return fmt.Errorf("sentinel %s still names the old master", s.Addr())
+			}
+			promoted = m
+		}
+		info, err := promoted.info(ctx, "replication")
+		if err == nil && info["role"] != "master" {
+			err = fmt.Errorf("%s is still a %s", promoted.Addr(), info["role"])
+		}
+		return err
+	})
+	return promoted
+}
+
+func addrs(servers []*Server) []string {
+	var list []string
+	for _, s := range servers {
+		list = append(list, s.Addr())
+	}
+	return list
+}

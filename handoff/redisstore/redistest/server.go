@@ -1,0 +1,306 @@
+package redistest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	readyWithin = 20 * time.Second     // a server, or a set of them, answers by then or the test fails
+	pollEvery   = 5 * time.Millisecond // between two looks at a server
+	stopWithin  = 10 * time.Second     // a clean shutdown takes this long at most
+)
+
+// Server is one redis-server process.
+type Server struct {
+	tb      testing.TB
+	binary  string
+	args    []string // after the configuration file
+	dir     string   // configuration, log and data
+	port    int
+	busPort int // cluster bus; 0 on a server that is no cluster node
+	process *process
+}
+
+// process is one life of a server.
+type process struct {
+	cmd    *exec.Cmd
+	exited chan struct{} // closed once the process is gone and reaped
+}
+
+// Single starts a stand-alone server without persistence. Each extraConf is one
+// line of redis.conf and overrides the defaults, for instance "appendonly yes";
+// the default user must stay able to run INFO.
+func Single(tb testing.TB, extraConf ...string) *Server {
+	tb.Helper()
+	return launch(tb, func(*Server) []string { return extraConf })
+}
+
+// launch starts a server whose configuration may depend on its ports and waits
+// until it answers.
+func launch(tb testing.TB, conf func(*Server) []string, args ...string) *Server {
+	tb.Helper()
+	s := &Server{tb: tb, binary: Require(tb), args: args, dir: tb.TempDir()}
+	tb.Cleanup(s.Kill)
+	for attempt := 1; ; attempt++ {
+		s.port = freePort(tb)
+		s.configure(conf(s))
+		err := s.start()
+		if err == nil {
+			return s
+		}
+		if !errors.Is(err, errPortTaken) || attempt == 10 {
+			tb.Fatalf("redistest: start: %v", err)
+		}
+	}
+}
+
+func (s *Server) configure(extra []string) {
+	s.tb.Helper()
+	lines := append([]string{
+		"bind 127.0.0.1",
+		"port " + strconv.Itoa(s.port),
+		"dir " + strconv.Quote(s.dir),
+		`save ""`,
+		"appendonly no",
+		"repl-diskless-sync-delay 0",
+	}, extra...)
+	if err := os.WriteFile(s.path("redis.conf"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		s.tb.Fatalf("redistest: %v", err)
+	}
+}
+
+func (s *Server) path(name string) string { return filepath.Join(s.dir, name) }
+
+var errPortTaken = errors.New("port taken")
+
+// start runs the server on its configuration, which Redis itself may have
+// rewritten since the last time, and waits until it answers.
+func (s *Server) start() error {
+	log, err := os.Create(s.path("redis.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(s.binary, append([]string{s.path("redis.conf")}, s.args...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = dieWithParent()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p := &process{cmd: cmd, exited: make(chan struct{})}
+	go func() {
+		defer close(p.exited)
+		_ = cmd.Wait() // how it ended is in its log
+	}()
+	s.process = p
+
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	if err := s.awaitReady(ctx); err != nil {
+		s.Kill()
+		log, _ := os.ReadFile(s.path("redis.log"))
+		if bytes.Contains(log, []byte("Address already in use")) {
+			return errPortTaken
+		}
+		return fmt.Errorf("%w; its log:\n%s", err, log)
+	}
+	return nil
+}
+
+// awaitReady polls until this very process answers and has loaded its data.
+// Whoever answers on the port need not be it: a server that lost the race for
+// the port lives on for a moment while the winner replies.
+func (s *Server) awaitReady(ctx context.Context) error {
+	self := strconv.Itoa(s.process.cmd.Process.Pid)
+	return poll(ctx, func() error {
+		select {
+		case <-s.process.exited:
+			return errExited
+		default:
+		}
+		// go-redis logs every failed dial; a refusal is no news here.
+		c, err := net.DialTimeout("tcp", s.Addr(), readyWithin)
+		if err != nil {
+			return err
+		}
+		c.Close()
+		info, err := s.info(ctx)
+		switch {
+		case err != nil:
+			return err
+		case info["process_id"] != self:
+			return fmt.Errorf("port %d is answered by another process", s.port)
+		case info["loading"] == "1":
+			return errors.New("still loading its data")
+		}
+		return nil
+	})
+}
+
+var errExited = errors.New("redis-server exited")
+
+// poll looks until try succeeds, its process is gone or ctx ends.
+func poll(ctx context.Context, try func() error) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	var last error
+	for {
+		err := try()
+		if err == nil || errors.Is(err, errExited) {
+			return err
+		}
+		if last == nil || ctx.Err() == nil { // the end of ctx explains nothing
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready in time: %w", last)
+		case <-tick.C:
+		}
+	}
+}
+
+// await polls on behalf of the test and fails it when time is up.
+func await(tb testing.TB, what string, try func(context.Context) error) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	if err := poll(ctx, func() error { return try(ctx) }); err != nil {
+		tb.Fatalf("redistest: %s: %v", what, err)
+	}
+}
+
+// do runs one command on a connection of its own: a pooled one would outlive
+// restarts and remember failed dials.
+func (s *Server) do(ctx context.Context, args ...any) *redis.Cmd {
+	c := redis.NewClient(s.options())
+	defer c.Close()
+	return c.Do(ctx, args...)
+}
+
+func (s *Server) options() *redis.Options {
+	return &redis.Options{
+		Addr:                  s.Addr(),
+		Protocol:              2,
+		DisableIdentity:       true,
+		MaxRetries:            -1,
+		DialerRetries:         1,
+		ContextTimeoutEnabled: true,
+	}
+}
+
+// info returns the fields of INFO: of its default sections or of those named.
+func (s *Server) info(ctx context.Context, section ...any) (map[string]string, error) {
+	text, err := s.do(ctx, append([]any{"INFO"}, section...)...).Text()
+	return fields(text), err
+}
+
+// fields parses the name:value lines of INFO and CLUSTER INFO.
+func fields(text string) map[string]string {
+	m := map[string]string{}
+	for line := range strings.SplitSeq(text, "\r\n") {
+		if name, value, ok := strings.Cut(line, ":"); ok {
+			m[name] = value
+		}
+	}
+	return m
+}
+
+// Addr returns the server's host:port. It survives Stop and Restart.
+func (s *Server) Addr() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+}
+
+// Calls returns how often each command ran since the server started, by its
+// lower-case name (INFO commandstats). It includes commands run by scripts and
+// the few that this package sends itself, such as info; what a client sent is
+// counted by [Wire.Commands].
+func (s *Server) Calls() map[string]int {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	stats, err := s.info(ctx, "commandstats")
+	if err != nil {
+		s.tb.Fatalf("redistest: INFO commandstats: %v", err)
+	}
+	calls := map[string]int{}
+	for name, stat := range stats {
+		name, ok := strings.CutPrefix(name, "cmdstat_")
+		if !ok {
+			continue
+		}
+		count, _, _ := strings.Cut(strings.TrimPrefix(stat, "calls="), ",")
+		if calls[name], err = strconv.Atoi(count); err != nil {
+			s.tb.Fatalf("redistest: INFO commandstats: %s: %v", name, err)
+		}
+	}
+	return calls
+}
+
+// Stop shuts the server down cleanly, as an operator would: what it persists is
+// on disk. It does nothing to a stopped server.
+func (s *Server) Stop() {
+	s.tb.Helper()
+	p := s.process
+	s.signal(syscall.SIGCONT) // a paused server would not see the next signal
+	s.signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(stopWithin):
+		s.Kill()
+		s.tb.Fatalf("redistest: redis-server ignored SIGTERM for %v", stopWithin)
+	}
+}
+
+// Kill crashes the server: what it had not written is gone. It does nothing to a
+// stopped server.
+func (s *Server) Kill() {
+	if s.process == nil {
+		return
+	}
+	s.signal(syscall.SIGKILL)
+	<-s.process.exited
+}
+
+// Restart starts the server again, on its port and its data, after a clean stop
+// when it still runs. A server without persistence comes back empty.
+func (s *Server) Restart() {
+	s.tb.Helper()
+	s.Stop()
+	await(s.tb, "restart", func(context.Context) error { return s.start() })
+}
+
+// Pause freezes the server (SIGSTOP): connections stay open, the kernel still
+// accepts new ones, and nothing is answered until Resume.
+func (s *Server) Pause() {
+	s.tb.Helper()
+	s.signal(syscall.SIGSTOP)
+	if err := awaitStopped(s.process.cmd.Process.Pid); err != nil {
+		s.tb.Fatalf("redistest: pause: %v", err)
+	}
+}
+
+// Resume ends Pause. The requests that arrived meanwhile are executed.
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+// signal reaches only a process that has not been reaped: os.Process sees to
+// that a number used again is left alone.
+func (s *Server) signal(sig syscall.Signal) {
+	if err := s.process.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.tb.Errorf("redistest: %v: %v", sig, err)
+	}
+}
