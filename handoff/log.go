@@ -15,7 +15,8 @@ type Log interface {
 	Join(ctx context.Context, group string) error
 
 	// Take leases up to limit events to the caller: new ones, those whose retry is due,
-	// and those whose lease ran out. Until the lease ends nobody else gets them.
+	// and those whose lease ran out. Until the lease ends nobody else gets them. What it
+	// returns is leased even if there is an error as well.
 	Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]Delivery, error)
 
 	// Done finishes an event for the group.

@@ -465,7 +465,8 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 			s.observer.Conflicted(cmd.Act)
 		case errors.Is(err, ErrUnknownOutcome):
 			tried[id] = o
-		default:
+		default: // nothing was written
+			s.settle(ctx, q, false)
 			return outcome{}, err
 		}
 	}

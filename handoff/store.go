@@ -53,7 +53,7 @@ type Grants interface {
 	// Load reads a grant and all the facts that a decision on it needs, in one trip.
 	// With an Index it writes the index entries, and with a Reservation it reserves one
 	// guess in the courier's budget, in the same trip. An unknown grant or courier is
-	// nil, and no error.
+	// nil, and no error. The courier's name, which no decision needs, is left out.
 	Load(ctx context.Context, q Query) (Snapshot, error)
 
 	// Commit stores a record and appends its events, if the version is still c.From.
@@ -183,7 +183,11 @@ type Change struct {
 	From   Version
 	Record Record
 	Events []Event
-	Settle *Settlement // the courier's reservation, settled in the same trip
+
+	// Settle ends the courier's reservation along with the commit. A wrong code is
+	// counted only if the commit happened; giving back needs no such care, since whoever
+	// commits again reserves again.
+	Settle *Settlement
 	Now    Instant
 }
 

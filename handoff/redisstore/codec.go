@@ -1,0 +1,100 @@
+package redisstore
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"latchkey/handoff"
+)
+
+// Sealer encrypts values at rest and binds each to its context (RFC 5116 AEAD).
+type Sealer interface {
+	Seal(plaintext, context []byte) ([]byte, error)
+	Open(sealed, context []byte) ([]byte, error)
+}
+
+var (
+	encoder = must(cbor.CoreDetEncOptions().EncMode())
+	decoder = must(cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorNone, // a newer version's fields: ignored, so that versions can run side by side
+	}.DecMode())
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// sealRecord is a record as stored: the version in the clear, since the script compares
+// it, and the rest sealed for this parcel and version alone.
+func (s *Store) sealRecord(h handoff.ParcelHash, v handoff.Version, r *handoff.Record) ([]byte, error) {
+	plain, err := encoder.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: encoding a grant: %w", err)
+	}
+	head := versionBytes(v)
+	sealed, err := s.sealer.Seal(plain, recordContext(h, head))
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: sealing a grant: %w", err)
+	}
+	return append(head, sealed...), nil
+}
+
+func (s *Store) openRecord(h handoff.ParcelHash, stored []byte) (*handoff.Record, handoff.Version, error) {
+	if len(stored) < versionLen {
+		return nil, 0, handoff.ErrSealed
+	}
+	head := stored[:versionLen]
+	plain, err := s.sealer.Open(stored[versionLen:], recordContext(h, head))
+	if err != nil {
+		return nil, 0, handoff.ErrSealed
+	}
+	r := new(handoff.Record)
+	if err := decoder.Unmarshal(plain, r); err != nil {
+		return nil, 0, handoff.ErrSealed
+	}
+	v := handoff.Version(binary.BigEndian.Uint64(head))
+	r.Grant.ID = handoff.GrantID{Hash: h, Generation: v.Generation()}
+	return r, v, nil
+}
+
+func recordContext(h handoff.ParcelHash, version []byte) []byte {
+	return append([]byte("grant:"+string(h)+":"), version...)
+}
+
+// An event in the log is its grant (12 bytes of hash, 2 of generation) and then CBOR.
+const eventHead = 14
+
+func encodeEvent(e *handoff.Event) ([]byte, error) {
+	body, err := encoder.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: encoding an event: %w", err)
+	}
+	hash, err := hex.DecodeString(string(e.Grant.Hash))
+	if err != nil || len(hash) != eventHead-2 {
+		return nil, fmt.Errorf("redisstore: an event needs its grant")
+	}
+	return append(binary.BigEndian.AppendUint16(hash, uint16(e.Grant.Generation)), body...), nil
+}
+
+func decodeEvent(b []byte) (handoff.Event, error) {
+	var e handoff.Event
+	if len(b) < eventHead {
+		return e, fmt.Errorf("redisstore: an event of %d bytes", len(b))
+	}
+	if err := decoder.Unmarshal(b[eventHead:], &e); err != nil {
+		return e, fmt.Errorf("redisstore: decoding an event: %w", err)
+	}
+	e.Grant = handoff.GrantID{
+		Hash:       handoff.ParcelHash(hex.EncodeToString(b[:eventHead-2])),
+		Generation: int(binary.BigEndian.Uint16(b[eventHead-2:])),
+	}
+	return e, nil
+}

@@ -1,0 +1,71 @@
+package redisstore
+
+import (
+	"encoding/binary"
+	"strconv"
+
+	"latchkey/handoff"
+)
+
+// Every key that Latchkey writes. {pp} is a grant's partition, {00} to {0f}, as a
+// cluster hash tag: a grant, its part of the log and its part of the schedule share a
+// slot, so that one script commits them together.
+//
+//	key                                  type    holds                                               ends
+//	lk:{pp}:grant:HASH                   string  8-byte version, then the sealed record              window end + retention
+//	lk:{pp}:grant:HASH:N                 string  the same, of the closed generation N                as above
+//	lk:{pp}:log                          stream  events: field e = grant, then CBOR                  trimmed (see Trim)
+//	lk:{pp}:due                          zset    HASH by end of window, active grants only           with the grant's closing
+//	lk:{pp}:work:GROUP                   zset    event ids taken and not finished, by when due       with the event
+//	lk:{pp}:tries:GROUP                  hash    event id -> failures so far, and the event          with the event
+//	lk:{pp}:dead:GROUP                   hash    event id -> dead letter, the event included         until replayed
+//	lk:customer:SHOP:ID                  zset    HASH by end of window                               last window end + retention
+//	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
+//	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
+//	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, d:DATE/ROUTE    never
+//	lk:budget:CARRIER:ID                 zset    c+token counted, r+token reserved, by time          30 days
+//
+// Values that hold personal data or a secret are sealed as a whole (keyring); the
+// associated data is the key they belong to and, for a grant, its version, whose upper
+// 16 bits are the generation. Ids from outside match ^[A-Za-z0-9._-]{1,64}$, so that
+// no id can reach into another key. A TTL is only cleanup: decisions compare windows.
+const prefix = "lk:"
+
+func partitionKey(partition int, rest string) string {
+	const hex = "0123456789abcdef"
+	return prefix + "{0" + hex[partition:partition+1] + "}:" + rest
+}
+
+func grantKey(h handoff.ParcelHash) string { return partitionKey(h.Partition(), "grant:"+string(h)) }
+
+func archiveKey(h handoff.ParcelHash, generation int) string {
+	return grantKey(h) + ":" + strconv.Itoa(generation)
+}
+
+func logKey(partition int) string { return partitionKey(partition, "log") }
+func dueKey(partition int) string { return partitionKey(partition, "due") }
+
+func workKey(partition int, group string) string  { return partitionKey(partition, "work:"+group) }
+func triesKey(partition int, group string) string { return partitionKey(partition, "tries:"+group) }
+func deadKey(partition int, group string) string  { return partitionKey(partition, "dead:"+group) }
+
+func customerKey(c handoff.CustomerRef) string { return prefix + "customer:" + c.Shop + ":" + c.ID }
+
+func routeKey(r handoff.RouteRef) string {
+	return prefix + "route:" + r.Carrier + ":" + r.Route + ":" + r.Day.String()
+}
+
+func routeGrantsKey(r handoff.RouteRef) string { return routeKey(r) + ":grants" }
+
+func courierKey(c handoff.CourierRef) string { return prefix + "courier:" + c.Carrier + ":" + c.ID }
+func budgetKey(c handoff.CourierRef) string  { return prefix + "budget:" + c.Carrier + ":" + c.ID }
+
+// versionBytes is a version as it stands before a sealed record; empty for "no grant".
+func versionBytes(v handoff.Version) []byte {
+	if v == 0 {
+		return nil
+	}
+	return binary.BigEndian.AppendUint64(nil, uint64(v))
+}
+
+const versionLen = 8

@@ -1,0 +1,451 @@
+package redisstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"latchkey/handoff"
+)
+
+// Join implements handoff.Log: a Redis consumer group on each partition's stream.
+func (s *Store) Join(ctx context.Context, group string) error {
+	for partition := range handoff.Partitions {
+		err := s.client.XGroupCreateMkStream(ctx, logKey(partition), group, "0").Err()
+		if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
+			return unavailable(err)
+		}
+	}
+	return nil
+}
+
+// takeScript leases events of one partition.
+//
+//	KEYS[1] log   KEYS[2] work   KEYS[3] tries
+//	ARGV[1] group   ARGV[2] now, ms   ARGV[3] end of the lease, ms   ARGV[4] how many
+//
+// The group's cursor is Redis's own; what was read beyond it and is not finished stands
+// in work, by the time at which it may be taken (again). So a lease, a retry and a
+// crashed reader are one thing, and all of them follow the service's clock.
+//
+// It returns {id, event, record of failures or ”} for each.
+var takeScript = newScript(`
+local taken = {}
+local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[2], 'LIMIT', 0, ARGV[4])
+for _, id in ipairs(due) do
+	local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+	local record = redis.call('HGET', KEYS[3], id)
+	if entry or record then
+		redis.call('ZADD', KEYS[2], ARGV[3], id)
+		taken[#taken + 1] = {id, entry and entry[2][2] or '', record or ''}
+	else
+		redis.call('ZREM', KEYS[2], id)
+	end
+end
+local room = ARGV[4] - #taken
+if room > 0 then
+	local new = redis.call('XREADGROUP', 'GROUP', ARGV[1], 'latchkey', 'COUNT', room, 'NOACK', 'STREAMS', KEYS[1], '>')
+	if new then
+		for _, entry in ipairs(new[1][2]) do
+			redis.call('ZADD', KEYS[2], ARGV[3], entry[1])
+			taken[#taken + 1] = {entry[1], entry[2][2], ''}
+		end
+	end
+end
+return taken
+`)
+
+// Take implements handoff.Log. Every partition is asked for its share in one trip, and
+// those that had more are asked again while there is room. It is not repeated when its
+// answer is lost: the leases then simply run out.
+func (s *Store) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]handoff.Delivery, error) {
+	var taken []handoff.Delivery
+	share := limit / handoff.Partitions
+	more := rand.Perm(handoff.Partitions) // whoever is last is not always the same
+	if share > 0 {
+		got, full, err := s.takeFrom(ctx, group, now, lease, share, more...)
+		if err != nil {
+			return got, err
+		}
+		taken, more = got, full
+	}
+	for _, partition := range more {
+		if len(taken) >= limit {
+			break
+		}
+		got, _, err := s.takeFrom(ctx, group, now, lease, limit-len(taken), partition)
+		taken = append(taken, got...)
+		if err != nil {
+			return taken, err
+		}
+	}
+	return taken, nil
+}
+
+// takeFrom takes up to share events from each of some partitions, and tells which of
+// them may have more. What it returns is leased, whatever the error.
+func (s *Store) takeFrom(ctx context.Context, group string, now time.Time, lease time.Duration, share int, partitions ...int) (taken []handoff.Delivery, full []int, err error) {
+	calls := make([]redis.Cmder, 0, len(partitions))
+	for _, p := range partitions {
+		calls = append(calls, takeScript.call(ctx, []string{logKey(p), workKey(p, group), triesKey(p, group)},
+			group, now.UnixMilli(), now.Add(lease).UnixMilli(), share))
+	}
+	if err := s.lanes.do(ctx, calls...); err != nil {
+		return nil, nil, unavailable(err)
+	}
+	for i, c := range calls {
+		rows, callErr := c.(*scriptCall).Slice()
+		if callErr != nil {
+			err = unavailable(callErr)
+			continue
+		}
+		if len(rows) == share {
+			full = append(full, partitions[i])
+		}
+		for _, row := range rows {
+			d, rowErr := parseDelivery(partitions[i], row)
+			if rowErr != nil {
+				err = rowErr
+				continue
+			}
+			taken = append(taken, d)
+		}
+	}
+	return taken, full, err
+}
+
+// failures is what is kept of an event that could not be finished: as a record of
+// tries, then as a dead letter. The event is kept with it, so that the log can be trimmed.
+type failures struct {
+	Event  []byte          `cbor:"1,keyasint"`
+	Tries  int             `cbor:"2,keyasint"`
+	First  handoff.Instant `cbor:"3,keyasint"`
+	Error  string          `cbor:"4,keyasint"`
+	DiedAt handoff.Instant `cbor:"5,keyasint,omitempty"`
+}
+
+func parseDelivery(partition int, row any) (handoff.Delivery, error) {
+	cells, _ := row.([]any)
+	if len(cells) != 3 {
+		return handoff.Delivery{}, fmt.Errorf("redisstore: a delivery of %d cells", len(cells))
+	}
+	id, _ := cells[0].(string)
+	event, _ := cells[1].(string)
+	record, _ := cells[2].(string)
+	d := handoff.Delivery{Logged: handoff.Logged{ID: handoff.EventID{Partition: partition, ID: id}}}
+	if record != "" {
+		var f failures
+		if err := decoder.Unmarshal([]byte(record), &f); err != nil {
+			return d, fmt.Errorf("redisstore: decoding failures: %w", err)
+		}
+		d.Tries, d.FirstFailed = f.Tries, f.First
+		event = string(f.Event)
+	}
+	var err error
+	d.Event, err = decodeEvent([]byte(event))
+	return d, err
+}
+
+func failuresOf(f handoff.Failure) ([]byte, error) {
+	event, err := encodeEvent(&f.Delivery.Event)
+	if err != nil {
+		return nil, err
+	}
+	rec := failures{Event: event, Tries: f.Delivery.Tries + 1, First: f.Delivery.FirstFailed, Error: f.Error}
+	if rec.First == 0 {
+		rec.First = handoff.InstantOf(f.At)
+	}
+	return encoder.Marshal(rec)
+}
+
+// Done implements handoff.Log.
+func (s *Store) Done(ctx context.Context, group string, id handoff.EventID) error {
+	return s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{
+			redis.NewIntCmd(ctx, "zrem", workKey(id.Partition, group), id.ID),
+			redis.NewIntCmd(ctx, "hdel", triesKey(id.Partition, group), id.ID),
+		}
+	})
+}
+
+// Retry implements handoff.Log. The record is written before the schedule: should only
+// the first arrive, the lease runs out and the event comes again.
+func (s *Store) Retry(ctx context.Context, group string, f handoff.Failure, at time.Time) error {
+	record, err := failuresOf(f)
+	if err != nil {
+		return err
+	}
+	id := f.Delivery.ID
+	return s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{
+			redis.NewIntCmd(ctx, "hset", triesKey(id.Partition, group), id.ID, record),
+			redis.NewIntCmd(ctx, "zadd", workKey(id.Partition, group), "xx", at.UnixMilli(), id.ID),
+		}
+	})
+}
+
+// moveScript takes an event from one list to another.
+//
+//	KEYS[1] work   KEYS[2] hash to leave   KEYS[3] hash to enter
+//	ARGV[1] id   ARGV[2] record, or '' for the one it has   ARGV[3] when due, ms, or '' for not at all
+//
+// It returns 1, or 0 if there was no record to move.
+var moveScript = newScript(`
+local record = ARGV[2]
+if record == '' then
+	record = redis.call('HGET', KEYS[2], ARGV[1])
+end
+if not record then
+	return 0
+end
+redis.call('HSET', KEYS[3], ARGV[1], record)
+redis.call('HDEL', KEYS[2], ARGV[1])
+if ARGV[3] == '' then
+	redis.call('ZREM', KEYS[1], ARGV[1])
+else
+	redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+end
+return 1
+`)
+
+// Bury implements handoff.Log.
+func (s *Store) Bury(ctx context.Context, group string, f handoff.Failure) error {
+	record, err := failuresOf(f)
+	if err != nil {
+		return err
+	}
+	var dead failures
+	if err := decoder.Unmarshal(record, &dead); err != nil {
+		return err
+	}
+	dead.DiedAt = handoff.InstantOf(f.At)
+	if record, err = encoder.Marshal(dead); err != nil {
+		return err
+	}
+	id := f.Delivery.ID
+	_, err = s.script(ctx, func() *scriptCall {
+		return moveScript.call(ctx, []string{
+			workKey(id.Partition, group), triesKey(id.Partition, group), deadKey(id.Partition, group),
+		}, id.ID, record, "")
+	})
+	return err
+}
+
+// Replay implements handoff.Log. The letter starts anew: its day of grace begins again.
+func (s *Store) Replay(ctx context.Context, group string, id handoff.EventID, now time.Time) (bool, error) {
+	letters, err := s.dead(ctx, group, id.Partition)
+	if err != nil {
+		return false, err
+	}
+	i := slices.IndexFunc(letters, func(l handoff.Letter) bool { return l.ID == id })
+	if i < 0 {
+		return false, nil
+	}
+	event, err := encodeEvent(&letters[i].Event)
+	if err != nil {
+		return false, err
+	}
+	record, err := encoder.Marshal(failures{Event: event})
+	if err != nil {
+		return false, err
+	}
+	_, err = s.script(ctx, func() *scriptCall {
+		return moveScript.call(ctx, []string{
+			workKey(id.Partition, group), deadKey(id.Partition, group), triesKey(id.Partition, group),
+		}, id.ID, record, now.UnixMilli())
+	})
+	return err == nil, err
+}
+
+// Dead implements handoff.Log.
+func (s *Store) Dead(ctx context.Context, group string) ([]handoff.Letter, error) {
+	var all []handoff.Letter
+	for partition := range handoff.Partitions {
+		letters, err := s.dead(ctx, group, partition)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, letters...)
+	}
+	slices.SortFunc(all, func(a, b handoff.Letter) int { return int(a.Event.At - b.Event.At) })
+	return all, nil
+}
+
+func (s *Store) dead(ctx context.Context, group string, partition int) ([]handoff.Letter, error) {
+	var cmd *redis.MapStringStringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewMapStringStringCmd(ctx, "hgetall", deadKey(partition, group))
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return nil, err
+	}
+	letters := make([]handoff.Letter, 0, len(cmd.Val()))
+	for id, record := range cmd.Val() {
+		var f failures
+		if err := decoder.Unmarshal([]byte(record), &f); err != nil {
+			return nil, fmt.Errorf("redisstore: decoding a dead letter: %w", err)
+		}
+		e, err := decodeEvent(f.Event)
+		if err != nil {
+			return nil, err
+		}
+		letters = append(letters, handoff.Letter{
+			Delivery: handoff.Delivery{
+				Logged: handoff.Logged{ID: handoff.EventID{Partition: partition, ID: id}, Event: e},
+				Tries:  f.Tries, FirstFailed: f.First,
+			},
+			Error: f.Error, DiedAt: f.DiedAt,
+		})
+	}
+	return letters, nil
+}
+
+// position is how far a group is in one partition.
+type position struct {
+	cursor string   // the last id that was taken
+	open   []string // ids taken and not finished
+}
+
+// positions reads each group's cursor BEFORE its open work: an event that is taken in
+// between is then seen at least once, by the older cursor.
+func (s *Store) positions(ctx context.Context, partition int) (map[string]position, error) {
+	groups, err := s.client.XInfoGroups(ctx, logKey(partition)).Result()
+	if isReply(err) {
+		return nil, nil // no log yet
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	at := make(map[string]position, len(groups))
+	for _, g := range groups {
+		open, err := s.client.ZRange(ctx, workKey(partition, g.Name), 0, -1).Result()
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		at[g.Name] = position{cursor: g.LastDeliveredID, open: open}
+	}
+	return at, nil
+}
+
+// Backlog implements handoff.Log.
+func (s *Store) Backlog(ctx context.Context, group string) (handoff.Backlog, error) {
+	var b handoff.Backlog
+	for partition := range handoff.Partitions {
+		dead, err := s.client.HLen(ctx, deadKey(partition, group)).Result()
+		if err != nil {
+			return b, unavailable(err)
+		}
+		b.Dead += dead
+		at, err := s.positions(ctx, partition)
+		if err != nil {
+			return b, err
+		}
+		p, joined := at[group]
+		if !joined {
+			continue
+		}
+		untaken, err := s.Read(ctx, partition, p.cursor, backlogCounted)
+		if err != nil {
+			return b, err
+		}
+		b.Waiting += int64(len(untaken) + len(p.open))
+		if len(untaken) > 0 {
+			see(&b, untaken[0].Event.At)
+		}
+		if len(p.open) > 0 {
+			oldest, err := s.client.XRangeN(ctx, logKey(partition), slices.MinFunc(p.open, compareIDs), "+", 1).Result()
+			if err != nil {
+				return b, unavailable(err)
+			}
+			if len(oldest) > 0 {
+				if e, err := decodeMessage(oldest[0]); err == nil {
+					see(&b, e.At)
+				}
+			}
+		}
+	}
+	return b, nil
+}
+
+func see(b *handoff.Backlog, at handoff.Instant) {
+	if b.Oldest == 0 || at < b.Oldest {
+		b.Oldest = at
+	}
+}
+
+// backlogCounted bounds the counting per partition: beyond it, "many" is answer enough.
+const backlogCounted = 10_000
+
+// Read implements handoff.Log.
+func (s *Store) Read(ctx context.Context, partition int, after string, limit int) ([]handoff.Logged, error) {
+	start := "-"
+	if after != "" {
+		start = "(" + after
+	}
+	messages, err := s.client.XRangeN(ctx, logKey(partition), start, "+", int64(limit)).Result()
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	logged := make([]handoff.Logged, 0, len(messages))
+	for _, m := range messages {
+		e, err := decodeMessage(m)
+		if err != nil {
+			return nil, err
+		}
+		logged = append(logged, handoff.Logged{ID: handoff.EventID{Partition: partition, ID: m.ID}, Event: e})
+	}
+	return logged, nil
+}
+
+func decodeMessage(m redis.XMessage) (handoff.Event, error) {
+	body, ok := m.Values["e"].(string)
+	if !ok {
+		return handoff.Event{}, errors.New("redisstore: an event without its field")
+	}
+	return decodeEvent([]byte(body))
+}
+
+// Trim implements handoff.Log. Ids only rise, so what is found unfinished now bounds
+// what can be unfinished when the trim runs.
+func (s *Store) Trim(ctx context.Context, partition int, keep time.Time) (int64, error) {
+	at, err := s.positions(ctx, partition)
+	if err != nil {
+		return 0, err
+	}
+	least := strconv.FormatInt(keep.UnixMilli(), 10) + "-0"
+	for _, p := range at {
+		// All up to the cursor was taken; what of that is not open is finished.
+		least = slices.MinFunc(append(p.open, after(p.cursor), least), compareIDs)
+	}
+	n, err := s.client.XTrimMinID(ctx, logKey(partition), least).Result()
+	return n, unavailable(err)
+}
+
+// after is the least id that is greater than id.
+func after(id string) string {
+	ms, seq := splitID(id)
+	return strconv.FormatUint(ms, 10) + "-" + strconv.FormatUint(seq+1, 10)
+}
+
+// compareIDs orders stream ids, MILLISECONDS-SEQUENCE.
+func compareIDs(a, b string) int {
+	am, as := splitID(a)
+	bm, bs := splitID(b)
+	return cmp.Or(cmp.Compare(am, bm), cmp.Compare(as, bs))
+}
+
+func splitID(id string) (ms, seq uint64) {
+	m, q, _ := strings.Cut(id, "-")
+	ms, _ = strconv.ParseUint(m, 10, 64)
+	seq, _ = strconv.ParseUint(q, 10, 64)
+	return ms, seq
+}

@@ -1,0 +1,413 @@
+// Package redisstore keeps Latchkey's grants in Redis: single, Sentinel or Cluster.
+//
+// A request waits for Redis twice: once to read the grant and all facts in one
+// pipeline, once for the script that commits (see the contract in handoff.Store).
+// Concurrent callers share pipelines ([lanes]), since on one machine the cost is
+// system calls and not rules. The rules live in Go; Redis compares a version.
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"latchkey/handoff"
+)
+
+// Store is a handoff.Store on Redis.
+type Store struct {
+	client    redis.UniversalClient
+	lanes     *lanes
+	sealer    Sealer
+	retention time.Duration
+}
+
+var _ handoff.Store = (*Store)(nil)
+
+// Config is what a Store is made of.
+type Config struct {
+	Client redis.UniversalClient
+	Sealer Sealer
+
+	// Retention is how long a grant and its events are kept after its window is over.
+	Retention time.Duration
+
+	// Lanes is how many pipelines concurrent callers share; 0 gives each its own.
+	Lanes int
+}
+
+// New makes a Store. The caller keeps the client and closes it after the Store.
+func New(c Config) (*Store, error) {
+	if c.Client == nil || c.Sealer == nil || c.Retention <= 0 || c.Lanes < 0 {
+		return nil, errors.New("redisstore: needs a client, a sealer, a retention and lanes of 0 or more")
+	}
+	return &Store{client: c.Client, lanes: newLanes(c.Client, c.Lanes), sealer: c.Sealer, retention: c.Retention}, nil
+}
+
+// Close finishes what is under way and refuses the rest.
+func (s *Store) Close() { s.lanes.close() }
+
+// Ping reports whether Redis answers.
+func (s *Store) Ping(ctx context.Context) error { return unavailable(s.client.Ping(ctx).Err()) }
+
+// readTries is how often a read is sent: reading again is harmless, and go-redis does
+// not do it for a pipeline that also carries somebody's commit.
+const readTries = 3
+
+// read runs commands that may be repeated; build makes them anew for each try. An
+// error of the connection is tried again, an error reply is not.
+func (s *Store) read(ctx context.Context, build func() []redis.Cmder) error {
+	var err error
+	for range readTries {
+		cmds := build()
+		if err = s.lanes.do(ctx, cmds...); err != nil {
+			return unavailable(err) // gone or closing: nobody waits for a second try
+		}
+		err = nil
+		for _, cmd := range cmds {
+			if e := cmd.Err(); e != nil && !errors.Is(e, redis.Nil) {
+				err = e
+			}
+		}
+		if err == nil || isReply(err) || ctx.Err() != nil {
+			break
+		}
+	}
+	return unavailable(err)
+}
+
+// script runs a script that may be repeated.
+func (s *Store) script(ctx context.Context, build func() *scriptCall) (any, error) {
+	var call *scriptCall
+	err := s.read(ctx, func() []redis.Cmder {
+		call = build()
+		return []redis.Cmder{call}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return call.Val(), nil
+}
+
+func unavailable(err error) error {
+	if err == nil || errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+}
+
+// isReply reports whether err is Redis's own answer, which says that a command was
+// refused, and not a fault on the way, after which it may have run.
+func isReply(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply)
+}
+
+// Load implements handoff.Grants.
+func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, error) {
+	var (
+		grant   *redis.StringCmd
+		courier *redis.MapStringStringCmd
+		account *redis.ZSliceCmd
+	)
+	err := s.read(ctx, func() []redis.Cmder {
+		cmds := make([]redis.Cmder, 0, 8)
+		grant = redis.NewStringCmd(ctx, "get", grantKey(q.Parcel))
+		cmds = append(cmds, grant)
+		if r := q.Reservation; r != nil {
+			// Reserve before counting: then no two can overlook each other.
+			cmds = append(cmds, redis.NewIntCmd(ctx, "zadd", budgetKey(r.Courier), int64(r.At), reserved+r.Token))
+		}
+		if q.Courier != nil {
+			courier = redis.NewMapStringStringCmd(ctx, "hgetall", courierKey(*q.Courier))
+			account = redis.NewZSliceCmd(ctx, "zrange", budgetKey(*q.Courier), 0, -1, "withscores")
+			cmds = append(cmds, courier, account)
+		}
+		return append(cmds, s.indexCmds(ctx, q)...)
+	})
+	if err != nil {
+		return handoff.Snapshot{}, err
+	}
+
+	var snap handoff.Snapshot
+	if stored, _ := grant.Bytes(); len(stored) > 0 {
+		if snap.Record, snap.Version, err = s.openRecord(q.Parcel, stored); err != nil {
+			return handoff.Snapshot{}, err
+		}
+	}
+	if q.Courier != nil {
+		snap.Courier = parseCourier(*q.Courier, courier.Val())
+		snap.Account = parseAccount(account.Val())
+	}
+	if newest := snap.Version.Generation(); q.Generation != 0 && q.Generation != newest {
+		snap.Record, snap.Version, snap.Archived = nil, 0, true
+		if q.Generation < newest {
+			return snap, s.loadArchived(ctx, q, &snap)
+		}
+	}
+	return snap, nil
+}
+
+// loadArchived is the second trip that only a closed generation takes.
+func (s *Store) loadArchived(ctx context.Context, q handoff.Query, snap *handoff.Snapshot) error {
+	var cmd *redis.StringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringCmd(ctx, "get", archiveKey(q.Parcel, q.Generation))
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return err
+	}
+	if stored, _ := cmd.Bytes(); len(stored) > 0 {
+		snap.Record, snap.Version, err = s.openRecord(q.Parcel, stored)
+	}
+	return err
+}
+
+// indexCmds write where a grant will be found, ahead of its commit: an entry without a
+// grant is skipped by readers, a grant without an entry would be lost to its customer.
+func (s *Store) indexCmds(ctx context.Context, q handoff.Query) []redis.Cmder {
+	x := q.Index
+	if x == nil {
+		return nil
+	}
+	keep := int64((x.Until.Time().Sub(x.Now.Time()) + s.retention) / time.Second)
+	oldest := int64(x.Now) - int64(s.retention/time.Second)
+	customer, route := customerKey(x.Customer), routeGrantsKey(x.Route)
+	return []redis.Cmder{
+		redis.NewIntCmd(ctx, "zadd", customer, int64(x.Until), string(q.Parcel)),
+		redis.NewIntCmd(ctx, "zremrangebyscore", customer, "-inf", "("+strconv.FormatInt(oldest, 10)),
+		// A key without a TTL counts as endless for GT, hence both.
+		redis.NewBoolCmd(ctx, "expire", customer, keep, "nx"),
+		redis.NewBoolCmd(ctx, "expire", customer, keep, "gt"),
+		redis.NewIntCmd(ctx, "zadd", route, int64(x.Until), string(q.Parcel)),
+		redis.NewBoolCmd(ctx, "expire", route, keep),
+	}
+}
+
+// commitScript stores a grant if its version is still the expected one.
+//
+//	KEYS[1] grant   KEYS[2] log   KEYS[3] due   KEYS[4] archive, only for a next generation
+//	ARGV[1] expected version, 8 bytes, or '' for none
+//	ARGV[2] new value
+//	ARGV[3] milliseconds until the grant may be forgotten
+//	ARGV[4] when the grant is due, in seconds, or '' to take it off the schedule
+//	ARGV[5] the grant's name on the schedule
+//	ARGV[6...] events
+//
+// It returns 1, or 0 if the version is another; then nothing was written. The check
+// comes before the first write, because Lua never rolls back.
+var commitScript = newScript(`
+if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
+	return 0
+end
+if KEYS[4] then
+	redis.call('RENAME', KEYS[1], KEYS[4])
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if ARGV[4] == '' then
+	redis.call('ZREM', KEYS[3], ARGV[5])
+else
+	redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
+end
+for i = 6, #ARGV do
+	redis.call('XADD', KEYS[2], '*', 'e', ARGV[i])
+end
+return 1
+`)
+
+// Commit implements handoff.Grants.
+func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
+	g := &c.Record.Grant
+	hash := g.ID.Hash
+	value, err := s.sealRecord(hash, c.From.Next(g.ID.Generation), &c.Record)
+	if err != nil {
+		return err
+	}
+	keys := []string{grantKey(hash), logKey(hash.Partition()), dueKey(hash.Partition())}
+	if from := c.From.Generation(); from != 0 && from != g.ID.Generation {
+		keys = append(keys, archiveKey(hash, from))
+	}
+	due := ""
+	if g.Status == handoff.Active {
+		due = strconv.FormatInt(int64(g.Window.Until), 10)
+	}
+	// A late abort or a hold may come after the window; retention then counts from now.
+	keep := max(g.Window.Until.Time().Sub(c.Now.Time()), 0) + s.retention
+	args := make([]any, 0, 5+len(c.Events))
+	args = append(args, versionBytes(c.From), value, keep.Milliseconds(), due, string(hash))
+	for i := range c.Events {
+		e, err := encodeEvent(&c.Events[i])
+		if err != nil {
+			return err
+		}
+		args = append(args, e)
+	}
+
+	commit := commitScript.call(ctx, keys, args...)
+	cmds := []redis.Cmder{commit}
+	if c.Settle != nil && !c.Settle.Counted {
+		cmds = append(cmds, settleCmds(ctx, *c.Settle)...)
+	}
+	if err := s.lanes.do(ctx, cmds...); err != nil {
+		if errors.Is(err, errClosed) {
+			return unavailable(err)
+		}
+		return handoff.ErrUnknownOutcome
+	}
+	stored, err := commit.Int64()
+	switch {
+	case err == nil && stored == 1:
+		if c.Settle != nil && c.Settle.Counted {
+			// The account lives in another slot, and may be charged only for a commit that
+			// happened: a trip of its own. Should it fail, the guess stays reserved and is
+			// counted as abandoned.
+			_ = s.Settle(ctx, *c.Settle)
+		}
+		return nil
+	case err == nil:
+		return handoff.ErrConflict
+	case redis.HasErrorPrefix(err, "TRYAGAIN"): // its slot is being moved: nothing was written
+		return handoff.ErrConflict
+	case refused(err) || notSent(err):
+		return unavailable(err)
+	}
+	return handoff.ErrUnknownOutcome
+}
+
+// refused reports whether Redis answered that it did not run the script. MOVED and ASK
+// do not say so, though they read like it: go-redis leaves a redirect in place when the
+// command was then sent to the other node and the connection broke.
+func refused(err error) bool {
+	return isReply(err) && !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK")
+}
+
+// notSent reports whether no connection was to be had, so that nothing went out.
+func notSent(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || errors.Is(err, redis.ErrClosed) ||
+		errors.As(err, &op) && op.Op == "dial"
+}
+
+// The two kinds of members in a courier's budget.
+const (
+	counted  = "c"
+	reserved = "r"
+)
+
+// settleCmds turn a reservation into a counted wrong code, or give it back. Counting
+// comes first: whoever reads in between counts one too many, never one too few.
+func settleCmds(ctx context.Context, s handoff.Settlement) []redis.Cmder {
+	key := budgetKey(s.Courier)
+	back := redis.NewIntCmd(ctx, "zrem", key, reserved+s.Token)
+	if !s.Counted {
+		return []redis.Cmder{back}
+	}
+	old := int64(s.At) - int64(budgetKept/time.Second)
+	return []redis.Cmder{
+		redis.NewIntCmd(ctx, "zadd", key, int64(s.At), counted+s.Token),
+		back,
+		redis.NewIntCmd(ctx, "zremrangebyscore", key, "-inf", "("+strconv.FormatInt(old, 10)),
+		redis.NewBoolCmd(ctx, "expire", key, int64(budgetKept/time.Second)),
+	}
+}
+
+// budgetKept is longer than a wrong code counts: the month is the domain's to judge.
+const budgetKept = 31 * 24 * time.Hour
+
+func parseAccount(members []redis.Z) handoff.Account {
+	var a handoff.Account
+	for _, z := range members {
+		member, _ := z.Member.(string)
+		if strings.HasPrefix(member, counted) {
+			a.Counted = append(a.Counted, handoff.Instant(z.Score))
+		} else {
+			a.Reserved = append(a.Reserved, handoff.Instant(z.Score))
+		}
+	}
+	return a
+}
+
+// Settle implements handoff.Grants.
+func (s *Store) Settle(ctx context.Context, st handoff.Settlement) error {
+	return s.read(ctx, func() []redis.Cmder { return settleCmds(ctx, st) })
+}
+
+// manyAtOnce bounds one pipeline of Many: a customer has few parcels, a route has some
+// hundred.
+const manyAtOnce = 256
+
+// Many implements handoff.Grants.
+func (s *Store) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.Grant, error) {
+	grants := make([]handoff.Grant, 0, len(ids))
+	for chunk := range slices.Chunk(ids, manyAtOnce) {
+		var gets []redis.Cmder
+		err := s.read(ctx, func() []redis.Cmder {
+			gets = gets[:0]
+			for _, id := range chunk {
+				gets = append(gets, redis.NewStringCmd(ctx, "get", grantKey(id)))
+			}
+			return slices.Clone(gets)
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i, cmd := range gets {
+			stored, _ := cmd.(*redis.StringCmd).Bytes()
+			if len(stored) == 0 {
+				continue
+			}
+			r, _, err := s.openRecord(chunk[i], stored)
+			if err != nil {
+				return nil, err
+			}
+			grants = append(grants, r.Grant)
+		}
+	}
+	return grants, nil
+}
+
+// OfCustomer implements handoff.Grants.
+func (s *Store) OfCustomer(ctx context.Context, c handoff.CustomerRef) ([]handoff.ParcelHash, error) {
+	return s.hashes(ctx, "zrange", customerKey(c), 0, -1)
+}
+
+// OnRoute implements handoff.Grants.
+func (s *Store) OnRoute(ctx context.Context, r handoff.RouteRef) ([]handoff.ParcelHash, error) {
+	return s.hashes(ctx, "zrange", routeGrantsKey(r), 0, -1)
+}
+
+// Due implements handoff.Grants.
+func (s *Store) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.ParcelHash, error) {
+	return s.hashes(ctx, "zrangebyscore", dueKey(partition), "-inf", int64(now), "limit", 0, limit)
+}
+
+func (s *Store) hashes(ctx context.Context, args ...any) ([]handoff.ParcelHash, error) {
+	var cmd *redis.StringSliceCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringSliceCmd(ctx, args...)
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return nil, err
+	}
+	hashes := make([]handoff.ParcelHash, 0, len(cmd.Val()))
+	for _, member := range cmd.Val() {
+		hashes = append(hashes, handoff.ParcelHash(member))
+	}
+	return hashes, nil
+}
+
+// Unschedule implements handoff.Grants.
+func (s *Store) Unschedule(ctx context.Context, h handoff.ParcelHash) error {
+	return s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{redis.NewIntCmd(ctx, "zrem", dueKey(h.Partition()), string(h))}
+	})
+}

@@ -1,0 +1,494 @@
+package redisstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+	"latchkey/handoff/keyring"
+	"latchkey/handoff/redisstore/redistest"
+)
+
+const retention = 30 * 24 * time.Hour
+
+// newStore makes a store with fresh keys on a client, and closes both.
+func newStore(t testing.TB, client redis.UniversalClient, lanes int) (*Store, *keyring.Ring) {
+	t.Helper()
+	ring, err := keyring.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newStoreWith(t, client, lanes, ring), ring
+}
+
+func newStoreWith(t testing.TB, client redis.UniversalClient, lanes int, ring *keyring.Ring) *Store {
+	t.Helper()
+	s, err := New(Config{Client: client, Sealer: ring, Retention: retention, Lanes: lanes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(); _ = client.Close() })
+	return s
+}
+
+// dial makes a client as the program does, from a URL.
+func dial(t testing.TB, url string) redis.UniversalClient {
+	t.Helper()
+	c, err := Dial(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func clusterURL(addrs []string) string {
+	return "redis://" + addrs[0] + "?addr=" + strings.Join(addrs[1:], "&addr=")
+}
+
+func flushed(t testing.TB, client redis.UniversalClient) redis.UniversalClient {
+	t.Helper()
+	flush := func(ctx context.Context, c *redis.Client) error { return c.FlushAll(ctx).Err() }
+	var err error
+	if c, ok := client.(*redis.ClusterClient); ok {
+		err = c.ForEachMaster(context.Background(), flush)
+	} else {
+		err = client.FlushAll(context.Background()).Err()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func TestConformance(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) {
+		handofftest.Conformance(t, func(t *testing.T) handoff.Store {
+			m := miniredis.RunT(t)
+			s, _ := newStore(t, dial(t, "redis://"+m.Addr()), 2)
+			return s
+		})
+	})
+	single := redistest.Single(t)
+	for _, lanes := range []int{0, 2} {
+		t.Run(fmt.Sprintf("single/lanes=%d", lanes), func(t *testing.T) {
+			handofftest.Conformance(t, func(t *testing.T) handoff.Store {
+				s, _ := newStore(t, flushed(t, dial(t, "redis://"+single.Addr())), lanes)
+				return s
+			})
+		})
+	}
+	t.Run("sentinel", func(t *testing.T) {
+		set := redistest.Sentinel(t)
+		url := "redis://" + set.SentinelAddrs()[0] + "?master_name=" + set.MasterName()
+		for _, addr := range set.SentinelAddrs()[1:] {
+			url += "&addr=" + addr
+		}
+		handofftest.Conformance(t, func(t *testing.T) handoff.Store {
+			s, _ := newStore(t, flushed(t, dial(t, url)), 2)
+			return s
+		})
+	})
+	t.Run("cluster", func(t *testing.T) {
+		set := redistest.Cluster(t)
+		handofftest.Conformance(t, func(t *testing.T) handoff.Store {
+			s, _ := newStore(t, flushed(t, dial(t, clusterURL(set.Addrs()))), 4)
+			return s
+		})
+	})
+}
+
+// wired is a store whose connections can lose replies, and are counted.
+func wired(t *testing.T, kind string, lanes int) (*Store, *redistest.Wire) {
+	t.Helper()
+	wire := redistest.NewWire()
+	var client redis.UniversalClient
+	switch kind {
+	case "single":
+		client = redis.NewClient(&redis.Options{Addr: redistest.Single(t).Addr(), Dialer: wire.Dial, MaxRetries: -1})
+	case "cluster":
+		client = redis.NewClusterClient(&redis.ClusterOptions{Addrs: redistest.Cluster(t).Addrs(), Dialer: wire.Dial})
+	}
+	s, _ := newStore(t, client, lanes)
+	return s, wire
+}
+
+// The script ran and its reply was lost: with go-redis's defaults it would run four
+// times. Here one wrong code is one attempt, and a right one is answered "released".
+func TestLostReplyOfACommit(t *testing.T) {
+	for _, kind := range []string{"single", "cluster"} {
+		for _, lanes := range []int{0, 2} {
+			t.Run(fmt.Sprintf("%s/lanes=%d", kind, lanes), func(t *testing.T) {
+				s, wire := wired(t, kind, lanes)
+				w := handofftest.New(t, s)
+				w.Cleared(t, "cou_7")
+				w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+				w.Dispatch(t, handofftest.Sample("JJD0")) // from here on Redis knows the script
+				ctx := t.Context()
+
+				wire.LoseReplies(1, redistest.Command("evalsha"))
+				g := w.Dispatch(t, handofftest.Sample("JJD1"))
+
+				wire.LoseReplies(1, redistest.Command("evalsha"))
+				_, err := w.Service.Verify(ctx, handofftest.AtDoor("cou_7", "JJD1", handofftest.WrongCode(&g, 1)))
+				var refused *handoff.Refusal
+				if !errors.As(err, &refused) || refused.Reason != handoff.CodeMismatch || refused.AttemptsLeft != 4 {
+					t.Fatalf("a wrong code was answered %v", err)
+				}
+				if n := len(w.Account(t, "cou_7").Counted); n != 1 {
+					t.Errorf("the courier was charged %d wrong codes", n)
+				}
+
+				wire.LoseReplies(1, redistest.Command("evalsha"))
+				r, err := w.Service.Verify(ctx, handofftest.AtDoor("cou_7", "JJD1", g.CurrentCode()))
+				if err != nil || r.Status != handoff.Released {
+					t.Fatalf("the right code was answered %v, %v", r.Status, err)
+				}
+				if lost := wire.LostReplies(); lost != 3 {
+					t.Errorf("%d replies were lost, want 3", lost)
+				}
+				events := w.Events(t)
+				for typ, want := range map[handoff.EventType]int{handoff.EventDispatched: 2, handoff.EventCodeRefused: 1, handoff.EventReleased: 1} {
+					if n := handofftest.Count(events, typ); n != want {
+						t.Errorf("%d events %s, want %d", n, typ, want)
+					}
+				}
+				if got := w.Parcel(t, "JJD1"); got.Code.TotalWrong != 1 || got.Status != handoff.Released {
+					t.Errorf("the grant shows %d wrong codes and is %s", got.Code.TotalWrong, got.Status)
+				}
+				if a := w.Account(t, "cou_7"); len(a.Counted) != 1 || len(a.Reserved) != 0 {
+					t.Errorf("the courier's account is %+v", a)
+				}
+			})
+		}
+	}
+}
+
+// The request never arrived: the caller cannot tell that from a lost reply, and must
+// end at the same answer.
+func TestLostRequestOfACommit(t *testing.T) {
+	s, wire := wired(t, "single", 2)
+	w := handofftest.New(t, s)
+	w.Cleared(t, "cou_7")
+	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	w.Dispatch(t, handofftest.Sample("JJD0")) // from here on Redis knows the script
+	g := w.Dispatch(t, handofftest.Sample("JJD1"))
+	wire.LoseRequests(1, redistest.Command("evalsha"))
+	if r, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD1", g.CurrentCode())); err != nil || r.Status != handoff.Released {
+		t.Fatalf("answered %v, %v", r.Status, err)
+	}
+	if n := handofftest.Count(w.Events(t), handoff.EventReleased); n != 1 || wire.LostRequests() != 1 {
+		t.Errorf("%d releases after %d lost requests", n, wire.LostRequests())
+	}
+}
+
+// Two waits on Redis a verify and a dispatch, and no command more than the design needs.
+// Only a wrong code takes a third, which charges the courier's account.
+func TestTwoTrips(t *testing.T) {
+	s, wire := wired(t, "single", 0)
+	w := handofftest.New(t, s)
+	w.Cleared(t, "cou_7")
+	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	g := w.Dispatch(t, handofftest.Sample("JJD0")) // the script is known from here on
+	code := g.CurrentCode()
+	far := handofftest.AtDoor("cou_7", "JJD0", code)
+	far.Position.Point = handoff.PointOf(48, 11)
+
+	for _, c := range []struct {
+		name     string
+		do       func() error
+		trips    int
+		commands string
+	}{
+		{"dispatch", func() error {
+			_, _, err := w.Service.Dispatch(t.Context(), handofftest.Sample("JJD1"))
+			return err
+		}, 2, "evalsha:1 expire:3 get:1 zadd:2 zremrangebyscore:1"},
+		{"the same again", func() error {
+			_, _, err := w.Service.Dispatch(t.Context(), handofftest.Sample("JJD1"))
+			return err
+		}, 1, "expire:3 get:1 zadd:2 zremrangebyscore:1"},
+		{"wrong code", func() error {
+			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD0", handofftest.WrongCode(&g, 1)))
+			return refusedFor(err, handoff.CodeMismatch)
+		}, 3, "evalsha:1 expire:1 get:1 hgetall:1 zadd:2 zrange:1 zrem:1 zremrangebyscore:1"},
+		{"too far away", func() error {
+			_, err := w.Service.Verify(t.Context(), far)
+			return refusedFor(err, handoff.OutsideGeofence)
+		}, 2, "get:1 hgetall:1 zadd:1 zrange:1 zrem:1"},
+		{"unknown parcel", func() error {
+			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD9", code))
+			return refusedFor(err, handoff.ParcelUnknown)
+		}, 2, "get:1 hgetall:1 zadd:1 zrange:1 zrem:1"},
+		{"right code", func() error {
+			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD0", code))
+			return err
+		}, 2, "evalsha:1 get:1 hgetall:1 zadd:1 zrange:1 zrem:1"},
+	} {
+		trips, before := wire.Trips(), wire.Commands()
+		if err := c.do(); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if n := wire.Trips() - trips; n != c.trips {
+			t.Errorf("%s: %d trips, want %d", c.name, n, c.trips)
+		}
+		if got := sent(before, wire.Commands()); got != c.commands {
+			t.Errorf("%s:\n got %s\nwant %s", c.name, got, c.commands)
+		}
+	}
+}
+
+func refusedFor(err error, want handoff.Reason) error {
+	var r *handoff.Refusal
+	if errors.As(err, &r) && r.Reason == want {
+		return nil
+	}
+	return fmt.Errorf("got %v, want %s", err, want)
+}
+
+func sent(before, after map[string]int) string {
+	var lines []string
+	for name, n := range after {
+		if n -= before[name]; n != 0 {
+			lines = append(lines, strings.ToLower(name)+":"+strconv.Itoa(n))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, " ")
+}
+
+// A copy of Redis yields no code, no secret, no name, no address: no value shows what
+// was sent, and none opens under another key or version.
+func TestADumpTellsNothing(t *testing.T) {
+	m := miniredis.RunT(t)
+	client := dial(t, "redis://"+m.Addr())
+	s, _ := newStore(t, client, 2)
+	w := handofftest.New(t, s)
+	name := "Courier Display Name"
+	until := handoff.InstantOf(handofftest.Noon.AddDate(1, 0, 0))
+	ctx := t.Context()
+	if err := s.PutCourier(ctx, handofftest.Courier("cou_7"), handoff.CourierUpdate{Name: &name, ClearedUntil: &until}); err != nil {
+		t.Fatal(err)
+	}
+	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	d := handofftest.Sample("JJD1")
+	g := w.Dispatch(t, d)
+	wrong := handofftest.WrongCode(&g, 1)
+	p := handofftest.AtDoor("cou_7", "JJD1", wrong)
+	p.Attempt = "attempt-1"
+	_, _ = w.Service.Verify(ctx, p)
+	if _, err := w.Service.Reissue(ctx, handoff.Actor{Role: handoff.RoleShop, Shop: d.Shop}, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	newest := w.Parcel(t, "JJD1")
+	secret, err := g.Code.Secret.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Service.Recall(ctx, handoff.Actor{Role: handoff.RoleShop, Shop: d.Shop}, g.ID, "a note that names somebody"); err != nil {
+		t.Fatal(err)
+	}
+
+	dump := m.Dump()
+	for what, secret := range map[string]string{
+		"code": g.CurrentCode().Reveal(), "new code": newest.CurrentCode().Reveal(), "wrong code": wrong.Reveal(),
+		"secret": string(secret), "name": d.Customer.Name, "mail": d.Customer.Email, "street": d.To.Lines[0],
+		"postal code": d.To.Postal, "unit": d.To.Unit, "order": d.Order, "courier's name": name, "note": "names somebody",
+	} {
+		if strings.Contains(dump, secret) {
+			t.Errorf("the dump shows the %s", what)
+		}
+	}
+	if !strings.Contains(dump, "cou_7") {
+		t.Error("the dump shows nothing at all: does this test look at the right place?")
+	}
+}
+
+func TestSealedValuesDoNotMove(t *testing.T) {
+	m := miniredis.RunT(t)
+	client := dial(t, "redis://"+m.Addr())
+	s, _ := newStore(t, client, 2)
+	w := handofftest.New(t, s)
+	a, b := w.Dispatch(t, handofftest.Sample("JJD1")), w.Dispatch(t, handofftest.Sample("JJD2"))
+	ctx := t.Context()
+	load := func(g handoff.Grant) error {
+		_, err := s.Load(ctx, handoff.Query{Parcel: g.ID.Hash})
+		return err
+	}
+	stored, err := client.Get(ctx, grantKey(a.ID.Hash)).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, forged := range map[string]struct {
+		key   handoff.Grant
+		value []byte
+	}{
+		"another parcel":  {b, stored},
+		"another version": {a, append(versionBytes(handoff.Version(7)), stored[versionLen:]...)},
+		"a flipped bit":   {a, append(bytes.Clone(stored[:len(stored)-1]), stored[len(stored)-1]^1)},
+		"cut short":       {a, stored[:5]},
+	} {
+		if err := client.Set(ctx, grantKey(forged.key.ID.Hash), forged.value, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := load(forged.key); !errors.Is(err, handoff.ErrSealed) {
+			t.Errorf("%s: %v, want ErrSealed", name, err)
+		}
+	}
+	if err := client.Set(ctx, grantKey(a.ID.Hash), stored, 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := load(a); err != nil {
+		t.Errorf("the value put back: %v", err)
+	}
+}
+
+func TestOldKeysOpenOldGrants(t *testing.T) {
+	m := miniredis.RunT(t)
+	before, ring := newStore(t, dial(t, "redis://"+m.Addr()), 2)
+	g := handofftest.New(t, before).Dispatch(t, handofftest.Sample("JJD1"))
+
+	rotated, err := ring.Rotate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := newStoreWith(t, dial(t, "redis://"+m.Addr()), 2, rotated)
+	w := handofftest.New(t, after)
+	if got := w.Parcel(t, "JJD1"); !got.CurrentCode().Equal(g.CurrentCode()) {
+		t.Error("after a rotation the old grant has another code")
+	}
+	w.Dispatch(t, handofftest.Sample("JJD2"))
+	if _, err := before.Load(t.Context(), handoff.Query{Parcel: w.Parcel(t, "JJD2").ID.Hash}); !errors.Is(err, handoff.ErrSealed) {
+		t.Errorf("a ring without the new key opened a new grant: %v", err)
+	}
+}
+
+// A Redis that is gone is told at once and clearly, and what was asked of it did not happen.
+func TestUnavailable(t *testing.T) {
+	server := redistest.Single(t)
+	s, _ := newStore(t, dial(t, "redis://"+server.Addr()), 2)
+	w := handofftest.New(t, s)
+	w.Dispatch(t, handofftest.Sample("JJD1"))
+	server.Stop()
+	if _, _, err := w.Service.Dispatch(t.Context(), handofftest.Sample("JJD2")); !errors.Is(err, handoff.ErrUnavailable) {
+		t.Errorf("without Redis: %v", err)
+	}
+	if _, err := s.Durability(t.Context()); err == nil {
+		t.Error("without Redis a durability was promised")
+	}
+	server.Restart()
+	if g, created, err := w.Service.Dispatch(t.Context(), handofftest.Sample("JJD2")); err != nil || !created {
+		t.Errorf("with Redis again: %v, %v, %v", g.ID, created, err)
+	}
+}
+
+func TestDurability(t *testing.T) {
+	for conf, want := range map[string]Durability{
+		"appendonly no":                         Memory,
+		"appendonly yes":                        EverySecond,
+		"appendonly yes\nappendfsync always":    Always,
+		"appendonly yes\nappendfsync no":        Memory,
+		"appendonly no\nappendfsync everysec\n": Memory,
+	} {
+		server := redistest.Single(t, strings.Split(strings.TrimSpace(conf), "\n")...)
+		s, _ := newStore(t, dial(t, "redis://"+server.Addr()), 2)
+		if got, err := s.Durability(t.Context()); err != nil || got != want {
+			t.Errorf("%q: %v, %v, want %v", conf, got, err, want)
+		}
+	}
+	set := redistest.Cluster(t)
+	s, _ := newStore(t, dial(t, clusterURL(set.Addrs())), 2)
+	if err := redis.NewClient(&redis.Options{Addr: set.Addrs()[1]}).ConfigSet(t.Context(), "appendonly", "yes").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Durability(t.Context()); err != nil || got != Memory {
+		t.Errorf("a cluster of which one node keeps a log: %v, %v; the weakest counts", got, err)
+	}
+}
+
+// An accepted handoff survives a crash of Redis where appendfsync is always.
+func TestAcceptedSurvivesACrash(t *testing.T) {
+	server := redistest.Single(t, "appendonly yes", "appendfsync always")
+	s, _ := newStore(t, dial(t, "redis://"+server.Addr()), 2)
+	w := handofftest.New(t, s)
+	w.Cleared(t, "cou_7")
+	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	g := w.Dispatch(t, handofftest.Sample("JJD1"))
+	if _, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD1", g.CurrentCode())); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	server.Restart()
+	if got := w.Parcel(t, "JJD1"); got.Status != handoff.Released {
+		t.Errorf("after the crash the grant is %s", got.Status)
+	}
+	if n := handofftest.Count(w.Events(t), handoff.EventReleased); n != 1 {
+		t.Errorf("after the crash the log has %d releases", n)
+	}
+}
+
+// After a failover the store goes on against the new master.
+func TestSentinelFailover(t *testing.T) {
+	set := redistest.Sentinel(t)
+	url := "redis://" + set.SentinelAddrs()[0] + "?master_name=" + set.MasterName()
+	s, _ := newStore(t, dial(t, url), 2)
+	w := handofftest.New(t, s)
+	w.Dispatch(t, handofftest.Sample("JJD1"))
+	set.AwaitFailover(set.KillMaster())
+	until(t, func() bool {
+		_, _, err := w.Service.Dispatch(context.Background(), handofftest.Sample("JJD2"))
+		if err != nil && !errors.Is(err, handoff.ErrUnavailable) {
+			t.Fatalf("during a failover: %v", err)
+		}
+		return err == nil
+	})
+	if got := w.Parcel(t, "JJD2"); got.Status != handoff.Active {
+		t.Errorf("after the failover the grant is %s", got.Status)
+	}
+}
+
+func TestDialTellsNoPassword(t *testing.T) {
+	const password = "hunter22"
+	for _, url := range []string{
+		"http://:" + password + "@localhost", "redis://:" + password + "@local host:1", "redis://:" + password + "@localhost/notadb",
+		"redis://:" + password + "@localhost?master_name=m&db=x", "redis://:" + password + "@localhost?addr=b:1&pool_size=many",
+		"%zz" + password,
+	} {
+		if _, err := Dial(url); err == nil || strings.Contains(err.Error(), password) {
+			t.Errorf("Dial(%q) = %v", url, err)
+		}
+	}
+}
+
+func TestNotSent(t *testing.T) {
+	_, err := net.DialTimeout("tcp", "127.0.0.1:1", time.Second)
+	if err == nil || !notSent(err) {
+		t.Errorf("a refused dial counts as sent: %v", err)
+	}
+	if notSent(context.DeadlineExceeded) {
+		t.Error("a timeout counts as not sent")
+	}
+}
+
+func TestKeysStayInTheirSlot(t *testing.T) {
+	for p := range handoff.Partitions {
+		tag := fmt.Sprintf("{%02x}", p)
+		h := handoff.ParcelHash(fmt.Sprintf("%x%023x", p, 1))
+		for _, key := range []string{grantKey(h), archiveKey(h, 3), logKey(p), dueKey(p), workKey(p, "mail"), triesKey(p, "mail"), deadKey(p, "mail")} {
+			if !strings.Contains(key, tag) || strings.Count(key, "{") != 1 {
+				t.Errorf("key %s is not of slot %s", key, tag)
+			}
+		}
+	}
+}
