@@ -1,0 +1,110 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"latchkey/api"
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+)
+
+// still is a store that answers every load with the same moment and keeps nothing.
+type still struct {
+	handoff.Store
+	snap handoff.Snapshot
+}
+
+func (s *still) Load(context.Context, handoff.Query) (handoff.Snapshot, error) { return s.snap, nil }
+func (s *still) Commit(context.Context, handoff.Change) error                  { return nil }
+func (s *still) Settle(context.Context, handoff.Settlement) error              { return nil }
+
+// deaf is a connection that only takes deadlines.
+type deaf struct{ net.Conn }
+
+func (deaf) SetReadDeadline(time.Time) error { return nil }
+func (deaf) LocalAddr() net.Addr             { return &net.TCPAddr{} }
+func (deaf) RemoteAddr() net.Addr            { return &net.TCPAddr{} }
+
+// BenchmarkVerify measures a verify without network and store, beside the parts that
+// are not the API's: a bare fiber handler, and the domain's own work.
+func BenchmarkVerify(b *testing.B) {
+	store := &still{Store: handofftest.NewMemory()}
+	h := newHouse(b, store, func(c *api.Config) { c.Log = slog.New(slog.DiscardHandler) })
+	bare := fiber.New()
+	bare.Post("/bare/:parcel_id", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "released"}) })
+
+	memory := handofftest.NewMemory()
+	w := handofftest.New(b, memory)
+	w.Cleared(b, "cou_7")
+	w.Drives(b, "cou_7", handofftest.Route, handofftest.Today)
+	g := w.Dispatch(b, handofftest.Sample("P1"))
+	ref := handofftest.Courier("cou_7")
+	var err error
+	store.snap, err = memory.Load(b.Context(), handoff.Query{
+		Parcel: g.ID.Hash, Courier: &ref,
+		Reservation: &handoff.Reservation{Courier: ref, Token: "x", At: handoff.InstantOf(w.Clock.Now())},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	right := g.CurrentCode()
+	body := `{"code":"` + right.Reveal() + `",` + here + `,"attempt_id":"a1"}`
+	token := "Bearer " + h.token(b, courier)
+	serve := func(handler fasthttp.RequestHandler, path string, want string) func(*testing.B) {
+		return func(b *testing.B) {
+			var c fasthttp.RequestCtx
+			c.Init2(deaf{}, nil, false)
+			b.ReportAllocs()
+			for b.Loop() {
+				c.Request.Reset()
+				c.Response.Reset()
+				c.ResetUserValues()
+				c.Request.Header.SetMethod("POST")
+				c.Request.SetRequestURI(path)
+				c.Request.Header.SetContentType("application/json")
+				c.Request.Header.Set("Authorization", token)
+				c.Request.SetBodyStream(bytes.NewReader([]byte(body)), len(body))
+				c.Request.Header.SetContentLength(len(body))
+				handler(&c)
+			}
+			if !bytes.Contains(c.Response.Body(), []byte(want)) {
+				b.Fatalf("%s", c.Response.Body())
+			}
+		}
+	}
+	b.Run("fiber", serve(bare.Handler(), "/bare/P1", "released"))
+	b.Run("domain", func(b *testing.B) {
+		p := handofftest.AtDoor("cou_7", "P1", right)
+		p.Attempt = "a1"
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := h.Service.Verify(b.Context(), p); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	h.app.Handler() // builds the routes, as listening would
+	b.Run("api", serve(h.app.Server().Handler, "/v1/parcels/P1/verify", `"status":"released"`))
+}
+
+// BenchmarkBulkLine measures what a line of a bulk file costs before the domain sees it.
+func BenchmarkBulkLine(b *testing.B) {
+	h := newHouse(b, hollow{handofftest.NewMemory()}, func(c *api.Config) { c.Log = slog.New(slog.DiscardHandler) })
+	line := compact(sample("P1", nil)) + "\n"
+	req := h.request(b, warehouse, "POST", "/v1/dispatches/bulk", string(bytes.Repeat([]byte(line), b.N)))
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	b.SetBytes(int64(len(line)))
+	b.ReportAllocs()
+	b.ResetTimer()
+	if a := h.send(b, req); a.status != 200 {
+		b.Fatal(a.status)
+	}
+}

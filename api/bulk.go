@@ -1,0 +1,330 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
+	"github.com/go-json-experiment/json"
+	"github.com/gofiber/fiber/v2"
+
+	"latchkey/api/auth"
+	"latchkey/handoff"
+)
+
+const (
+	bulkPath = "/v1/dispatches/bulk"
+	ndjson   = "application/x-ndjson"
+)
+
+// bulk is a file of dispatches in one request. It streams both ways: results go out
+// while lines still come in, so that neither the file nor its results are ever held.
+func (a *api) bulk() {
+	schemas := a.huma.OpenAPI().Components.Schemas
+	route(a, huma.Operation{
+		OperationID: "dispatch-bulk", Method: http.MethodPost, Path: bulkPath,
+		Summary: "A file of dispatches", Tags: []string{"Warehouse"},
+		Description: "One dispatch a line, at most 64 KiB each; one result a line, in the same order. Blank lines give no result, but count. " +
+			"A line that is refused stops no other, and sending the whole file again is harmless. " +
+			"Results stream while lines are still read: a client that does not read them while it sends is stopped by the network once the buffers between are full.",
+		Responses: map[string]*huma.Response{"200": {
+			Description: "One result a line",
+			Content:     map[string]*huma.MediaType{ndjson: {Schema: schemas.Schema(reflect.TypeFor[lineResult](), true, "")}},
+		}},
+	}, []auth.Scope{auth.Dispatch, auth.Shop}, a.dispatchBulk)
+
+	op := a.huma.OpenAPI().Paths[bulkPath].Post
+	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		ndjson: {Schema: schemas.Schema(reflect.TypeFor[dispatchRequest](), true, "")},
+	}}
+}
+
+// lineResult is what became of one line.
+type lineResult struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Line    int         `json:"line" minimum:"1" doc:"Of the file, blank ones counted"`
+	Status  int         `json:"status" doc:"As the single route would have answered"`
+	GrantID string      `json:"grant_id,omitempty"`
+	Code    string      `json:"code,omitempty" doc:"Of the problem, where it is one"`
+	Errors  []violation `json:"errors,omitempty"`
+}
+
+func (a *api) dispatchBulk(context.Context, *struct{}) (*huma.StreamResponse, error) {
+	return &huma.StreamResponse{Body: func(h huma.Context) {
+		c := humafiber.Unwrap(h)
+		if c.Request().Header.ContentLength() > int(a.BulkLimit) {
+			_ = huma.WriteErr(a.huma, h, http.StatusRequestEntityTooLarge, "")
+			return
+		}
+		request := c.Context()
+		x := exchangeOf(request)
+		x.streams = true
+		c.Set(fiber.HeaderContentType, ndjson)
+		request.SetBodyStream(a.newStream(request.RequestBodyStream(), request.Conn(), x), -1)
+	}}, nil
+}
+
+// stream turns lines into results. The server reads results from it, in its own
+// goroutine; behind it one goroutine reads lines and a few work on them.
+//
+//	reader -> work -> workers
+//	     \-> order -> Read, which waits for each line's result in turn
+//
+// Both channels are bounded, so that a slow receiver slows the reader.
+//
+// The goroutines start with the first Read and have ended when Close returns, because
+// between the two, and only there, the server keeps its hands off the connection's
+// buffer.
+type stream struct {
+	api      *api
+	exchange *exchange
+	in       *patient
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	start  sync.Once
+	done   sync.WaitGroup
+
+	work  chan *line
+	order chan *line
+
+	head *line  // taken from order, its result still to come
+	rest []byte // of a result that did not fit into the last Read
+}
+
+// line is one line of the file, and then its result.
+type line struct {
+	number int
+	data   []byte
+	failed int         // a status, where the line could not be read
+	result chan []byte // one
+}
+
+// lineTimeout is how long either side of a bulk request may keep still.
+const lineTimeout = 30 * time.Second
+
+func (a *api) newStream(body io.Reader, conn net.Conn, x *exchange) *stream {
+	if body == nil {
+		body = bytes.NewReader(nil)
+	}
+	s := &stream{
+		api: a, exchange: x, in: &patient{body: body, conn: conn},
+		work: make(chan *line), order: make(chan *line, 2*a.BulkWorkers),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+func (s *stream) run() {
+	s.done.Go(func() {
+		defer close(s.order)
+		defer close(s.work)
+		s.read()
+	})
+	for range s.api.BulkWorkers {
+		s.done.Go(func() {
+			for l := range s.work {
+				l.result <- s.dispatch(l)
+			}
+		})
+	}
+}
+
+// Close stops everything and waits for it.
+func (s *stream) Close() error {
+	s.start.Do(func() { // it never began
+		close(s.order)
+		close(s.work)
+	})
+	s.cancel()
+	s.in.stop()
+	s.done.Wait()
+	s.api.finish(s.exchange, http.MethodPost, bulkPath, http.StatusOK)
+	return nil
+}
+
+// patient reads from a connection for as long as something comes now and then. The
+// server's own deadline is for a whole request.
+type patient struct {
+	body io.Reader
+	conn net.Conn
+
+	mu      sync.Mutex
+	stopped bool
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	if !p.await() {
+		return 0, net.ErrClosed
+	}
+	return p.body.Read(b)
+}
+
+func (p *patient) await() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.stopped && p.conn.SetReadDeadline(time.Now().Add(lineTimeout)) == nil
+}
+
+// stop ends a Read that waits, and any later one.
+func (p *patient) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	_ = p.conn.SetReadDeadline(time.Unix(1, 0))
+}
+
+// read cuts the body into lines until it ends, fails, or is too long.
+func (s *stream) read() {
+	limited := &io.LimitedReader{R: s.in, N: s.api.BulkLimit + 1}
+	in := bufio.NewReaderSize(limited, bodyLimit+len("\r\n"))
+	if mark, err := in.Peek(3); err == nil && bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
+		_, _ = in.Discard(3)
+	}
+	for number, more := 1, true; more; number++ {
+		data, err := in.ReadSlice('\n')
+		l := &line{number: number, result: make(chan []byte, 1)}
+		for errors.Is(err, bufio.ErrBufferFull) { // skip to the end of the line
+			l.failed = http.StatusRequestEntityTooLarge
+			_, err = in.ReadSlice('\n')
+		}
+		switch more = err == nil; {
+		case more:
+		case !errors.Is(err, io.EOF):
+			l.failed = unread(err).(*Problem).Status
+		case limited.N <= 0:
+			l.failed = http.StatusRequestEntityTooLarge
+			_, _ = io.CopyN(io.Discard, s.in, drainLimit) // as in tooLarge
+		}
+		if data = bytes.TrimSpace(data); l.failed == 0 && len(data) > 0 {
+			l.data = bytes.Clone(data)
+		}
+		if (l.failed != 0 || l.data != nil) && !s.queue(l) {
+			return
+		}
+	}
+}
+
+// queue gives a line its place in the order, and to a worker. It reports false once
+// nobody wants results any more.
+func (s *stream) queue(l *line) bool {
+	select {
+	case s.order <- l:
+	case <-s.ctx.Done():
+		return false
+	}
+	select {
+	case s.work <- l:
+	case <-s.ctx.Done():
+		return false
+	}
+	return true
+}
+
+// dispatch is the single route's work, without its request.
+func (s *stream) dispatch(l *line) (result []byte) {
+	r := lineResult{Line: l.number}
+	defer func() {
+		if failure := recover(); failure != nil {
+			r = lineResult{Line: l.number}
+			p := panicked(failure).(*Problem)
+			s.failed(l, p)
+			r.refused(p)
+		}
+		result, _ = json.Marshal(r) // a struct of numbers and strings
+		result = append(result, '\n')
+	}()
+	if l.failed != 0 {
+		r.refused(newProblem(l.failed))
+		return
+	}
+	d, bad := parse[dispatchRequest, handoff.Dispatch](l.data)
+	if len(bad) > 0 {
+		r.refused(invalid(bad))
+		return
+	}
+	d.Shop = s.exchange.principal.Shop
+	ctx, cancel := context.WithTimeout(s.ctx, s.api.RequestTimeout)
+	defer cancel()
+	g, created, err := s.api.Service.Dispatch(ctx, d)
+	switch {
+	case err != nil:
+		p := inputProblem(err)
+		if p.cause != nil {
+			s.failed(l, p)
+		}
+		r.refused(p)
+	case created:
+		r.Status, r.GrantID = http.StatusCreated, g.ID.String()
+	default:
+		r.Status, r.GrantID = http.StatusOK, g.ID.String()
+	}
+	return
+}
+
+// failed logs what broke on our side.
+func (s *stream) failed(l *line, p *Problem) {
+	s.api.Log.Error("line failed", "request_id", s.exchange.id, "line", l.number, "error", p.cause.Error())
+}
+
+func (r *lineResult) refused(p *Problem) { r.Status, r.Code, r.Errors = p.Status, p.Code, p.Errors }
+
+// Read implements io.Reader: results in the order of the lines. It waits for the first
+// and takes along what else is ready, so that a slow file's results do not linger.
+func (s *stream) Read(p []byte) (n int, err error) {
+	s.start.Do(s.run)
+	_ = s.in.conn.SetWriteDeadline(time.Now().Add(lineTimeout + s.api.RequestTimeout))
+	for n < len(p) {
+		if len(s.rest) == 0 && !s.next(n == 0) {
+			break
+		}
+		k := copy(p[n:], s.rest)
+		n, s.rest = n+k, s.rest[k:]
+	}
+	if n == 0 {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// next makes the next result the rest. It reports false at the end, and where it would
+// have to wait and may not.
+func (s *stream) next(wait bool) bool {
+	if wait {
+		if s.head == nil {
+			s.head = <-s.order
+		}
+		if s.head == nil {
+			return false
+		}
+		s.rest = <-s.head.result
+		s.head = nil
+		return true
+	}
+	if s.head == nil {
+		select {
+		case s.head = <-s.order:
+		default:
+		}
+	}
+	if s.head == nil {
+		return false
+	}
+	select {
+	case s.rest = <-s.head.result:
+		s.head = nil
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,165 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"latchkey/api/auth"
+	"latchkey/handoff"
+)
+
+// courier are the routes of those at the door. No answer to them ever holds a code,
+// and none a full parcel id that the courier did not send.
+func (a *api) courier() {
+	couriers := []auth.Scope{auth.Courier}
+	route(a, huma.Operation{
+		OperationID: "courier-stops", Method: http.MethodGet, Path: "/v1/courier/stops",
+		Summary: "Today's stops of my routes", Tags: []string{"Courier"},
+	}, couriers, a.stops)
+	route(a, huma.Operation{
+		OperationID: "verify", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/verify",
+		Summary: "Hand a parcel over, or take a return along", Tags: []string{"Courier"},
+		Description: "The code is compared only when every other proof holds. Without an attempt_id every request is a new attempt.",
+		RequestBody: &huma.RequestBody{Required: false},
+	}, couriers, a.verify)
+	route(a, huma.Operation{
+		OperationID: "abort", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/abort",
+		Summary: "Take a handoff of a moment ago back", Tags: []string{"Courier"},
+	}, couriers, a.abort)
+	route(a, huma.Operation{
+		OperationID: "attempted", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/attempted",
+		Summary: "Nobody answered", Tags: []string{"Courier"},
+	}, couriers, a.attempted)
+}
+
+// ofCourier is the courier that a token speaks for.
+func ofCourier(ctx context.Context) handoff.CourierRef {
+	p := principal(ctx)
+	return handoff.CourierRef{Carrier: p.Carrier, ID: p.Subject}
+}
+
+type verifyInput struct {
+	Parcel pathID `path:"parcel_id" doc:"As read from the label"`
+	Body   body[verifyRequest, handoff.Presentation, *verifyRequest]
+}
+
+type reportInput struct {
+	Parcel pathID `path:"parcel_id" doc:"As read from the label"`
+	Body   body[reportRequest, handoff.Presentation, *reportRequest]
+}
+
+type receiptAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Status  string  `json:"status" enum:"released,collected,active" doc:"Of the parcel, after this act"`
+	Receipt receipt `json:"receipt"`
+}
+
+type receipt struct {
+	GrantID   string    `json:"grant_id"`
+	ParcelID  string    `json:"parcel_id"`
+	Act       string    `json:"act" enum:"release,collect,abort,attempted"`
+	CourierID string    `json:"courier_id"`
+	At        time.Time `json:"at"`
+	DistanceM *int      `json:"distance_m,omitempty" doc:"From the address, rounded to ten meters; left out where no place was asked for"`
+}
+
+type receiptOutput struct{ Body receiptAnswer }
+
+// present does what the three acts of a courier have in common.
+func present(ctx context.Context, parcel pathID, p handoff.Presentation,
+	act func(context.Context, handoff.Presentation) (handoff.Receipt, error),
+) (*receiptOutput, error) {
+	p.Courier, p.Parcel = ofCourier(ctx), parcel.id
+	r, err := act(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	answer := receiptAnswer{Status: r.Status.String(), Receipt: receipt{
+		GrantID: r.Grant.String(), ParcelID: r.Parcel, Act: r.Act.String(), CourierID: r.Courier, At: r.At,
+	}}
+	if p.Position != nil {
+		answer.Receipt.DistanceM = &r.Distance
+	}
+	return &receiptOutput{Body: answer}, nil
+}
+
+func (a *api) verify(ctx context.Context, in *verifyInput) (*receiptOutput, error) {
+	return present(ctx, in.Parcel, in.Body.value, a.Service.Verify)
+}
+
+func (a *api) abort(ctx context.Context, in *reportInput) (*receiptOutput, error) {
+	return present(ctx, in.Parcel, in.Body.value, a.Service.Abort)
+}
+
+func (a *api) attempted(ctx context.Context, in *reportInput) (*receiptOutput, error) {
+	return present(ctx, in.Parcel, in.Body.value, a.Service.Attempted)
+}
+
+type stopsAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Stops []stop `json:"stops"`
+}
+
+// stop is a parcel on a courier's list: enough to find the door and to greet, not
+// enough to pretend to hold the parcel.
+type stop struct {
+	ParcelLast4  string     `json:"parcel_last4" example:"7827"`
+	RouteID      string     `json:"route_id"`
+	Purpose      string     `json:"purpose" enum:"delivery,return_pickup"`
+	Status       string     `json:"status" enum:"active,released,collected,recalled,expired,held"`
+	CodeRequired bool       `json:"code_required"`
+	ValidUntil   time.Time  `json:"valid_until"`
+	Attempted    int        `json:"attempted" doc:"How often nobody answered"`
+	Name         string     `json:"name,omitempty" doc:"On the label"`
+	Kind         string     `json:"kind" enum:"residence,business,pickup_point,locker,po_box"`
+	Lines        []string   `json:"lines"`
+	Unit         string     `json:"unit,omitempty"`
+	City         string     `json:"city"`
+	PostalCode   string     `json:"postal_code,omitempty"`
+	Country      string     `json:"country"`
+	Location     *stopPoint `json:"location,omitempty"`
+}
+
+type stopPoint struct {
+	Lat float64 `json:"lat"`
+	Lon float64 `json:"lon"`
+}
+
+type stopsOutput struct{ Body stopsAnswer }
+
+func (a *api) stops(ctx context.Context, _ *struct{}) (*stopsOutput, error) {
+	grants, err := a.Service.Stops(ctx, ofCourier(ctx))
+	if err != nil {
+		return nil, err
+	}
+	stops := make([]stop, len(grants))
+	for i := range grants {
+		stops[i] = stopOf(&grants[i], a.Clock.Now())
+	}
+	return &stopsOutput{Body: stopsAnswer{Stops: stops}}, nil
+}
+
+func stopOf(g *handoff.Grant, now time.Time) stop {
+	d := &g.Dispatch
+	s := stop{
+		ParcelLast4: d.Parcel[max(0, len(d.Parcel)-4):], RouteID: g.Route(), Purpose: d.Purpose.String(),
+		Status: g.StatusAt(now).String(), CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(),
+		Name: d.Customer.Name, Kind: d.To.Kind.String(), Lines: d.To.Lines, Unit: d.To.Unit, City: d.To.City,
+		PostalCode: d.To.Postal, Country: d.To.Country,
+	}
+	for _, h := range g.History {
+		if h.Type == handoff.EventAttempted {
+			s.Attempted++
+		}
+	}
+	if d.To.Location != nil {
+		lat, lon := d.To.Location.Degrees()
+		s.Location = &stopPoint{Lat: lat, Lon: lon}
+	}
+	return s
+}

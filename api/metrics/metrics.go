@@ -1,0 +1,97 @@
+// Package metrics counts what a duty officer needs to see: dispatches, verifies by
+// result, locked codes, commit conflicts, and how requests fare.
+package metrics
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"latchkey/handoff"
+)
+
+// Metrics implements handoff.Observer. No label holds an id, so that their number is
+// bounded and nobody can be told from them.
+type Metrics struct {
+	dispatches *prometheus.CounterVec
+	verifies   *prometheus.CounterVec
+	acts       *prometheus.CounterVec
+	locks      prometheus.Counter
+	conflicts  *prometheus.CounterVec
+	requests   *prometheus.HistogramVec
+}
+
+var _ handoff.Observer = (*Metrics)(nil)
+
+// New makes the metrics and registers them.
+func New(r prometheus.Registerer) (*Metrics, error) {
+	m := &Metrics{
+		dispatches: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_dispatches_total", Help: "Dispatches by result: created, repeated, or the reason of the refusal.",
+		}, []string{"result"}),
+		verifies: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_verifies_total", Help: "Verifies by result: released, collected, or the reason of the refusal.",
+		}, []string{"result"}),
+		acts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_acts_total", Help: "Every other act by result: done, or the reason of the refusal.",
+		}, []string{"act", "result"}),
+		locks: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "latchkey_code_locks_total", Help: "Codes locked by wrong guesses.",
+		}),
+		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_commit_conflicts_total", Help: "Commits that another one overtook, and that were tried again.",
+		}, []string{"act"}),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "latchkey_http_request_duration_seconds", Help: "Time to answer a request.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"method", "route", "status"}),
+	}
+	for _, c := range []prometheus.Collector{m.dispatches, m.verifies, m.acts, m.locks, m.conflicts, m.requests} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// Decided implements handoff.Observer.
+func (m *Metrics) Decided(act handoff.Act, reason handoff.Reason, events []handoff.Event) {
+	for _, e := range events {
+		if e.Type == handoff.EventCodeLocked {
+			m.locks.Inc()
+		}
+	}
+	result := string(reason)
+	switch act {
+	case handoff.Mint:
+		if reason == "" {
+			result = "repeated"
+			if len(events) > 0 {
+				result = "created"
+			}
+		}
+		m.dispatches.WithLabelValues(result).Inc()
+	case handoff.Release, handoff.Collect:
+		if reason == "" {
+			result = "released"
+			if act == handoff.Collect {
+				result = "collected"
+			}
+		}
+		m.verifies.WithLabelValues(result).Inc()
+	default:
+		if reason == "" {
+			result = "done"
+		}
+		m.acts.WithLabelValues(act.String(), result).Inc()
+	}
+}
+
+// Conflicted implements handoff.Observer.
+func (m *Metrics) Conflicted(act handoff.Act) { m.conflicts.WithLabelValues(act.String()).Inc() }
+
+// Served observes an answer. Route is the pattern and not the path.
+func (m *Metrics) Served(method, route string, status int, took time.Duration) {
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}

@@ -1,0 +1,275 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/valyala/fasthttp"
+
+	"latchkey/handoff"
+)
+
+// Problem is an error as callers see it: RFC 9457 problem details. It never repeats
+// what was sent.
+type Problem struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Type   string `json:"type" format:"uri" example:"urn:latchkey:problem:code-mismatch" doc:"urn:latchkey:problem: and the code"`
+	Code   string `json:"code" example:"code-mismatch" doc:"What went wrong, for programs"`
+	Title  string `json:"title" example:"Wrong code" doc:"What went wrong, for people"`
+	Status int    `json:"status" example:"403" doc:"The HTTP status"`
+	Detail string `json:"detail,omitempty" doc:"What to do next"`
+
+	Errors       []violation `json:"errors,omitempty" doc:"The rules that the request breaks"`
+	Proofs       proofs      `json:"proofs,omitzero" doc:"What each proof was worth, where a courier was judged"`
+	AttemptsLeft *int        `json:"attempts_left,omitempty" example:"4" doc:"How many wrong codes are still let pass"`
+
+	retryAfter time.Duration // Retry-After; 0 sends none
+	challenge  string        // WWW-Authenticate
+	cause      error         // of a failure of ours, for the log alone
+}
+
+// Error implements error, GetStatus and ContentType what huma asks of an error body.
+func (p *Problem) Error() string           { return p.Code }
+func (p *Problem) GetStatus() int          { return p.Status }
+func (*Problem) ContentType(string) string { return problemJSON }
+
+const problemJSON = "application/problem+json"
+
+// proofs writes a verdict as {"route":"ok","place":"failed",...}, leaving out what was
+// not asked for.
+type proofs handoff.Verdict
+
+// MarshalJSONTo implements json.MarshalerTo, in the order in which proofs are named.
+func (v proofs) MarshalJSONTo(enc *jsontext.Encoder) error {
+	if err := enc.WriteToken(jsontext.BeginObject); err != nil {
+		return err
+	}
+	for p, result := range v {
+		if result == handoff.NotAsked {
+			continue
+		}
+		if err := enc.WriteToken(jsontext.String(handoff.Proof(p).String())); err != nil {
+			return err
+		}
+		if err := enc.WriteToken(jsontext.String(result.String())); err != nil {
+			return err
+		}
+	}
+	return enc.WriteToken(jsontext.EndObject)
+}
+
+// Schema documents it.
+func (*proofs) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{
+		Type:                 huma.TypeObject,
+		AdditionalProperties: &huma.Schema{Type: huma.TypeString, Enum: []any{"ok", "failed", "missing", "not-checked"}},
+		Examples:             []any{map[string]string{"courier": "ok", "route": "ok", "place": "failed", "code": "not-checked"}},
+	}
+}
+
+// kind is how one reason looks over HTTP.
+type kind struct {
+	status int
+	title  string
+	detail string // what to do next; empty where the title says it all
+
+	// asInput is the status where the reason lies in what the request itself asks for,
+	// and not in the state of a grant. 0: the same.
+	asInput int
+}
+
+// kinds is the one map from the domain's reasons to HTTP. A test holds it complete.
+var kinds = map[handoff.Reason]kind{
+	handoff.ParcelUnknown:     {status: 404, title: "Parcel unknown", detail: "Check the label. The parcel may be another carrier's."},
+	handoff.CourierNotCleared: {status: 403, title: "Courier not cleared", detail: "The carrier must register this courier, clear the courier and not suspend the courier."},
+	handoff.BudgetExhausted:   {status: 429, title: "Too many wrong codes by this courier", detail: "A person must clear the courier's budget before the courier can verify again."},
+	handoff.NotYourRoute:      {status: 403, title: "Not your route", detail: "The carrier must assign the parcel's route of that day to this courier."},
+	handoff.AlreadyReleased:   {status: 409, title: "Already handed over"},
+	handoff.AlreadyCollected:  {status: 409, title: "Already collected"},
+	handoff.IsRecalled:        {status: 409, title: "Recalled by the shop", detail: "Take the parcel back to the depot."},
+	handoff.OnHold:            {status: 409, title: "On hold", detail: "Do not hand the parcel over. A person must decide first."},
+	handoff.NotYetValid:       {status: 409, title: "Not valid yet", detail: "The parcel may be handed over on its delivery day only."},
+	handoff.WindowOver:        {status: 410, title: "Its time is over", detail: "The shop can reschedule it to a later day.", asInput: 422},
+	handoff.OutsideGeofence:   {status: 403, title: "Not at the place", detail: "Send a fresh and precise position, taken at the address."},
+	handoff.AccessRefused:     {status: 403, title: "Access refused"},
+	handoff.CodeLocked:        {status: 423, title: "Code locked", detail: "The customer can ask for a new code while any is left."},
+	handoff.CodeRequired:      {status: 403, title: "Code required", detail: "Ask the customer for the six digits."},
+	handoff.CodeSuperseded:    {status: 409, title: "Code superseded", detail: "Ask the customer for the newest code."},
+	handoff.CodeMismatch:      {status: 403, title: "Wrong code", detail: "Ask the customer to read the code out again."},
+
+	handoff.GrantUnknown:          {status: 404, title: "Grant unknown"},
+	handoff.WrongStatus:           {status: 409, title: "Not possible in this status"},
+	handoff.NotYourHandoff:        {status: 403, title: "Not your handoff", detail: "Only the courier who made the handoff can take it back."},
+	handoff.AlreadyAborted:        {status: 409, title: "Taken back before", detail: "A handoff can be taken back once."},
+	handoff.ReissueLimit:          {status: 409, title: "No new codes left", detail: "The shop can reschedule the parcel."},
+	handoff.ResendLimit:           {status: 429, title: "Mailed too often", detail: "The code is shown on the handoff's page."},
+	handoff.ResendTooSoon:         {status: 429, title: "Mailed a moment ago", detail: "Look into the mailbox, or ask again later."},
+	handoff.NoCode:                {status: 409, title: "This parcel needs no code"},
+	handoff.DispatchConflict:      {status: 409, title: "The parcel was dispatched otherwise", detail: "The parcel id is taken by a dispatch that says something else."},
+	handoff.CarrierNotEnabled:     {status: 422, title: "Carrier not enabled", detail: "The carrier cannot verify, or the shop may not dispatch with it."},
+	handoff.DestinationNotAllowed: {status: 422, title: "Destination not allowed", detail: "Nobody there can say the code that this parcel needs."},
+	handoff.DayNotLater:           {status: 422, title: "Not a later day", detail: "Choose a day after the present delivery date."},
+	handoff.DayUnknown:            {status: 422, title: "No such day at the address"},
+	handoff.ZoneUnknown:           {status: 422, title: "Time zone unknown", detail: "Name a zone of the IANA time zone database, such as Europe/Berlin."},
+	handoff.AttemptReused:         {status: 422, title: "Attempt id used before", detail: "The attempt id was sent with another request. Choose a new one."},
+	handoff.UnknownAct:            {status: 422, title: "Unknown act"},
+}
+
+// The codes of problems that HTTP itself brings.
+const (
+	codeInsufficientScope = "insufficient-scope"
+	codeCustomerUnknown   = "customer-unknown"
+	codeUnavailable       = "unavailable"
+	codeInternal          = "internal-error"
+)
+
+// plain are the problems that are no refusal of the domain, by status.
+var plain = map[int]struct{ code, title, detail string }{
+	400: {"bad-request", "Not understood", ""},
+	401: {"unauthorized", "Not authenticated", "Send a valid token as Authorization: Bearer."},
+	403: {codeInsufficientScope, "Not allowed with this token", ""},
+	404: {"not-found", "No such page", ""},
+	405: {"method-not-allowed", "Method not allowed", ""},
+	408: {"request-timeout", "The request took too long to arrive", ""},
+	413: {"body-too-large", "Body too large", ""},
+	415: {"unsupported-media-type", "Unsupported content type", ""},
+	421: {"misdirected-request", "Not a host of this service", ""},
+	422: {"invalid-request", "The request breaks a rule", ""},
+	431: {"headers-too-large", "Headers too large", ""},
+	500: {codeInternal, "Something broke", ""},
+	503: {codeUnavailable, "Not available now", "Ask again in a moment."},
+}
+
+const problemType = "urn:latchkey:problem:"
+
+// newProblem is the problem of a plain status. What is not in the table is a failure
+// of ours, or of the request.
+func newProblem(status int) *Problem {
+	p, known := plain[status]
+	if !known {
+		if status >= 400 && status < 500 {
+			return newProblem(http.StatusBadRequest)
+		}
+		return newProblem(http.StatusInternalServerError)
+	}
+	return &Problem{Type: problemType + p.code, Code: p.code, Title: p.title, Status: status, Detail: p.detail}
+}
+
+// problemOf turns any error into the problem that a caller may see. What is not known
+// here is a failure of ours: it stays inside, but for its cause, which the log tells.
+func problemOf(err error) *Problem { return problemFor(err, false) }
+
+// inputProblem is problemOf where the command itself names a day and a destination.
+func inputProblem(err error) *Problem { return problemFor(err, true) }
+
+func problemFor(err error, input bool) *Problem {
+	var refused *handoff.Refusal
+	var ready *Problem
+	switch {
+	case errors.As(err, &ready):
+		return ready
+	case errors.As(err, &refused):
+		if k, known := kinds[refused.Reason]; known {
+			return refusal(refused, k, input)
+		}
+	case errors.Is(err, handoff.ErrUnavailable), errors.Is(err, handoff.ErrUnknownOutcome),
+		errors.Is(err, handoff.ErrConflict), errors.Is(err, context.DeadlineExceeded):
+		p := newProblem(http.StatusServiceUnavailable)
+		p.retryAfter, p.cause = time.Second, err
+		return p
+	}
+	p := newProblem(http.StatusInternalServerError)
+	p.cause = err
+	return p
+}
+
+func refusal(r *handoff.Refusal, k kind, input bool) *Problem {
+	p := &Problem{
+		Type: problemType + string(r.Reason), Code: string(r.Reason), Title: k.title, Status: k.status, Detail: k.detail,
+		Proofs: proofs(r.Verdict), retryAfter: r.RetryAfter,
+	}
+	if input && k.asInput != 0 {
+		p.Status = k.asInput
+	}
+	if r.Reason == handoff.CodeMismatch || r.Reason == handoff.CodeSuperseded {
+		left := r.AttemptsLeft
+		p.AttemptsLeft = &left
+	}
+	return p
+}
+
+// invalid is the problem of a request that breaks rules.
+func invalid(bad violations) *Problem {
+	p := newProblem(http.StatusUnprocessableEntity)
+	for i := range bad {
+		if bad[i].status != 0 {
+			p = newProblem(bad[i].status)
+		}
+	}
+	p.Errors = bad
+	return p
+}
+
+// Huma makes errors through two variables of its package. Its own bodies repeat the
+// value that was sent, which may be a code.
+func init() {
+	huma.NewErrorWithContext = func(_ huma.Context, status int, _ string, errs ...error) huma.StatusError {
+		return humaProblem(status, errs)
+	}
+	huma.NewError = func(status int, _ string, errs ...error) huma.StatusError { return humaProblem(status, errs) }
+	huma.DefaultArrayNullable = false
+}
+
+func humaProblem(status int, errs []error) *Problem {
+	p := newProblem(status)
+	for _, err := range errs {
+		var ready *Problem
+		var bad *violation
+		var detail *huma.ErrorDetail
+		switch {
+		case errors.As(err, &ready):
+			return ready
+		case errors.As(err, &bad):
+			p.Errors = append(p.Errors, *bad)
+		case status < 500 && errors.As(err, &detail):
+			p.Errors = append(p.Errors, violation{Location: detail.Location, Message: detail.Message})
+		default:
+			p.cause = err
+		}
+	}
+	return p
+}
+
+// retrySeconds rounds up: who waits that long does not come too early (RFC 9110 section 10.2.3).
+func retrySeconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}
+
+// annotate puts a problem's headers, and its code for the log, where they belong.
+func (p *Problem) annotate(c *fasthttp.RequestCtx) {
+	if x := exchangeOf(c); x != nil {
+		x.code, x.cause = p.Code, p.cause
+	}
+	if p.retryAfter > 0 {
+		c.Response.Header.Set(fasthttp.HeaderRetryAfter, retrySeconds(p.retryAfter))
+	}
+	if p.challenge != "" {
+		c.Response.Header.Set(fasthttp.HeaderWWWAuthenticate, p.challenge)
+	}
+}
+
+// write answers with the problem, where huma does not.
+func (p *Problem) write(c *fasthttp.RequestCtx) {
+	p.annotate(c)
+	c.Response.ResetBody()
+	c.SetStatusCode(p.Status)
+	c.SetContentType(problemJSON)
+	_ = json.MarshalWrite(c, p)
+}

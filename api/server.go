@@ -1,0 +1,503 @@
+// Package api is Latchkey over HTTP: one file for each audience (warehouse, carrier,
+// courier, customer), one map from the domain's reasons to problems (problem.go), one
+// set of rules for what comes in (request.go, wire.go).
+//
+// It calls handoff.Service and reads the registry; it decides nothing.
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
+	"github.com/go-json-experiment/json"
+	"github.com/gofiber/fiber/v2"
+	"github.com/oklog/ulid/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+
+	"latchkey/api/auth"
+	"latchkey/api/metrics"
+	"latchkey/handoff"
+)
+
+// Config is what the API is made of. Service, Registry, Verifier and Clock are
+// required.
+type Config struct {
+	Service  *handoff.Service
+	Registry handoff.Registry
+	Verifier auth.Verifier
+	Clock    handoff.Clock
+
+	// Ready reports whether requests can be served, for /readyz; nil is always.
+	Ready func(context.Context) error
+
+	// Metrics observes requests; nil observes none.
+	Metrics *metrics.Metrics
+
+	// Gatherer is what /metrics shows; nil shows nothing and there is no such page.
+	Gatherer prometheus.Gatherer
+
+	// Log gets one record a request, at level info, and errors. Nil is silence.
+	Log *slog.Logger
+
+	// Site serves the pages that the API does not know, outside of /v1; nil serves none.
+	// Its pages may set their own Content-Security-Policy and Cache-Control.
+	Site http.Handler
+
+	// AllowHost reports whether a request with this Host header is served, or refused
+	// with 421; nil serves any. A service on loopback without it is open to every page in
+	// the browser beside it (DNS rebinding).
+	AllowHost func(host string) bool
+
+	Version string // of the software, as the documentation tells it
+
+	RequestTimeout time.Duration // for the work on one request or line; 0 is 5 seconds
+	BulkLimit      int64         // bytes of one bulk body; 0 is 256 MiB
+	BulkWorkers    int           // lines of one bulk body in work at once; 0 is 64
+}
+
+const (
+	bodyLimit    = 64 << 10 // bytes of an ordinary body, and of a line of a bulk one
+	headerLimit  = 16 << 10 // bytes of a request's head
+	drainLimit   = 1 << 20  // bytes of a refused body that are read so that its sender hears why
+	readTimeout  = 15 * time.Second
+	writeTimeout = 15 * time.Second
+	idleTimeout  = 75 * time.Second
+)
+
+// api is the API with all it needs.
+type api struct {
+	Config
+	huma   huma.API
+	scopes map[string][]auth.Scope // by operation id
+	site   fasthttp.RequestHandler // nil: none
+	routes sync.Map                // the router's patterns to those of the documentation
+}
+
+// New makes the API as a fiber application, to which further routes may be added. The
+// caller listens and shuts down.
+func New(c Config) (*fiber.App, error) {
+	if c.Service == nil || c.Registry == nil || c.Verifier == nil || c.Clock == nil {
+		return nil, errors.New("api: a service, a registry, a verifier and a clock are needed")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.RequestTimeout == 0 {
+		c.RequestTimeout = 5 * time.Second
+	}
+	if c.BulkLimit == 0 {
+		c.BulkLimit = 256 << 20
+	}
+	if c.BulkWorkers == 0 {
+		c.BulkWorkers = 64
+	}
+	a := &api{Config: c, scopes: map[string][]auth.Scope{}}
+
+	app := fiber.New(fiber.Config{
+		AppName:               "latchkey",
+		DisableStartupMessage: true,
+		// Without it, strings that outlive the handler turn into the next caller's.
+		Immutable:     true,
+		CaseSensitive: true,
+		StrictRouting: true,
+		// Streaming is for bulk. It is app-wide, and makes BodyLimit no more than how much
+		// is read ahead, so receive limits bodies and seal guards the connection.
+		StreamRequestBody:            true,
+		BodyLimit:                    bodyLimit,
+		DisablePreParseMultipartForm: true,
+		ReadBufferSize:               headerLimit,
+		ReadTimeout:                  readTimeout,
+		WriteTimeout:                 writeTimeout,
+		IdleTimeout:                  idleTimeout,
+		ErrorHandler:                 a.failed,
+	})
+	app.Server().Handler = seal(app.Handler())
+	app.Use(a.serve)
+
+	if c.Site != nil {
+		a.site = fasthttpadaptor.NewFastHTTPHandler(c.Site)
+	}
+	a.huma = humafiber.New(app, huma.Config{
+		OpenAPI:       describe(c.Version),
+		Formats:       map[string]huma.Format{fiber.MIMEApplicationJSON: jsonFormat, "json": jsonFormat},
+		DefaultFormat: fiber.MIMEApplicationJSON,
+		Transformers:  []huma.Transformer{annotate},
+		// No CreateHooks: they would build $schema links from the Host header. No paths
+		// for documentation: huma's pages load from a content delivery network.
+	})
+	a.huma.UseMiddleware(a.guard)
+	a.warehouse()
+	a.carrier()
+	a.courier()
+	a.customer()
+	if err := a.pages(app); err != nil {
+		return nil, err
+	}
+	return app, nil
+}
+
+// bracketed writes a route's parameters as OpenAPI does: /v1/handoffs/{grant_id}.
+func bracketed(path string) string {
+	parts := strings.Split(path, "/")
+	for i, part := range parts {
+		if name, ok := strings.CutPrefix(part, ":"); ok {
+			parts[i] = "{" + name + "}"
+		}
+	}
+	return strings.Join(parts, "/")
+}
+
+var jsonFormat = huma.Format{
+	Marshal: func(w io.Writer, v any) error { return json.MarshalWrite(w, v) },
+	Unmarshal: func(data []byte, v any) error {
+		d, ok := v.(decoder)
+		if !ok {
+			return errors.New("api: a request body that does not parse itself")
+		}
+		d.decode(data)
+		return nil
+	},
+}
+
+// annotate is the last that sees a response's body before it is written.
+func annotate(ctx huma.Context, _ string, v any) (any, error) {
+	if p, ok := v.(*Problem); ok {
+		p.annotate(humafiber.Unwrap(ctx).Context())
+	}
+	return v, nil
+}
+
+// exchange is one request and its answer, for those who watch.
+type exchange struct {
+	id        string // X-Request-ID
+	route     string // where it is none of the router's
+	start     time.Time
+	principal *auth.Principal
+	code      string // of the problem, if it came to one
+	cause     error  // what failed on our side, if something did
+	streams   bool   // the answer is still being written when the handler returns
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(c *fasthttp.RequestCtx) *exchange {
+	x, _ := c.UserValue(exchangeKey{}).(*exchange)
+	return x
+}
+
+// principal is who calls. Only routes behind guard ask.
+func principal(ctx context.Context) *auth.Principal {
+	return ctx.Value(exchangeKey{}).(*exchange).principal
+}
+
+// seal stands outside of the router, which answers some requests on its own. It closes
+// the connection after a request whose body nobody read to its end: what is left of it
+// would be taken for the next request, and fasthttp does not see to that itself.
+func seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(c *fasthttp.RequestCtx) {
+		if slices.Contains(fiber.DefaultMethods, string(c.Method())) {
+			next(c)
+		} else { // fiber would say so in plain text
+			harden(c)
+			newProblem(http.StatusMethodNotAllowed).write(c)
+		}
+		if stream := c.RequestBodyStream(); stream != nil {
+			if _, read := stream.(*bytes.Reader); !read {
+				c.SetConnectionClose()
+			}
+		}
+	}
+}
+
+// serve is the outermost handler: whatever happens inside, an answer comes out that is
+// safe to show, and is logged and measured.
+func (a *api) serve(c *fiber.Ctx) error {
+	x := &exchange{id: c.Get(fiber.HeaderXRequestID), route: "unmatched", start: time.Now()}
+	if handoff.CheckID(x.id) != nil {
+		x.id = ulid.Make().String()
+	}
+	c.Locals(exchangeKey{}, x)
+	c.Set(fiber.HeaderXRequestID, x.id)
+	harden(c.Context())
+
+	own := c.Route()
+	if err := a.contained(c); err != nil {
+		_ = a.failed(c, err)
+	}
+	if x.streams {
+		return nil
+	}
+	route := x.route
+	if c.Route() != own {
+		route = a.pattern(c.Route().Path)
+	}
+	a.finish(x, c.Method(), route, c.Response().StatusCode())
+	return nil
+}
+
+// harden sets what every answer carries. A page may set its own afterwards.
+func harden(c *fasthttp.RequestCtx) {
+	for _, h := range hardening {
+		c.Response.Header.Set(h.name, h.value)
+	}
+}
+
+var hardening = []struct{ name, value string }{
+	{fiber.HeaderXContentTypeOptions, "nosniff"},
+	{fiber.HeaderReferrerPolicy, "no-referrer"},
+	{fiber.HeaderContentSecurityPolicy, "default-src 'none'; frame-ancestors 'none'"},
+	{fiber.HeaderCacheControl, "no-store"},
+}
+
+// elsewhere lets the site answer. Its headers are added to those that stand, so what it
+// sets itself must not stand yet.
+func (a *api) elsewhere(c *fasthttp.RequestCtx) {
+	for _, h := range hardening {
+		c.Response.Header.Del(h.name)
+	}
+	a.site(c)
+	for _, h := range hardening {
+		if len(c.Response.Header.Peek(h.name)) == 0 {
+			c.Response.Header.Set(h.name, h.value)
+		}
+	}
+}
+
+// contained runs the handlers and turns a panic into an error.
+func (a *api) contained(c *fiber.Ctx) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(r)
+		}
+	}()
+	if a.AllowHost != nil && !a.AllowHost(string(c.Context().Host())) {
+		return newProblem(http.StatusMisdirectedRequest)
+	}
+	if err := receive(c); err != nil {
+		return err
+	}
+	err = c.Next()
+	var router *fiber.Error
+	if a.site != nil && errors.As(err, &router) && router.Code == http.StatusNotFound && !strings.HasPrefix(c.Path(), "/v1/") {
+		exchangeOf(c.Context()).route = "site"
+		a.elsewhere(c.Context())
+		return nil
+	}
+	return err
+}
+
+// panicked describes a panic for the log. Its value is told only where it comes from
+// the runtime: any other may hold what was sent.
+func panicked(r any) error {
+	p := newProblem(http.StatusInternalServerError)
+	if failure, ok := r.(runtime.Error); ok {
+		p.cause = failure
+	} else {
+		p.cause = errors.New("panic")
+	}
+	p.cause = &stackError{p.cause, debug.Stack()}
+	return p
+}
+
+type stackError struct {
+	error
+	stack []byte
+}
+
+// receive reads the body of every route but bulk, up to the limit.
+func receive(c *fiber.Ctx) error {
+	stream := c.Context().RequestBodyStream()
+	if stream == nil || c.Path() == bulkPath {
+		return nil
+	}
+	var read []byte
+	if length := c.Request().Header.ContentLength(); length > bodyLimit {
+		return tooLarge(stream, length)
+	} else if length >= 0 {
+		read = make([]byte, length)
+		if _, err := io.ReadFull(stream, read); err != nil {
+			return unread(err)
+		}
+	} else {
+		var err error
+		if read, err = io.ReadAll(io.LimitReader(stream, bodyLimit+1)); err != nil {
+			return unread(err)
+		}
+		if len(read) > bodyLimit {
+			return tooLarge(stream, length)
+		}
+	}
+	c.Request().SetBodyStream(bytes.NewReader(read), len(read))
+	return nil
+}
+
+// tooLarge refuses a body. A moderate one is read to its end, since who is still
+// writing when the connection closes may never see the answer.
+func tooLarge(stream io.Reader, length int) error {
+	if length <= drainLimit {
+		_, _ = io.CopyN(io.Discard, stream, drainLimit)
+	}
+	return newProblem(http.StatusRequestEntityTooLarge)
+}
+
+// unread is the problem of a body that did not arrive.
+func unread(err error) error {
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return newProblem(http.StatusRequestTimeout)
+	}
+	return newProblem(http.StatusBadRequest)
+}
+
+// failed is fiber's error handler: for unknown pages, for methods that a page does not
+// know, for heads that fasthttp refuses, and for what serve caught.
+func (a *api) failed(c *fiber.Ctx, err error) error {
+	var router *fiber.Error
+	var p *Problem
+	switch {
+	case errors.As(err, &p):
+	case errors.As(err, &router):
+		p = newProblem(router.Code)
+	default:
+		p = problemOf(err)
+	}
+	if exchangeOf(c.Context()) == nil { // it never came to serve
+		harden(c.Context())
+	}
+	p.write(c.Context())
+	return nil
+}
+
+// guard lets in who holds a scope of the route, and bounds the time of the work.
+func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
+	op := ctx.Operation()
+	p, problem := a.admit(ctx.Context(), ctx.Header(fiber.HeaderAuthorization), a.scopes[op.OperationID])
+	if problem == nil {
+		problem = acceptable(ctx, op)
+	}
+	if problem != nil {
+		_ = huma.WriteErr(a.huma, ctx, problem.Status, "", problem)
+		return
+	}
+	exchangeOf(humafiber.Unwrap(ctx).Context()).principal = p
+	bounded, cancel := context.WithTimeout(ctx.Context(), a.RequestTimeout)
+	defer cancel()
+	next(huma.WithContext(ctx, bounded))
+}
+
+// admit authenticates, and authorises for any one of the scopes (RFC 6750 section 3).
+func (a *api) admit(ctx context.Context, header string, scopes []auth.Scope) (*auth.Principal, *Problem) {
+	const realm = `Bearer realm="latchkey"`
+	if header == "" {
+		p := newProblem(http.StatusUnauthorized)
+		p.challenge = realm
+		return nil, p
+	}
+	token, ok := auth.BearerToken(header)
+	if ok {
+		if p, err := a.Verifier.Verify(ctx, token); err == nil {
+			for _, s := range scopes {
+				if p.Has(s) && complete(p, s) {
+					return p, nil
+				}
+			}
+			return nil, insufficient(scopes...)
+		}
+	}
+	p := newProblem(http.StatusUnauthorized)
+	p.challenge = realm + `, error="invalid_token"`
+	return nil, p
+}
+
+// complete reports whether a token says what its scope is worth nothing without.
+func complete(p *auth.Principal, s auth.Scope) bool {
+	switch s {
+	case auth.Dispatch, auth.Shop:
+		return p.Shop != ""
+	case auth.Customer:
+		return p.Shop != "" && handoff.CheckID(p.Subject) == nil
+	case auth.Carrier:
+		return p.Carrier != ""
+	case auth.Courier:
+		return p.Carrier != "" && handoff.CheckID(p.Subject) == nil
+	}
+	return true
+}
+
+// insufficient is the refusal of a token that does not reach that far.
+func insufficient(scopes ...auth.Scope) *Problem {
+	names := make([]string, len(scopes))
+	for i, s := range scopes {
+		names[i] = string(s)
+	}
+	p := newProblem(http.StatusForbidden)
+	p.challenge = `Bearer realm="latchkey", error="insufficient_scope", scope="` + strings.Join(names, " ") + `"`
+	return p
+}
+
+// acceptable holds a body to the content type of its route. None at all is taken for it.
+func acceptable(ctx huma.Context, op *huma.Operation) *Problem {
+	sent := ctx.Header(fiber.HeaderContentType)
+	if op.RequestBody == nil || sent == "" {
+		return nil
+	}
+	media, _, _ := strings.Cut(sent, ";")
+	for accepted := range op.RequestBody.Content {
+		if strings.EqualFold(strings.TrimSpace(media), accepted) {
+			return nil
+		}
+	}
+	p := newProblem(http.StatusUnsupportedMediaType)
+	for accepted := range op.RequestBody.Content {
+		p.Detail = "Send " + accepted + "."
+	}
+	return p
+}
+
+// pattern is a route as the documentation writes it: no metric and no log line holds
+// a path that a caller made up.
+func (a *api) pattern(path string) string {
+	if p, known := a.routes.Load(path); known {
+		return p.(string)
+	}
+	p := bracketed(path)
+	a.routes.Store(path, p)
+	return p
+}
+
+// finish logs and measures an answer.
+func (a *api) finish(x *exchange, method, route string, status int) {
+	took := time.Since(x.start)
+	if a.Metrics != nil {
+		a.Metrics.Served(method, route, status, took)
+	}
+	ctx := context.Background()
+	if x.cause != nil {
+		attrs := []slog.Attr{slog.String("request_id", x.id), slog.String("route", route), slog.String("error", x.cause.Error())}
+		var deep *stackError
+		if errors.As(x.cause, &deep) {
+			attrs = append(attrs, slog.String("stack", string(deep.stack)))
+		}
+		a.Log.LogAttrs(ctx, slog.LevelError, "request failed", attrs...)
+	}
+	if !a.Log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	a.Log.LogAttrs(ctx, slog.LevelInfo, "request",
+		slog.String("request_id", x.id), slog.String("method", method), slog.String("route", route),
+		slog.Int("status", status), slog.String("code", x.code), slog.Duration("took", took))
+}

@@ -1,0 +1,194 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"latchkey/api/auth"
+	"latchkey/handoff"
+)
+
+// warehouse are the routes of those who send parcels out.
+func (a *api) warehouse() {
+	senders := []auth.Scope{auth.Dispatch, auth.Shop}
+
+	a.bulk()
+	route(a, huma.Operation{
+		OperationID: "dispatch", Method: http.MethodPost, Path: "/v1/dispatches", DefaultStatus: http.StatusCreated,
+		Summary: "A parcel left the warehouse", Tags: []string{"Warehouse"},
+		Description: "Makes the parcel's grant. The same dispatch sent again answers 200 with the grant that exists, and does nothing.",
+	}, senders, a.dispatch)
+	made := a.huma.OpenAPI().Paths["/v1/dispatches"].Post.Responses
+	made["200"] = &huma.Response{Description: "It was dispatched before", Content: made["201"].Content}
+	route(a, huma.Operation{
+		OperationID: "get-dispatch", Method: http.MethodGet, Path: "/v1/dispatches/{grant_id}",
+		Summary: "How a parcel stands", Tags: []string{"Warehouse"}, Description: "Never the code.",
+	}, senders, a.dispatched)
+	route(a, huma.Operation{
+		OperationID: "reschedule", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/reschedule",
+		Summary: "Another day", Tags: []string{"Warehouse"}, Description: "A parcel that needs a code gets a new one.",
+	}, senders, a.reschedule)
+	route(a, huma.Operation{
+		OperationID: "recall", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/recall",
+		Summary: "Call a parcel back", Tags: []string{"Warehouse"},
+	}, senders, a.recall)
+	route(a, huma.Operation{
+		OperationID: "hold", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/hold",
+		Summary: "Stop everything until a person decides", Tags: []string{"Warehouse"},
+	}, []auth.Scope{auth.Shop, auth.Ops}, a.hold)
+	route(a, huma.Operation{
+		OperationID: "lift", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/lift",
+		Summary: "Go on as before the hold", Tags: []string{"Warehouse"},
+	}, []auth.Scope{auth.Shop, auth.Ops}, a.lift)
+}
+
+// grantAnswer is a grant as the warehouse sees it.
+type grantAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	GrantID      string        `json:"grant_id" example:"0f3b2c1d4e5f60718293a4b5-1"`
+	Status       string        `json:"status" enum:"active,released,collected,recalled,expired,held"`
+	CodeRequired bool          `json:"code_required"`
+	ValidFrom    time.Time     `json:"valid_from"`
+	ValidUntil   time.Time     `json:"valid_until"`
+	Rights       []rightAnswer `json:"rights"`
+	ParcelID     string        `json:"parcel_id"`
+	CarrierID    string        `json:"carrier_id"`
+	RouteID      string        `json:"route_id"`
+	DeliveryDate string        `json:"delivery_date" format:"date"`
+}
+
+type rightAnswer struct {
+	Act    string   `json:"act" enum:"release,collect,open"`
+	Target string   `json:"target" enum:"parcel,lobby,gate,garage,home"`
+	Proofs []string `json:"proofs"`
+	Uses   int      `json:"uses" doc:"What is left"`
+}
+
+func (a *api) grantAnswer(g *handoff.Grant) grantAnswer {
+	answer := grantAnswer{
+		GrantID: g.ID.String(), Status: g.StatusAt(a.Clock.Now()).String(), CodeRequired: g.CodeRequired(),
+		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), Rights: make([]rightAnswer, len(g.Rights)),
+		ParcelID: g.Dispatch.Parcel, CarrierID: g.Dispatch.Carrier, RouteID: g.Route(), DeliveryDate: g.Day().String(),
+	}
+	for i, r := range g.Rights {
+		answer.Rights[i] = rightAnswer{Act: r.Act.String(), Target: r.Target.String(), Proofs: r.Proofs.Names(), Uses: r.Uses}
+	}
+	return answer
+}
+
+type grantOutput struct{ Body grantAnswer }
+
+func (a *api) grantOutput(g handoff.Grant, err error) (*grantOutput, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &grantOutput{Body: a.grantAnswer(&g)}, nil
+}
+
+type dispatchInput struct {
+	Body body[dispatchRequest, handoff.Dispatch, *dispatchRequest]
+}
+
+type dispatchOutput struct {
+	Status int
+	Body   grantAnswer
+}
+
+func (a *api) dispatch(ctx context.Context, in *dispatchInput) (*dispatchOutput, error) {
+	d := in.Body.value
+	d.Shop = principal(ctx).Shop
+	g, created, err := a.Service.Dispatch(ctx, d)
+	if err != nil {
+		return nil, inputProblem(err)
+	}
+	out := &dispatchOutput{Status: http.StatusOK, Body: a.grantAnswer(&g)}
+	if created {
+		out.Status = http.StatusCreated
+	}
+	return out, nil
+}
+
+// grantInput names a grant in a path.
+type grantInput struct {
+	Grant pathID `path:"grant_id" doc:"As the dispatch answered"`
+}
+
+// grant reads the id of a grant. One that is none of ours names no grant.
+func (id *pathID) grant() (handoff.GrantID, error) {
+	grant, err := handoff.ParseGrantID(id.id)
+	if err != nil {
+		return handoff.GrantID{}, &handoff.Refusal{Reason: handoff.GrantUnknown}
+	}
+	return grant, nil
+}
+
+// ofShop is the actor that a token of a shop, or of its warehouse, stands for.
+func ofShop(ctx context.Context) handoff.Actor {
+	return handoff.Actor{Role: handoff.RoleShop, Shop: principal(ctx).Shop}
+}
+
+// ofShopOrOps is the shop for a shop's token, and else the operator.
+func ofShopOrOps(ctx context.Context) handoff.Actor {
+	if p := principal(ctx); p.Has(auth.Shop) && complete(p, auth.Shop) {
+		return ofShop(ctx)
+	}
+	return handoff.Actor{Role: handoff.RoleOps}
+}
+
+func (a *api) dispatched(ctx context.Context, in *grantInput) (*grantOutput, error) {
+	id, err := in.Grant.grant()
+	if err != nil {
+		return nil, err
+	}
+	return a.grantOutput(a.Service.Grant(ctx, ofShop(ctx), id))
+}
+
+type rescheduleInput struct {
+	Grant pathID `path:"grant_id" doc:"As the dispatch answered"`
+	Body  body[rescheduleRequest, reschedule, *rescheduleRequest]
+}
+
+func (a *api) reschedule(ctx context.Context, in *rescheduleInput) (*grantOutput, error) {
+	id, err := in.Grant.grant()
+	if err != nil {
+		return nil, err
+	}
+	g, err := a.Service.Reschedule(ctx, ofShop(ctx), id, in.Body.value.day, in.Body.value.route)
+	if err != nil {
+		return nil, inputProblem(err)
+	}
+	return a.grantOutput(g, nil)
+}
+
+type reasonInput struct {
+	Grant pathID `path:"grant_id" doc:"As the dispatch answered"`
+	Body  body[reasonRequest, string, *reasonRequest]
+}
+
+func (a *api) recall(ctx context.Context, in *reasonInput) (*grantOutput, error) {
+	id, err := in.Grant.grant()
+	if err != nil {
+		return nil, err
+	}
+	return a.grantOutput(a.Service.Recall(ctx, ofShop(ctx), id, in.Body.value))
+}
+
+func (a *api) hold(ctx context.Context, in *reasonInput) (*grantOutput, error) {
+	id, err := in.Grant.grant()
+	if err != nil {
+		return nil, err
+	}
+	return a.grantOutput(a.Service.Hold(ctx, ofShopOrOps(ctx), id, in.Body.value))
+}
+
+func (a *api) lift(ctx context.Context, in *reasonInput) (*grantOutput, error) {
+	id, err := in.Grant.grant()
+	if err != nil {
+		return nil, err
+	}
+	return a.grantOutput(a.Service.Lift(ctx, ofShopOrOps(ctx), id, in.Body.value))
+}

@@ -1,0 +1,250 @@
+package api
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/otp"
+)
+
+// The shapes of requests. The tags are documentation, which a test compares with what
+// parse accepts.
+
+type dispatchRequest struct {
+	ParcelID     string             `json:"parcel_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"JJD000390007827" doc:"The carrier's id, as the label says"`
+	OrderID      *string            `json:"order_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"302-1234567"`
+	CarrierID    string             `json:"carrier_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"swift"`
+	RouteID      string             `json:"route_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"BER-042"`
+	DeliveryDate string             `json:"delivery_date" format:"date" example:"2026-11-24" doc:"The civil day at the address (RFC 3339 full-date)"`
+	Purpose      *string            `json:"purpose,omitempty" enum:"delivery,return_pickup" doc:"Left out: delivery"`
+	Value        valueRequest       `json:"value"`
+	Categories   []string           `json:"categories,omitempty" maxItems:"16" pattern:"^[A-Za-z0-9._-]{1,64}$"`
+	Customer     customerRequest    `json:"customer"`
+	Destination  destinationRequest `json:"destination"`
+}
+
+type valueRequest struct {
+	Amount   string `json:"amount" pattern:"^[0-9]{1,12}([.][0-9]{1,4})?$" example:"1299.00"`
+	Currency string `json:"currency" pattern:"^[A-Z]{3}$" example:"EUR" doc:"ISO 4217"`
+}
+
+type customerRequest struct {
+	ID     string  `json:"id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"cus_81"`
+	Name   *string `json:"name,omitempty" maxLength:"120" example:"Sample Customer"`
+	Email  string  `json:"email" maxLength:"254" example:"customer@shop.example" doc:"An address without a display name; an internationalised domain is written in ASCII"`
+	Locale *string `json:"locale,omitempty" pattern:"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$" example:"de" doc:"A language tag (RFC 5646)"`
+}
+
+type destinationRequest struct {
+	Kind       string        `json:"kind" enum:"residence,business,pickup_point,locker,po_box"`
+	Lines      []string      `json:"lines" minItems:"1" maxItems:"6" maxLength:"120" example:"[\"Turmstr. 5\"]"`
+	PostalCode *string       `json:"postal_code,omitempty" maxLength:"16" example:"10559"`
+	City       string        `json:"city" maxLength:"100" example:"Berlin"`
+	Country    string        `json:"country" pattern:"^[A-Z]{2}$" example:"DE" doc:"ISO 3166-1 alpha-2"`
+	TimeZone   string        `json:"time_zone" pattern:"^[A-Za-z0-9_+/-]{1,64}$" example:"Europe/Berlin" doc:"A zone of the IANA database"`
+	Location   *pointRequest `json:"location,omitempty" doc:"Where this is given, the courier must prove to be near it"`
+	BuildingID *string       `json:"building_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"bld_turm5"`
+	Unit       *string       `json:"unit,omitempty" maxLength:"60" example:"4 links"`
+}
+
+type pointRequest struct {
+	Lat *float64 `json:"lat" minimum:"-90" maximum:"90" example:"52.5256"`
+	Lon *float64 `json:"lon" minimum:"-180" maximum:"180" example:"13.3421"`
+}
+
+var (
+	amountRule   = regexp.MustCompile(`^[0-9]{1,12}([.][0-9]{1,4})?$`)
+	currencyRule = regexp.MustCompile(`^[A-Z]{3}$`)
+	countryRule  = regexp.MustCompile(`^[A-Z]{2}$`)
+	zoneRule     = regexp.MustCompile(`^[A-Za-z0-9_+/-]{1,64}$`)
+	localeRule   = regexp.MustCompile(`^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$`)
+)
+
+// parse reads a dispatch. Whose shop it is stands in the token, not in the body.
+func (r *dispatchRequest) parse(bad *violations) handoff.Dispatch {
+	d := handoff.Dispatch{
+		Parcel:  bad.id("parcel_id", r.ParcelID),
+		Order:   bad.optionalID("order_id", r.OrderID),
+		Carrier: bad.id("carrier_id", r.CarrierID),
+		Route:   bad.id("route_id", r.RouteID),
+		Day:     bad.date("delivery_date", r.DeliveryDate),
+		Purpose: handoff.PurposeDelivery,
+		Value:   r.Value.parse(bad),
+		Customer: handoff.Customer{
+			ID:     bad.id("customer.id", r.Customer.ID),
+			Name:   bad.optionalText("customer.name", r.Customer.Name, 120),
+			Email:  bad.email("customer.email", r.Customer.Email),
+			Locale: bad.optionalMatch("customer.locale", r.Customer.Locale, localeRule),
+		},
+		To: r.Destination.parse(bad),
+	}
+	if r.Purpose != nil {
+		var known bool
+		if d.Purpose, known = handoff.ParsePurpose(*r.Purpose); !known {
+			bad.oneOf("purpose", "delivery", "return_pickup")
+		}
+	}
+	if len(r.Categories) > 16 {
+		bad.add("categories", "must be at most 16")
+		return d
+	}
+	bad.each("categories", r.Categories, func(id string) { bad.id("categories", id) })
+	if len(r.Categories) > 0 {
+		d.Categories = slices.Compact(slices.Sorted(slices.Values(r.Categories)))
+	}
+	return d
+}
+
+func (r *valueRequest) parse(bad *violations) handoff.Money {
+	m, _ := handoff.ParseMoney(
+		bad.match("value.amount", r.Amount, amountRule), bad.match("value.currency", r.Currency, currencyRule))
+	return m
+}
+
+func (r *destinationRequest) parse(bad *violations) handoff.Destination {
+	to := handoff.Destination{
+		Lines:    r.Lines,
+		Postal:   bad.optionalText("destination.postal_code", r.PostalCode, 16),
+		City:     bad.text("destination.city", r.City, 100),
+		Country:  bad.match("destination.country", r.Country, countryRule),
+		Zone:     bad.match("destination.time_zone", r.TimeZone, zoneRule),
+		Building: bad.optionalID("destination.building_id", r.BuildingID),
+		Unit:     bad.optionalText("destination.unit", r.Unit, 60),
+	}
+	var known bool
+	if to.Kind, known = handoff.ParseDestinationKind(r.Kind); !known {
+		bad.oneOf("destination.kind", "residence", "business", "pickup_point", "locker", "po_box")
+	}
+	if len(r.Lines) < 1 || len(r.Lines) > 6 {
+		bad.add("destination.lines", "must be between 1 and 6")
+	} else {
+		bad.each("destination.lines", r.Lines, func(line string) { bad.text("destination.lines", line, 120) })
+	}
+	if r.Location != nil {
+		at := r.Location.parse(bad, "destination.location")
+		to.Location = &at
+	}
+	return to
+}
+
+func (r *pointRequest) parse(bad *violations, at string) handoff.Point {
+	return handoff.PointOf(bad.number(at+".lat", r.Lat, -90, 90), bad.number(at+".lon", r.Lon, -180, 180))
+}
+
+// positionRequest is where a phone says it is.
+type positionRequest struct {
+	Lat       *float64 `json:"lat" minimum:"-90" maximum:"90" example:"52.52561"`
+	Lon       *float64 `json:"lon" minimum:"-180" maximum:"180" example:"13.34209"`
+	AccuracyM *float64 `json:"accuracy_m" minimum:"0" maximum:"1000000" example:"12" doc:"Radius in meters; above 100 the position is not accepted as a proof"`
+	AgeS      *float64 `json:"age_s,omitempty" minimum:"0" maximum:"1000000" example:"3" doc:"Seconds since the fix, left out: 0; above 60 the position is not accepted as a proof"`
+}
+
+func (r *positionRequest) parse(bad *violations) *handoff.Position {
+	if r == nil {
+		return nil
+	}
+	point := pointRequest{Lat: r.Lat, Lon: r.Lon}
+	p := handoff.Position{Point: point.parse(bad, "location"), Accuracy: bad.number("location.accuracy_m", r.AccuracyM, 0, 1e6)}
+	if r.AgeS != nil {
+		p.Age = bad.number("location.age_s", r.AgeS, 0, 1e6)
+	}
+	return &p
+}
+
+type verifyRequest struct {
+	Code      *string          `json:"code,omitempty" pattern:"^[0-9]{6}$" example:"123456" doc:"What the customer said. Parcels without a code need none"`
+	Location  *positionRequest `json:"location,omitempty"`
+	AttemptID *string          `json:"attempt_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Under which this request may be repeated: the first answer is given again"`
+}
+
+func (r *verifyRequest) parse(bad *violations) handoff.Presentation {
+	p := handoff.Presentation{
+		Position: r.Location.parse(bad),
+		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
+	}
+	if r.Code != nil {
+		var err error
+		if p.Code, err = otp.Parse(*r.Code); err != nil {
+			bad.add("code", "must be exactly six digits")
+		}
+	}
+	return p
+}
+
+type reportRequest struct {
+	Reason    string           `json:"reason" minLength:"1" maxLength:"200" example:"Nobody answered"`
+	Location  *positionRequest `json:"location,omitempty"`
+	AttemptID *string          `json:"attempt_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Under which this request may be repeated: the first answer is given again"`
+}
+
+func (r *reportRequest) parse(bad *violations) handoff.Presentation {
+	return handoff.Presentation{
+		Position: r.Location.parse(bad),
+		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
+		Note:     bad.text("reason", r.Reason, 200),
+	}
+}
+
+type reasonRequest struct {
+	Reason string `json:"reason" minLength:"1" maxLength:"200" example:"The customer called"`
+}
+
+func (r *reasonRequest) parse(bad *violations) string { return bad.text("reason", r.Reason, 200) }
+
+type rescheduleRequest struct {
+	DeliveryDate string  `json:"delivery_date" format:"date" example:"2026-11-25" doc:"A later civil day at the address"`
+	RouteID      *string `json:"route_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"BER-042" doc:"Left out: the route stays"`
+}
+
+type reschedule struct {
+	day   handoff.Date
+	route string
+}
+
+func (r *rescheduleRequest) parse(bad *violations) reschedule {
+	return reschedule{day: bad.date("delivery_date", r.DeliveryDate), route: bad.optionalID("route_id", r.RouteID)}
+}
+
+type routeRequest struct {
+	CourierID string `json:"courier_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"cou_7"`
+}
+
+func (r *routeRequest) parse(bad *violations) string { return bad.id("courier_id", r.CourierID) }
+
+type courierRequest struct {
+	Name         *string `json:"name,omitempty" minLength:"1" maxLength:"120" example:"Courier 7" doc:"Shown to the customer"`
+	ClearedUntil *string `json:"cleared_until,omitempty" maxLength:"40" example:"2027-06-30" doc:"When the background check runs out: an instant (RFC 3339 date-time), or a day (full-date), whose end in UTC is meant"`
+	Suspended    *bool   `json:"suspended,omitempty"`
+	ClearBudget  bool    `json:"clear_budget,omitempty" doc:"Forget the wrong codes. Takes the scope ops"`
+}
+
+type courierChange struct {
+	handoff.CourierUpdate
+	clearBudget bool
+}
+
+func (r *courierRequest) parse(bad *violations) courierChange {
+	c := courierChange{clearBudget: r.ClearBudget}
+	c.Name, c.Suspended = r.Name, r.Suspended
+	bad.optionalText("name", r.Name, 120)
+	if r.ClearedUntil != nil {
+		until, ok := endOf(*r.ClearedUntil)
+		if !ok {
+			bad.add("cleared_until", "must be a date-time or a full-date of RFC 3339 after 1970")
+		}
+		c.ClearedUntil = &until
+	}
+	return c
+}
+
+// endOf reads an instant, or the end of a day in UTC.
+func endOf(text string) (handoff.Instant, bool) {
+	if day, err := handoff.ParseDate(text); err == nil {
+		text = day.Next().String() + "T00:00:00Z"
+	}
+	t, err := time.Parse(time.RFC3339, strings.ToUpper(text))
+	return handoff.InstantOf(t), err == nil && t.Unix() > 0
+}
