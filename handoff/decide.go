@@ -85,8 +85,8 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 		return d.mint()
 	case rule.asks == nil && (g == nil || !cmd.By.may(g) || !slices.Contains(rule.roles, cmd.By.Role)):
 		return d.refuse(GrantUnknown)
-	case rule.asks == nil && !slices.Contains(rule.from, g.Status):
-		return d.refuse(rule.wrongStatus(g.Status))
+	case rule.asks == nil && !slices.Contains(rule.from, d.status()):
+		return d.refuse(rule.wrongStatus(d.status()))
 	case rule.asks == nil:
 		return rule.effect(d)
 	case g == nil || !d.sameCarrier():
@@ -135,7 +135,7 @@ func init() { // not a literal: the effects reach back to the table
 		Release: {from: []Status{Active}, asks: byRight, named: true, effect: handOver},
 		Collect: {from: []Status{Active}, asks: byRight, named: true, effect: handOver},
 		Open:    {from: []Status{Active}, asks: byRight, named: true, effect: open},
-		Attempt: {from: []Status{Active}, asks: onRoute, named: true, effect: happen(EventAttempted)},
+		Attempt: {from: []Status{Active}, asks: onRoute, named: true, effect: attempted},
 		Abort:   {from: []Status{Released}, asks: sameHand, effect: abort},
 
 		Mint:       {},
@@ -213,6 +213,15 @@ func (d *deliberation) sameCarrier() bool {
 	return d.evidence().Courier.Carrier == d.grant.Dispatch.Carrier
 }
 
+// status is the grant's at this moment, so that no answer depends on whether the
+// sweeper, whose act expire is, has been there yet.
+func (d *deliberation) status() Status {
+	if d.cmd.Act == Expire {
+		return d.grant.Status
+	}
+	return d.grant.StatusAt(d.now)
+}
+
 // fence is where a position is asked for: around the door for open, around the
 // address for everything else. No center, no question.
 func (d *deliberation) fence() (center *Point, radius float64) {
@@ -251,14 +260,14 @@ func (d *deliberation) judge(asked ProofSet) {
 func (d *deliberation) firstFailure(r rule) Reason {
 	fails := func(p Proof) bool { return d.verdict[p] == Failed || d.verdict[p] == Missing }
 	switch {
-	case fails(ProofCourier) && !d.facts.Courier.cleared(d.now):
+	case fails(ProofCourier) && !(d.factsOfCourier() && d.facts.Courier.cleared(d.now)):
 		return CourierNotCleared
 	case fails(ProofCourier):
 		return BudgetExhausted
 	case fails(ProofRoute):
 		return NotYourRoute
-	case !slices.Contains(r.from, d.grant.Status):
-		return r.wrongStatus(d.grant.Status)
+	case !slices.Contains(r.from, d.status()):
+		return r.wrongStatus(d.status())
 	case fails(ProofTime) && !d.grant.Window.Begun(d.now):
 		return NotYetValid
 	case fails(ProofTime):
@@ -279,7 +288,7 @@ func (d *deliberation) firstFailure(r rule) Reason {
 func (d *deliberation) compareCode() *Decision {
 	said, code, limits := d.evidence().Code, &d.grant.Code, d.facts.Policy.Limits
 	switch {
-	case code.Wrong >= limits.CodeTries || code.TotalWrong >= limits.GrantTries:
+	case code.Locked(limits):
 		return ptr(d.refuse(CodeLocked))
 	case said.IsZero():
 		d.verdict[ProofCode] = Missing
@@ -360,9 +369,22 @@ func handOver(d *deliberation) Decision {
 	return d.accept(e)
 }
 
+func attempted(d *deliberation) Decision {
+	before := 0
+	for _, h := range d.grant.History {
+		if h.Type == EventAttempted {
+			before++
+		}
+	}
+	if before >= d.facts.Policy.Limits.Attempted {
+		return d.refuse(AttemptedLimit)
+	}
+	return d.accept(d.event(EventAttempted))
+}
+
 func open(d *deliberation) Decision {
 	right, door := d.grant.Right(Open, d.cmd.Target), d.facts.Door
-	if door.Kind != d.cmd.Target || !d.grant.mayVisit(right, door.ID, d.now) {
+	if door == nil || door.Kind != d.cmd.Target || !d.grant.mayVisit(right, door.ID, d.now) {
 		return d.refuse(AccessRefused)
 	}
 	e := d.event(EventPermitted)
@@ -378,7 +400,7 @@ func abort(d *deliberation) Decision {
 	case g.Aborted:
 		return d.refuse(AlreadyAborted)
 	case d.now.Sub(g.Handoff.At.Time()) > limits.AbortWithin:
-		return d.refuse(WindowOver)
+		return d.refuse(AbortTooLate)
 	case g.CodeRequired() && g.Code.Reissues >= limits.Reissues:
 		return d.refuse(ReissueLimit)
 	}
@@ -412,7 +434,7 @@ func resend(d *deliberation) Decision {
 		return d.refuse(NoCode)
 	case g.Window.Over(d.now):
 		return d.refuse(WindowOver)
-	case g.Code.Wrong >= limits.CodeTries || g.Code.TotalWrong >= limits.GrantTries:
+	case g.Code.Locked(limits):
 		return d.refuse(CodeLocked)
 	case g.Code.Resends >= limits.Resends:
 		refused := d.refuse(ResendLimit)
@@ -455,13 +477,18 @@ func reschedule(d *deliberation) Decision {
 // check, so that this morning's file is as harmless tomorrow as it is today.
 func (d *deliberation) mint() Decision {
 	dispatch, generation := d.cmd.Dispatch, 1
+	if dispatch == nil {
+		return d.refuse(UnknownAct)
+	}
 	if g := d.grant; g != nil {
 		switch {
 		case g.Dispatch.Shop != dispatch.Shop:
 			refused := d.refuse(DispatchConflict)
-			e := d.event(EventContested)
-			e.By = string(RoleShop)
-			refused.Events = []Event{e}
+			if !g.Contested {
+				e := d.event(EventContested)
+				e.By = string(RoleShop)
+				refused.Events = []Event{e}
+			}
 			return refused
 		case g.Dispatch.Equal(dispatch):
 			return d.accept()

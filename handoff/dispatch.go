@@ -134,7 +134,21 @@ func (m Money) AtLeast(other Money) bool {
 
 // Equal reports whether two dispatches say the same. Both have been parsed, so that
 // spelling (the order of categories, zeros of an amount) does not count.
-func (d *Dispatch) Equal(other *Dispatch) bool { return reflect.DeepEqual(d, other) }
+func (d *Dispatch) Equal(other *Dispatch) bool {
+	return reflect.DeepEqual(d.canonical(), other.canonical())
+}
+
+// canonical makes lists that are empty absent, as they are once stored.
+func (d *Dispatch) canonical() Dispatch {
+	c := *d
+	if len(c.Categories) == 0 {
+		c.Categories = nil
+	}
+	if len(c.To.Lines) == 0 {
+		c.To.Lines = nil
+	}
+	return c
+}
 
 const redacted = "******"
 

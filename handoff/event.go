@@ -85,7 +85,7 @@ func Apply(g Grant, e Event) Grant {
 		g.Status, g.Window, g.Rights = Active, *e.Window, slices.Clone(e.Rights)
 	case EventRescheduled:
 		g.Status, g.Window = Active, *e.Window
-		g.Moved = &Move{Day: *e.Day, Route: e.Route}
+		g.Moved, g.Visits = &Move{Day: *e.Day, Route: e.Route}, nil
 	case EventReleased, EventCollected:
 		g.Status = Released
 		if e.Type == EventCollected {
@@ -115,7 +115,8 @@ func Apply(g Grant, e Event) Grant {
 	case EventLifted:
 		g.Status, g.HeldFrom = g.HeldFrom, 0
 	case EventContested:
-		return g // happened to the one who asked; the grant is what it was
+		g.Contested = true
+		return g // no part of the customer's history
 	}
 	if e.Issue != 0 && e.Type != EventCodeResent {
 		g.Code.Issued = append(slices.Clone(g.Code.Issued), e.Issue)

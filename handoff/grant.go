@@ -75,6 +75,9 @@ type Grant struct {
 	// Consents are the kinds of door that the customer agreed to have opened.
 	Consents []TargetKind `cbor:"11,keyasint,omitempty"`
 
+	// Contested says that another shop claimed the parcel's id. Told once.
+	Contested bool `cbor:"13,keyasint,omitempty"`
+
 	// History is what happened, oldest first, for the customer and the shop; the
 	// newest 32 entries.
 	History []HistoryEntry `cbor:"12,keyasint"`
@@ -182,6 +185,12 @@ type CodeState struct {
 
 	// ResentAt is when a code was last mailed again on request.
 	ResentAt Instant `cbor:"7,keyasint,omitempty"`
+}
+
+// Locked reports whether too many wrong codes were tried: of the newest code, until a
+// new one is issued, or of all of the grant's codes together, for good.
+func (c *CodeState) Locked(l Limits) bool {
+	return c.Wrong >= l.CodeTries || c.TotalWrong >= l.GrantTries
 }
 
 // Handoff is one parcel having changed hands.

@@ -22,6 +22,9 @@ type Log interface {
 	// Done finishes an event for the group.
 	Done(ctx context.Context, group string, id EventID) error
 
+	// Release ends the lease of an event that was not tried: it is due again at once.
+	Release(ctx context.Context, group string, id EventID, now time.Time) error
+
 	// Retry ends the lease and makes the event due again at a later time.
 	Retry(ctx context.Context, group string, f Failure, at time.Time) error
 
@@ -31,7 +34,8 @@ type Log interface {
 	// Dead lists a group's dead letters, oldest first.
 	Dead(ctx context.Context, group string) ([]Letter, error)
 
-	// Replay makes a dead letter due at once. It reports false if there is none of that id.
+	// Replay makes a dead letter due at once, as if it had never failed. It reports false
+	// if there is none of that id.
 	Replay(ctx context.Context, group string, id EventID, now time.Time) (bool, error)
 
 	// Backlog tells how much a group has before it.

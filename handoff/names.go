@@ -2,8 +2,6 @@ package handoff
 
 import (
 	"errors"
-	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -11,14 +9,18 @@ import (
 // ErrID says that an id from outside breaks the one rule for all of them.
 var ErrID = errors.New("must match ^[A-Za-z0-9._-]{1,64}$")
 
-var outsideID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-
 // CheckID holds an id from outside (a parcel, shop, courier, ...) to
 // ^[A-Za-z0-9._-]{1,64}$, so that it can be part of a key, a path and a log line as
 // it is. The error is ErrID.
 func CheckID(id string) error {
-	if !outsideID.MatchString(id) {
+	if len(id) == 0 || len(id) > 64 {
 		return ErrID
+	}
+	for _, c := range []byte(id) {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !letter && c != '.' && c != '_' && c != '-' {
+			return ErrID
+		}
 	}
 	return nil
 }
@@ -68,7 +70,7 @@ func (id GrantID) String() string {
 	if id == (GrantID{}) {
 		return ""
 	}
-	return fmt.Sprintf("%s-%d", id.Hash, id.Generation)
+	return string(id.Hash) + "-" + strconv.Itoa(id.Generation)
 }
 
 // enum gives small integer types their names. Unknown values print as such and
@@ -95,7 +97,7 @@ var (
 	actNames = enum[Act]{
 		Release: "release", Collect: "collect", Open: "open", Mint: "mint", Abort: "abort", Attempt: "attempted",
 		Recall: "recall", Reschedule: "reschedule", Resend: "resend", Reissue: "reissue", Expire: "expire",
-		Hold: "hold", Lift: "lift", Contest: "contest",
+		Hold: "hold", Lift: "lift",
 	}
 	targetNames = enum[TargetKind]{Parcel: "parcel", Lobby: "lobby", Gate: "gate", Garage: "garage", Home: "home"}
 	proofNames  = enum[Proof]{

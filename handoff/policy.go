@@ -60,6 +60,7 @@ type Limits struct {
 	CourierMonth int           `json:"wrong_codes_per_courier_month"`
 	Reissues     int           `json:"reissues_per_grant"`
 	Resends      int           `json:"resends_per_grant"`
+	Attempted    int           `json:"attempted_per_grant"`
 	ResendEvery  time.Duration `json:"-"`
 	AbortWithin  time.Duration `json:"-"`
 }
@@ -80,7 +81,7 @@ func DefaultPolicy() *Policy {
 		Fences: Fences{Release: 150, Door: 30},
 		Limits: Limits{
 			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 40,
-			Reissues: 3, Resends: 5, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute,
+			Reissues: 3, Resends: 5, Attempted: 10, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute,
 		},
 	}
 }
@@ -109,8 +110,8 @@ func ParsePolicy(content []byte) (*Policy, error) {
 // Validate holds a policy to its own rules and names the first entry that breaks one.
 func (p *Policy) Validate() error {
 	for _, currency := range slices.Sorted(maps.Keys(p.CodeFrom)) {
-		if _, ok := ParseMoney(p.CodeFrom[currency], currency); !ok || len(currency) != 3 {
-			return fmt.Errorf("code_from: %q must map a currency of three letters to a decimal amount", currency)
+		if _, ok := ParseMoney(p.CodeFrom[currency], currency); !ok || !isCurrency(currency) {
+			return fmt.Errorf("code_from: %q must map a currency of three capital letters to a decimal amount", currency)
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(p.Destinations)) {
@@ -133,17 +134,24 @@ func (p *Policy) Validate() error {
 			}
 		}
 	}
-	if !(p.Fences.Release > 0 && p.Fences.Door > 0) {
-		return fmt.Errorf("fences: radii must be above 0 meters")
+	if f := p.Fences; !(f.Release > 0 && f.Release <= maxFence && f.Door > 0 && f.Door <= maxFence) {
+		return fmt.Errorf("fences: radii must be above 0 and at most %d meters", maxFence)
 	}
 	l := p.Limits
-	if min(l.CodeTries, l.GrantTries, l.CourierDay, l.CourierMonth, l.Reissues, l.Resends) < 1 {
+	if min(l.CodeTries, l.GrantTries, l.CourierDay, l.CourierMonth, l.Reissues, l.Resends, l.Attempted) < 1 || l.ResendEvery <= 0 || l.AbortWithin <= 0 {
 		return fmt.Errorf("limits: every limit must be at least 1")
 	}
 	if l.CourierDay > l.CourierMonth {
 		return fmt.Errorf("limits: wrong_codes_per_courier_day is above wrong_codes_per_courier_month")
 	}
 	return nil
+}
+
+// maxFence keeps a slip of the pen from admitting a whole city.
+const maxFence = 10_000
+
+func isCurrency(code string) bool {
+	return len(code) == 3 && strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
 }
 
 // rights chooses what the grant of a dispatch allows, or says why it gets none.

@@ -126,10 +126,10 @@ func (v Verdict) Named() map[string]string {
 var judges = [numProofs]func(*deliberation) Result{
 	ProofCourier: func(d *deliberation) Result {
 		return require(d.evidence().Courier != CourierRef{},
-			d.sameCarrier() && d.facts.Courier.cleared(d.now) && !d.facts.Budget.Exhausted(d.facts.Policy.Limits, d.now))
+			d.sameCarrier() && d.factsOfCourier() && d.facts.Courier.cleared(d.now) && !d.facts.Budget.Exhausted(d.facts.Policy.Limits, d.now))
 	},
 	ProofRoute: func(d *deliberation) Result {
-		return require(d.evidence().Courier != CourierRef{}, d.facts.Courier.drives(d.grant.Route(), d.grant.Day()))
+		return require(d.evidence().Courier != CourierRef{}, d.factsOfCourier() && d.facts.Courier.drives(d.grant.Route(), d.grant.Day()))
 	},
 	ProofParcel: func(d *deliberation) Result {
 		return require(d.evidence().Parcel != "", d.evidence().Parcel == d.grant.Dispatch.Parcel)
@@ -159,6 +159,11 @@ var judges = [numProofs]func(*deliberation) Result{
 		a := d.evidence().Approvals
 		return require(len(a) > 0, len(a) == 2 && a[0] != a[1] && a[0] != "" && a[1] != "")
 	},
+}
+
+// factsOfCourier reports whether the record is that of the courier who asks.
+func (d *deliberation) factsOfCourier() bool {
+	return d.facts.Courier != nil && d.facts.Courier.CourierRef == d.evidence().Courier
 }
 
 // A door's challenge is random bytes; fewer than eight could be met again by chance.

@@ -32,6 +32,7 @@ const (
 	WrongStatus           Reason = "wrong-status"
 	NotYourHandoff        Reason = "not-your-handoff"
 	AlreadyAborted        Reason = "already-aborted"
+	AbortTooLate          Reason = "abort-too-late"
 	ReissueLimit          Reason = "reissue-limit"
 	ResendLimit           Reason = "resend-limit"
 	ResendTooSoon         Reason = "resend-too-soon"
@@ -42,6 +43,7 @@ const (
 	DayNotLater           Reason = "delivery-date-not-later"
 	DayUnknown            Reason = "delivery-date-unknown" // a civil day that the address skipped
 	ZoneUnknown           Reason = "time-zone-unknown"
+	AttemptedLimit        Reason = "attempted-limit"
 	AttemptReused         Reason = "attempt-reused"
 	UnknownAct            Reason = "unknown-act"
 )
@@ -56,7 +58,8 @@ type Refusal struct {
 	// and CodeSuperseded.
 	AttemptsLeft int
 
-	// RetryAfter is when asking again can help. Zero: it cannot.
+	// RetryAfter is how long to wait before asking for the same again makes sense. Zero:
+	// waiting does not help.
 	RetryAfter time.Duration
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -77,7 +78,7 @@ func (s *Service) Policy() *Policy { return s.policy }
 
 // ParcelHash is the name under which the grants of a carrier's parcel are kept.
 func (s *Service) ParcelHash(carrier, parcel string) ParcelHash {
-	return ParcelHash(fmt.Sprintf("%x", s.names.Name("grant", carrier, parcel)[:hashLen/2]))
+	return ParcelHash(hex.EncodeToString(s.names.Name("grant", carrier, parcel)[:hashLen/2]))
 }
 
 // Dispatch makes the grant of a parcel that left the warehouse. Created is false
@@ -99,7 +100,10 @@ func (s *Service) Dispatch(ctx context.Context, d Dispatch) (g Grant, created bo
 	if errors.As(err, &refused) && refused.Reason == DispatchConflict && o.grant.Dispatch.Shop == d.Shop {
 		return s.dispatchedBefore(ctx, o.grant, d, err)
 	}
-	return o.grant, len(o.events) > 0, err
+	if err != nil {
+		return Grant{}, false, err
+	}
+	return o.grant, len(o.events) > 0, nil
 }
 
 // dispatchedBefore resolves a conflict with a parcel's newest grant: the dispatch may
@@ -169,7 +173,12 @@ type Receipt struct {
 // Verify hands a parcel over, or takes a return along, whichever the parcel is for.
 // The error is a *Refusal, ErrUnavailable, or the store's.
 func (s *Service) Verify(ctx context.Context, p Presentation) (Receipt, error) {
-	return s.present(ctx, p, "verify", func(g *Grant) Act { return g.Dispatch.Purpose.Act() })
+	return s.present(ctx, p, "verify", func(g *Grant) Act {
+		if g == nil {
+			return Release
+		}
+		return g.Dispatch.Purpose.Act()
+	})
 }
 
 // Abort takes a handoff back: the courier made it a moment ago and it did not happen.
@@ -187,12 +196,9 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 		Query: Query{Parcel: s.ParcelHash(p.Courier.Carrier, p.Parcel), Courier: &p.Courier},
 		note:  p.Note,
 		command: func(g *Grant) Command {
-			c := Command{Act: Release, Target: Parcel}
-			if g != nil {
-				c.Act = act(g)
-			}
-			c.Evidence = Evidence{Courier: p.Courier, Parcel: p.Parcel, Position: p.Position, Code: p.Code}
-			return c
+			return Command{Act: act(g), Target: Parcel, Evidence: Evidence{
+				Courier: p.Courier, Parcel: p.Parcel, Position: p.Position, Code: p.Code,
+			}}
 		},
 	}
 	if p.Attempt != "" {
@@ -268,7 +274,10 @@ func (s *Service) order(ctx context.Context, id GrantID, c Command, note string)
 		q.Index = s.index(&g.Dispatch, route, c.Day)
 	}
 	o, err := s.change(ctx, q)
-	return o.grant, err
+	if err != nil {
+		return Grant{}, err // and not the grant: it may be somebody else's
+	}
+	return o.grant, nil
 }
 
 // Expire closes a grant whose window is over. A grant that needs no closing is left as
@@ -289,22 +298,26 @@ func (s *Service) Expire(ctx context.Context, hash ParcelHash) error {
 }
 
 // Sweep closes up to limit grants of each partition whose window is over, and reports
-// how many it looked at.
+// how many it looked at. One that cannot be closed does not keep the others open.
 func (s *Service) Sweep(ctx context.Context, limit int) (int, error) {
 	swept := 0
+	var failed []error
 	for _, partition := range rand.Perm(Partitions) { // sweepers that start together should not march together
 		due, err := s.store.Due(ctx, partition, InstantOf(s.clock.Now()), limit)
 		if err != nil {
-			return swept, err
+			return swept, errors.Join(append(failed, err)...)
 		}
 		for _, hash := range due {
-			if err := s.Expire(ctx, hash); err != nil {
-				return swept, err
-			}
 			swept++
+			if err := s.Expire(ctx, hash); err != nil {
+				failed = append(failed, fmt.Errorf("grant %s: %w", hash, err))
+			}
+			if ctx.Err() != nil {
+				return swept, errors.Join(failed...)
+			}
 		}
 	}
-	return swept, nil
+	return swept, errors.Join(failed...)
 }
 
 // Grant reads one grant on behalf of an actor, to whom another's does not exist.
@@ -423,6 +436,7 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 			if len(tried) > 0 {
 				continue // a commit is in doubt: it is worth asking again
 			}
+			s.settle(ctx, q, false)
 			return outcome{}, err
 		}
 		if o, done := committed(snap.Record, tried); done {
@@ -441,7 +455,7 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 		facts := Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.budget(s.policy.Limits, q.Reservation != nil, now)}
 		d := Decide(g, cmd, facts, now)
 		if d.Wait {
-			s.settle(ctx, q, false)
+			q.Reservation.Held = true // it keeps its place in the queue
 			continue
 		}
 		o := outcome{act: cmd.Act, answer: q.answerOf(&d, cmd, now), events: d.Events}
@@ -469,6 +483,9 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 			s.settle(ctx, q, false)
 			return outcome{}, err
 		}
+	}
+	if len(tried) == 0 { // else it may have been counted
+		s.settle(ctx, q, false)
 	}
 	return outcome{}, ErrUnavailable
 }
@@ -578,8 +595,7 @@ func (q *query) answered(r *Record, act Act) (outcome, bool) {
 		o := outcome{act: act, grant: r.Grant, answer: a}
 		o.status = statusAfter[act]
 		if !bytes.Equal(a.Digest, q.digest) {
-			o.answer.Reason = AttemptReused
-			o.answer.Verdict = nil
+			o.answer.Reason, o.answer.Verdict, o.answer.Left = AttemptReused, nil, 0
 		}
 		return o, true
 	}

@@ -194,7 +194,7 @@ type Change struct {
 // Account is a courier's budget as stored.
 type Account struct {
 	Counted  []Instant // wrong codes
-	Reserved []Instant // guesses in flight, the asker's own among them
+	Reserved []Instant // guesses in flight that reached the store before the asker's own, and that one
 }
 
 // Reservation is one guess reserved in a courier's budget. Token is random: two
@@ -203,6 +203,9 @@ type Reservation struct {
 	Courier CourierRef
 	Token   string
 	At      Instant
+
+	// Held says that it was made by an earlier load, and is only asked about again.
+	Held bool
 }
 
 // Settlement ends a reservation.
@@ -216,9 +219,9 @@ type Settlement struct {
 const abandoned = time.Minute
 
 // budget reads an account: what is spent, and whether the reservation that the asker
-// just made found a place. Everyone adds a reservation before counting, so the one who
-// added last sees all others: no more than the limit can ever be admitted and counted,
-// however many ask at once.
+// just made found a place. Reservations queue in the order in which they reached the
+// store, and each sees all that stand before it: no more than the limit can ever be
+// admitted and counted, however many ask at once, and the first in the queue never waits.
 func (a Account) budget(l Limits, reserved bool, now time.Time) Budget {
 	var b Budget
 	inFlight := 0

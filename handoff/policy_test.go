@@ -1,0 +1,165 @@
+package handoff_test
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	. "latchkey/handoff"
+	"latchkey/handoff/handofftest"
+)
+
+func TestParseMoney(t *testing.T) {
+	for in, want := range map[string]string{
+		"1299": "1299", "1299.00": "1299", "1299.50": "1299.5", "0": "0", "0.00": "0", "000.10": "0.1", "007": "7",
+		"1.": "1", "123456789012345678901234567890.01": "123456789012345678901234567890.01",
+	} {
+		if m, ok := ParseMoney(in, "EUR"); !ok || m.Amount != want || m.Currency != "EUR" {
+			t.Errorf("%q: %+v, %v", in, m, ok)
+		}
+	}
+	for _, bad := range []string{"", ".", ".5", "-1", "+1", "1e3", "1,5", "1.2.3", " 1", "1 ", "0x10", "NaN", "Inf", "１"} {
+		if m, ok := ParseMoney(bad, "EUR"); ok {
+			t.Errorf("%q: %+v", bad, m)
+		}
+	}
+}
+
+func TestAtLeast(t *testing.T) {
+	eur := func(amount string) Money { return Money{Amount: amount, Currency: "EUR"} }
+	for _, c := range []struct {
+		a, b Money
+		want bool
+	}{
+		{eur("150"), eur("150"), true},
+		{eur("149.99"), eur("150"), false},
+		{eur("150.000001"), eur("150"), true},
+		{eur("0.1"), eur("0.10"), true},
+		{eur("9"), eur("10"), false},
+		{eur("99999999999999999999999999.02"), eur("99999999999999999999999999.01"), true},
+		{eur("99999999999999999999999999.01"), eur("99999999999999999999999999.02"), false},
+		{eur("1"), Money{Amount: "150", Currency: "USD"}, true}, // incomparable: the careful side
+		{eur("x"), eur("150"), true},
+		{eur("1"), eur(""), true},
+	} {
+		if got := c.a.AtLeast(c.b); got != c.want {
+			t.Errorf("%v at least %v: %v", c.a, c.b, got)
+		}
+	}
+}
+
+// Who needs a code: the table of the policy, line by line, through Decide.
+func TestWhoNeedsACode(t *testing.T) {
+	type change func(*Dispatch)
+	worth := func(amount, currency string) change {
+		return func(d *Dispatch) { d.Value = Money{Amount: amount, Currency: currency} }
+	}
+	kind := func(k DestinationKind, amount string) change {
+		return func(d *Dispatch) { d.To.Kind, d.Value.Amount = k, amount }
+	}
+	category := func(names ...string) change {
+		return func(d *Dispatch) { d.Value.Amount, d.Categories = "1", names }
+	}
+	for name, c := range map[string]struct {
+		change change
+		code   bool
+		refuse Reason
+	}{
+		"at the threshold":             {worth("150", "EUR"), true, ""},
+		"a cent below":                 {worth("149.99", "EUR"), false, ""},
+		"above":                        {worth("1299", "EUR"), true, ""},
+		"nothing":                      {worth("0", "EUR"), false, ""},
+		"yen below":                    {worth("24999", "JPY"), false, ""},
+		"yen at":                       {worth("25000", "JPY"), true, ""},
+		"pesos below":                  {worth("149999.99", "CLP"), false, ""},
+		"a currency unknown":           {worth("0.01", "XTS"), true, ""},
+		"no currency":                  {worth("1", ""), true, ""},
+		"a currency in small letters":  {worth("1", "eur"), true, ""},
+		"always by category":           {category("jewellery"), true, ""},
+		"always, whatever its case":    {category("books", "Identity_Documents"), true, ""},
+		"an ordinary category":         {category("books", "electronics"), false, ""},
+		"no category":                  {category(), false, ""},
+		"a business":                   {kind(Business, "150"), true, ""},
+		"a pickup point":               {kind(PickupPoint, "150"), true, ""},
+		"a pickup point, cheap":        {kind(PickupPoint, "1"), false, ""},
+		"a locker":                     {kind(Locker, "150"), false, DestinationNotAllowed},
+		"a locker, cheap":              {kind(Locker, "149.99"), false, ""},
+		"a PO box":                     {kind(POBox, "150"), false, DestinationNotAllowed},
+		"a PO box, cheap":              {kind(POBox, "149.99"), false, ""},
+		"medicine in a locker":         {func(d *Dispatch) { d.To.Kind, d.Value.Amount, d.Categories = Locker, "1", []string{"medicine"} }, false, DestinationNotAllowed},
+		"a return, whatever its worth": {func(d *Dispatch) { d.Purpose = PurposeReturn }, false, ""},
+		"a return from a locker":       {func(d *Dispatch) { d.Purpose, d.To.Kind = PurposeReturn, Locker }, false, ""},
+		"a carrier that cannot verify": {func(d *Dispatch) { d.Carrier = "pigeon" }, false, CarrierNotEnabled},
+		"a shop that may nothing":      {func(d *Dispatch) { d.Shop = "stranger" }, false, CarrierNotEnabled},
+		"a kind that is not":           {kind(0, "1"), false, DestinationNotAllowed},
+	} {
+		d := handofftest.Sample("p1")
+		c.change(&d)
+		decision := mint(nil, d, handofftest.Noon)
+		if got := reasonOf(decision); got != c.refuse {
+			t.Errorf("%s: %q, want %q", name, got, c.refuse)
+		}
+		if c.refuse == "" {
+			e := decision.Events[0]
+			asked := slices.ContainsFunc(e.Rights, func(r Right) bool { return r.Proofs.Has(ProofCode) })
+			if asked != c.code || (e.Issue != 0) != c.code {
+				t.Errorf("%s: code asked %v, issue %d, want %v", name, asked, e.Issue, c.code)
+			}
+		}
+	}
+}
+
+func TestAShopMayUseItsOwnCarriersOnly(t *testing.T) {
+	p := handofftest.Policy()
+	p.Shops[handofftest.Shop] = ShopPolicy{Carriers: []string{"rival"}}
+	d := handofftest.Sample("p1")
+	decision := Decide(nil, Command{Act: Mint, Parcel: "000102030405060708090a0b", Dispatch: &d}, Facts{Policy: p}, handofftest.Noon)
+	if got := reasonOf(decision); got != CarrierNotEnabled {
+		t.Error(got)
+	}
+}
+
+func TestValidateNamesTheEntry(t *testing.T) {
+	if err := handofftest.Policy().Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for want, spoil := range map[string]func(*Policy){
+		`"EURO"`:      func(p *Policy) { p.CodeFrom["EURO"] = "1" },
+		`"USD"`:       func(p *Policy) { p.CodeFrom["USD"] = "-1" },
+		`"igloo"`:     func(p *Policy) { p.Destinations["igloo"] = DestinationPolicy{} },
+		`"a b"`:       func(p *Policy) { p.Carriers = append(p.Carriers, "a b") },
+		`"a/b"`:       func(p *Policy) { p.Shops["a/b"] = ShopPolicy{} },
+		`"pigeon"`:    func(p *Policy) { p.Shops["demo"] = ShopPolicy{Carriers: []string{"pigeon"}} },
+		"fences":      func(p *Policy) { p.Fences.Door = 0 },
+		"fences: ":    func(p *Policy) { p.Fences.Release = math.NaN() },
+		"radii":       func(p *Policy) { p.Fences.Release = -1 },
+		"limits":      func(p *Policy) { p.Limits.CodeTries = 0 },
+		"limits: ":    func(p *Policy) { p.Limits.Resends = -1 },
+		"courier_day": func(p *Policy) { p.Limits.CourierDay = p.Limits.CourierMonth + 1 },
+	} {
+		p := handofftest.Policy()
+		spoil(p)
+		if err := p.Validate(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// A limit that is not a limit is refused, whichever one it is.
+func TestValidateLeavesNoLimitOpen(t *testing.T) {
+	for name, spoil := range map[string]func(*Policy){
+		"an infinite fence":      func(p *Policy) { p.Fences.Release = math.Inf(1) },
+		"an infinite door fence": func(p *Policy) { p.Fences.Door = math.Inf(1) },
+		"no pause for resends":   func(p *Policy) { p.Limits.ResendEvery = 0 },
+		"a negative pause":       func(p *Policy) { p.Limits.ResendEvery = -time.Second },
+		"no time for aborts":     func(p *Policy) { p.Limits.AbortWithin = 0 },
+	} {
+		p := handofftest.Policy()
+		spoil(p)
+		if err := p.Validate(); err == nil {
+			t.Errorf("%s is a policy", name)
+		}
+	}
+}

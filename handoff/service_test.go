@@ -1,0 +1,423 @@
+package handoff_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	. "latchkey/handoff"
+	"latchkey/handoff/handofftest"
+	"latchkey/otp"
+)
+
+var (
+	shop     = Actor{Role: RoleShop, Shop: handofftest.Shop}
+	customer = Actor{Role: RoleCustomer, Shop: handofftest.Shop, Customer: "cus_81"}
+)
+
+// world is a service on a store in memory, with courier c1 on the sample route.
+func world(t *testing.T) *handofftest.World {
+	t.Helper()
+	w := handofftest.New(t, handofftest.NewMemory())
+	w.Cleared(t, "c1", "c2")
+	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+	return w
+}
+
+func refusal(err error) Reason {
+	var refused *Refusal
+	if errors.As(err, &refused) {
+		return refused.Reason
+	}
+	if err != nil {
+		return Reason(err.Error())
+	}
+	return ""
+}
+
+// To a foreign actor a grant does not exist: not as an answer, and not beside an error.
+func TestAForeignGrantIsNotShown(t *testing.T) {
+	w := world(t)
+	g := w.Dispatch(t, handofftest.Sample("p1"))
+	ctx := t.Context()
+	for _, by := range []Actor{
+		{Role: RoleShop, Shop: "other"},
+		{Role: RoleCustomer, Shop: handofftest.Shop, Customer: "cus_82"},
+		{Role: RoleCustomer, Shop: "other", Customer: "cus_81"},
+		{Role: "courier", Shop: handofftest.Shop},
+		{},
+	} {
+		for name, ask := range map[string]func() (Grant, error){
+			"grant":      func() (Grant, error) { return w.Service.Grant(ctx, by, g.ID) },
+			"recall":     func() (Grant, error) { return w.Service.Recall(ctx, by, g.ID, "") },
+			"reschedule": func() (Grant, error) { return w.Service.Reschedule(ctx, by, g.ID, g.Day().Next(), "") },
+			"resend":     func() (Grant, error) { return w.Service.Resend(ctx, by, g.ID) },
+			"reissue":    func() (Grant, error) { return w.Service.Reissue(ctx, by, g.ID) },
+			"hold":       func() (Grant, error) { return w.Service.Hold(ctx, by, g.ID, "") },
+			"lift":       func() (Grant, error) { return w.Service.Lift(ctx, by, g.ID, "") },
+		} {
+			got, err := ask()
+			if refusal(err) != GrantUnknown {
+				t.Errorf("%s by %+v: %v", name, by, err)
+			}
+			if got.Dispatch.Customer.Email != "" {
+				t.Errorf("%s by %+v: the refusal comes with the grant", name, by)
+			}
+		}
+	}
+	foreign := handofftest.Sample("p1")
+	foreign.Shop = "other"
+	got, created, err := w.Service.Dispatch(ctx, foreign)
+	if refusal(err) != DispatchConflict || created || got.Dispatch.Customer.Email != "" {
+		t.Errorf("dispatch by another shop: created %v, %v, with its grant: %v", created, err, got.Dispatch.Customer.Email != "")
+	}
+}
+
+func TestAnAttemptReusedIsOnlyThat(t *testing.T) {
+	w := world(t)
+	g := w.Dispatch(t, handofftest.Sample("p1"))
+	p := handofftest.AtDoor("c1", "p1", handofftest.WrongCode(&g, 1))
+	p.Attempt = "a1"
+	_, err := w.Service.Verify(t.Context(), p)
+	if refusal(err) != CodeMismatch {
+		t.Fatal(err)
+	}
+	p.Code = g.CurrentCode()
+	_, err = w.Service.Verify(t.Context(), p)
+	if want := (&Refusal{Reason: AttemptReused}); !reflect.DeepEqual(err, error(want)) {
+		t.Errorf("got %+v, want %+v", err, want)
+	}
+	if _, err := w.Service.Abort(t.Context(), p); refusal(err) != AttemptReused {
+		t.Errorf("the id of a verify, for an abort: %v", err)
+	}
+	other := p
+	other.Courier = handofftest.Courier("c2")
+	if _, err := w.Service.Verify(t.Context(), other); refusal(err) != NotYourRoute {
+		t.Errorf("the same id from another courier: %v", err)
+	}
+	if g := w.Parcel(t, "p1"); g.Code.TotalWrong != 1 || g.Status != Active {
+		t.Errorf("%v, %+v", g.Status, g.Code)
+	}
+}
+
+func TestARepeatedAttemptIsAnsweredLater(t *testing.T) {
+	w := world(t)
+	g := w.Dispatch(t, handofftest.Sample("p1"))
+	p := handofftest.AtDoor("c1", "p1", g.CurrentCode())
+	p.Attempt = "a1"
+	first, err := w.Service.Verify(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Clock.Advance(48 * time.Hour)
+	again, err := w.Service.Verify(t.Context(), p)
+	if err != nil || again != first {
+		t.Errorf("%+v, %v, first %+v", again, err, first)
+	}
+	p.Attempt = ""
+	if _, err := w.Service.Verify(t.Context(), p); refusal(err) != NotYourRoute && refusal(err) != AlreadyReleased {
+		t.Errorf("without an attempt id: %v", err)
+	}
+}
+
+// guesses lets c1 enter n wrong codes, five a parcel, and reports what the last was told.
+func guesses(t *testing.T, w *handofftest.World, n int) (last Reason) {
+	t.Helper()
+	day := DateOf(w.Clock.Now())
+	for i := range n {
+		parcel := fmt.Sprintf("%v-%d", day, i/5)
+		if i%5 == 0 {
+			d := handofftest.Sample(parcel)
+			d.Day = day
+			w.Dispatch(t, d)
+			w.Drives(t, "c1", handofftest.Route, day)
+		}
+		g := w.Parcel(t, parcel)
+		_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", parcel, handofftest.WrongCode(&g, i)))
+		last = refusal(err)
+	}
+	return last
+}
+
+func TestACouriersBudget(t *testing.T) {
+	w := world(t)
+	step := func(what string, guessed int, after time.Duration, want Reason) {
+		t.Helper()
+		w.Clock.Advance(after)
+		if got := guesses(t, w, guessed); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	const day = 24 * time.Hour
+	step("twenty on the first day", 20, 0, CodeMismatch)
+	step("one more on the next, a minute early", 1, day-time.Minute, BudgetExhausted)
+	step("nineteen two days later", 19, day+time.Minute, CodeMismatch)
+	step("the fortieth", 1, day, CodeMismatch)
+	step("the forty-first", 1, 2*day, BudgetExhausted)
+	step("the forty-first, thirty days after the first twenty", 20, 26*day, CodeMismatch)
+	step("once the nineteen are gone, too", 1, 3*day, CodeMismatch)
+
+	w = world(t)
+	guesses(t, w, 20)
+	if err := w.Store.ClearBudget(t.Context(), handofftest.Courier("c1")); err != nil {
+		t.Fatal(err)
+	}
+	g := w.Parcel(t, fmt.Sprintf("%v-0", handofftest.Today))
+	if _, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", g.Dispatch.Parcel, g.CurrentCode())); refusal(err) != CodeLocked {
+		t.Errorf("after a person cleared the budget: %v", err)
+	}
+}
+
+// A process that dies between its reservation and its answer may have compared a code.
+func TestAnAbandonedGuessCounts(t *testing.T) {
+	w := world(t)
+	g := w.Dispatch(t, handofftest.Sample("p1"))
+	ref := handofftest.Courier("c1")
+	for i := range 20 {
+		r := Reservation{Courier: ref, Token: fmt.Sprint(i), At: InstantOf(w.Clock.Now())}
+		if _, err := w.Store.Load(t.Context(), Query{Parcel: g.ID.Hash, Courier: &ref, Reservation: &r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := handofftest.AtDoor("c1", "p1", g.CurrentCode())
+	if _, err := w.Service.Verify(t.Context(), p); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("twenty in flight: %v", err)
+	}
+	w.Clock.Advance(time.Minute)
+	if _, err := w.Service.Verify(t.Context(), p); refusal(err) != BudgetExhausted {
+		t.Errorf("twenty abandoned: %v", err)
+	}
+}
+
+// A request that gives up has been told nothing, and is charged for nothing.
+func TestGivingUpCostsNothing(t *testing.T) {
+	for name, faults := range map[string][]handofftest.Fault{
+		"refused":          {handofftest.Refused},
+		"always overtaken": slices.Repeat([]handofftest.Fault{handofftest.Overtaken}, 100),
+	} {
+		faulty := &handofftest.Faulty{Store: handofftest.NewMemory()}
+		w := handofftest.New(t, faulty)
+		w.Cleared(t, "c1")
+		w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+		g := w.Dispatch(t, handofftest.Sample("p1"))
+		faulty.Next(faults...)
+		_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", "p1", handofftest.WrongCode(&g, 1)))
+		if !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if a := w.Account(t, "c1"); len(a.Counted)+len(a.Reserved) != 0 {
+			t.Errorf("%s: left behind %+v, which will count as a wrong code", name, a)
+		}
+	}
+}
+
+// poisoned is a store in which one value cannot be opened.
+type poisoned struct {
+	Store
+	hash ParcelHash
+}
+
+func (p *poisoned) Load(ctx context.Context, q Query) (Snapshot, error) {
+	if q.Parcel == p.hash {
+		return Snapshot{}, ErrSealed
+	}
+	return p.Store.Load(ctx, q)
+}
+
+func TestOneBadGrantDoesNotStopTheSweeper(t *testing.T) {
+	store := &poisoned{Store: handofftest.NewMemory()}
+	w := handofftest.New(t, store)
+	for i := range 40 {
+		w.Dispatch(t, handofftest.Sample(fmt.Sprintf("p%d", i)))
+	}
+	store.hash = w.Service.ParcelHash(handofftest.Carrier, "p0")
+	w.Clock.Advance(24 * time.Hour)
+	if _, err := w.Service.Sweep(t.Context(), 100); !errors.Is(err, ErrSealed) {
+		t.Errorf("the sweeper says nothing of it: %v", err)
+	}
+	if n := handofftest.Count(w.Events(t), EventExpired); n != 39 {
+		t.Errorf("%d grants expired, want 39", n)
+	}
+}
+
+// A grant is expired from the end of its window on, whether or not the sweeper came:
+// nobody is told one thing before it and another after.
+func TestTheSweeperChangesNoAnswer(t *testing.T) {
+	ctx := t.Context()
+	for name, ask := range map[string]func(*handofftest.World, Grant) error{
+		"verify": func(w *handofftest.World, g Grant) error {
+			_, err := w.Service.Verify(ctx, handofftest.AtDoor("c1", "p1", g.CurrentCode()))
+			return err
+		},
+		"attempted": func(w *handofftest.World, g Grant) error {
+			_, err := w.Service.Attempted(ctx, handofftest.AtDoor("c1", "p1", otp.Code{}))
+			return err
+		},
+		"recall": func(w *handofftest.World, g Grant) error {
+			_, err := w.Service.Recall(ctx, shop, g.ID, "")
+			return err
+		},
+		"reschedule": func(w *handofftest.World, g Grant) error {
+			_, err := w.Service.Reschedule(ctx, shop, g.ID, g.Day().Next(), "")
+			return err
+		},
+		"resend": func(w *handofftest.World, g Grant) error {
+			_, err := w.Service.Resend(ctx, customer, g.ID)
+			return err
+		},
+		"reissue": func(w *handofftest.World, g Grant) error {
+			_, err := w.Service.Reissue(ctx, customer, g.ID)
+			return err
+		},
+		"hold": func(w *handofftest.World, g Grant) error {
+			_, err := w.Service.Hold(ctx, shop, g.ID, "")
+			return err
+		},
+		"dispatch for the next day": func(w *handofftest.World, g Grant) error {
+			d := handofftest.Sample("p1")
+			d.Day = d.Day.Next()
+			_, _, err := w.Service.Dispatch(ctx, d)
+			return err
+		},
+	} {
+		var told [2]Reason
+		for i := range told {
+			w := world(t)
+			g := w.Dispatch(t, handofftest.Sample("p1"))
+			w.Clock.Set(g.Window.Until.Time())
+			if i == 1 {
+				if _, err := w.Service.Sweep(ctx, 10); err != nil {
+					t.Fatal(err)
+				}
+			}
+			told[i] = refusal(ask(w, g))
+		}
+		if told[0] != told[1] {
+			t.Errorf("%s: %q before the sweeper came, %q after", name, told[0], told[1])
+		}
+	}
+}
+
+func TestADispatchSentAgain(t *testing.T) {
+	w := world(t)
+	ctx := t.Context()
+	first := handofftest.Sample("p1")
+	one := w.Dispatch(t, first)
+	if _, err := w.Service.Recall(ctx, shop, one.ID, "wrong box"); err != nil {
+		t.Fatal(err)
+	}
+	second := first
+	second.Day = first.Day.Next()
+	two := w.Dispatch(t, second)
+	if two.ID.Generation != 2 || two.CurrentCode().IsZero() || two.Code.Secret == one.Code.Secret {
+		t.Errorf("the second generation: %+v", two.ID)
+	}
+	for _, again := range []struct {
+		d    Dispatch
+		want GrantID
+	}{{first, one.ID}, {second, two.ID}} {
+		g, created, err := w.Service.Dispatch(ctx, again.d)
+		if err != nil || created || g.ID != again.want {
+			t.Errorf("sent again: %v, created %v, %v, want %v", g.ID, created, err, again.want)
+		}
+	}
+	changed := first
+	changed.Order = "302-7654321"
+	if _, _, err := w.Service.Dispatch(ctx, changed); refusal(err) != DispatchConflict {
+		t.Errorf("changed: %v", err)
+	}
+	// The first generation can still be read, and no longer changed.
+	if g, err := w.Service.Grant(ctx, shop, one.ID); err != nil || g.Status != Recalled {
+		t.Errorf("%v, %v", g.Status, err)
+	}
+	if _, err := w.Service.Reissue(ctx, shop, one.ID); refusal(err) != IsRecalled {
+		t.Errorf("reissue of the first generation: %v", err)
+	}
+}
+
+func TestListsShowWhatIsTheirs(t *testing.T) {
+	w := world(t)
+	ctx := t.Context()
+	g := w.Dispatch(t, handofftest.Sample("p1"))
+	foreign := handofftest.Sample("p2")
+	foreign.Shop = "other"
+	w.Dispatch(t, foreign)
+	elsewhere := handofftest.Sample("p3")
+	elsewhere.Route, elsewhere.Customer.ID = "BER-043", "cus_82"
+	w.Dispatch(t, elsewhere)
+
+	parcels := func(grants []Grant, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, g := range grants {
+			ids = append(ids, g.Dispatch.Parcel)
+		}
+		slices.Sort(ids)
+		return strings.Join(ids, " ")
+	}
+	if got := parcels(w.Service.OfCustomer(ctx, CustomerRef{Shop: handofftest.Shop, ID: "cus_81"})); got != "p1" {
+		t.Errorf("of customer: %s", got)
+	}
+	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c1"))); got != "p1 p2" {
+		t.Errorf("stops: %s", got)
+	}
+	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c2"))); got != "" {
+		t.Errorf("stops without a route: %s", got)
+	}
+	if _, err := w.Service.Stops(ctx, handofftest.Courier("nobody")); refusal(err) != CourierNotCleared {
+		t.Errorf("stops of nobody: %v", err)
+	}
+	if _, err := w.Service.Reschedule(ctx, shop, g.ID, g.Day().Next(), "BER-043"); err != nil {
+		t.Fatal(err)
+	}
+	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c1"))); got != "p2" {
+		t.Errorf("stops after a parcel moved on: %s", got)
+	}
+	w.Drives(t, "c2", "BER-043", g.Day().Next())
+	w.Clock.Advance(24 * time.Hour)
+	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c2"))); got != "p1" {
+		t.Errorf("stops of the new route: %s", got)
+	}
+}
+
+// Notes may name people: they are in the record, and in no event.
+func TestNotesStayOutOfTheLog(t *testing.T) {
+	w := world(t)
+	g := w.Dispatch(t, handofftest.Sample("p1"))
+	const note = "the neighbour at number seven says otherwise"
+	if _, err := w.Service.Hold(t.Context(), shop, g.ID, note); err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.Service.Record(t.Context(), shop, g.ID)
+	if err != nil || len(r.Notes) != 1 || r.Notes[0].Text != note || r.Notes[0].Act != Hold {
+		t.Errorf("%+v, %v", r.Notes, err)
+	}
+	for _, e := range w.Events(t) {
+		text := fmt.Sprintf("%+v", e)
+		for _, secret := range []string{note, "Sample Customer", "customer@shop.example", "Turmstr", g.CurrentCode().Reveal()} {
+			if strings.Contains(text, secret) {
+				t.Errorf("the event %s holds %q", e.Type, secret)
+			}
+		}
+	}
+}
+
+func TestNewServiceWantsEverything(t *testing.T) {
+	if _, err := NewService(Config{}); err == nil {
+		t.Error("a service of nothing")
+	}
+	policy := handofftest.Policy()
+	policy.Limits.CodeTries = 0
+	_, err := NewService(Config{Store: handofftest.NewMemory(), Policy: policy, Clock: handofftest.NewClock(handofftest.Noon), Namer: handofftest.Namer{}, Random: strings.NewReader("")})
+	if err == nil || !strings.Contains(err.Error(), "limits") {
+		t.Errorf("a service without limits: %v", err)
+	}
+}

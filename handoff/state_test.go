@@ -1,0 +1,97 @@
+package handoff_test
+
+import (
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	. "latchkey/handoff"
+	"latchkey/handoff/handofftest"
+)
+
+// TestTheDrawing holds docs/state.md against the code. Every act is asked of a grant in
+// every status, as it would have to be asked to succeed: what moves is an arrow of the
+// drawing, and there is no other arrow.
+func TestTheDrawing(t *testing.T) {
+	page, err := os.ReadFile("../docs/state.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	drawn := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^ *(\S+) --> (\S+): (\S+)$`).FindAllStringSubmatch(string(page), -1) {
+		drawn[m[1]+" --> "+m[2]+": "+m[3]] = true
+	}
+
+	seen := map[string]bool{}
+	d := mint(nil, handofftest.Sample("p1"), handofftest.Noon)
+	born := Replay(Seed(d.Events[0].Grant, handofftest.Sample("p1"), CodeState{Secret: secret(t)}), d.Events)
+	seen["[*] --> "+born.Status.String()+": "+Mint.String()] = true
+
+	for act := Act(0); act < 64; act++ {
+		if act == Mint { // makes a grant, and moves none
+			continue
+		}
+		for _, from := range standings(t, act) {
+			for _, by := range []Role{"", RoleShop, RoleCustomer, RoleOps, RoleService} {
+				s := from.scene(t, act)
+				s.cmd.By = Actor{Role: by, Shop: handofftest.Shop, Customer: "cus_81"}
+				decision := s.decide()
+				if decision.Refusal != nil || decision.Wait || len(decision.Events) == 0 {
+					continue
+				}
+				after := Replay(*s.grant, decision.Events)
+				seen[from.status.String()+" --> "+after.Status.String()+": "+act.String()] = true
+			}
+		}
+	}
+	for _, arrow := range slices.Sorted(maps.Keys(seen)) {
+		if !drawn[arrow] {
+			t.Errorf("the code moves, and docs/state.md does not show: %s", arrow)
+		}
+	}
+	for _, arrow := range slices.Sorted(maps.Keys(drawn)) {
+		if !seen[arrow] {
+			t.Errorf("docs/state.md shows, and the code never moves: %s", arrow)
+		}
+	}
+}
+
+// standing is a status, and for a held grant the one that it was held from.
+type standing struct{ status, heldFrom Status }
+
+func standings(t *testing.T, act Act) []standing {
+	t.Helper()
+	all := []standing{{status: 0}, {status: Active}, {status: Released}, {status: Collected}, {status: Recalled}, {status: Expired}, {status: 99}}
+	for _, s := range []Status{Active, Released, Collected, Recalled, Expired} {
+		// Only what can be held can be held from there.
+		hold := standing{status: s}.scene(t, Hold)
+		hold.cmd.By = Actor{Role: RoleOps}
+		if hold.decide().Refusal == nil {
+			all = append(all, standing{status: Held, heldFrom: s})
+		}
+	}
+	return all
+}
+
+// scene puts a grant that has all rights, and a courier who brings all proofs, where
+// the act would succeed if the status let it.
+func (f standing) scene(t *testing.T, act Act) *scene {
+	t.Helper()
+	target := Parcel
+	if act == Open {
+		target = Lobby
+	}
+	s := row{act: act, target: target, asks: Proofs(atTheDoor...) | Proofs(ProofCode)}.scene(t)
+	s.grant.Status, s.grant.HeldFrom = f.status, f.heldFrom
+	if f.status == Released || f.heldFrom == Released {
+		s.grant.Handoff = &Handoff{Courier: "c1", At: InstantOf(s.now.Add(-time.Minute))}
+	}
+	s.cmd.Day = s.grant.Day().Next()
+	if act == Expire {
+		s.grant.Window.Until = InstantOf(s.now)
+	}
+	return s
+}
