@@ -1,0 +1,581 @@
+package handofftest
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/otp"
+)
+
+// Conformance is the suite that every [handoff.Store] passes. Open gives each test an
+// empty store of its own and cleans up after it by t.Cleanup.
+//
+// The suite lives by an injected clock: a store must judge leases, schedules and
+// budgets by the times that it is given, and may use its server's clock for the ids
+// of the log alone.
+func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
+	groups := []struct {
+		name  string
+		tests map[string]func(*testing.T, *World)
+	}{
+		{"Grants", grantTests},
+		{"Budget", budgetTests},
+		{"Registry", registryTests},
+		{"Log", logTests},
+		{"Faults", faultTests},
+		{"Contention", contentionTests},
+	}
+	for _, g := range groups {
+		t.Run(g.name, func(t *testing.T) {
+			for name, test := range g.tests {
+				t.Run(name, func(t *testing.T) { test(t, New(t, open(t))) })
+			}
+		})
+	}
+}
+
+// minted is the first commit of a parcel, as the service would make it, over a version.
+func minted(t TB, w *World, from handoff.Version, d handoff.Dispatch) handoff.Change {
+	t.Helper()
+	id := w.Service.ParcelHash(d.Carrier, d.Parcel)
+	decision := handoff.Decide(nil, handoff.Command{Act: handoff.Mint, Parcel: id, Dispatch: &d}, handoff.Facts{Policy: w.Policy}, w.Clock.Now())
+	if decision.Refusal != nil {
+		t.Fatalf("mint: %v", decision.Refusal)
+	}
+	for i := range decision.Events {
+		decision.Events[i].Grant.Generation = from.Generation() + 1
+	}
+	secret, err := otp.NewSecret(rand.Reader)
+	if err != nil {
+		t.Fatalf("NewSecret: %v", err)
+	}
+	g := handoff.Seed(decision.Events[0].Grant, d, handoff.CodeState{Secret: secret})
+	return handoff.Change{
+		From: from, Record: handoff.Record{Grant: handoff.Replay(g, decision.Events), Commits: []handoff.CommitID{1}},
+		Events: decision.Events, Now: handoff.InstantOf(w.Clock.Now()),
+	}
+}
+
+// follows is a commit after another, with one event.
+func follows(w *World, c handoff.Change, event handoff.EventType) handoff.Change {
+	g := c.Record.Grant
+	e := handoff.Event{Type: event, Grant: g.ID, At: handoff.InstantOf(w.Clock.Now()), Shop: g.Dispatch.Shop, Carrier: g.Dispatch.Carrier, Parcel: g.Dispatch.Parcel}
+	next := handoff.Change{From: c.From.Next(g.ID.Generation), Record: c.Record, Events: []handoff.Event{e}, Now: e.At}
+	next.Record.Grant = handoff.Apply(g, e)
+	next.Record.Commits = append(slices.Clone(c.Record.Commits), handoff.CommitID(len(c.Record.Commits)+1))
+	return next
+}
+
+func load(t *testing.T, w *World, q handoff.Query) handoff.Snapshot {
+	t.Helper()
+	snap, err := w.Store.Load(t.Context(), q)
+	if err != nil {
+		t.Fatalf("Load(%+v): %v", q, err)
+	}
+	return snap
+}
+
+func commit(t *testing.T, w *World, c handoff.Change) handoff.Change {
+	t.Helper()
+	if err := w.Store.Commit(t.Context(), c); err != nil {
+		t.Fatalf("Commit over %d: %v", c.From, err)
+	}
+	return c
+}
+
+func noError(t *testing.T, what string, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func equal(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s:\n got %+v\nwant %+v", what, got, want)
+	}
+}
+
+var grantTests = map[string]func(*testing.T, *World){
+	"UnknownIsNilAndNoError": func(t *testing.T, w *World) {
+		ref := Courier("nobody")
+		equal(t, "snapshot of nothing", load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "nothing"), Courier: &ref}), handoff.Snapshot{})
+	},
+
+	"RoundTrip": func(t *testing.T, w *World) {
+		c := minted(t, w, 0, Sample("p1"))
+		c.Record.Answers = []handoff.Answer{{Attempt: "a1", Courier: "c1", Digest: []byte{1, 2}, At: 7, Distance: 10, Reason: handoff.CodeMismatch, Left: 4, Verdict: []byte{1, 1, 2}}}
+		c.Record.Notes = []handoff.Note{{At: 9, Act: handoff.Hold, Text: "the customer called"}}
+		commit(t, w, c)
+		id := c.Record.Grant.ID
+		for _, generation := range []int{0, 1} {
+			snap := load(t, w, handoff.Query{Parcel: id.Hash, Generation: generation})
+			equal(t, "record", snap.Record, &c.Record)
+			equal(t, "version", snap.Version, handoff.Version(0).Next(1))
+			equal(t, "archived", snap.Archived, false)
+		}
+		equal(t, "a generation not yet there", load(t, w, handoff.Query{Parcel: id.Hash, Generation: 2}).Record, (*handoff.Record)(nil))
+	},
+
+	"NobodySharesMemoryWithTheStore": func(t *testing.T, w *World) {
+		c := commit(t, w, minted(t, w, 0, Sample("p1")))
+		q := handoff.Query{Parcel: c.Record.Grant.ID.Hash}
+		want := load(t, w, q).Record
+		loaded := load(t, w, q).Record
+		for _, r := range []*handoff.Record{&c.Record, loaded} {
+			r.Grant.Rights[0].Uses = 99
+			r.Grant.History[0].Type = handoff.EventRecalled
+			r.Grant.Dispatch.To.Location.Lat = 1
+			r.Commits[0] = 99
+		}
+		c.Events[0].Rights[0].Uses = 99
+		equal(t, "record", load(t, w, q).Record, want)
+		for _, e := range w.Events(t) {
+			equal(t, "uses in the log", e.Rights[0].Uses, 1)
+		}
+	},
+
+	"CommitsOverTheLoadedVersionOnly": func(t *testing.T, w *World) {
+		first := commit(t, w, minted(t, w, 0, Sample("p1")))
+		second := commit(t, w, follows(w, first, handoff.EventAttempted))
+		q := handoff.Query{Parcel: first.Record.Grant.ID.Hash}
+		before := load(t, w, q)
+		equal(t, "version", before.Version, second.From.Next(1))
+
+		stale := follows(w, first, handoff.EventRecalled)
+		ahead := stale
+		ahead.From = before.Version.Next(1)
+		reservation := handoff.Reservation{Courier: Courier("c1"), Token: "t1", At: handoff.InstantOf(Noon)}
+		load(t, w, handoff.Query{Parcel: q.Parcel, Courier: &reservation.Courier, Reservation: &reservation})
+		for name, c := range map[string]handoff.Change{"stale": stale, "ahead": ahead, "again": second, "from nothing": minted(t, w, 0, Sample("p1"))} {
+			c.Settle = &handoff.Settlement{Reservation: reservation, Counted: true}
+			if err := w.Store.Commit(t.Context(), c); !errors.Is(err, handoff.ErrConflict) {
+				t.Errorf("%s: got %v, want ErrConflict", name, err)
+			}
+		}
+		equal(t, "snapshot after conflicts", load(t, w, q), before)
+		if n := len(w.Events(t)); n != 2 {
+			t.Errorf("%d events in the log after conflicts, want 2", n)
+		}
+		until := first.Record.Grant.Window.Until
+		due, err := w.Store.Due(t.Context(), q.Parcel.Partition(), until, 10)
+		noError(t, "Due", err)
+		equal(t, "due after a refused recall", due, []handoff.ParcelHash{q.Parcel})
+		equal(t, "account after conflicts that would have counted", w.Account(t, "c1"), handoff.Account{Reserved: []handoff.Instant{reservation.At}})
+	},
+
+	"EventsLandInOrderInTheGrantsPartition": func(t *testing.T, w *World) {
+		c := minted(t, w, 0, Sample("p1"))
+		second := follows(w, c, handoff.EventAttempted)
+		c.Events = append(c.Events, second.Events...)
+		c.Record.Grant = second.Record.Grant
+		commit(t, w, c)
+		id := c.Record.Grant.ID
+		page, err := w.Store.Read(t.Context(), id.Hash.Partition(), "", 10)
+		noError(t, "Read", err)
+		if len(page) != 2 {
+			t.Fatalf("%d events in the log, want 2", len(page))
+		}
+		for i, l := range page {
+			equal(t, "event", l.Event, c.Events[i])
+			equal(t, "partition", l.ID.Partition, id.Hash.Partition())
+		}
+	},
+
+	"GenerationsAreArchived": func(t *testing.T, w *World) {
+		first := commit(t, w, minted(t, w, 0, Sample("p1")))
+		closed := commit(t, w, follows(w, first, handoff.EventRecalled))
+		later := Sample("p1")
+		later.Day = Today.Next()
+		second := commit(t, w, minted(t, w, closed.From.Next(1), later))
+		hash := first.Record.Grant.ID.Hash
+
+		newest := load(t, w, handoff.Query{Parcel: hash})
+		equal(t, "newest", newest.Record, &second.Record)
+		equal(t, "newest is archived", newest.Archived, false)
+		equal(t, "generation of the version", newest.Version.Generation(), 2)
+		old := load(t, w, handoff.Query{Parcel: hash, Generation: 1})
+		equal(t, "first generation", old.Record, &closed.Record)
+		equal(t, "first generation is archived", old.Archived, true)
+		if err := w.Store.Commit(t.Context(), follows(w, closed, handoff.EventHeld)); !errors.Is(err, handoff.ErrConflict) {
+			t.Errorf("a commit on the first generation: got %v, want ErrConflict", err)
+		}
+
+		grants, err := w.Store.Many(t.Context(), []handoff.ParcelHash{hash})
+		noError(t, "Many", err)
+		equal(t, "many", grants, []handoff.Grant{second.Record.Grant})
+		due, err := w.Store.Due(t.Context(), hash.Partition(), second.Record.Grant.Window.Until-1, 10)
+		noError(t, "Due", err)
+		if len(due) != 0 {
+			t.Errorf("the second generation is due by the first one's window: %v", due)
+		}
+	},
+
+	"ManyLeavesOutWhatIsGone": func(t *testing.T, w *World) {
+		var ids []handoff.ParcelHash
+		want := map[handoff.GrantID]handoff.Grant{}
+		for i := range 40 { // over all partitions
+			c := commit(t, w, minted(t, w, 0, Sample(fmt.Sprintf("p%d", i))))
+			ids = append(ids, c.Record.Grant.ID.Hash, w.Service.ParcelHash(Carrier, fmt.Sprintf("gone%d", i)))
+			want[c.Record.Grant.ID] = c.Record.Grant
+		}
+		grants, err := w.Store.Many(t.Context(), ids)
+		noError(t, "Many", err)
+		got := map[handoff.GrantID]handoff.Grant{}
+		for _, g := range grants {
+			got[g.ID] = g
+		}
+		equal(t, "many", got, want)
+		equal(t, "count", len(grants), len(want))
+		none, err := w.Store.Many(t.Context(), nil)
+		if len(none) != 0 || err != nil {
+			t.Errorf("Many(nil) = %v, %v", none, err)
+		}
+	},
+
+	"IndexIsWrittenByLoad": func(t *testing.T, w *World) {
+		index := handoff.Index{
+			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"},
+			Route:    handoff.RouteRef{Carrier: Carrier, Route: Route, Day: Today},
+			Until:    handoff.InstantOf(Noon.Add(12 * time.Hour)), Now: handoff.InstantOf(Noon),
+		}
+		a, b := w.Service.ParcelHash(Carrier, "a"), w.Service.ParcelHash(Carrier, "b")
+		for _, id := range []handoff.ParcelHash{a, b, a} {
+			load(t, w, handoff.Query{Parcel: id, Index: &index})
+		}
+		sorted := func(ids []handoff.ParcelHash, err error) []handoff.ParcelHash {
+			t.Helper()
+			noError(t, "list", err)
+			return slices.Sorted(slices.Values(ids))
+		}
+		want := slices.Sorted(slices.Values([]handoff.ParcelHash{a, b}))
+		equal(t, "of customer", sorted(w.Store.OfCustomer(t.Context(), index.Customer)), want)
+		equal(t, "on route", sorted(w.Store.OnRoute(t.Context(), index.Route)), want)
+
+		var none []handoff.ParcelHash
+		otherShop := handoff.CustomerRef{Shop: "other", ID: index.Customer.ID}
+		equal(t, "same id of another shop", sorted(w.Store.OfCustomer(t.Context(), otherShop)), none)
+		for _, r := range []handoff.RouteRef{
+			{Carrier: "rival", Route: Route, Day: Today},
+			{Carrier: Carrier, Route: "BER-043", Day: Today},
+			{Carrier: Carrier, Route: Route, Day: Today.Next()},
+		} {
+			equal(t, fmt.Sprint("on route ", r), sorted(w.Store.OnRoute(t.Context(), r)), none)
+		}
+	},
+
+	"Schedule": func(t *testing.T, w *World) {
+		c := commit(t, w, minted(t, w, 0, Sample("p1")))
+		id, until := c.Record.Grant.ID.Hash, c.Record.Grant.Window.Until
+		due := func(now handoff.Instant) bool {
+			t.Helper()
+			ids, err := w.Store.Due(t.Context(), id.Partition(), now, 10)
+			noError(t, "Due", err)
+			return slices.Contains(ids, id)
+		}
+		elsewhere, err := w.Store.Due(t.Context(), (id.Partition()+1)%handoff.Partitions, until, 10)
+		noError(t, "Due", err)
+		if due(until-1) || !due(until) || slices.Contains(elsewhere, id) {
+			t.Errorf("an active grant is due from the end of its window on, in its partition: %v before, %v at the end, %v elsewhere", due(until-1), due(until), elsewhere)
+		}
+		for _, step := range []struct {
+			event handoff.EventType
+			due   bool
+		}{
+			{handoff.EventHeld, false},
+			{handoff.EventLifted, true},
+			{handoff.EventReleased, false},
+			{handoff.EventAborted, true},
+			{handoff.EventExpired, false},
+		} {
+			c = commit(t, w, follows(w, c, step.event))
+			if due(until) != step.due {
+				t.Errorf("after %v the grant is due: %v, want %v", step.event, due(until), step.due)
+			}
+		}
+	},
+
+	"ScheduleFollowsTheWindow": func(t *testing.T, w *World) {
+		c := commit(t, w, minted(t, w, 0, Sample("p1")))
+		old := c.Record.Grant.Window.Until
+		c = follows(w, c, handoff.EventAttempted)
+		c.Record.Grant.Window.Until += 24 * 3600
+		commit(t, w, c)
+		id := c.Record.Grant.ID.Hash
+		ids, err := w.Store.Due(t.Context(), id.Partition(), c.Record.Grant.Window.Until-1, 10)
+		if len(ids) != 0 || err != nil {
+			t.Errorf("still due at %v after its window moved: %v, %v", old, ids, err)
+		}
+	},
+
+	"DueIsLimited": func(t *testing.T, w *World) {
+		due := map[int]int{}
+		for i := range 64 {
+			due[commit(t, w, minted(t, w, 0, Sample(fmt.Sprintf("p%d", i)))).Record.Grant.ID.Hash.Partition()]++
+		}
+		for partition, n := range due {
+			for _, limit := range []int{1, 2, 100} {
+				ids, err := w.Store.Due(t.Context(), partition, handoff.InstantOf(Noon.AddDate(0, 0, 2)), limit)
+				if err != nil || len(ids) != min(n, limit) {
+					t.Errorf("partition %d, limit %d of %d: got %d, %v", partition, limit, n, len(ids), err)
+				}
+			}
+		}
+	},
+
+	"UnscheduleIsHarmless": func(t *testing.T, w *World) {
+		noError(t, "Unschedule", w.Store.Unschedule(t.Context(), w.Service.ParcelHash(Carrier, "gone")))
+	},
+}
+
+var budgetTests = map[string]func(*testing.T, *World){
+	"ReserveGiveBackCount": func(t *testing.T, w *World) {
+		ref, at := Courier("c1"), handoff.InstantOf(Noon)
+		reserve := func(token string) handoff.Reservation {
+			t.Helper()
+			r := handoff.Reservation{Courier: ref, Token: token, At: at}
+			snap := load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r})
+			if len(snap.Account.Reserved) == 0 {
+				t.Errorf("%s: the load that reserves does not see its own reservation", token)
+			}
+			return r
+		}
+		settle := func(r handoff.Reservation, counted bool) {
+			t.Helper()
+			noError(t, "Settle", w.Store.Settle(t.Context(), handoff.Settlement{Reservation: r, Counted: counted}))
+		}
+		account := func(when string, counted, reserved int) {
+			t.Helper()
+			a := w.Account(t, "c1")
+			if len(a.Counted) != counted || len(a.Reserved) != reserved {
+				t.Errorf("%s: %d counted, %d reserved, want %d and %d", when, len(a.Counted), len(a.Reserved), counted, reserved)
+			}
+		}
+		one, two := reserve("one"), reserve("two")
+		account("two reserved", 0, 2)
+		reserve("one")
+		account("the same reserved again", 0, 2)
+		settle(one, false)
+		settle(one, false)
+		account("one given back, twice", 0, 1)
+		reserve("one")
+		account("reserved after it was given back", 0, 2)
+		settle(two, true)
+		settle(two, true)
+		account("one counted, twice", 1, 1)
+		settle(two, false)
+		account("a counted one is not given back", 1, 1)
+		settle(one, true)
+		account("both counted", 2, 0)
+		equal(t, "times", w.Account(t, "c1").Counted, []handoff.Instant{at, at})
+		equal(t, "another courier", w.Account(t, "c2"), handoff.Account{})
+		noError(t, "ClearBudget", w.Store.ClearBudget(t.Context(), ref))
+		account("cleared", 0, 0)
+	},
+
+	"ReservationsQueueInTheOrderOfTheirArrival": func(t *testing.T, w *World) {
+		ref := Courier("c1")
+		ahead := func(token string, at handoff.Instant) int {
+			r := handoff.Reservation{Courier: ref, Token: token, At: at}
+			return len(load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r}).Account.Reserved)
+		}
+		noon := handoff.InstantOf(Noon)
+		// Neither tokens nor the clocks of those who ask decide who came first.
+		equal(t, "places", []int{ahead("m", noon), ahead("a", noon+1), ahead("z", noon-1)}, []int{1, 2, 3})
+		equal(t, "places, asked again", []int{ahead("z", noon-1), ahead("a", noon+1), ahead("m", noon)}, []int{3, 2, 1})
+		noError(t, "Settle", w.Store.Settle(t.Context(), handoff.Settlement{Reservation: handoff.Reservation{Courier: ref, Token: "m", At: noon}}))
+		equal(t, "places once the first is gone", []int{ahead("a", noon+1), ahead("z", noon-1)}, []int{1, 2})
+		equal(t, "the first, come again", ahead("m", noon), 3)
+	},
+
+	"ReadingDoesNotReserve": func(t *testing.T, w *World) {
+		w.Account(t, "c1")
+		equal(t, "account", w.Account(t, "c1"), handoff.Account{})
+	},
+
+	"CommitSettles": func(t *testing.T, w *World) {
+		c := commit(t, w, minted(t, w, 0, Sample("p1")))
+		for i, counted := range []bool{false, true, true} {
+			r := handoff.Reservation{Courier: Courier("c1"), Token: fmt.Sprint(i), At: handoff.InstantOf(Noon) + handoff.Instant(i)}
+			load(t, w, handoff.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r})
+			c = follows(w, c, handoff.EventAttempted)
+			c.Settle = &handoff.Settlement{Reservation: r, Counted: counted}
+			commit(t, w, c)
+			noError(t, "Settle", w.Store.Settle(t.Context(), *c.Settle)) // as after a lost answer
+		}
+		a := w.Account(t, "c1")
+		slices.Sort(a.Counted)
+		equal(t, "account", a, handoff.Account{Counted: []handoff.Instant{handoff.InstantOf(Noon) + 1, handoff.InstantOf(Noon) + 2}})
+	},
+
+	"ACountedGuessLoadedAgainIsOneGuess": func(t *testing.T, w *World) {
+		// The commit was done and its answer lost: the next load carries the same token.
+		c := commit(t, w, minted(t, w, 0, Sample("p1")))
+		r := handoff.Reservation{Courier: Courier("c1"), Token: "t", At: handoff.InstantOf(Noon)}
+		q := handoff.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r}
+		load(t, w, q)
+		c = follows(w, c, handoff.EventAttempted)
+		c.Settle = &handoff.Settlement{Reservation: r, Counted: true}
+		commit(t, w, c)
+		load(t, w, q)
+		noError(t, "Settle", w.Store.Settle(t.Context(), *c.Settle))
+		equal(t, "account", w.Account(t, "c1"), handoff.Account{Counted: []handoff.Instant{r.At}})
+	},
+
+	"AWrongCodeIsRememberedForThirtyDays": func(t *testing.T, w *World) {
+		ref := Courier("c1")
+		for day := range 30 {
+			r := handoff.Reservation{Courier: ref, Token: fmt.Sprint(day), At: handoff.InstantOf(Noon.AddDate(0, 0, day))}
+			load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r})
+			if day%2 == 0 { // the others are never settled: their process died
+				noError(t, "Settle", w.Store.Settle(t.Context(), handoff.Settlement{Reservation: r, Counted: true}))
+			}
+		}
+		a := w.Account(t, "c1")
+		if len(a.Counted) != 15 || len(a.Reserved) != 15 {
+			t.Errorf("%d counted, %d abandoned, want 15 of each", len(a.Counted), len(a.Reserved))
+		}
+	},
+}
+
+var registryTests = map[string]func(*testing.T, *World){
+	"PutKeepsWhatIsNotGiven": func(t *testing.T, w *World) {
+		ref := Courier("c1")
+		if c, err := w.Store.Courier(t.Context(), ref); c != nil || err != nil {
+			t.Fatalf("an unknown courier is %+v, %v", c, err)
+		}
+		name, until, suspended := "Sample Courier 1", handoff.InstantOf(Noon), true
+		want := handoff.Courier{CourierRef: ref}
+		for _, step := range []struct {
+			update handoff.CourierUpdate
+			change func()
+		}{
+			{handoff.CourierUpdate{Name: &name}, func() { want.Name = name }},
+			{handoff.CourierUpdate{ClearedUntil: &until}, func() { want.ClearedUntil = until }},
+			{handoff.CourierUpdate{Suspended: &suspended}, func() { want.Suspended = true }},
+			{handoff.CourierUpdate{}, func() {}},
+			{handoff.CourierUpdate{Suspended: new(bool)}, func() { want.Suspended = false }},
+		} {
+			noError(t, "PutCourier", w.Store.PutCourier(t.Context(), ref, step.update))
+			step.change()
+			got, err := w.Store.Courier(t.Context(), ref)
+			noError(t, "Courier", err)
+			if got == nil || got.Name != want.Name || got.ClearedUntil != want.ClearedUntil || got.Suspended != want.Suspended || got.CourierRef != ref || len(got.Drives) != 0 {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+			snap := load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref})
+			facts, loaded := *got, *snap.Courier
+			facts.Name, loaded.Name = "", "" // no decision needs it, so that Load may leave it out
+			equal(t, "the courier as loaded", loaded, facts)
+		}
+		if c, err := w.Store.Courier(t.Context(), handoff.CourierRef{Carrier: "rival", ID: "c1"}); c != nil || err != nil {
+			t.Errorf("the same id of another carrier is %+v, %v", c, err)
+		}
+	},
+
+	"AssignRouteTakesItFromTheOther": func(t *testing.T, w *World) {
+		w.Cleared(t, "c1", "c2")
+		w.Drives(t, "c1", Route, Today)
+		w.Drives(t, "c1", "BER-043", Today)
+		w.Drives(t, "c1", Route, Today.Next())
+		w.Drives(t, "c1", Route, Today) // again
+		equal(t, "drivers", drivers(t, w, Route, "c1", "c2"), []string{"c1"})
+		w.Drives(t, "c2", Route, Today)
+		equal(t, "drivers", drivers(t, w, Route, "c1", "c2"), []string{"c2"})
+		c, err := w.Store.Courier(t.Context(), Courier("c1"))
+		noError(t, "Courier", err)
+		slices.SortFunc(c.Drives, func(a, b handoff.Drive) int {
+			return cmp.Or(cmp.Compare(a.Route, b.Route), cmp.Compare(a.Day.String(), b.Day.String()))
+		})
+		equal(t, "the other drives", c.Drives, []handoff.Drive{{Day: Today.Next(), Route: Route}, {Day: Today, Route: "BER-043"}})
+		w.Drives(t, "c1", Route, Today)
+		equal(t, "drivers", drivers(t, w, Route, "c1", "c2"), []string{"c1"})
+	},
+
+	"ARouteMayComeBeforeItsCourier": func(t *testing.T, w *World) {
+		w.Drives(t, "c1", Route, Today)
+		w.Cleared(t, "c1")
+		equal(t, "drivers", drivers(t, w, Route, "c1"), []string{"c1"})
+	},
+
+	"ConcurrentAssignmentsLeaveOneDriver": func(t *testing.T, w *World) {
+		const rounds = 20
+		ids := []string{"c1", "c2", "c3", "c4"}
+		w.Cleared(t, ids...)
+		for round := range rounds {
+			route := fmt.Sprintf("R-%d", round)
+			together(8, func(i int) error {
+				r := handoff.RouteRef{Carrier: Carrier, Route: route, Day: Today}
+				if err := w.Store.AssignRoute(t.Context(), r, ids[i%len(ids)], handoff.InstantOf(Noon)); err != nil {
+					t.Errorf("AssignRoute: %v", err)
+				}
+				return nil
+			})
+			if d := drivers(t, w, route, ids...); len(d) != 1 {
+				t.Errorf("route %s is driven by %v, want exactly one", route, d)
+			}
+		}
+	},
+}
+
+// drivers lists those of the couriers who drive a route today.
+func drivers(t *testing.T, w *World, route string, ids ...string) []string {
+	t.Helper()
+	var found []string
+	for _, id := range ids {
+		c, err := w.Store.Courier(t.Context(), Courier(id))
+		noError(t, "Courier", err)
+		if slices.Contains(c.Drives, handoff.Drive{Day: Today, Route: route}) {
+			found = append(found, id)
+		}
+	}
+	return found
+}
+
+// together runs f n times at once and returns what each run answered.
+func together(n int, f func(i int) error) []error {
+	errs, done, start := make([]error, n), make(chan struct{}), make(chan struct{})
+	for i := range n {
+		go func() {
+			<-start
+			errs[i] = f(i)
+			done <- struct{}{}
+		}()
+	}
+	close(start)
+	for range n {
+		<-done
+	}
+	return errs
+}
+
+// reason tells an answer by its slug: "" for success, "unavailable", or the refusal's.
+func reason(err error) string {
+	var refused *handoff.Refusal
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &refused):
+		return string(refused.Reason)
+	case errors.Is(err, handoff.ErrUnavailable):
+		return "unavailable"
+	}
+	return err.Error()
+}
+
+// tally counts answers by their slug.
+func tally(errs []error) map[string]int {
+	n := map[string]int{}
+	for _, err := range errs {
+		n[reason(err)]++
+	}
+	return n
+}

@@ -1,0 +1,398 @@
+package handofftest
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"latchkey/handoff"
+)
+
+const lease = time.Minute
+
+// ids of a log come from the clock of the service or of the store's server, so that
+// the suite asks for times that lie on one side of both.
+func longAgo() time.Time { return earlier(Noon, time.Now()).AddDate(-1, 0, 0) }
+func farAway() time.Time { return earlier(Noon, time.Now()).AddDate(50, 0, 0) }
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// story commits a grant and n-1 more events of it, all in one partition, a second apart.
+func story(t *testing.T, w *World, parcel string, n int) handoff.ParcelHash {
+	t.Helper()
+	c := commit(t, w, minted(t, w, 0, Sample(parcel)))
+	for range n - 1 {
+		w.Clock.Advance(time.Second)
+		c = commit(t, w, follows(w, c, handoff.EventAttempted))
+	}
+	return c.Record.Grant.ID.Hash
+}
+
+func join(t *testing.T, w *World, groups ...string) {
+	t.Helper()
+	for _, g := range groups {
+		noError(t, "Join", w.Store.Join(t.Context(), g))
+	}
+}
+
+func take(t *testing.T, w *World, group string, limit int) []handoff.Delivery {
+	t.Helper()
+	d, err := w.Store.Take(t.Context(), group, w.Clock.Now(), lease, limit)
+	noError(t, "Take", err)
+	if len(d) > limit {
+		t.Fatalf("Take gave %d, over its limit of %d", len(d), limit)
+	}
+	return d
+}
+
+// takeAll takes until nothing comes.
+func takeAll(t *testing.T, w *World, group string) []handoff.Delivery {
+	t.Helper()
+	var all []handoff.Delivery
+	for {
+		page := take(t, w, group, 7)
+		if len(page) == 0 {
+			return all
+		}
+		all = append(all, page...)
+	}
+}
+
+func finish(t *testing.T, w *World, group string, ds ...handoff.Delivery) {
+	t.Helper()
+	for _, d := range ds {
+		noError(t, "Done", w.Store.Done(t.Context(), group, d.ID))
+	}
+}
+
+func backlog(t *testing.T, w *World, group string) handoff.Backlog {
+	t.Helper()
+	b, err := w.Store.Backlog(t.Context(), group)
+	noError(t, "Backlog", err)
+	return b
+}
+
+func ids(ds []handoff.Delivery) []handoff.EventID {
+	var out []handoff.EventID
+	for _, d := range ds {
+		out = append(out, d.ID)
+	}
+	return out
+}
+
+func trim(t *testing.T, w *World, id handoff.ParcelHash, keep time.Time) int64 {
+	t.Helper()
+	n, err := w.Store.Trim(t.Context(), id.Partition(), keep)
+	noError(t, "Trim", err)
+	return n
+}
+
+func kept(t *testing.T, w *World, id handoff.ParcelHash) int {
+	t.Helper()
+	page, err := w.Store.Read(t.Context(), id.Partition(), "", 1000)
+	noError(t, "Read", err)
+	return len(page)
+}
+
+var logTests = map[string]func(*testing.T, *World){
+	"ReadPages": func(t *testing.T, w *World) {
+		id := story(t, w, "p1", 10)
+		var seen []handoff.EventID
+		for after := ""; ; {
+			page, err := w.Store.Read(t.Context(), id.Partition(), after, 3)
+			noError(t, "Read", err)
+			if len(page) == 0 {
+				break
+			}
+			if len(page) > 3 {
+				t.Fatalf("a page of %d, over its limit of 3", len(page))
+			}
+			for _, l := range page {
+				seen = append(seen, l.ID)
+				equal(t, "partition", l.ID.Partition, id.Partition())
+				equal(t, "grant", l.Event.Grant, handoff.GrantID{Hash: id, Generation: 1})
+			}
+			after = page[len(page)-1].ID.ID
+		}
+		if len(seen) != 10 {
+			t.Errorf("read %d events, want 10", len(seen))
+		}
+		for i := 1; i < len(seen); i++ {
+			if positionOf(seen[i-1].ID).compare(positionOf(seen[i].ID)) >= 0 {
+				t.Errorf("ids do not rise: %s, then %s", seen[i-1].ID, seen[i].ID)
+			}
+		}
+		empty, err := w.Store.Read(t.Context(), (id.Partition()+1)%handoff.Partitions, "", 3)
+		if len(empty) != 0 || err != nil {
+			t.Errorf("another partition reads %v, %v", empty, err)
+		}
+	},
+
+	"EveryGroupGetsEveryEventInOrder": func(t *testing.T, w *World) {
+		story(t, w, "before", 3)
+		join(t, w, "mail", "webhooks", "mail")
+		for i := range 20 {
+			story(t, w, fmt.Sprintf("p%d", i), 3)
+		}
+		for _, group := range []string{"mail", "webhooks"} {
+			got := takeAll(t, w, group)
+			if len(got) != 63 {
+				t.Errorf("%s got %d events, want 63", group, len(got))
+			}
+			byGrant := map[handoff.GrantID][]handoff.EventID{}
+			for _, d := range got {
+				if d.Tries != 0 || d.FirstFailed != 0 {
+					t.Errorf("a first delivery has %d tries, first failed at %d", d.Tries, d.FirstFailed)
+				}
+				byGrant[d.Event.Grant] = append(byGrant[d.Event.Grant], d.ID)
+			}
+			for id, events := range byGrant {
+				if len(events) != 3 || !slices.IsSortedFunc(events, func(a, b handoff.EventID) int { return positionOf(a.ID).compare(positionOf(b.ID)) }) {
+					t.Errorf("%s got %v of grant %s", group, events, id)
+				}
+			}
+			finish(t, w, group, got...)
+			w.Clock.Advance(lease + time.Second)
+			if again := takeAll(t, w, group); len(again) != 0 {
+				t.Errorf("%s got %d finished events again", group, len(again))
+			}
+		}
+		join(t, w, "mail") // joining again starts nothing over
+		if again := takeAll(t, w, "mail"); len(again) != 0 {
+			t.Errorf("after joining again: %d events", len(again))
+		}
+	},
+
+	"ALeaseRunsOut": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		story(t, w, "p1", 3)
+		first := take(t, w, "mail", 2)
+		rest := takeAll(t, w, "mail")
+		if len(first) != 2 || len(rest) != 1 {
+			t.Fatalf("took %d and %d, want 2 and 1", len(first), len(rest))
+		}
+		finish(t, w, "mail", first[0])
+		w.Clock.Advance(lease - time.Second)
+		if early := takeAll(t, w, "mail"); len(early) != 0 {
+			t.Errorf("got %v under a lease that holds", ids(early))
+		}
+		w.Clock.Advance(2 * time.Second)
+		equal(t, "after the lease", ids(takeAll(t, w, "mail")), ids([]handoff.Delivery{first[1], rest[0]}))
+		finish(t, w, "mail", first[1], rest[0], first[1]) // late, twice: harmless
+		w.Clock.Advance(2 * lease)
+		if again := takeAll(t, w, "mail"); len(again) != 0 {
+			t.Errorf("finished events came again: %v", ids(again))
+		}
+	},
+
+	"NobodyElseGetsALeasedEvent": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		for i := range 30 {
+			story(t, w, fmt.Sprintf("p%d", i), 3)
+		}
+		got := make([][]handoff.Delivery, 8)
+		for _, err := range together(len(got), func(i int) error {
+			for {
+				page, err := w.Store.Take(t.Context(), "mail", w.Clock.Now(), lease, 5)
+				if err != nil || len(page) == 0 {
+					return err
+				}
+				got[i] = append(got[i], page...)
+			}
+		}) {
+			noError(t, "Take", err)
+		}
+		got[0] = append(got[0], takeAll(t, w, "mail")...) // what a reader left whose page came up empty in a race
+		seen := map[handoff.EventID]int{}
+		for _, d := range slices.Concat(got...) {
+			seen[d.ID]++
+			if seen[d.ID] > 1 {
+				t.Errorf("%v was delivered twice under one lease", d.ID)
+			}
+		}
+		if len(seen) != 90 {
+			t.Errorf("%d of 90 events were delivered", len(seen))
+		}
+	},
+
+	"Retry": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		story(t, w, "p1", 2)
+		ds := take(t, w, "mail", 2)
+		if len(ds) != 2 {
+			t.Fatalf("took %d, want 2", len(ds))
+		}
+		finish(t, w, "mail", ds[1])
+		failed := handoff.InstantOf(w.Clock.Now())
+		for tries := range 3 {
+			f := handoff.Failure{Delivery: ds[0], Error: "421 try later", At: w.Clock.Now()}
+			noError(t, "Retry", w.Store.Retry(t.Context(), "mail", f, w.Clock.Now().Add(time.Hour)))
+			w.Clock.Advance(time.Hour - time.Second)
+			if early := takeAll(t, w, "mail"); len(early) != 0 {
+				t.Errorf("try %d: due too early: %v", tries, ids(early))
+			}
+			w.Clock.Advance(time.Second)
+			again := takeAll(t, w, "mail")
+			if len(again) != 1 {
+				t.Fatalf("try %d: got %d events, want 1", tries, len(again))
+			}
+			want := ds[0]
+			want.Tries, want.FirstFailed = tries+1, failed
+			equal(t, "the retried delivery", again[0], want)
+			ds[0] = again[0]
+		}
+		finish(t, w, "mail", ds[0])
+		w.Clock.Advance(2 * time.Hour)
+		if again := takeAll(t, w, "mail"); len(again) != 0 {
+			t.Errorf("finished after retries, and yet again: %v", ids(again))
+		}
+	},
+
+	"ARetriedEventIsLeasedAgain": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		story(t, w, "p1", 1)
+		d := take(t, w, "mail", 1)[0]
+		noError(t, "Retry", w.Store.Retry(t.Context(), "mail", handoff.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}, w.Clock.Now()))
+		equal(t, "retried at once", ids(takeAll(t, w, "mail")), []handoff.EventID{d.ID})
+		if again := takeAll(t, w, "mail"); len(again) != 0 {
+			t.Errorf("a retried event is under no lease: %v", ids(again))
+		}
+		w.Clock.Advance(lease + time.Second)
+		equal(t, "after its lease", ids(takeAll(t, w, "mail")), []handoff.EventID{d.ID})
+	},
+
+	"BuryListReplay": func(t *testing.T, w *World) {
+		join(t, w, "mail", "webhooks")
+		id := story(t, w, "p1", 3)
+		ds := take(t, w, "mail", 3)
+		if len(ds) != 3 {
+			t.Fatalf("took %d, want 3", len(ds))
+		}
+		finish(t, w, "mail", ds[2])
+		var died []handoff.Instant
+		for _, d := range ds[:2] {
+			w.Clock.Advance(time.Hour)
+			died = append(died, handoff.InstantOf(w.Clock.Now()))
+			noError(t, "Bury", w.Store.Bury(t.Context(), "mail", handoff.Failure{Delivery: d, Error: "550 no such user", At: w.Clock.Now()}))
+		}
+		if again := takeAll(t, w, "mail"); len(again) != 0 {
+			t.Errorf("the dead came again: %v", ids(again))
+		}
+		equal(t, "backlog", backlog(t, w, "mail"), handoff.Backlog{Dead: 2})
+		letters, err := w.Store.Dead(t.Context(), "mail")
+		noError(t, "Dead", err)
+		if len(letters) != 2 {
+			t.Fatalf("%d letters, want 2", len(letters))
+		}
+		for i, l := range letters {
+			equal(t, "letter's event", l.Logged, ds[i].Logged)
+			equal(t, "letter's error", l.Error, "550 no such user")
+			equal(t, "letter's time", l.DiedAt, died[i])
+		}
+		others, err := w.Store.Dead(t.Context(), "webhooks")
+		if len(others) != 0 || err != nil {
+			t.Errorf("another group's dead letters: %v, %v", others, err)
+		}
+
+		// A letter is listed until it is replayed, whatever became of the log.
+		finish(t, w, "webhooks", takeAll(t, w, "webhooks")...)
+		trim(t, w, id, farAway())
+		for _, want := range []bool{true, false} {
+			ok, err := w.Store.Replay(t.Context(), "mail", ds[0].ID, w.Clock.Now())
+			if ok != want || err != nil {
+				t.Errorf("Replay = %v, %v, want %v", ok, err, want)
+			}
+		}
+		replayed := take(t, w, "mail", 3)
+		if len(replayed) != 1 || replayed[0].ID != ds[0].ID || replayed[0].Tries != 0 || replayed[0].FirstFailed != 0 {
+			t.Errorf("replayed %+v, want it as if it had never failed", replayed)
+		}
+		noError(t, "Release", w.Store.Release(t.Context(), "mail", ds[0].ID, w.Clock.Now()))
+		letters, err = w.Store.Dead(t.Context(), "mail")
+		if len(letters) != 1 || err != nil || letters[0].ID != ds[1].ID {
+			t.Errorf("after one was replayed: %v, %v", letters, err)
+		}
+		again := takeAll(t, w, "mail")
+		equal(t, "replayed", ids(again), []handoff.EventID{ds[0].ID})
+		equal(t, "replayed event", again[0].Event, ds[0].Event)
+		if twice := takeAll(t, w, "mail"); len(twice) != 0 {
+			t.Errorf("a replayed event is under no lease: %v", ids(twice))
+		}
+		finish(t, w, "mail", again...)
+		equal(t, "backlog", backlog(t, w, "mail"), handoff.Backlog{Dead: 1})
+	},
+
+	"ReplayOfNothing": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		id := story(t, w, "p1", 1)
+		ok, err := w.Store.Replay(t.Context(), "mail", handoff.EventID{Partition: id.Partition(), ID: "1-1"}, w.Clock.Now())
+		if ok || err != nil {
+			t.Errorf("Replay = %v, %v", ok, err)
+		}
+	},
+
+	"Backlog": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		equal(t, "of an empty log", backlog(t, w, "mail"), handoff.Backlog{})
+		first := handoff.InstantOf(w.Clock.Now())
+		story(t, w, "p1", 3)
+		story(t, w, "p2", 2)
+		equal(t, "nothing taken", backlog(t, w, "mail"), handoff.Backlog{Waiting: 5, Oldest: first})
+		ds := takeAll(t, w, "mail")
+		equal(t, "all leased", backlog(t, w, "mail"), handoff.Backlog{Waiting: 5, Oldest: first})
+		slices.SortFunc(ds, func(a, b handoff.Delivery) int { return cmp.Compare(a.Event.At, b.Event.At) })
+		finish(t, w, "mail", ds[0])
+		noError(t, "Retry", w.Store.Retry(t.Context(), "mail", handoff.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
+		equal(t, "one finished, one to be retried", backlog(t, w, "mail"), handoff.Backlog{Waiting: 4, Oldest: ds[1].Event.At})
+		finish(t, w, "mail", ds[2:]...)
+		w.Clock.Advance(time.Hour)
+		finish(t, w, "mail", takeAll(t, w, "mail")...)
+		equal(t, "all finished", backlog(t, w, "mail"), handoff.Backlog{})
+	},
+
+	"TrimDropsWhatIsOld": func(t *testing.T, w *World) {
+		id := story(t, w, "p1", 5)
+		equal(t, "dropped, all being younger", trim(t, w, id, longAgo()), int64(0))
+		equal(t, "kept", kept(t, w, id), 5)
+		equal(t, "dropped, all being older and nobody reading", trim(t, w, id, farAway()), int64(5))
+		equal(t, "kept", kept(t, w, id), 0)
+		join(t, w, "mail")
+		if late := takeAll(t, w, "mail"); len(late) != 0 {
+			t.Errorf("a new group got what was dropped: %v", ids(late))
+		}
+	},
+
+	"TrimWaitsForAGroupThatIsADayBehind": func(t *testing.T, w *World) {
+		join(t, w, "fast", "slow")
+		id := story(t, w, "p1", 6)
+		finish(t, w, "fast", takeAll(t, w, "fast")...)
+		w.Clock.Advance(24 * time.Hour)
+		equal(t, "dropped before the slow one began", trim(t, w, id, farAway()), int64(0))
+
+		ds := take(t, w, "slow", 3)
+		if len(ds) != 3 {
+			t.Fatalf("took %d, want 3", len(ds))
+		}
+		finish(t, w, "slow", ds[0], ds[2])
+		equal(t, "dropped up to what is leased", trim(t, w, id, farAway()), int64(1))
+		noError(t, "Retry", w.Store.Retry(t.Context(), "slow", handoff.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
+		equal(t, "dropped up to what waits for its retry", trim(t, w, id, farAway()), int64(0))
+
+		w.Clock.Advance(time.Hour)
+		rest := takeAll(t, w, "slow")
+		if len(rest) != 4 {
+			t.Errorf("the slow one got %d events of the rest, want 4", len(rest))
+		}
+		finish(t, w, "slow", rest...)
+		equal(t, "dropped once all is finished", trim(t, w, id, farAway()), int64(5))
+		equal(t, "kept", kept(t, w, id), 0)
+		equal(t, "backlog", backlog(t, w, "slow"), handoff.Backlog{})
+	},
+}

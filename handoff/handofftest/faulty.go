@@ -1,0 +1,68 @@
+package handofftest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"latchkey/handoff"
+)
+
+// Fault is one way in which a commit goes wrong.
+type Fault int
+
+// The faults. ReplyLost and RequestLost look alike to the caller: that is the point.
+const (
+	NoFault     Fault = iota
+	ReplyLost         // it is done, and answers ErrUnknownOutcome
+	RequestLost       // it is not done, and answers ErrUnknownOutcome
+	Refused           // it is not done, and answers ErrUnavailable
+	Overtaken         // it is not done, and answers ErrConflict
+)
+
+// Faulty is a store whose next commits go wrong as it is told.
+type Faulty struct {
+	handoff.Store
+	mu   sync.Mutex
+	next []Fault
+}
+
+// Next queues the fates of the commits to come; after them, all goes well again.
+func (f *Faulty) Next(faults ...Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.next = append(f.next, faults...)
+}
+
+// Calm forgets the faults that no commit has met, and reports how many there were.
+func (f *Faulty) Calm() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.next)
+	f.next = nil
+	return n
+}
+
+// Commit implements [handoff.Grants].
+func (f *Faulty) Commit(ctx context.Context, c handoff.Change) error {
+	f.mu.Lock()
+	fault := NoFault
+	if len(f.next) > 0 {
+		fault, f.next = f.next[0], f.next[1:]
+	}
+	f.mu.Unlock()
+	switch fault {
+	case ReplyLost:
+		if err := f.Store.Commit(ctx, c); err != nil {
+			return err
+		}
+		return handoff.ErrUnknownOutcome
+	case RequestLost:
+		return handoff.ErrUnknownOutcome
+	case Refused:
+		return fmt.Errorf("%w: by the test", handoff.ErrUnavailable)
+	case Overtaken:
+		return handoff.ErrConflict
+	}
+	return f.Store.Commit(ctx, c)
+}

@@ -1,0 +1,656 @@
+package handofftest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"latchkey/handoff"
+)
+
+// Memory is a [handoff.Store] in memory: the contract in its plainest form, against
+// which the suite itself is tested. Like a database it keeps encoded copies, so that
+// nobody can change what is stored but by a commit. It seals nothing.
+type Memory struct {
+	mu       sync.Mutex
+	parcels  map[handoff.ParcelHash]*parcel
+	due      map[handoff.ParcelHash]handoff.Instant
+	ofOwner  map[handoff.CustomerRef]map[handoff.ParcelHash]bool
+	onRoute  map[handoff.RouteRef]map[handoff.ParcelHash]bool
+	couriers map[handoff.CourierRef]*handoff.Courier
+	drivers  map[handoff.RouteRef]string
+	guesses  map[handoff.CourierRef]map[string]guess // by token
+	logs     [handoff.Partitions]partition
+	groups   map[string]*group
+	arrivals int
+}
+
+// parcel is every generation of one parcel's grants, encoded.
+type parcel struct {
+	version handoff.Version
+	records map[int][]byte
+}
+
+// guess is a place in a courier's budget: reserved, or counted.
+type guess struct {
+	at      handoff.Instant
+	counted bool
+	arrived int // orders the reservations
+}
+
+// NewMemory makes an empty store.
+func NewMemory() *Memory {
+	return &Memory{
+		parcels:  map[handoff.ParcelHash]*parcel{},
+		due:      map[handoff.ParcelHash]handoff.Instant{},
+		ofOwner:  map[handoff.CustomerRef]map[handoff.ParcelHash]bool{},
+		onRoute:  map[handoff.RouteRef]map[handoff.ParcelHash]bool{},
+		couriers: map[handoff.CourierRef]*handoff.Courier{},
+		drivers:  map[handoff.RouteRef]string{},
+		guesses:  map[handoff.CourierRef]map[string]guess{},
+		groups:   map[string]*group{},
+	}
+}
+
+// begin takes the lock, unless the caller has gone.
+func (m *Memory) begin(ctx context.Context) (end func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+	}
+	m.mu.Lock()
+	return m.mu.Unlock, nil
+}
+
+// Load implements [handoff.Grants].
+func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return handoff.Snapshot{}, err
+	}
+	defer end()
+	if i := q.Index; i != nil {
+		add(m.ofOwner, i.Customer, q.Parcel)
+		add(m.onRoute, i.Route, q.Parcel)
+	}
+	if r := q.Reservation; r != nil {
+		if _, known := m.guesses[r.Courier][r.Token]; !known {
+			m.guess(*r, false)
+		}
+	}
+
+	var snap handoff.Snapshot
+	if p := m.parcels[q.Parcel]; p != nil {
+		snap.Version = p.version
+		newest := p.version.Generation()
+		generation := cmp.Or(q.Generation, newest)
+		snap.Archived = generation < newest
+		if snap.Record, err = p.record(q.Parcel, generation); err != nil {
+			return handoff.Snapshot{}, err
+		}
+	}
+	if q.Courier != nil {
+		snap.Courier = clone(m.couriers[*q.Courier])
+		last := m.arrivals
+		if q.Reservation != nil {
+			last = m.guesses[*q.Courier][q.Reservation.Token].arrived
+		}
+		for _, g := range m.guesses[*q.Courier] {
+			if g.counted {
+				snap.Account.Counted = append(snap.Account.Counted, g.at)
+			} else if g.arrived <= last {
+				snap.Account.Reserved = append(snap.Account.Reserved, g.at)
+			}
+		}
+	}
+	return snap, nil
+}
+
+func add[K comparable](index map[K]map[handoff.ParcelHash]bool, k K, id handoff.ParcelHash) {
+	if index[k] == nil {
+		index[k] = map[handoff.ParcelHash]bool{}
+	}
+	index[k][id] = true
+}
+
+func (p *parcel) record(id handoff.ParcelHash, generation int) (*handoff.Record, error) {
+	b, ok := p.records[generation]
+	if !ok {
+		return nil, nil
+	}
+	var r handoff.Record
+	if err := cbor.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("%w: %w", handoff.ErrSealed, err)
+	}
+	r.Grant.ID = handoff.GrantID{Hash: id, Generation: generation}
+	return &r, nil
+}
+
+// Commit implements [handoff.Grants].
+func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	id := c.Record.Grant.ID
+	p := m.parcels[id.Hash]
+	if p == nil {
+		p = &parcel{records: map[int][]byte{}}
+	}
+	if p.version != c.From {
+		return handoff.ErrConflict
+	}
+	record, err := cbor.Marshal(c.Record)
+	if err != nil {
+		return fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+	}
+	events := make([]handoff.Event, len(c.Events))
+	for i, e := range c.Events {
+		if events[i], err = copied(e); err != nil {
+			return fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+		}
+	}
+
+	p.version = c.From.Next(id.Generation)
+	p.records[id.Generation] = record
+	m.parcels[id.Hash] = p
+	delete(m.due, id.Hash)
+	if c.Record.Grant.Status == handoff.Active {
+		m.due[id.Hash] = c.Record.Grant.Window.Until
+	}
+	m.logs[id.Hash.Partition()].append(id.Hash.Partition(), c.Now, events)
+	if c.Settle != nil {
+		m.settle(*c.Settle)
+	}
+	return nil
+}
+
+func copied(e handoff.Event) (handoff.Event, error) {
+	b, err := cbor.Marshal(e)
+	if err != nil {
+		return handoff.Event{}, err
+	}
+	out := handoff.Event{Grant: e.Grant}
+	return out, cbor.Unmarshal(b, &out)
+}
+
+// Settle implements [handoff.Grants].
+func (m *Memory) Settle(ctx context.Context, s handoff.Settlement) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	m.settle(s)
+	return nil
+}
+
+func (m *Memory) settle(s handoff.Settlement) {
+	switch {
+	case s.Counted:
+		m.guess(s.Reservation, true)
+	case !m.guesses[s.Courier][s.Token].counted:
+		delete(m.guesses[s.Courier], s.Token)
+	}
+}
+
+func (m *Memory) guess(r handoff.Reservation, counted bool) {
+	if m.guesses[r.Courier] == nil {
+		m.guesses[r.Courier] = map[string]guess{}
+	}
+	m.arrivals++
+	m.guesses[r.Courier][r.Token] = guess{at: r.At, counted: counted, arrived: m.arrivals}
+}
+
+// Many implements [handoff.Grants].
+func (m *Memory) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.Grant, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	var grants []handoff.Grant
+	for _, id := range ids {
+		p := m.parcels[id]
+		if p == nil {
+			continue
+		}
+		r, err := p.record(id, p.version.Generation())
+		if err != nil {
+			return nil, err
+		}
+		grants = append(grants, r.Grant)
+	}
+	return grants, nil
+}
+
+// OfCustomer implements [handoff.Grants].
+func (m *Memory) OfCustomer(ctx context.Context, c handoff.CustomerRef) ([]handoff.ParcelHash, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return slices.Collect(maps.Keys(m.ofOwner[c])), nil
+}
+
+// OnRoute implements [handoff.Grants].
+func (m *Memory) OnRoute(ctx context.Context, r handoff.RouteRef) ([]handoff.ParcelHash, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return slices.Collect(maps.Keys(m.onRoute[r])), nil
+}
+
+// Due implements [handoff.Grants].
+func (m *Memory) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.ParcelHash, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	var due []handoff.ParcelHash
+	for id, until := range m.due {
+		if id.Partition() == partition && until <= now {
+			due = append(due, id)
+		}
+	}
+	slices.SortFunc(due, func(a, b handoff.ParcelHash) int { return cmp.Compare(m.due[a], m.due[b]) })
+	return due[:min(limit, len(due))], nil
+}
+
+// Unschedule implements [handoff.Grants].
+func (m *Memory) Unschedule(ctx context.Context, id handoff.ParcelHash) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if m.parcels[id] == nil {
+		delete(m.due, id)
+	}
+	return nil
+}
+
+// Courier implements [handoff.Registry].
+func (m *Memory) Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return clone(m.couriers[ref]), nil
+}
+
+func clone(c *handoff.Courier) *handoff.Courier {
+	if c == nil {
+		return nil
+	}
+	out := *c
+	out.Drives = slices.Clone(c.Drives)
+	return &out
+}
+
+func (m *Memory) courier(ref handoff.CourierRef) *handoff.Courier {
+	if m.couriers[ref] == nil {
+		m.couriers[ref] = &handoff.Courier{CourierRef: ref}
+	}
+	return m.couriers[ref]
+}
+
+// PutCourier implements [handoff.Registry].
+func (m *Memory) PutCourier(ctx context.Context, ref handoff.CourierRef, u handoff.CourierUpdate) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	c := m.courier(ref)
+	if u.Name != nil {
+		c.Name = *u.Name
+	}
+	if u.ClearedUntil != nil {
+		c.ClearedUntil = *u.ClearedUntil
+	}
+	if u.Suspended != nil {
+		c.Suspended = *u.Suspended
+	}
+	return nil
+}
+
+// ClearBudget implements [handoff.Registry].
+func (m *Memory) ClearBudget(ctx context.Context, ref handoff.CourierRef) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	delete(m.guesses, ref)
+	return nil
+}
+
+// AssignRoute implements [handoff.Registry].
+func (m *Memory) AssignRoute(ctx context.Context, r handoff.RouteRef, id string, _ handoff.Instant) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	drive := handoff.Drive{Day: r.Day, Route: r.Route}
+	if before, ok := m.drivers[r]; ok {
+		c := m.courier(handoff.CourierRef{Carrier: r.Carrier, ID: before})
+		c.Drives = slices.DeleteFunc(c.Drives, func(d handoff.Drive) bool { return d == drive })
+	}
+	m.drivers[r] = id
+	c := m.courier(handoff.CourierRef{Carrier: r.Carrier, ID: id})
+	c.Drives = append(c.Drives, drive)
+	return nil
+}
+
+// partition is one of the sixteen parts of the log.
+type partition struct {
+	entries []handoff.Logged // oldest first
+	last    position
+}
+
+// position orders a partition's log: an event id's two numbers.
+type position struct{ ms, seq int64 }
+
+func (p position) String() string { return fmt.Sprintf("%d-%d", p.ms, p.seq) }
+
+func (p position) compare(q position) int {
+	return cmp.Or(cmp.Compare(p.ms, q.ms), cmp.Compare(p.seq, q.seq))
+}
+
+// positionOf reads an id that String wrote; the empty one comes before all others.
+func positionOf(id string) position {
+	ms, seq, _ := strings.Cut(id, "-")
+	var p position
+	p.ms, _ = strconv.ParseInt(ms, 10, 64)
+	p.seq, _ = strconv.ParseInt(seq, 10, 64)
+	return p
+}
+
+func (l *partition) append(n int, now handoff.Instant, events []handoff.Event) {
+	for _, e := range events {
+		next := position{ms: now.Time().UnixMilli()}
+		if next.compare(l.last) <= 0 { // another writer's clock is ahead
+			next = position{ms: l.last.ms, seq: l.last.seq + 1}
+		}
+		l.last = next
+		l.entries = append(l.entries, handoff.Logged{ID: handoff.EventID{Partition: n, ID: next.String()}, Event: e})
+	}
+}
+
+// after lists what follows a position.
+func (l *partition) after(p position) []handoff.Logged {
+	i, found := slices.BinarySearchFunc(l.entries, p, func(e handoff.Logged, p position) int {
+		return positionOf(e.ID.ID).compare(p)
+	})
+	if found {
+		i++
+	}
+	return l.entries[i:]
+}
+
+// group is how far the readers of one name have come.
+type group struct {
+	taken   [handoff.Partitions]position // the newest event ever leased
+	pending map[handoff.EventID]*task
+	dead    map[handoff.EventID]handoff.Letter
+}
+
+// task is an event that was leased and is not finished.
+type task struct {
+	handoff.Delivery
+	ready time.Time // end of the lease, or when the retry is due
+}
+
+func (m *Memory) group(name string) (*group, error) {
+	g := m.groups[name]
+	if g == nil {
+		return nil, fmt.Errorf("handofftest: nobody joined the group %q", name)
+	}
+	return g, nil
+}
+
+// Join implements [handoff.Log].
+func (m *Memory) Join(ctx context.Context, name string) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if m.groups[name] == nil {
+		m.groups[name] = &group{pending: map[handoff.EventID]*task{}, dead: map[handoff.EventID]handoff.Letter{}}
+	}
+	return nil
+}
+
+// Take implements [handoff.Log].
+func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease time.Duration, limit int) ([]handoff.Delivery, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	g, err := m.group(name)
+	if err != nil {
+		return nil, err
+	}
+	var out []handoff.Delivery
+	for _, t := range inOrder(g.pending, func(t *task) handoff.EventID { return t.ID }) {
+		if len(out) < limit && !t.ready.After(now) {
+			t.ready = now.Add(lease)
+			out = append(out, t.Delivery)
+		}
+	}
+	for n := range m.logs {
+		for _, e := range m.logs[n].after(g.taken[n]) {
+			if len(out) == limit {
+				return out, nil
+			}
+			d := handoff.Delivery{Logged: e}
+			g.taken[n] = positionOf(e.ID.ID)
+			g.pending[e.ID] = &task{Delivery: d, ready: now.Add(lease)}
+			out = append(out, d)
+		}
+	}
+	return out, nil
+}
+
+// inOrder lists a map's values in the order of the log.
+func inOrder[T any](m map[handoff.EventID]T, id func(T) handoff.EventID) []T {
+	return slices.SortedFunc(maps.Values(m), func(a, b T) int {
+		x, y := id(a), id(b)
+		return cmp.Or(positionOf(x.ID).compare(positionOf(y.ID)), cmp.Compare(x.Partition, y.Partition))
+	})
+}
+
+// Done implements [handoff.Log].
+func (m *Memory) Done(ctx context.Context, name string, id handoff.EventID) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	g, err := m.group(name)
+	if err != nil {
+		return err
+	}
+	delete(g.pending, id)
+	return nil
+}
+
+// failed counts a failure and gives the task, or nil if somebody else finished it.
+func (g *group) failed(f handoff.Failure) *task {
+	t := g.pending[f.Delivery.ID]
+	if t == nil {
+		return nil
+	}
+	t.Tries++
+	t.FirstFailed = cmp.Or(t.FirstFailed, handoff.InstantOf(f.At))
+	return t
+}
+
+// Release implements [handoff.Log].
+func (m *Memory) Release(ctx context.Context, name string, id handoff.EventID, now time.Time) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	g, err := m.group(name)
+	if err != nil {
+		return err
+	}
+	if t := g.pending[id]; t != nil {
+		t.ready = now
+	}
+	return nil
+}
+
+// Retry implements [handoff.Log].
+func (m *Memory) Retry(ctx context.Context, name string, f handoff.Failure, at time.Time) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	g, err := m.group(name)
+	if err != nil {
+		return err
+	}
+	if t := g.failed(f); t != nil {
+		t.ready = at
+	}
+	return nil
+}
+
+// Bury implements [handoff.Log].
+func (m *Memory) Bury(ctx context.Context, name string, f handoff.Failure) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	g, err := m.group(name)
+	if err != nil {
+		return err
+	}
+	if t := g.failed(f); t != nil {
+		delete(g.pending, t.ID)
+		g.dead[t.ID] = handoff.Letter{Delivery: t.Delivery, Error: f.Error, DiedAt: handoff.InstantOf(f.At)}
+	}
+	return nil
+}
+
+// Dead implements [handoff.Log].
+func (m *Memory) Dead(ctx context.Context, name string) ([]handoff.Letter, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	g, err := m.group(name)
+	if err != nil {
+		return nil, err
+	}
+	letters := inOrder(g.dead, func(l handoff.Letter) handoff.EventID { return l.ID })
+	slices.SortStableFunc(letters, func(a, b handoff.Letter) int { return cmp.Compare(a.DiedAt, b.DiedAt) })
+	return letters, nil
+}
+
+// Replay implements [handoff.Log].
+func (m *Memory) Replay(ctx context.Context, name string, id handoff.EventID, now time.Time) (bool, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	g, err := m.group(name)
+	if err != nil {
+		return false, err
+	}
+	letter, ok := g.dead[id]
+	if !ok {
+		return false, nil
+	}
+	delete(g.dead, id)
+	g.pending[id] = &task{Delivery: handoff.Delivery{Logged: letter.Logged}, ready: now}
+	return true, nil
+}
+
+// Backlog implements [handoff.Log].
+func (m *Memory) Backlog(ctx context.Context, name string) (handoff.Backlog, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return handoff.Backlog{}, err
+	}
+	defer end()
+	g, err := m.group(name)
+	if err != nil {
+		return handoff.Backlog{}, err
+	}
+	b := handoff.Backlog{Dead: int64(len(g.dead))}
+	waits := func(e handoff.Event) {
+		b.Waiting++
+		if b.Oldest == 0 || e.At < b.Oldest {
+			b.Oldest = e.At
+		}
+	}
+	for _, t := range g.pending {
+		waits(t.Event)
+	}
+	for n := range m.logs {
+		for _, e := range m.logs[n].after(g.taken[n]) {
+			waits(e.Event)
+		}
+	}
+	return b, nil
+}
+
+// Read implements [handoff.Log].
+func (m *Memory) Read(ctx context.Context, n int, after string, limit int) ([]handoff.Logged, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	page := m.logs[n].after(positionOf(after))
+	return slices.Clone(page[:min(limit, len(page))]), nil
+}
+
+// Trim implements [handoff.Log].
+func (m *Memory) Trim(ctx context.Context, n int, keep time.Time) (int64, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	held := func(e handoff.Logged) bool {
+		for _, g := range m.groups {
+			if positionOf(e.ID.ID).compare(g.taken[n]) > 0 || g.pending[e.ID] != nil {
+				return true
+			}
+		}
+		return positionOf(e.ID.ID).ms >= keep.UnixMilli()
+	}
+	l := &m.logs[n]
+	drop := slices.IndexFunc(l.entries, held)
+	if drop < 0 {
+		drop = len(l.entries)
+	}
+	l.entries = slices.Clone(l.entries[drop:])
+	return int64(drop), nil
+}

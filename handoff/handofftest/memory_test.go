@@ -1,0 +1,18 @@
+package handofftest_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+)
+
+func TestMemory(t *testing.T) {
+	handofftest.Conformance(t, func(*testing.T) handoff.Store { return handofftest.NewMemory() })
+}
+
+func TestModel(t *testing.T) {
+	rapid.Check(t, handofftest.Model(func() handoff.Store { return handofftest.NewMemory() }))
+}

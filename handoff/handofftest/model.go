@@ -1,0 +1,502 @@
+package handofftest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"latchkey/handoff"
+	"latchkey/otp"
+)
+
+// Model is a property of a service on any store: whatever is asked of it, in whatever
+// order, with replies lost and the clock moving by days, the rules of the house hold.
+//
+//   - A parcel has at most one standing handoff.
+//   - Nothing is handed over outside its window, by a courier who is not cleared, or by
+//     one who does not drive its route.
+//   - No code is guessed at more than five times, no grant more than ten times, and no
+//     courier guesses more than 20 times in a day or 40 times in thirty.
+//   - A handoff is aborted once a grant, a code is issued anew three times and mailed
+//     again five times.
+//   - A locked code releases nothing, and a release has the code that counts.
+//   - The caller is told what was done: as many events are in the log as the answer says.
+//   - A grant's events, replayed over its dispatch and secret, give the stored grant.
+//
+// Open gives an empty store for each check: rapid.Check(t, handofftest.Model(open)).
+// The rules are checked on the log and the stored grants alone, by arithmetic of the
+// model's own; what it does not do is to decide a second time.
+func Model(open func() handoff.Store) func(*rapid.T) {
+	return func(t *rapid.T) {
+		m := newModel(t, open())
+		t.Repeat(map[string]func(*rapid.T){
+			"":           m.check,
+			"dispatch":   m.dispatch,
+			"verify":     m.verify,
+			"guess":      m.guess,
+			"siege":      m.siege,
+			"regret":     m.regret,
+			"abort":      m.abort,
+			"attempted":  m.attempted,
+			"order":      m.order,
+			"hold":       m.hold,
+			"sweep":      m.sweep,
+			"wait":       m.wait,
+			"sleep":      m.sleep,
+			"courier":    m.courier,
+			"assign":     m.assign,
+			"lose reply": m.fault,
+		})
+	}
+}
+
+// model is what the test itself knows.
+type model struct {
+	*World
+	faulty *Faulty
+
+	parcels  []string
+	attempts map[string]told // by parcel, courier and attempt id
+	drivers  map[handoff.RouteRef]string
+	read     [handoff.Partitions]string // how far the log was read
+	lives    map[handoff.GrantID][]handoff.Event
+	guesses  map[string][]handoff.Instant // by courier
+}
+
+// told is the answer to a request with an attempt id.
+type told struct {
+	request handoff.Presentation
+	kind    string
+	receipt handoff.Receipt
+	reason  string
+}
+
+var (
+	modelCouriers = []string{"c1", "c2"}
+	modelRoutes   = []string{Route, "BER-043"}
+	modelParcels  = []string{"p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7"}
+)
+
+func newModel(t *rapid.T, store handoff.Store) *model {
+	m := &model{faulty: &Faulty{Store: store}, attempts: map[string]told{}, drivers: map[handoff.RouteRef]string{}}
+	m.lives, m.guesses = map[handoff.GrantID][]handoff.Event{}, map[string][]handoff.Instant{}
+	m.World = New(t, m.faulty)
+	m.Cleared(t, modelCouriers...)
+	for days := range 3 {
+		m.assignTo(t, "c1", Route, m.today().plus(days))
+	}
+	for _, parcel := range modelParcels[:4] { // something to begin with
+		m.send(t, Sample(parcel))
+	}
+	return m
+}
+
+type civil struct{ handoff.Date }
+
+// today is the day at the sample address.
+func (m *model) today() civil {
+	zone, err := handoff.Zone(Zone)
+	if err != nil {
+		panic(err) // the zone is a constant
+	}
+	return civil{handoff.DateOf(m.Clock.Now().In(zone))}
+}
+
+func (c civil) plus(days int) handoff.Date {
+	d := c.Date
+	for range days {
+		d = d.Next()
+	}
+	return d
+}
+
+func pick[T any](t *rapid.T, name string, from []T) T { return rapid.SampledFrom(from).Draw(t, name) }
+
+func (m *model) dispatch(t *rapid.T) {
+	d := Sample(pick(t, "parcel", modelParcels))
+	d.Day, d.Route = m.today().plus(rapid.IntRange(0, 2).Draw(t, "days")), pick(t, "route", modelRoutes)
+	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	case 0:
+		d.Value.Amount = "10"
+	case 1:
+		d.Purpose = handoff.PurposeReturn
+	case 2:
+		d.Shop = "other"
+	}
+	m.send(t, d)
+}
+
+func (m *model) send(t *rapid.T, d handoff.Dispatch) {
+	before := m.Parcel(t, d.Parcel)
+	g, created, err := m.Service.Dispatch(context.Background(), d)
+	// A grant whose window is over is expired first, to make room for the next one.
+	fresh := slices.DeleteFunc(m.fresh(t), func(e handoff.Event) bool { return e.Type == handoff.EventExpired })
+	switch {
+	case err == nil && created:
+		m.expect(t, fresh, handoff.EventDispatched, "dispatch")
+		if g.ID.Generation != before.ID.Generation+1 {
+			t.Fatalf("after %s came %s", before.ID, g.ID)
+		}
+		if !slices.Contains(m.parcels, d.Parcel) {
+			m.parcels = append(m.parcels, d.Parcel)
+		}
+	case err == nil:
+		m.expect(t, fresh, 0, "dispatch again")
+	case reason(err) == string(handoff.DispatchConflict) && before.Dispatch.Shop != d.Shop:
+		want := handoff.EventContested
+		if before.Contested { // told once
+			want = 0
+		}
+		m.expect(t, fresh, want, "dispatch of another shop")
+	default:
+		m.refused(t, fresh, err, "dispatch")
+	}
+}
+
+// presentation is a courier's at a door, now and then at the wrong one.
+func (m *model) presentation(t *rapid.T) (handoff.Presentation, handoff.Grant) {
+	parcel := pick(t, "parcel", m.parcels)
+	g := m.Parcel(t, parcel)
+	p := AtDoor(pick(t, "courier", modelCouriers), parcel, otp.Code{})
+	if who, ok := m.drivers[handoff.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]; ok && rapid.IntRange(0, 3).Draw(t, "stranger") > 0 {
+		p.Courier = Courier(who)
+	}
+	if rapid.IntRange(0, 9).Draw(t, "far away") == 0 {
+		p.Position.Point = handoff.PointOf(52.6, 13.4)
+	}
+	if rapid.Bool().Draw(t, "with attempt id") {
+		p.Attempt = pick(t, "attempt", []string{"a1", "a2", "a3"})
+	}
+	return p, g
+}
+
+func (m *model) verify(t *rapid.T) {
+	p, g := m.presentation(t)
+	switch rapid.IntRange(0, 5).Draw(t, "code") {
+	case 0:
+		p.Code = WrongCode(&g, 1)
+	case 1:
+		p.Code = CodeAt(&g, 1)
+	case 2:
+	default:
+		p.Code = g.CurrentCode()
+	}
+	m.present(t, "verify", p, m.Service.Verify)
+}
+
+// guess is the driver of each parcel's route trying code after code, over all parcels.
+func (m *model) guess(t *rapid.T) {
+	for i := range rapid.IntRange(1, 6).Draw(t, "guesses") {
+		for _, parcel := range m.parcels {
+			m.guessOnce(t, parcel, i)
+		}
+	}
+}
+
+// siege is a driver who guesses at one parcel and has a helper press "new code".
+func (m *model) siege(t *rapid.T) {
+	parcel := pick(t, "parcel", m.parcels)
+	for i := range 4 * 6 {
+		m.guessOnce(t, parcel, i)
+		if g := m.Parcel(t, parcel); i%6 == 5 {
+			_, err := m.Service.Reissue(context.Background(), handoff.Actor{Role: handoff.RoleShop, Shop: g.Dispatch.Shop}, g.ID)
+			m.ordered(t, handoff.EventCodeReissued, err)
+		}
+	}
+}
+
+func (m *model) guessOnce(t *rapid.T, parcel string, n int) {
+	g := m.Parcel(t, parcel)
+	driver := m.drivers[handoff.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]
+	if driver != "" && g.Window.Contains(m.Clock.Now()) {
+		m.present(t, "verify", AtDoor(driver, parcel, WrongCode(&g, n)), m.Service.Verify)
+	}
+}
+
+// regret is a release taken back, as often as it goes.
+func (m *model) regret(t *rapid.T) {
+	parcel := pick(t, "parcel", m.parcels)
+	for range 2 {
+		g := m.Parcel(t, parcel)
+		driver := m.drivers[handoff.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]
+		m.present(t, "verify", AtDoor(driver, parcel, g.CurrentCode()), m.Service.Verify)
+		m.present(t, "abort", AtDoor(driver, parcel, otp.Code{}), m.Service.Abort)
+	}
+}
+
+func (m *model) abort(t *rapid.T) {
+	p, g := m.presentation(t)
+	if g.Handoff != nil && rapid.IntRange(0, 3).Draw(t, "somebody else") > 0 {
+		p.Courier.ID = g.Handoff.Courier
+	}
+	m.present(t, "abort", p, m.Service.Abort)
+}
+
+func (m *model) attempted(t *rapid.T) {
+	p, _ := m.presentation(t)
+	m.present(t, "attempted", p, m.Service.Attempted)
+}
+
+type verb func(context.Context, handoff.Presentation) (handoff.Receipt, error)
+
+// done is the event that makes a receipt true.
+var done = map[handoff.Act]handoff.EventType{
+	handoff.Release: handoff.EventReleased, handoff.Collect: handoff.EventCollected,
+	handoff.Abort: handoff.EventAborted, handoff.Attempt: handoff.EventAttempted,
+}
+
+func (m *model) present(t *rapid.T, kind string, p handoff.Presentation, do verb) {
+	before := m.Parcel(t, p.Parcel)
+	receipt, err := do(context.Background(), p)
+	fresh := m.fresh(t)
+	key := fmt.Sprint(before.ID, p.Courier, p.Attempt)
+	first, again := m.attempts[key]
+	switch {
+	case p.Attempt != "" && again:
+		m.expect(t, fresh, 0, "an attempt sent again")
+		same := first.kind == kind && reflect.DeepEqual(first.request, p)
+		if same && (reason(err) != first.reason || receipt != first.receipt) || !same && reason(err) != string(handoff.AttemptReused) {
+			t.Fatalf("attempt %s, sent again (the same: %v): %+v, %v; first %+v", key, same, receipt, err, first)
+		}
+		return
+	case err == nil && receipt.Act == handoff.Release && before.CodeRequired() && !p.Code.Equal(before.CurrentCode()):
+		t.Fatalf("%s was released without the code that counts", before.ID)
+	case err == nil:
+		m.expect(t, fresh, done[receipt.Act], kind)
+	case reason(err) == string(handoff.CodeMismatch), reason(err) == string(handoff.CodeSuperseded):
+		if n := Count(fresh, handoff.EventCodeRefused); n != 1 || len(fresh) != 1+Count(fresh, handoff.EventCodeLocked) {
+			t.Fatalf("%s: %v, with the events %v", kind, err, fresh)
+		}
+	default:
+		m.refused(t, fresh, err, kind)
+	}
+	if p.Attempt != "" && len(fresh) > 0 {
+		m.attempts[key] = told{request: p, kind: kind, receipt: receipt, reason: reason(err)}
+	}
+}
+
+func (m *model) order(t *rapid.T) {
+	g := m.Parcel(t, pick(t, "parcel", m.parcels))
+	by := handoff.Actor{Role: pick(t, "role", []handoff.Role{handoff.RoleShop, handoff.RoleCustomer}), Shop: g.Dispatch.Shop, Customer: g.Dispatch.Customer.ID}
+	if rapid.IntRange(0, 9).Draw(t, "foreign") == 0 {
+		by.Shop = "foreign"
+	}
+	ctx := context.Background()
+	var err error
+	var event handoff.EventType
+	switch rapid.IntRange(0, 4).Draw(t, "order") {
+	case 0:
+		event = handoff.EventRecalled
+		_, err = m.Service.Recall(ctx, by, g.ID, "")
+	case 1, 2:
+		event = handoff.EventRescheduled
+		_, err = m.Service.Reschedule(ctx, by, g.ID, m.today().plus(rapid.IntRange(0, 3).Draw(t, "days")), pick(t, "route", append([]string{""}, modelRoutes...)))
+	case 3:
+		event = handoff.EventCodeResent
+		_, err = m.Service.Resend(ctx, by, g.ID)
+	case 4:
+		event = handoff.EventCodeReissued
+		_, err = m.Service.Reissue(ctx, by, g.ID)
+	}
+	m.ordered(t, event, err)
+}
+
+func (m *model) hold(t *rapid.T) {
+	g := m.Parcel(t, pick(t, "parcel", m.parcels))
+	ops := handoff.Actor{Role: handoff.RoleOps}
+	if g.Status == handoff.Held {
+		_, err := m.Service.Lift(context.Background(), ops, g.ID, "settled by phone")
+		m.ordered(t, handoff.EventLifted, err)
+	} else if rapid.IntRange(0, 2).Draw(t, "hold") == 0 {
+		_, err := m.Service.Hold(context.Background(), ops, g.ID, "disputed")
+		m.ordered(t, handoff.EventHeld, err)
+	}
+}
+
+func (m *model) ordered(t *rapid.T, event handoff.EventType, err error) {
+	fresh := m.fresh(t)
+	if err == nil {
+		m.expect(t, fresh, event, "order")
+		return
+	}
+	m.refused(t, fresh, err, "order")
+}
+
+// sweep expires every grant whose window is over, and no other.
+func (m *model) sweep(t *rapid.T) {
+	m.faulty.Calm()
+	if _, err := m.Service.Sweep(context.Background(), 100); err != nil {
+		t.Fatalf("Sweep: %v", err)
+	}
+	for _, e := range m.fresh(t) {
+		if e.Type != handoff.EventExpired {
+			t.Fatalf("a sweep caused %v", e)
+		}
+	}
+	for _, parcel := range m.parcels {
+		if g := m.Parcel(t, parcel); g.Status == handoff.Active && g.Window.Over(m.Clock.Now()) {
+			t.Fatalf("%s is still active after a sweep", g.ID)
+		}
+	}
+}
+
+func (m *model) wait(t *rapid.T) {
+	m.Clock.Advance(time.Duration(rapid.IntRange(1, 1200).Draw(t, "seconds")) * time.Second)
+}
+
+// sleep moves to another day. In the morning the dispatcher assigns the routes, and
+// new parcels leave the warehouse.
+func (m *model) sleep(t *rapid.T) {
+	m.Clock.Advance(time.Duration(rapid.IntRange(1, 60).Draw(t, "hours")) * time.Hour)
+	for days := range 2 {
+		m.assignTo(t, pick(t, "courier", modelCouriers), Route, m.today().plus(days))
+	}
+	m.parcels = m.parcels[max(0, len(m.parcels)-10):]
+	for range rapid.IntRange(0, 5).Draw(t, "parcels") {
+		d := Sample(fmt.Sprintf("n%d", len(m.lives)))
+		d.Day = m.today().Date
+		m.send(t, d)
+	}
+}
+
+func (m *model) courier(t *rapid.T) {
+	id, until := pick(t, "courier", modelCouriers), handoff.InstantOf(m.Clock.Now().AddDate(1, 0, 0))
+	update := handoff.CourierUpdate{Suspended: new(bool), ClearedUntil: &until}
+	switch rapid.IntRange(0, 5).Draw(t, "what") {
+	case 0:
+		*update.Suspended = true
+	case 1:
+		until = handoff.InstantOf(m.Clock.Now().Add(time.Hour))
+	}
+	if err := m.Store.PutCourier(context.Background(), Courier(id), update); err != nil {
+		t.Fatalf("PutCourier: %v", err)
+	}
+}
+
+func (m *model) assign(t *rapid.T) {
+	m.assignTo(t, pick(t, "courier", modelCouriers), pick(t, "route", modelRoutes), m.today().plus(rapid.IntRange(0, 2).Draw(t, "days")))
+}
+
+func (m *model) assignTo(t *rapid.T, id, route string, day handoff.Date) {
+	m.Drives(t, id, route, day)
+	m.drivers[handoff.RouteRef{Carrier: Carrier, Route: route, Day: day}] = id
+}
+
+func (m *model) fault(t *rapid.T) {
+	m.faulty.Calm()
+	m.faulty.Next(pick(t, "fault", []Fault{ReplyLost, ReplyLost, RequestLost, Refused, Overtaken}))
+}
+
+// fresh is what the log has gained since the last look.
+func (m *model) fresh(t *rapid.T) []handoff.Event {
+	var fresh []handoff.Event
+	for n := range handoff.Partitions {
+		for {
+			page, err := m.Store.Read(context.Background(), n, m.read[n], 100)
+			if err != nil {
+				t.Fatalf("Read: %v", err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			for _, l := range page {
+				fresh = append(fresh, l.Event)
+				m.lives[l.Event.Grant] = append(m.lives[l.Event.Grant], l.Event)
+				m.witness(t, l.Event)
+			}
+			m.read[n] = page[len(page)-1].ID.ID
+		}
+	}
+	return fresh
+}
+
+// witness holds a handoff to what the carrier says of its courier at that moment.
+func (m *model) witness(t *rapid.T, e handoff.Event) {
+	if e.Type == handoff.EventCodeRefused {
+		m.guesses[e.Courier] = append(m.guesses[e.Courier], e.At)
+	}
+	if e.Type != handoff.EventReleased && e.Type != handoff.EventCollected {
+		return
+	}
+	c, err := m.Store.Courier(context.Background(), Courier(e.Courier))
+	if err != nil {
+		t.Fatalf("Courier: %v", err)
+	}
+	g := m.Parcel(t, e.Parcel)
+	driver := m.drivers[handoff.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]
+	if c == nil || c.Suspended || c.ClearedUntil <= e.At || driver != e.Courier {
+		t.Fatalf("%v by %+v, the route being %q's", e, c, driver)
+	}
+}
+
+func (m *model) expect(t *rapid.T, fresh []handoff.Event, want handoff.EventType, what string) {
+	if want == 0 && len(fresh) == 0 || len(fresh) == 1 && fresh[0].Type == want {
+		return
+	}
+	t.Fatalf("%s: events %v, want one of %v", what, fresh, want)
+}
+
+func (m *model) refused(t *rapid.T, fresh []handoff.Event, err error, what string) {
+	var refusal *handoff.Refusal
+	if len(fresh) > 0 || !errors.As(err, &refusal) && !errors.Is(err, handoff.ErrUnavailable) {
+		t.Fatalf("%s: %v, with the events %v", what, err, fresh)
+	}
+}
+
+// check holds every grant's life, and every courier's, to the rules.
+func (m *model) check(t *rapid.T) {
+	for id, life := range m.lives {
+		snap, err := m.Store.Load(context.Background(), handoff.Query{Parcel: id.Hash, Generation: id.Generation})
+		if err != nil || snap.Record == nil {
+			t.Fatalf("%s has events, and no record: %v", id, err)
+		}
+		stored := snap.Record.Grant
+		g := handoff.Seed(id, stored.Dispatch, stored.Code)
+		var ofCode, ofGrant, standing int
+		seen := map[handoff.EventType]int{}
+		for _, e := range life {
+			if e.Issue != 0 {
+				ofCode = 0
+			}
+			seen[e.Type]++
+			switch e.Type {
+			case handoff.EventCodeRefused:
+				ofCode++
+				ofGrant++
+			case handoff.EventReleased, handoff.EventCollected:
+				standing++
+				if g.CodeRequired() && (ofCode >= 5 || ofGrant >= 10) {
+					t.Fatalf("%s was released with %d and %d wrong codes: %v", id, ofCode, ofGrant, life)
+				}
+			case handoff.EventAborted:
+				standing--
+			}
+			if ofCode > 5 || ofGrant > 10 || standing < 0 || standing > 1 {
+				t.Fatalf("%s: %d wrong codes, %d in its life, %d handoffs: %v", id, ofCode, ofGrant, standing, life)
+			}
+			if e.Courier != "" && !g.Window.Contains(e.At.Time()) {
+				t.Fatalf("%s: %v, outside its window %+v", id, e, g.Window)
+			}
+			g = handoff.Apply(g, e)
+		}
+		if aborts := seen[handoff.EventAborted]; aborts > 1 || aborts+seen[handoff.EventCodeReissued] > 3 || seen[handoff.EventCodeResent] > 5 {
+			t.Fatalf("%s: aborted, reissued or resent too often: %v", id, life)
+		}
+		if !reflect.DeepEqual(g, stored) {
+			t.Fatalf("%s replays to\n%+v, and is stored as\n%+v", id, g, stored)
+		}
+	}
+	for courier, at := range m.guesses {
+		slices.Sort(at)
+		for i := range at {
+			if i >= 20 && at[i]-at[i-20] < 24*3600 || i >= 40 && at[i]-at[i-40] < 30*24*3600 {
+				t.Fatalf("%s guessed too often: %v", courier, at)
+			}
+		}
+	}
+}
