@@ -23,7 +23,7 @@ import (
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
 //	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, d:DATE/ROUTE    never
-//	lk:budget:CARRIER:ID                 zset    c+token counted, r+token reserved, by time          30 days
+//	lk:budget:CARRIER:ID                 list    guesses as they came: counted or reserved, time, token  31 days after the last wrong code
 //
 // Values that hold personal data or a secret are sealed as a whole (keyring); the
 // associated data is the key they belong to and, for a grant, its version, whose upper

@@ -176,6 +176,13 @@ func (s *Store) Done(ctx context.Context, group string, id handoff.EventID) erro
 	})
 }
 
+// Release implements handoff.Log.
+func (s *Store) Release(ctx context.Context, group string, id handoff.EventID, now time.Time) error {
+	return s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{redis.NewIntCmd(ctx, "zadd", workKey(id.Partition, group), "xx", now.UnixMilli(), id.ID)}
+	})
+}
+
 // Retry implements handoff.Log. The record is written before the schedule: should only
 // the first arrive, the lease runs out and the event comes again.
 func (s *Store) Retry(ctx context.Context, group string, f handoff.Failure, at time.Time) error {

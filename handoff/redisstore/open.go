@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -149,14 +148,6 @@ func lockstep(f func(context.Context, *redis.Client) error) func(context.Context
 		defer func() { <-turn }()
 		return f(ctx, c)
 	}
-}
-
-// Over makes a client whose connections come from dial, such as an embedded Redis's.
-func Over(dial func() (net.Conn, error)) redis.UniversalClient {
-	return redis.NewClient(&redis.Options{
-		MaxRetries: -1, ContextTimeoutEnabled: true,
-		Dialer: func(context.Context, string, string) (net.Conn, error) { return dial() },
-	})
 }
 
 // Observe reports how long each trip to Redis took, and whether it failed.

@@ -115,19 +115,19 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 	var (
 		grant   *redis.StringCmd
 		courier *redis.MapStringStringCmd
-		account *redis.ZSliceCmd
+		account *redis.StringSliceCmd
 	)
 	err := s.read(ctx, func() []redis.Cmder {
 		cmds := make([]redis.Cmder, 0, 8)
 		grant = redis.NewStringCmd(ctx, "get", grantKey(q.Parcel))
 		cmds = append(cmds, grant)
-		if r := q.Reservation; r != nil {
+		if r := q.Reservation; r != nil && !r.Held {
 			// Reserve before counting: then no two can overlook each other.
-			cmds = append(cmds, redis.NewIntCmd(ctx, "zadd", budgetKey(r.Courier), int64(r.At), reserved+r.Token))
+			cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(r.Courier), guess(reserved, *r)))
 		}
 		if q.Courier != nil {
 			courier = redis.NewMapStringStringCmd(ctx, "hgetall", courierKey(*q.Courier))
-			account = redis.NewZSliceCmd(ctx, "zrange", budgetKey(*q.Courier), 0, -1, "withscores")
+			account = redis.NewStringSliceCmd(ctx, "lrange", budgetKey(*q.Courier), 0, -1)
 			cmds = append(cmds, courier, account)
 		}
 		return append(cmds, s.indexCmds(ctx, q)...)
@@ -144,7 +144,7 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 	}
 	if q.Courier != nil {
 		snap.Courier = parseCourier(*q.Courier, courier.Val())
-		snap.Account = parseAccount(account.Val())
+		snap.Account = parseAccount(account.Val(), q.Reservation)
 	}
 	if newest := snap.Version.Generation(); q.Generation != 0 && q.Generation != newest {
 		snap.Record, snap.Version, snap.Archived = nil, 0, true
@@ -254,7 +254,7 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 	commit := commitScript.call(ctx, keys, args...)
 	cmds := []redis.Cmder{commit}
 	if c.Settle != nil && !c.Settle.Counted {
-		cmds = append(cmds, settleCmds(ctx, *c.Settle)...)
+		cmds = append(cmds, settleCmd(ctx, *c.Settle))
 	}
 	if err := s.lanes.do(ctx, cmds...); err != nil {
 		if errors.Is(err, errClosed) {
@@ -296,48 +296,81 @@ func notSent(err error) bool {
 		errors.As(err, &op) && op.Op == "dial"
 }
 
-// The two kinds of members in a courier's budget.
+// A courier's budget is a list of guesses in the order in which they arrived, each a
+// kind, the second of its time and a token: r1795518000.abc
 const (
-	counted  = "c"
-	reserved = "r"
+	counted  = 'c'
+	reserved = 'r'
 )
 
-// settleCmds turn a reservation into a counted wrong code, or give it back. Counting
-// comes first: whoever reads in between counts one too many, never one too few.
-func settleCmds(ctx context.Context, s handoff.Settlement) []redis.Cmder {
-	key := budgetKey(s.Courier)
-	back := redis.NewIntCmd(ctx, "zrem", key, reserved+s.Token)
-	if !s.Counted {
-		return []redis.Cmder{back}
-	}
-	old := int64(s.At) - int64(budgetKept/time.Second)
-	return []redis.Cmder{
-		redis.NewIntCmd(ctx, "zadd", key, int64(s.At), counted+s.Token),
-		back,
-		redis.NewIntCmd(ctx, "zremrangebyscore", key, "-inf", "("+strconv.FormatInt(old, 10)),
-		redis.NewBoolCmd(ctx, "expire", key, int64(budgetKept/time.Second)),
-	}
+func guess(kind byte, r handoff.Reservation) string {
+	b := append(make([]byte, 0, 32), kind)
+	b = strconv.AppendInt(b, int64(r.At), 10)
+	return string(append(append(b, '.'), r.Token...))
 }
 
-// budgetKept is longer than a wrong code counts: the month is the domain's to judge.
-const budgetKept = 31 * 24 * time.Hour
-
-func parseAccount(members []redis.Z) handoff.Account {
+// parseAccount reads a budget, the guesses in flight only as far as the asker's own. A
+// guess that stands there twice, since its first answer was lost, counts once.
+func parseAccount(guesses []string, own *handoff.Reservation) handoff.Account {
 	var a handoff.Account
-	for _, z := range members {
-		member, _ := z.Member.(string)
-		if strings.HasPrefix(member, counted) {
-			a.Counted = append(a.Counted, handoff.Instant(z.Score))
-		} else {
-			a.Reserved = append(a.Reserved, handoff.Instant(z.Score))
+	var seen []string
+	passed := false
+	for _, g := range guesses {
+		at, _, ok := strings.Cut(g[min(1, len(g)):], ".")
+		when, err := strconv.ParseInt(at, 10, 64)
+		switch {
+		case !ok || err != nil:
+		case g[0] == counted:
+			a.Counted = append(a.Counted, handoff.Instant(when))
+		case !passed && !slices.Contains(seen, g):
+			seen = append(seen, g)
+			a.Reserved = append(a.Reserved, handoff.Instant(when))
+			passed = own != nil && g == guess(reserved, *own)
 		}
 	}
 	return a
 }
 
+// countScript turns a reservation into a counted wrong code, once, and forgets what is
+// too old to count. Counting comes before giving back: whoever reads in between sees one
+// too many, never one too few.
+//
+//	KEYS[1] budget
+//	ARGV[1] the reservation   ARGV[2] the counted guess
+//	ARGV[3] the oldest second that is kept   ARGV[4] seconds until the budget may be forgotten
+var countScript = newScript(`
+local known = false
+for _, g in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+	if g == ARGV[2] then
+		known = true
+	elseif tonumber(string.match(g, '^.(%d+)%.') or 0) < tonumber(ARGV[3]) then
+		redis.call('LREM', KEYS[1], 0, g)
+	end
+end
+if not known then
+	redis.call('RPUSH', KEYS[1], ARGV[2])
+end
+redis.call('LREM', KEYS[1], 0, ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+return 1
+`)
+
+// settleCmd counts a reservation as a wrong code, or gives it back.
+func settleCmd(ctx context.Context, s handoff.Settlement) redis.Cmder {
+	key, held := budgetKey(s.Courier), guess(reserved, s.Reservation)
+	if !s.Counted {
+		return redis.NewIntCmd(ctx, "lrem", key, 0, held)
+	}
+	keep := int64(budgetKept / time.Second)
+	return countScript.call(ctx, []string{key}, held, guess(counted, s.Reservation), int64(s.At)-keep, keep)
+}
+
+// budgetKept is longer than a wrong code counts: the month is the domain's to judge.
+const budgetKept = 31 * 24 * time.Hour
+
 // Settle implements handoff.Grants.
 func (s *Store) Settle(ctx context.Context, st handoff.Settlement) error {
-	return s.read(ctx, func() []redis.Cmder { return settleCmds(ctx, st) })
+	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{settleCmd(ctx, st)} })
 }
 
 // manyAtOnce bounds one pipeline of Many: a customer has few parcels, a route has some
