@@ -2,6 +2,7 @@ package mailtest
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -59,6 +60,7 @@ type SinkServer struct {
 	clientTLS *tls.Config
 	closing   sync.Once
 	closed    chan struct{}
+	listener  net.Listener
 
 	mu          sync.Mutex
 	plan        []*planned
@@ -100,10 +102,11 @@ func Sink(tb testing.TB, opts ...Option) *SinkServer {
 		s.clientTLS = clientTLS
 	}
 	served := make(chan error, 1)
+	s.listener = l
 	go func() { served <- s.smtp.Serve(&sinkListener{Listener: l, sink: s}) }()
 	tb.Cleanup(func() {
 		s.Close()
-		if err := <-served; err != nil {
+		if err := <-served; err != nil && !errors.Is(err, net.ErrClosed) {
 			tb.Errorf("mailtest: sink: %v", err)
 		}
 	})
@@ -171,7 +174,8 @@ func (s *SinkServer) Wait(n int) []Message {
 // Close stops the server and breaks all connections, stalled ones too.
 func (s *SinkServer) Close() {
 	s.closing.Do(func() {
-		_ = s.smtp.Close() // connections first, so that nothing stalled is answered after all
+		_ = s.smtp.Close()     // connections first, so that nothing stalled is answered after all
+		_ = s.listener.Close() // which the server may not have come to know yet
 		close(s.closed)
 	})
 }

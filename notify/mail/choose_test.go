@@ -1,0 +1,229 @@
+package mail
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+	"latchkey/otp"
+)
+
+// story is a world in which one parcel lives.
+type story struct {
+	*handofftest.World
+	t *testing.T
+}
+
+func (s *story) grant() handoff.Grant { return s.Parcel(s.t, "P1") }
+
+func (s *story) ok(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *story) dispatch(change ...func(*handoff.Dispatch)) {
+	s.t.Helper()
+	d := handofftest.Sample("P1")
+	for _, f := range change {
+		f(&d)
+	}
+	s.Dispatch(s.t, d)
+}
+
+func ordinary(d *handoff.Dispatch) {
+	d.Value, d.Categories = handoff.Money{Amount: "20", Currency: "EUR"}, []string{"books"}
+}
+
+func returned(d *handoff.Dispatch) {
+	ordinary(d)
+	d.Purpose = handoff.PurposeReturn
+}
+
+func (s *story) verify() {
+	s.t.Helper()
+	g := s.grant()
+	_, err := s.Service.Verify(s.t.Context(), handofftest.AtDoor("cou_7", "P1", g.CurrentCode()))
+	s.ok(err)
+}
+
+func (s *story) guess(n int) {
+	s.t.Helper()
+	for i := range n {
+		g := s.grant()
+		_, err := s.Service.Verify(s.t.Context(), handofftest.AtDoor("cou_7", "P1", handofftest.WrongCode(&g, i)))
+		var refused *handoff.Refusal
+		if !errors.As(err, &refused) || refused.Reason != handoff.CodeMismatch {
+			s.t.Fatalf("guess %d: %v", i, err)
+		}
+	}
+}
+
+func (s *story) abort() {
+	s.t.Helper()
+	_, err := s.Service.Abort(s.t.Context(), handofftest.AtDoor("cou_7", "P1", otp.Code{}))
+	s.ok(err)
+}
+
+func (s *story) attempted() {
+	s.t.Helper()
+	_, err := s.Service.Attempted(s.t.Context(), handofftest.AtDoor("cou_7", "P1", otp.Code{}))
+	s.ok(err)
+}
+
+var (
+	customer = handoff.Actor{Role: handoff.RoleCustomer, Shop: handofftest.Shop, Customer: "cus_81"}
+	shop     = handoff.Actor{Role: handoff.RoleShop, Shop: handofftest.Shop}
+)
+
+func (s *story) reissue() {
+	s.t.Helper()
+	_, err := s.Service.Reissue(s.t.Context(), customer, s.grant().ID)
+	s.ok(err)
+}
+
+func (s *story) resend() {
+	s.t.Helper()
+	_, err := s.Service.Resend(s.t.Context(), customer, s.grant().ID)
+	s.ok(err)
+}
+
+func (s *story) recall() {
+	s.t.Helper()
+	_, err := s.Service.Recall(s.t.Context(), shop, s.grant().ID, "")
+	s.ok(err)
+}
+
+func (s *story) hold() {
+	s.t.Helper()
+	_, err := s.Service.Hold(s.t.Context(), shop, s.grant().ID, "")
+	s.ok(err)
+}
+
+func (s *story) tomorrow() {
+	s.t.Helper()
+	_, err := s.Service.Reschedule(s.t.Context(), shop, s.grant().ID, s.day().Next(), "")
+	s.ok(err)
+}
+
+func (s *story) day() handoff.Date {
+	g := s.grant()
+	return g.Day()
+}
+
+// dayOver moves the clock past the window.
+func (s *story) dayOver() { s.Clock.Set(s.Parcel(s.t, "P1").Window.Until.Time()) }
+
+func (s *story) expire() {
+	s.t.Helper()
+	s.dayOver()
+	s.ok(s.Service.Expire(s.t.Context(), s.grant().ID.Hash))
+}
+
+func (s *story) later(d time.Duration) { s.Clock.Advance(d) }
+
+// What is mailed of a story when the mail server only comes back at its end: for each
+// event that calls for mail, the kind, with a + where it holds the code that counts, or
+// - for none.
+func TestOnlyWhatIsStillTrueIsMailed(t *testing.T) {
+	const none = "-"
+	for _, tc := range []struct {
+		name string
+		life func(s *story)
+		want []string
+	}{
+		{"code issued", func(s *story) { s.dispatch() }, []string{"code-issued+"}},
+		{"no code needed", func(s *story) { s.dispatch(ordinary) }, []string{"dispatched"}},
+		{"a return", func(s *story) { s.dispatch(returned) }, []string{"dispatched"}},
+		{"the day before", func(s *story) { s.later(-24 * time.Hour); s.dispatch() }, []string{"code-issued+"}},
+
+		{"reissued", func(s *story) { s.dispatch(); s.reissue() }, []string{none, "code-reissued+"}},
+		{"reissued twice", func(s *story) { s.dispatch(); s.reissue(); s.reissue() }, []string{none, none, "code-reissued+"}},
+		{"resent", func(s *story) { s.dispatch(); s.resend() }, []string{"code-issued+", "code-resent+"}},
+		{"resent, then reissued", func(s *story) { s.dispatch(); s.resend(); s.reissue() }, []string{none, none, "code-reissued+"}},
+
+		{"locked", func(s *story) { s.dispatch(); s.guess(5) }, []string{none, "code-locked"}},
+		{"nearly locked", func(s *story) { s.dispatch(); s.guess(4) }, []string{"code-issued+"}},
+		{"locked, then reissued", func(s *story) { s.dispatch(); s.guess(5); s.reissue() }, []string{none, none, "code-reissued+"}},
+		{"locked for good", func(s *story) { s.dispatch(); s.guess(5); s.reissue(); s.guess(5) }, []string{none, "code-locked", none, "code-locked"}},
+		{"locked, then the day over", func(s *story) { s.dispatch(); s.guess(5); s.dayOver() }, []string{none, none}},
+
+		{"released", func(s *story) { s.dispatch(); s.verify() }, []string{none, "released"}},
+		{"released without a code", func(s *story) { s.dispatch(ordinary); s.verify() }, []string{none, "released"}},
+		{"released, then held", func(s *story) { s.dispatch(); s.verify(); s.hold() }, []string{none, "released"}},
+		{"collected", func(s *story) { s.dispatch(returned); s.verify() }, []string{none, "collected"}},
+		{"taken back", func(s *story) { s.dispatch(); s.verify(); s.abort() }, []string{none, none, "taken-back+"}},
+		{"taken back, no code needed", func(s *story) { s.dispatch(ordinary); s.verify(); s.abort() }, []string{"dispatched", none, "taken-back"}},
+		{"taken back, then reissued", func(s *story) { s.dispatch(); s.verify(); s.abort(); s.reissue() }, []string{none, none, "taken-back", "code-reissued+"}},
+		{"taken back, then locked", func(s *story) { s.dispatch(); s.verify(); s.abort(); s.guess(5) }, []string{none, none, "taken-back", "code-locked"}},
+		{
+			"taken back, then released",
+			func(s *story) { s.dispatch(); s.verify(); s.abort(); s.later(time.Minute); s.verify() },
+			[]string{none, none, "taken-back", "released"},
+		},
+		{"taken back, then the day over", func(s *story) { s.dispatch(); s.verify(); s.abort(); s.expire() }, []string{none, none, "taken-back", "expired"}},
+
+		{"attempted", func(s *story) { s.dispatch(); s.attempted() }, []string{"code-issued+", "attempted"}},
+		{"attempted, then released", func(s *story) { s.dispatch(); s.attempted(); s.verify() }, []string{none, none, "released"}},
+		{"attempted, then another day", func(s *story) { s.dispatch(); s.attempted(); s.tomorrow() }, []string{none, none, "rescheduled+"}},
+
+		{"another day", func(s *story) { s.dispatch(); s.tomorrow() }, []string{none, "rescheduled+"}},
+		{"another day, no code needed", func(s *story) { s.dispatch(ordinary); s.tomorrow() }, []string{none, "rescheduled"}},
+		{"yet another day", func(s *story) { s.dispatch(); s.tomorrow(); s.tomorrow() }, []string{none, none, "rescheduled+"}},
+		{"yet another day, no code needed", func(s *story) { s.dispatch(ordinary); s.tomorrow(); s.tomorrow() }, []string{none, none, "rescheduled"}},
+		{"another day, then reissued", func(s *story) { s.dispatch(); s.tomorrow(); s.reissue() }, []string{none, none, "code-reissued+"}},
+		{"another day, then recalled", func(s *story) { s.dispatch(ordinary); s.tomorrow(); s.recall() }, []string{none, none, "recalled"}},
+
+		{"recalled", func(s *story) { s.dispatch(); s.recall() }, []string{none, "recalled"}},
+		{"held", func(s *story) { s.dispatch(); s.hold() }, []string{none}},
+		{"the day over", func(s *story) { s.dispatch(); s.dayOver() }, []string{none}},
+		{"an instant before", func(s *story) { s.dispatch(); s.dayOver(); s.later(-time.Second) }, []string{"code-issued+"}},
+		{"expired", func(s *story) { s.dispatch(); s.expire() }, []string{none, "expired"}},
+		{"expired, then another day", func(s *story) { s.dispatch(); s.expire(); s.tomorrow() }, []string{none, none, "rescheduled+"}},
+		{"expired twice", func(s *story) { s.dispatch(); s.expire(); s.tomorrow(); s.expire() }, []string{none, none, none, "expired"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := &story{World: handofftest.New(t, handofftest.NewMemory()), t: t}
+			s.Cleared(t, "cou_7")
+			s.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+			tc.life(s)
+
+			g := s.grant()
+			var got []string
+			for _, e := range s.Events(t) {
+				if !slices.Contains(told, e.Type) {
+					continue
+				}
+				kind, code := choose(&e, &g, s.Policy.Limits, s.Clock.Now())
+				switch {
+				case kind == "":
+					kind = none
+				case code.Equal(g.CurrentCode()):
+					kind += "+"
+				case !code.IsZero():
+					t.Errorf("%s holds a code that does not count", kind)
+				}
+				got = append(got, string(kind))
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("%q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+// Every event that is told of has a mail at some time, and no other event has.
+func TestEveryEventIsTold(t *testing.T) {
+	never := []handoff.EventType{
+		handoff.EventCodeRefused, handoff.EventHeld, handoff.EventLifted, handoff.EventContested, handoff.EventPermitted,
+	}
+	for e := handoff.EventDispatched; e <= handoff.EventPermitted; e++ {
+		if slices.Contains(told, e) == slices.Contains(never, e) {
+			t.Errorf("%s: to be told, or never?", e)
+		}
+	}
+}

@@ -1,0 +1,257 @@
+// Package mail writes to customers: a code when the parcel leaves the warehouse, and a
+// word whenever something happens to it that they should know at once.
+//
+// The mail is a group of readers of the event log. [Mailer.Handle] is their handler:
+// it takes one event, looks the grant up as it is NOW, and asks whether the mail that
+// the event calls for would still be true. A code that was replaced, used, locked or
+// that ran out meanwhile is not sent any more, and of a day that was moved nothing is
+// told. What is true is rendered (package message), and only then is the code brought
+// out of its guard. A [Sender] hands it to a mail server, over connections that it
+// keeps.
+//
+// The event is finished in the log after the server accepted the mail. When the link
+// breaks between the two, the mail is sent again, and has the same Message-ID: made
+// from the event, so that it is the same whoever sends it.
+//
+// A server that says 4xx, or nothing, gets the mail later. One that says 5xx to the
+// recipient or the mail has condemned it: it becomes a dead letter. No error that
+// leaves this package quotes the server, for servers quote addresses.
+//
+// What to watch: the age of the oldest event that waits and the dead letters
+// ([handoff.Log] Backlog of the group), mails sent and mails left out ([Observer]), and
+// failures by class ([notify.Observer]).
+package mail
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/notify"
+	"latchkey/notify/mail/message"
+	"latchkey/otp"
+)
+
+// Group is the name of the mail's readers in the event log.
+const Group = "mail"
+
+// Grants is where grants are looked up; a [handoff.Service].
+type Grants interface {
+	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
+}
+
+// Couriers is where couriers' names are looked up; a [handoff.Registry].
+type Couriers interface {
+	Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error)
+}
+
+// Transport takes letters; a [Sender].
+type Transport interface {
+	Send(ctx context.Context, l Letter) error
+}
+
+// Observer counts mails. It is called by several goroutines at once and must not block.
+type Observer interface {
+	Sent(k message.Kind)
+
+	// LeftOut says that an event called for mail, and that it would not be true any more.
+	LeftOut(e handoff.EventType)
+}
+
+// MailerConfig is what a Mailer is made of. Grants, Couriers, Transport, Clock and
+// Limits are required.
+type MailerConfig struct {
+	Grants    Grants
+	Couriers  Couriers
+	Transport Transport
+	Clock     handoff.Clock
+	Limits    handoff.Limits // of the policy in force: how many wrong codes lock a code
+	Observer  Observer
+
+	// ShopNames and CarrierNames are what customers call them, by id. Who is not listed
+	// is not named.
+	ShopNames, CarrierNames map[string]string
+
+	// AccountURL is the customer's page of a grant: absolute, http or https, with
+	// {grant_id} where the grant's id belongs. Empty: mails have no link.
+	AccountURL string
+}
+
+// Mailer turns events into mail.
+type Mailer struct{ MailerConfig }
+
+// NewMailer makes a Mailer. The error names what is missing or wrong.
+func NewMailer(c MailerConfig) (*Mailer, error) {
+	if c.Grants == nil || c.Couriers == nil || c.Transport == nil || c.Clock == nil {
+		return nil, errors.New("mail: a mailer needs grants, couriers, a transport and a clock")
+	}
+	if c.Limits.CodeTries <= 0 || c.Limits.GrantTries <= 0 {
+		return nil, errors.New("mail: a mailer needs the limits of wrong codes")
+	}
+	if c.AccountURL != "" {
+		u, err := url.Parse(strings.ReplaceAll(c.AccountURL, grantID, ""))
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || !isASCII(c.AccountURL) {
+			return nil, errors.New("mail: the account URL must be absolute, http or https, and ASCII")
+		}
+	}
+	if c.Observer == nil {
+		c.Observer = deaf{}
+	}
+	return &Mailer{c}, nil
+}
+
+const grantID = "{grant_id}"
+
+type deaf struct{}
+
+func (deaf) Sent(message.Kind)         {}
+func (deaf) LeftOut(handoff.EventType) {}
+
+// Handle is a [notify.Handler]: it sends the mail that an event calls for, if any.
+func (m *Mailer) Handle(ctx context.Context, d handoff.Delivery) error {
+	e := &d.Event
+	if !slices.Contains(told, e.Type) {
+		return nil
+	}
+	g, err := m.Grants.Grant(ctx, handoff.Actor{Role: handoff.RoleService}, e.Grant)
+	var refused *handoff.Refusal
+	switch {
+	case errors.As(err, &refused) && refused.Reason == handoff.GrantUnknown:
+		m.Observer.LeftOut(e.Type) // its retention is over
+		return nil
+	case err != nil:
+		return err
+	}
+	now := m.Clock.Now()
+	kind, code := choose(e, &g, m.Limits, now)
+	if kind == "" {
+		m.Observer.LeftOut(e.Type)
+		return nil
+	}
+	view, err := m.view(ctx, e, &g)
+	if err != nil {
+		return err
+	}
+	view.Kind, view.Code = kind, code.Reveal()
+	rendered, err := message.Render(view)
+	if err != nil {
+		return notify.Permanent(err, notify.Reason{Class: "render", Detail: string(kind)})
+	}
+	letter := Letter{Mail: rendered, ID: messageID(&d), To: g.Dispatch.Customer.Email, Date: now}
+	if err := m.Transport.Send(ctx, letter); err != nil {
+		return err
+	}
+	m.Observer.Sent(kind)
+	return nil
+}
+
+// view is what the mail can tell, but for the code.
+func (m *Mailer) view(ctx context.Context, e *handoff.Event, g *handoff.Grant) (message.View, error) {
+	d := &g.Dispatch
+	zone, err := handoff.Zone(d.To.Zone)
+	if err != nil {
+		return message.View{}, notify.Permanent(err, notify.Reason{Class: "render", Detail: "time zone"})
+	}
+	v := message.View{
+		Purpose: message.Purpose(d.Purpose.String()), Locale: d.Customer.Locale,
+		CustomerName: d.Customer.Name, ShopName: m.ShopNames[d.Shop], OrderID: d.Order,
+		ParcelID: d.Parcel, CarrierName: m.CarrierNames[d.Carrier], AddressLine: addressLine(&d.To),
+		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), At: e.At.Time(), Zone: zone,
+		AccountURL: strings.ReplaceAll(m.AccountURL, grantID, g.ID.String()),
+	}
+	if e.Courier == "" {
+		return v, nil
+	}
+	courier, err := m.Couriers.Courier(ctx, handoff.CourierRef{Carrier: d.Carrier, ID: e.Courier})
+	if err != nil {
+		return message.View{}, err
+	}
+	if courier != nil {
+		v.CourierName = courier.Name
+	}
+	return v, nil
+}
+
+// addressLine is the address on one line.
+func addressLine(to *handoff.Destination) string {
+	parts := append(slices.Clone(to.Lines), strings.TrimSpace(to.Postal+" "+to.City))
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ", ")
+}
+
+// told are the events that call for mail.
+var told = []handoff.EventType{
+	handoff.EventDispatched, handoff.EventCodeReissued, handoff.EventCodeResent, handoff.EventCodeLocked,
+	handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventAttempted,
+	handoff.EventRescheduled, handoff.EventRecalled, handoff.EventExpired,
+}
+
+// choose says which mail is true of an event at now, the grant being what it has become,
+// and with which code; no kind if none is. Events come late when a mail server was down
+// for hours, and not always in order.
+func choose(e *handoff.Event, g *handoff.Grant, limits handoff.Limits, now time.Time) (message.Kind, otp.Code) {
+	var (
+		none   otp.Code
+		active = g.StatusAt(now) == handoff.Active
+		locked = g.Code.Locked(limits)
+		newest = e.Issue != 0 && slices.Index(g.Code.Issued, e.Issue) == len(g.Code.Issued)-1
+		counts = active && newest && !locked // the code that this event gave out
+		ofDay  = e.Window != nil && *e.Window == g.Window
+	)
+	withCode := func(k message.Kind) (message.Kind, otp.Code) {
+		if !counts {
+			return "", none
+		}
+		return k, g.CurrentCode()
+	}
+	only := func(k message.Kind, isTrue bool) (message.Kind, otp.Code) {
+		if !isTrue {
+			return "", none
+		}
+		return k, none
+	}
+
+	switch e.Type {
+	case handoff.EventDispatched:
+		if e.Issue != 0 {
+			return withCode(message.CodeIssued)
+		}
+		return only(message.Dispatched, active && ofDay)
+	case handoff.EventCodeReissued:
+		return withCode(message.CodeReissued)
+	case handoff.EventCodeResent:
+		return withCode(message.CodeResent)
+	case handoff.EventCodeLocked:
+		return only(message.CodeLocked, active && locked)
+
+	case handoff.EventReleased: // taken back since: the mail about that tells of both
+		return only(message.Released, g.Handoff != nil && g.Handoff.At == e.At)
+	case handoff.EventCollected:
+		return message.Collected, none
+	case handoff.EventAborted: // only ever of a delivery
+		// The courier says that the customer does not have the parcel. That is told
+		// whatever came after it: only the customer knows whether it is so.
+		if counts {
+			return withCode(message.TakenBack)
+		}
+		return only(message.TakenBack, true)
+	case handoff.EventAttempted:
+		return only(message.Attempted, active && g.Window.Contains(e.At.Time()))
+
+	case handoff.EventRescheduled:
+		if e.Issue != 0 {
+			// Without a code the mail would say that none is needed. The one that replaced
+			// this code, or locked it, names the day as well.
+			return withCode(message.Rescheduled)
+		}
+		return only(message.Rescheduled, active && ofDay)
+	case handoff.EventRecalled:
+		return message.Recalled, none
+	case handoff.EventExpired: // of this day, and not of one before a reschedule
+		return only(message.Expired, g.StatusAt(now) == handoff.Expired && g.Window.Over(e.At.Time()))
+	}
+	return "", none
+}
