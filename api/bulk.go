@@ -35,7 +35,7 @@ func (a *api) bulk() {
 		Summary: "A file of dispatches", Tags: []string{"Warehouse"},
 		Description: "One dispatch a line, at most 64 KiB each; one result a line, in the same order. Blank lines give no result, but count. " +
 			"A line that is refused stops no other, and sending the whole file again is harmless. " +
-			"Results stream while lines are still read: a client that does not read them while it sends is stopped by the network once the buffers between are full.",
+			"Results stream while lines are still read; they also wait for a client that sends all before it reads.",
 		Responses: map[string]*huma.Response{"200": {
 			Description: "One result a line",
 			Content:     map[string]*huma.MediaType{ndjson: {Schema: schemas.Schema(reflect.TypeFor[lineResult](), true, "")}},
@@ -75,12 +75,13 @@ func (a *api) dispatchBulk(context.Context, *struct{}) (*huma.StreamResponse, er
 }
 
 // stream turns lines into results. The server reads results from it, in its own
-// goroutine; behind it one goroutine reads lines and a few work on them.
+// goroutine; behind it one goroutine reads lines, a few work on them, and one puts the
+// results in order.
 //
 //	reader -> work -> workers
-//	     \-> order -> Read, which waits for each line's result in turn
+//	     \-> order -> collector, which waits for each line's result in turn -> spool -> Read
 //
-// Both channels are bounded, so that a slow receiver slows the reader.
+// All of it is bounded, so that what does not move on slows the reader.
 //
 // The goroutines start with the first Read and have ended when Close returns, because
 // between the two, and only there, the server keeps its hands off the connection's
@@ -95,11 +96,9 @@ type stream struct {
 	start  sync.Once
 	done   sync.WaitGroup
 
-	work  chan *line
-	order chan *line
-
-	head *line  // taken from order, its result still to come
-	rest []byte // of a result that did not fit into the last Read
+	work    chan *line
+	order   chan *line
+	results *spool
 }
 
 // line is one line of the file, and then its result.
@@ -118,8 +117,8 @@ func (a *api) newStream(body io.Reader, conn net.Conn, x *exchange) *stream {
 		body = bytes.NewReader(nil)
 	}
 	s := &stream{
-		api: a, exchange: x, in: &patient{body: body, conn: conn},
-		work: make(chan *line), order: make(chan *line, 2*a.BulkWorkers),
+		api: a, exchange: x, in: &patient{body: body, conn: conn, write: lineTimeout + a.RequestTimeout},
+		work: make(chan *line), order: make(chan *line, 2*a.BulkWorkers), results: newSpool(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -130,6 +129,12 @@ func (s *stream) run() {
 		defer close(s.order)
 		defer close(s.work)
 		s.read()
+	})
+	s.done.Go(func() {
+		for l := range s.order {
+			s.results.write(<-l.result)
+		}
+		s.results.end(io.EOF)
 	})
 	for range s.api.BulkWorkers {
 		s.done.Go(func() {
@@ -148,16 +153,20 @@ func (s *stream) Close() error {
 	})
 	s.cancel()
 	s.in.stop()
+	s.results.end(net.ErrClosed)
 	s.done.Wait()
+	s.results.close()
 	s.api.finish(s.exchange, http.MethodPost, bulkPath, http.StatusOK)
 	return nil
 }
 
 // patient reads from a connection for as long as something comes now and then. The
-// server's own deadline is for a whole request.
+// server's own deadline is for a whole request. Who still sends need not read yet, so
+// that each piece that comes also gives the other direction more time.
 type patient struct {
-	body io.Reader
-	conn net.Conn
+	body  io.Reader
+	conn  net.Conn
+	write time.Duration // how long a write may wait
 
 	mu      sync.Mutex
 	stopped bool
@@ -173,7 +182,8 @@ func (p *patient) Read(b []byte) (int, error) {
 func (p *patient) await() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.stopped && p.conn.SetReadDeadline(time.Now().Add(lineTimeout)) == nil
+	now := time.Now()
+	return !p.stopped && p.conn.SetReadDeadline(now.Add(lineTimeout)) == nil && p.conn.SetWriteDeadline(now.Add(p.write)) == nil
 }
 
 // stop ends a Read that waits, and any later one.
@@ -226,6 +236,7 @@ func (s *stream) queue(l *line) bool {
 	select {
 	case s.work <- l:
 	case <-s.ctx.Done():
+		l.result <- nil // the collector waits for it
 		return false
 	}
 	return true
@@ -279,52 +290,9 @@ func (s *stream) failed(l *line, p *Problem) {
 
 func (r *lineResult) refused(p *Problem) { r.Status, r.Code, r.Errors = p.Status, p.Code, p.Errors }
 
-// Read implements io.Reader: results in the order of the lines. It waits for the first
-// and takes along what else is ready, so that a slow file's results do not linger.
-func (s *stream) Read(p []byte) (n int, err error) {
+// Read implements io.Reader: results in the order of the lines.
+func (s *stream) Read(p []byte) (int, error) {
 	s.start.Do(s.run)
-	_ = s.in.conn.SetWriteDeadline(time.Now().Add(lineTimeout + s.api.RequestTimeout))
-	for n < len(p) {
-		if len(s.rest) == 0 && !s.next(n == 0) {
-			break
-		}
-		k := copy(p[n:], s.rest)
-		n, s.rest = n+k, s.rest[k:]
-	}
-	if n == 0 {
-		return 0, io.EOF
-	}
-	return n, nil
-}
-
-// next makes the next result the rest. It reports false at the end, and where it would
-// have to wait and may not.
-func (s *stream) next(wait bool) bool {
-	if wait {
-		if s.head == nil {
-			s.head = <-s.order
-		}
-		if s.head == nil {
-			return false
-		}
-		s.rest = <-s.head.result
-		s.head = nil
-		return true
-	}
-	if s.head == nil {
-		select {
-		case s.head = <-s.order:
-		default:
-		}
-	}
-	if s.head == nil {
-		return false
-	}
-	select {
-	case s.rest = <-s.head.result:
-		s.head = nil
-		return true
-	default:
-		return false
-	}
+	_ = s.in.conn.SetWriteDeadline(time.Now().Add(s.in.write))
+	return s.results.Read(p)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -201,6 +202,41 @@ func TestBulkStreamsBothWays(t *testing.T) {
 	}
 	if _, err := lines.ReadByte(); err != io.EOF {
 		t.Errorf("%v after the last result", err)
+	}
+}
+
+// A client that sends everything before it reads anything gets every result: they are
+// far more than the buffers of the network hold.
+func TestBulkWaitsForAClientThatSendsFirst(t *testing.T) {
+	h := newHouse(t, hollow{handofftest.NewMemory()})
+	const lines = 300_000
+	body := []byte(strings.Repeat("{\"x\":1}\n", lines)) // refused, with an answer that is longer
+	conn, err := net.Dial("tcp", h.listen(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /v1/dispatches/bulk HTTP/1.1\r\nHost: latchkey\r\nContent-Type: application/x-ndjson\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n",
+		h.token(t, warehouse), len(body))
+	if _, err := conn.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	answers := bufio.NewScanner(resp.Body)
+	n, size := 0, 0
+	for answers.Scan() {
+		n++
+		size += len(answers.Bytes())
+		if want := fmt.Sprintf(`{"line":%d,"status":422`, n); !strings.HasPrefix(answers.Text(), want) {
+			t.Fatalf("%s, want %s", answers.Text(), want)
+		}
+	}
+	if err := answers.Err(); err != nil || n != lines || size < 16<<20 {
+		t.Errorf("%d answers of %d bytes, %v", n, size, err)
 	}
 }
 

@@ -101,7 +101,7 @@ func codeState(g *handoff.Grant, status handoff.Status, limits handoff.Limits) s
 		return codeUsed
 	case status != handoff.Active:
 		return codeVoid
-	case g.Code.Wrong >= limits.CodeTries, g.Code.TotalWrong >= limits.GrantTries:
+	case g.Code.Locked(limits):
 		return codeLocked
 	}
 	return codeActive

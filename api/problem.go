@@ -108,6 +108,7 @@ var kinds = map[handoff.Reason]kind{
 	handoff.WrongStatus:           {status: 409, title: "Not possible in this status"},
 	handoff.NotYourHandoff:        {status: 403, title: "Not your handoff", detail: "Only the courier who made the handoff can take it back."},
 	handoff.AlreadyAborted:        {status: 409, title: "Taken back before", detail: "A handoff can be taken back once."},
+	handoff.AbortTooLate:          {status: 410, title: "Too late to take back", detail: "The handoff stands. Tell the shop."},
 	handoff.ReissueLimit:          {status: 409, title: "No new codes left", detail: "The shop can reschedule the parcel."},
 	handoff.ResendLimit:           {status: 429, title: "Mailed too often", detail: "The code is shown on the handoff's page."},
 	handoff.ResendTooSoon:         {status: 429, title: "Mailed a moment ago", detail: "Look into the mailbox, or ask again later."},
@@ -118,6 +119,7 @@ var kinds = map[handoff.Reason]kind{
 	handoff.DayNotLater:           {status: 422, title: "Not a later day", detail: "Choose a day after the present delivery date."},
 	handoff.DayUnknown:            {status: 422, title: "No such day at the address"},
 	handoff.ZoneUnknown:           {status: 422, title: "Time zone unknown", detail: "Name a zone of the IANA time zone database, such as Europe/Berlin."},
+	handoff.AttemptedLimit:        {status: 409, title: "Recorded often enough", detail: "Take the parcel back to the depot."},
 	handoff.AttemptReused:         {status: 422, title: "Attempt id used before", detail: "The attempt id was sent with another request. Choose a new one."},
 	handoff.UnknownAct:            {status: 422, title: "Unknown act"},
 }

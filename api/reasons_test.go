@@ -150,7 +150,7 @@ func TestRefusals(t *testing.T) {
 			h.expect(t, carrier, "PUT", "/v1/couriers/swift/cou_8", `{"name":"Courier 8","cleared_until":"2030-01-01T00:00:00Z"}`, 200, "")
 			h.expect(t, stranger, "POST", abort, `{"reason":"x"}`, 403, "not-your-handoff")
 			h.Clock.Advance(10*time.Minute + time.Second)
-			h.expect(t, courier, "POST", abort, `{"reason":"x"}`, 410, "window-over")
+			h.expect(t, courier, "POST", abort, `{"reason":"x"}`, 410, "abort-too-late")
 			h.Clock.Advance(-time.Minute)
 			h.expect(t, courier, "POST", abort, `{"reason":"x"}`, 200, "")
 			h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor(h.codeOf(t, grant)), 200, "")
