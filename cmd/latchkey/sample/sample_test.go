@@ -182,7 +182,7 @@ func TestEveryLineCanBeDispatched(t *testing.T) {
 
 func TestMix(t *testing.T) {
 	all := parse(t, sample.Day())
-	if first := all[0]; first.ParcelID != "JJD000390007827" || first.Customer.ID != "cus_81" ||
+	if first := all[0]; first.ParcelID != "JJD000390001187" || first.Customer.ID != "cus_101" ||
 		first.RouteID != "BER-042" || first.Destination.BuildingID != "bld_turm5" {
 		t.Errorf("the first line is not the example's parcel: %+v", first)
 	}

@@ -25,15 +25,16 @@ func main() {
 	}
 }
 
-// example is the first line: the dispatch that the documentation shows.
-const example = `{"parcel_id":"JJD000390007827","order_id":"302-1234567","carrier_id":"swift","route_id":"BER-042",` +
+// example is the first line: the dispatch that the documentation shows, but for its ids,
+// so that the documentation's own can be sent beside it.
+const example = `{"parcel_id":"JJD000390001187","order_id":"302-1234567","carrier_id":"swift","route_id":"BER-042",` +
 	`"delivery_date":"2026-11-24","purpose":"delivery","value":{"amount":"1299.00","currency":"EUR"},"categories":["electronics"],` +
-	`"customer":{"id":"cus_81","name":"Sample Customer 081","email":"sample.customer.081@shop.example","locale":"de"},` +
+	`"customer":{"id":"cus_101","name":"Sample Customer 101","email":"sample.customer.101@shop.example","locale":"de"},` +
 	`"destination":{"kind":"residence","lines":["Turmstr. 5"],"postal_code":"10559","city":"Berlin","country":"DE",` +
 	`"time_zone":"Europe/Berlin","location":{"lat":52.5256,"lon":13.3421},"building_id":"bld_turm5","unit":"4 links"}}`
 
 const (
-	exampleCustomer = 81 // the others are numbered on from it
+	exampleCustomer = 101 // the others are numbered on from it
 	date            = "2026-11-24"
 )
 
@@ -93,7 +94,7 @@ func day() []byte {
 		Rand:      rand.New(rand.NewPCG(2026, 738)),
 		customers: exampleCustomer,
 		buildings: map[*district][]address{moabit: {turm5}},
-		taken:     map[string]bool{"JJD000390007827": true, turm5.line: true},
+		taken:     map[string]bool{"JJD000390001187": true, turm5.line: true},
 	}
 	var out bytes.Buffer
 	out.WriteString(example + "\n")

@@ -1,0 +1,365 @@
+// The first page of the demo. It uses the public HTTP contract only, with tokens of
+// /demo/token, and shows nothing that an answer did not say.
+
+const $ = (id) => document.getElementById(id);
+const samples = JSON.parse($('samples').textContent);
+
+// What the page knows, all of it from answers.
+const state = {
+  dispatch: null, // as sent
+  grant: null,    // the warehouse's answer
+  account: null,  // the customer's answer
+  courier: null,  // who drives the route
+  reader: null,   // as whom the account is read
+  assigned: false, // the courier is cleared and on the route
+  mails: '',      // ids of the mails on show
+  skew: 0,        // the service's clock minus this machine's, in milliseconds
+};
+
+// ---- asking
+
+// ask sends JSON and returns everything that a reader may want to see of the exchange.
+async function ask(method, path, body, token) {
+  const headers = { Accept: 'application/json' };
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (body !== undefined) headers['Content-Type'] = 'application/json';
+  const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  const text = await response.text();
+  let answer = null;
+  try { answer = JSON.parse(text); } catch { answer = { title: 'An answer that is not JSON' }; }
+  return { method, path, body, status: response.status, ok: response.ok, answer };
+}
+
+// askAs asks in a role. Every call gets a fresh token, because a jump of the clock ends
+// the old ones.
+async function askAs(role, method, path, body) {
+  const token = await ask('POST', '/demo/token', role);
+  return token.ok ? ask(method, path, body, token.answer.token) : token;
+}
+
+const asWarehouse = () => ({ scope: 'dispatch', sub: 'warehouse' });
+const asCarrier = () => ({ scope: 'carrier', sub: 'dispatcher', carrier_id: state.dispatch.carrier_id });
+const asCourier = () => ({ scope: 'courier', sub: state.courier.id, carrier_id: state.dispatch.carrier_id });
+
+// ---- time
+
+const now = () => new Date(Date.now() + state.skew);
+const zone = () => (state.dispatch ?? state.account ?? chosen().dispatch).destination.time_zone;
+const place = (tz) => tz.split('/').pop().replaceAll('_', ' ');
+
+// dayAt is the civil day of an instant in a zone, as YYYY-MM-DD.
+function dayAt(instant, timeZone) {
+  const parts = new Intl.DateTimeFormat('en', { timeZone, calendar: 'gregory', numberingSystem: 'latn', year: 'numeric', month: '2-digit', day: '2-digit' })
+    .formatToParts(instant);
+  const part = (type) => parts.find((p) => p.type === type).value;
+  return `${part('year')}-${part('month')}-${part('day')}`;
+}
+
+const timeAt = (instant, timeZone, options) =>
+  new Intl.DateTimeFormat('en-GB', { timeZone, day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', ...options }).format(new Date(instant));
+
+async function readClock() {
+  const sent = Date.now();
+  const clock = await ask('GET', '/demo/clock');
+  if (clock.ok) state.skew = Date.parse(clock.answer.now) - (sent + Date.now()) / 2;
+}
+
+function showClock() {
+  $('now').textContent = timeAt(now(), zone(), { second: '2-digit' });
+  $('now-where').textContent = `at the address (${place(zone())})`;
+}
+
+// ---- showing
+
+function element(tag, props = {}, ...children) {
+  const e = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name in e) e[name] = value; else e.setAttribute(name, value);
+  }
+  e.append(...children);
+  return e;
+}
+
+// show says what an exchange came to: a headline in colour, lines, proofs, and the raw
+// JSON folded.
+function show(where, exchange, mood, headline, ...lines) {
+  const verdict = element('div', { className: `verdict ${mood}` }, element('strong', { textContent: headline }),
+    ...lines.filter(Boolean).map((line) => element('p', { textContent: line })));
+  const parts = [verdict];
+  if (exchange.answer?.proofs) {
+    parts.push(element('ul', { className: 'proofs', 'aria-label': 'Proofs' },
+      ...Object.entries(exchange.answer.proofs).map(([proof, result]) =>
+        element('li', { className: result, textContent: `${proof}: ${result.replace('-', ' ')}` }))));
+  }
+  const sent = exchange.body === undefined ? '' : `\n${JSON.stringify(exchange.body, null, 2)}\n`;
+  parts.push(element('details', {},
+    element('summary', { textContent: `Raw JSON, ${exchange.status}` }),
+    element('pre', { textContent: `${exchange.method} ${exchange.path}${sent}\n${exchange.status}\n${JSON.stringify(exchange.answer, null, 2)}` })));
+  $(where).replaceChildren(...parts);
+}
+
+// refused shows a problem in the service's own words.
+function refused(where, exchange) {
+  const problem = exchange.answer;
+  const broken = (problem.errors ?? []).map((e) => `${e.location} ${e.message}`);
+  const left = problem.attempts_left;
+  show(where, exchange, 'bad', `Refused: ${problem.title}`, problem.detail,
+    left === undefined ? '' : `${left} wrong ${left === 1 ? 'code' : 'codes'} left.`, ...broken);
+}
+
+// ---- 1, the warehouse
+
+const chosen = () => samples[$('sample').selectedIndex];
+
+const returns = ({ dispatch }) => dispatch.purpose === 'return_pickup';
+
+function digits(n) {
+  return Array.from(crypto.getRandomValues(new Uint32Array(n)), (r) => r % 10).join('');
+}
+
+// offer fills the form: a parcel id that is new, and today at the address.
+function offer() {
+  const to = chosen().dispatch.destination;
+  $('parcel').value = `JJD${digits(12)}`;
+  $('date').value = dayAt(now(), to.time_zone);
+  $('address').textContent = `${chosen().courier.name} ${returns(chosen()) ? 'collects it from' : 'brings it to'} a ${to.kind.replace('_', ' ')}: ${to.lines.join(', ')}, ${to.postal_code ?? ''} ${to.city}.`;
+}
+
+async function send() {
+  const sample = chosen();
+  const dispatch = structuredClone(sample.dispatch);
+  dispatch.parcel_id = $('parcel').value;
+  dispatch.delivery_date = $('date').value;
+  dispatch.customer.locale = $('locale').value;
+  const sent = await askAs(asWarehouse(), 'POST', '/v1/dispatches', dispatch);
+  if (!sent.ok) { refused('dispatch-answer', sent); return; }
+
+  const grant = sent.answer;
+  const same = state.grant?.grant_id === grant.grant_id;
+  Object.assign(state, { dispatch, grant, courier: sample.courier, reader: { scope: 'customer', sub: dispatch.customer.id } });
+  const until = timeAt(grant.valid_until, zone());
+  show('dispatch-answer', sent, 'good', sent.status === 201 ? 'A grant was made' : 'The same grant again',
+    grant.code_required ? 'The parcel changes hands only against a code.' : 'This parcel needs no code.',
+    `From ${timeAt(grant.valid_from, zone())} to ${until} in ${place(zone())}.`,
+    ...(grant.rights ?? []).map((right) => `To ${right.act} the ${right.target} takes all of: ${right.proofs.join(', ')}.`));
+  if (!same) begin();
+  showClock();
+  await readAccount();
+  await readMails();
+}
+
+// begin clears what was said about the parcel before.
+function begin() {
+  Object.assign(state, { account: null, assigned: false, mails: '' });
+  for (const id of ['verify-answer', 'account-answer', 'clock-answer', 'mails']) $(id).replaceChildren();
+  $('mail').hidden = true;
+  $('mail-wait').hidden = false;
+  $('mail-wait').textContent = 'Waiting for the mail …';
+  $('code').value = '';
+  $('hand').textContent = returns(state) ? 'Collect' : 'Hand over';
+  $('forgive').hidden = true;
+  for (const id of ['hand', 'jump']) $(id).disabled = false;
+  $('wrong').disabled = !state.grant.code_required;
+  $('courier-who').textContent = `${state.courier.name} of ${state.dispatch.carrier_id}, at the door with ${state.dispatch.parcel_id}.`;
+}
+
+// ---- 2, the customer
+
+const codeStates = {
+  active: 'The code that counts', locked: 'Locked: too many wrong codes', used: 'Used: the parcel changed hands',
+  void: 'The code counts no longer', none: 'This parcel needs no code',
+};
+
+async function readAccount() {
+  showAccount(await askAs(state.reader, 'GET', `/v1/handoffs/${state.grant.grant_id}`));
+}
+
+function showAccount(looked) {
+  if (!looked.ok) { refused('account-answer', looked); return; }
+  const account = looked.answer;
+  state.account = account;
+  $('digits').textContent = account.code ?? '––––––';
+  $('digits').parentElement.classList.toggle('off', !account.code);
+  const said = account.status === 'expired' ? 'Expired: the day is over' : codeStates[account.code_state];
+  $('account-state').textContent = said ?? `${account.status}, code ${account.code_state}`;
+  $('account-until').textContent = account.code ? `until ${timeAt(account.valid_until, zone())}, ${account.attempts_left} wrong codes left` : `Status: ${account.status}`;
+  $('ask').disabled = !account.code;
+  $('reissue').disabled = !account.code_required || account.status !== 'active';
+  $('reissue').textContent = account.code_required ? `New code (${account.reissues_left} left)` : 'New code';
+  $('history-box').hidden = false;
+  $('history').replaceChildren(...account.history.map((entry) =>
+    element('li', { textContent: `${timeAt(entry.at, zone(), { second: '2-digit' })}: ${entry.type}${entry.reason ? ` (${entry.reason})` : ''}` })));
+  $('account-answer').replaceChildren(element('details', {}, element('summary', { textContent: `Raw JSON, ${looked.status}` }),
+    element('pre', { textContent: `${looked.method} ${looked.path}\n\n${looked.status}\n${JSON.stringify(account, null, 2)}` })));
+}
+
+async function reissue() {
+  const made = await askAs(state.reader, 'POST', `/v1/handoffs/${state.grant.grant_id}/reissue`);
+  if (!made.ok) { refused('account-answer', made); return; }
+  showAccount(made);
+  if (state.dispatch) await readMails();
+}
+
+// openAccount shows the handoff that a link in a mail names: /#handoff=GRANT_ID. The
+// link says whose parcel it is, and not who the customer is, so it is read as the shop.
+async function openAccount() {
+  const linked = new URLSearchParams(location.hash.slice(1)).get('handoff');
+  if (!linked) return;
+  Object.assign(state, { dispatch: null, grant: { grant_id: linked }, reader: { scope: 'shop', sub: 'account' } });
+  await readAccount();
+  if (state.account) $('mail-wait').textContent = `This is ${state.account.parcel_id}. Its mails are in the mailbox.`;
+  $('customer').scrollIntoView();
+}
+
+// readMails lists the mails about this parcel and opens the newest when it is new.
+async function readMails() {
+  const { dispatch } = state;
+  const box = await ask('GET', `/demo/mailbox?to=${encodeURIComponent(dispatch.customer.email)}`);
+  if (!box.ok || dispatch !== state.dispatch) return;
+  const mails = box.answer.filter((m) => m.text.includes(dispatch.parcel_id) || m.html.includes(dispatch.parcel_id));
+  const ids = mails.map((m) => m.id).join();
+  if (ids === state.mails) return;
+  state.mails = ids;
+  $('mail-wait').hidden = mails.length > 0;
+  $('mails').replaceChildren(...mails.map((m) => {
+    const open = element('button', { type: 'button' }, element('strong', { textContent: m.subject }),
+      element('time', { className: 'soft', dateTime: m.at, textContent: timeAt(m.at, zone(), { second: '2-digit' }) }));
+    open.addEventListener('click', () => openMail(m.id, open));
+    return element('li', {}, open);
+  }));
+  if (mails.length > 0) openMail(mails[0].id, $('mails').querySelector('button'));
+}
+
+function openMail(id, button) {
+  for (const other of $('mails').querySelectorAll('button')) other.removeAttribute('aria-current');
+  button.setAttribute('aria-current', 'true');
+  $('mail').src = `/demo/mailbox/${id}`;
+  $('mail').hidden = false;
+}
+
+// ---- 3, the courier
+
+// assign makes sure that the carrier cleared the courier and gave out the route.
+async function assign() {
+  if (state.assigned) return null;
+  const { carrier_id: carrier, route_id: route, delivery_date: day } = state.dispatch;
+  const clearedUntil = dayAt(new Date(now().getTime() + 365 * 86400e3), 'UTC');
+  const cleared = await askAs(asCarrier(), 'PUT', `/v1/couriers/${carrier}/${state.courier.id}`,
+    { name: state.courier.name, cleared_until: clearedUntil, suspended: false });
+  if (!cleared.ok) return cleared;
+  const driven = await askAs(asCarrier(), 'PUT', `/v1/routes/${carrier}/${route}/${day}`, { courier_id: state.courier.id });
+  if (!driven.ok) return driven;
+  state.assigned = true;
+  return null;
+}
+
+async function verify(code) {
+  const failed = await assign();
+  if (failed) { refused('verify-answer', failed); return; }
+  const { parcel_id: parcel, destination } = state.dispatch;
+  const body = {};
+  if (code) body.code = code;
+  if (destination.location) {
+    const away = $('near').checked ? 0 : 0.02; // degrees of latitude: 2.2 km
+    body.location = { lat: destination.location.lat + away, lon: destination.location.lon, accuracy_m: 10 };
+  }
+  const told = await askAs(asCourier(), 'POST', `/v1/parcels/${encodeURIComponent(parcel)}/verify`, body);
+  $('forgive').hidden = told.answer.code !== 'budget-exhausted';
+  if (told.ok) {
+    show('verify-answer', told, 'good', told.answer.status === 'collected' ? 'Collected' : 'Handed over',
+      `${parcel}, ${timeAt(told.answer.receipt.at, zone(), { second: '2-digit' })}.`);
+    $('hand').textContent = returns(state) ? 'Collect again' : 'Hand over again';
+  } else {
+    refused('verify-answer', told);
+  }
+  await readAccount();
+  await readMails();
+}
+
+// wrongCode is six digits that are not the customer's.
+function wrongCode() {
+  const right = state.account?.code ?? digits(6);
+  return String((Number(right) + 1) % 1e6).padStart(6, '0');
+}
+
+async function forgive() {
+  const { carrier_id: carrier } = state.dispatch;
+  const cleared = await askAs({ scope: 'ops', sub: 'ops' }, 'PUT', `/v1/couriers/${carrier}/${state.courier.id}`, { clear_budget: true });
+  if (!cleared.ok) { refused('verify-answer', cleared); return; }
+  show('verify-answer', cleared, 'good', 'The courier may guess again');
+  $('forgive').hidden = true;
+}
+
+// ---- 4, the clock
+
+async function jump() {
+  const code = state.account?.code;
+  const moved = await ask('POST', '/demo/clock', { now: state.grant.valid_until });
+  if (!moved.ok) { refused('clock-answer', moved); return; }
+  await readClock();
+  showClock();
+  await readAccount();
+  const { status } = state.account;
+  const ranOut = status === 'expired';
+  if (ranOut && code) $('code').value = code;
+  show('clock-answer', moved, 'wait', `The day is over. The parcel is ${status}.`,
+    ranOut && code ? 'The pad of the courier holds the code that counted a moment ago: hand over.' : '',
+    ranOut ? '' : 'Send out another parcel to see a live code expire.');
+  $('jump').disabled = true;
+}
+
+// ---- wiring
+
+// doing runs an action with its button held, and shows a failure of the connection.
+function doing(button, where, action) {
+  return async (event) => {
+    event?.preventDefault();
+    if (button.ariaBusy === 'true') return;
+    button.ariaBusy = 'true';
+    try {
+      await action();
+    } catch (err) {
+      $(where).replaceChildren(element('div', { className: 'verdict bad', textContent: `The service cannot be reached: ${err.message}` }));
+    } finally {
+      button.ariaBusy = 'false';
+    }
+  };
+}
+
+$('sample').addEventListener('change', () => { offer(); showClock(); });
+$('another').addEventListener('click', () => { offer(); $('send').focus(); });
+$('dispatch').addEventListener('submit', doing($('send'), 'dispatch-answer', send));
+$('reissue').addEventListener('click', doing($('reissue'), 'account-answer', reissue));
+$('ask').addEventListener('click', () => { $('code').value = state.account.code; $('hand').focus(); });
+$('wrong').addEventListener('click', doing($('wrong'), 'verify-answer', () => {
+  $('code').value = wrongCode();
+  return verify($('code').value);
+}));
+$('verify').addEventListener('submit', doing($('hand'), 'verify-answer', () => verify($('code').value)));
+$('forgive').addEventListener('click', doing($('forgive'), 'verify-answer', forgive));
+$('jump').addEventListener('click', doing($('jump'), 'clock-answer', jump));
+document.querySelector('.pad').addEventListener('click', ({ target }) => {
+  const { key } = target.dataset;
+  const code = $('code');
+  if (key === 'clear') code.value = '';
+  else if (key === 'back') code.value = code.value.slice(0, -1);
+  else if (key) code.value = (code.value + key).slice(0, 6);
+});
+
+// Mails arrive when they arrive, and others may move the clock.
+async function follow() {
+  if (document.visibilityState === 'visible') {
+    try {
+      await readClock();
+      if (state.dispatch) await readMails();
+    } catch { /* the next round asks again */ }
+  }
+  setTimeout(follow, 1500);
+}
+
+await readClock();
+offer();
+await openAccount();
+showClock();
+setInterval(showClock, 1000);
+follow();

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+
+	"latchkey/handoff/keyring"
+)
+
+type keysCmd struct {
+	New    keysNewCmd    `cmd:"" help:"Make a keyset file with fresh keys. Never overwrites one."`
+	Rotate keysRotateCmd `cmd:"" help:"Let a new key seal from now on; old keys still open old grants."`
+}
+
+type keysNewCmd struct {
+	File string `arg:"" help:"Where to write the keyset (mode 0600)." type:"path"`
+}
+
+// Run makes a keyset file.
+func (c *keysNewCmd) Run(io streams) error {
+	ring, err := keyring.New()
+	if err != nil {
+		return err
+	}
+	if err := ring.Create(c.File); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.out, "%s: fresh keys. Back the file up where the database is not: whoever has both can read every grant, and without it nobody can.\n", c.File)
+	return nil
+}
+
+type keysRotateCmd struct {
+	File  string `arg:"" help:"The keyset to change." type:"existingfile"`
+	Stage bool   `help:"Only add the new key, so that every instance can open what it will seal. Roll the file out, then rotate without this flag."`
+}
+
+// Run rotates a keyset file.
+func (c *keysRotateCmd) Run(io streams) error {
+	ring, err := keyring.Load(c.File)
+	if err != nil {
+		return err
+	}
+	next, said := ring.Rotate, "a new key seals from now on"
+	if c.Stage {
+		next, said = ring.Stage, "a new key is staged and opens only"
+	}
+	ring, err = next()
+	if err != nil {
+		return err
+	}
+	if err := ring.Replace(c.File); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.out, "%s: %s; %d keys open. Restart the instances that use it.\n", c.File, said, ring.Len())
+	return nil
+}

@@ -1,0 +1,86 @@
+// Command latchkey hands high-value parcels to the right person.
+//
+//	latchkey demo                     the whole service on loopback, nothing else installed
+//	latchkey serve                    the service on Redis and SMTP
+//	latchkey dispatch FILE.ndjson     send a file of dispatches
+//	latchkey keys new|rotate          the keys that seal what is stored
+//	latchkey outbox list|replay       mails that could not be sent
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is every command with its flags.
+type cli struct {
+	Demo     demoCmd     `cmd:"" help:"Run the whole service on loopback with sample data; nothing else needs to be installed."`
+	Serve    serveCmd    `cmd:"" help:"Run the service on Redis and SMTP."`
+	Dispatch dispatchCmd `cmd:"" help:"Send a file of dispatches (NDJSON) to a service. Sending it twice is harmless."`
+	Keys     keysCmd     `cmd:"" help:"Make and rotate the keys that seal what is stored."`
+	Outbox   outboxCmd   `cmd:"" help:"List and replay the mails that could not be sent."`
+
+	Config  kong.ConfigFlag  `help:"Read flags from a JSON file: {\"redis_url\": \"...\", ...}." placeholder:"FILE"`
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+// streams are what a command reads and writes, so that tests can look over its shoulder.
+type streams struct {
+	out, err io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], streams{out: os.Stdout, err: os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// run runs one command line and returns the exit code: 0 done, 1 failed, 2 misused.
+func run(ctx context.Context, args []string, io streams) int {
+	var c cli
+	exit := -1
+	parser, err := kong.New(&c,
+		kong.Name("latchkey"),
+		kong.Description("Hands high-value parcels to the right person. Start with: latchkey demo"),
+		kong.Configuration(kong.JSON),
+		kong.Vars{"version": version()},
+		kong.Writers(io.out, io.err),
+		kong.Exit(func(code int) { exit = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		panic(err) // the struct above is wrong
+	}
+	k, err := parser.Parse(args)
+	if exit >= 0 { // --help or --version has answered
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintf(io.err, "latchkey: %v\n", err)
+		return 2
+	}
+	k.BindTo(ctx, (*context.Context)(nil))
+	if err := k.Run(io); err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintf(io.err, "latchkey: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "development"
+	}
+	return info.Main.Version
+}

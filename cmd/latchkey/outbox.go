@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/handoff/keyring"
+	"latchkey/handoff/redisstore"
+)
+
+// outboxCmd looks at the dead letters of a group of readers. It needs Redis and no
+// keyset: events hold nothing that is sealed.
+type outboxCmd struct {
+	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" help:"The service's Redis." placeholder:"URL"`
+	Group    string `default:"mail" help:"Whose outbox."`
+
+	List   outboxListCmd   `cmd:"" help:"List the dead letters, oldest first."`
+	Replay outboxReplayCmd `cmd:"" help:"Try dead letters again."`
+}
+
+func (c *outboxCmd) open() (*redisstore.Store, func(), error) {
+	client, err := redisstore.Dial(c.RedisURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	ring, err := keyring.New() // opens nothing; nothing sealed is read
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: time.Hour})
+	if err != nil {
+		return nil, nil, err
+	}
+	return store, func() { store.Close(); _ = client.Close() }, nil
+}
+
+type outboxListCmd struct{}
+
+// Run lists dead letters: id, event, parcel, how often and until when it was tried, why it failed.
+func (*outboxListCmd) Run(ctx context.Context, io streams, outbox *outboxCmd) error {
+	store, done, err := outbox.open()
+	if err != nil {
+		return err
+	}
+	defer done()
+	letters, err := store.Dead(ctx, outbox.Group)
+	if err != nil {
+		return err
+	}
+	if len(letters) == 0 {
+		fmt.Fprintf(io.out, "no dead letters in %s\n", outbox.Group)
+		return nil
+	}
+	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tEVENT\tGRANT\tTRIES\tGIVEN UP\tERROR")
+	for _, l := range letters {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", eventName(l.ID), l.Event.Type, l.Event.Grant, l.Tries, l.DiedAt.Time().Format(time.RFC3339), l.Error)
+	}
+	return w.Flush()
+}
+
+type outboxReplayCmd struct {
+	IDs []string `arg:"" optional:"" name:"id" help:"Ids as list shows them."`
+	All bool     `help:"Replay every dead letter."`
+}
+
+// Run makes dead letters due again.
+func (c *outboxReplayCmd) Run(ctx context.Context, io streams, outbox *outboxCmd) error {
+	if (len(c.IDs) == 0) == !c.All {
+		return fmt.Errorf("name the letters to replay, or say --all")
+	}
+	store, done, err := outbox.open()
+	if err != nil {
+		return err
+	}
+	defer done()
+	var ids []handoff.EventID
+	if c.All {
+		letters, err := store.Dead(ctx, outbox.Group)
+		if err != nil {
+			return err
+		}
+		for _, l := range letters {
+			ids = append(ids, l.ID)
+		}
+	}
+	for _, name := range c.IDs {
+		id, err := parseEventName(name)
+		if err != nil {
+			return err
+		}
+		ids = append(ids, id)
+	}
+	for _, id := range ids {
+		found, err := store.Replay(ctx, outbox.Group, id, time.Now())
+		if err != nil {
+			return err
+		}
+		if !found {
+			return fmt.Errorf("%s is no dead letter of %s", eventName(id), outbox.Group)
+		}
+	}
+	fmt.Fprintf(io.out, "%d letters will be tried again\n", len(ids))
+	return nil
+}
+
+// An event's name outside is its partition and its id in that partition's log.
+func eventName(id handoff.EventID) string { return strconv.Itoa(id.Partition) + "/" + id.ID }
+
+func parseEventName(name string) (handoff.EventID, error) {
+	partition, id, ok := strings.Cut(name, "/")
+	p, err := strconv.Atoi(partition)
+	if !ok || err != nil || p < 0 || p >= handoff.Partitions || id == "" {
+		return handoff.EventID{}, fmt.Errorf("%q is not an id as list shows them", name)
+	}
+	return handoff.EventID{Partition: p, ID: id}, nil
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"latchkey/api"
+	"latchkey/api/auth"
+	"latchkey/handoff"
+	"latchkey/handoff/keyring"
+	"latchkey/handoff/redisstore"
+	"latchkey/notify"
+	"latchkey/notify/mail"
+)
+
+// parts are what differs between a demonstration, a service and a test.
+type parts struct {
+	client    io.Closer // of the store
+	store     *redisstore.Store
+	ring      *keyring.Ring
+	policy    *handoff.Policy
+	clock     handoff.Clock
+	verifier  auth.Verifier
+	sender    *mail.Sender
+	mailer    mail.MailerConfig // what it is found by here, newSystem adds
+	log       *slog.Logger
+	retention time.Duration
+	metrics   *instruments
+
+	site      http.Handler      // pages besides the API; nil for none
+	allowHost func(string) bool // which Host headers are served; nil for any
+}
+
+// system is the whole program: the HTTP service, the reader that mails, the sweeper.
+type system struct {
+	parts
+	service *handoff.Service
+	app     server
+	reader  *notify.Reader
+}
+
+// server is what a fiber application is to us.
+type server interface {
+	Listener(net.Listener) error
+	ShutdownWithContext(context.Context) error
+}
+
+func newSystem(p parts) (*system, error) {
+	s := &system{parts: p}
+	var err error
+	s.service, err = handoff.NewService(handoff.Config{
+		Store: p.store, Policy: p.policy, Clock: p.clock, Namer: p.ring, Random: rand.Reader, Observer: p.metrics.requests,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.app, err = api.New(api.Config{
+		Service: s.service, Registry: p.store, Verifier: p.verifier, Clock: p.clock, Ready: p.store.Ping,
+		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(),
+		Site: p.site, AllowHost: p.allowHost,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	p.mailer.Grants, p.mailer.Couriers, p.mailer.Transport = s.service, p.store, p.sender
+	p.mailer.Clock, p.mailer.Limits = p.clock, p.policy.Limits
+	mailer, err := mail.NewMailer(p.mailer)
+	if err != nil {
+		return nil, err
+	}
+	s.reader, err = notify.NewReader(notify.Config{
+		Log: p.store, Group: mail.Group, Handle: mailer.Handle, Clock: p.clock, Observer: mailObserver{p.metrics, p.log},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// run serves on ln until ctx ends, then closes in reverse: no new requests, those under
+// way are answered, mails in hand are sent, and only then is the store let go.
+func (s *system) run(ctx context.Context, ln net.Listener) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var workers sync.WaitGroup
+	workers.Go(func() { s.reader.Run(working) })
+	workers.Go(func() { s.every(working, time.Second, "sweep", s.sweep) })
+	workers.Go(func() { s.every(working, time.Minute, "trim", s.trim) })
+	workers.Go(func() { s.every(working, 5*time.Second, "backlog", s.measure) })
+
+	served := make(chan error, 1)
+	go func() { served <- s.app.Listener(ln) }()
+	var err error
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
+		err = s.app.ShutdownWithContext(closing)
+		cancel()
+	}
+	stop()
+	workers.Wait()
+	s.sender.Close()
+	s.store.Close()
+	return errors.Join(err, s.client.Close())
+}
+
+// shutdownWithin bounds how long requests under way may take at shutdown.
+const shutdownWithin = 10 * time.Second
+
+// every calls f now and then at each tick until ctx ends. What fails is told and tried
+// again at the next tick.
+func (s *system) every(ctx context.Context, tick time.Duration, what string, f func(context.Context) error) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		if err := f(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("background work failed", "work", what, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// sweepAtOnce is how many grants of a partition one sweep closes: after a night, all of
+// a day's parcels are due at once.
+const sweepAtOnce = 500
+
+func (s *system) sweep(ctx context.Context) error {
+	for {
+		n, err := s.service.Sweep(ctx, sweepAtOnce)
+		if err != nil || n < sweepAtOnce {
+			return err
+		}
+	}
+}
+
+func (s *system) trim(ctx context.Context) error {
+	for partition := range handoff.Partitions {
+		if _, err := s.store.Trim(ctx, partition, s.clock.Now().Add(-s.retention)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *system) measure(ctx context.Context) error {
+	b, err := s.store.Backlog(ctx, mail.Group)
+	if err != nil {
+		return err
+	}
+	s.metrics.backlog(b, s.clock.Now())
+	return nil
+}
+
+// newLog writes JSON lines. Debug adds what is only good to know when something is wrong.
+func newLog(w io.Writer, debug bool) *slog.Logger {
+	level := slog.LevelInfo
+	if debug {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// listen opens a TCP port, and says so in words an operator can use.
+func listen(addr string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
+	}
+	return ln, nil
+}
