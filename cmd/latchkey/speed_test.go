@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,7 +38,8 @@ import (
 //
 //	ours    POST /v1/parcels/{id}/verify: authenticate, read, decide, commit, answer
 //	bare    a fiber handler that parses the same body and answers JSON
-//	naive   a fiber handler with one pipelined read and one EVALSHA, through go-redis
+//	naive   a fiber handler with one pipelined read (the grant, the courier) and one
+//	        EVALSHA of our own script, on values of our sizes, through go-redis
 //	floor   the same two through go-redis's AutoPipeline, with no rules at all
 //
 // Run it with: go test ./cmd/latchkey -run '^$' -bench Verify -benchtime 1x
@@ -51,14 +55,18 @@ func BenchmarkVerify(b *testing.B) {
 	contenders := []contender{
 		{"ours", bench.url, func(i int) ([]byte, string, string) { return bench.request(i) }, nil},
 		{"bare", serve(b, bareHandler), bench.anyRequest, nil},
-		{"naive", serve(b, naiveHandler(client, plainTrips(client))), bench.anyRequest, nil},
-		{"floor", serve(b, naiveHandler(client, sharedTrips(b, server.Addr()))), bench.anyRequest, nil},
+		{"naive", serve(b, naiveHandler(client, "naive", plainTrips(client))), bench.anyRequest, nil},
+		{"floor", serve(b, naiveHandler(client, "floor", sharedTrips(b, server.Addr()))), bench.anyRequest, nil},
 	}
 	for b.Loop() {
 		for round := range rounds + 1 { // the first warms everything up
 			bench.mint(b, requests)
+			seed(b, client, "naive", requests)
+			seed(b, client, "floor", requests)
 			for i := range contenders {
+				ourCPU, redisCPU := processCPU(b), serverCPU(b, client)
 				r := contenders[i].run(b, requests)
+				r.ours, r.redis = (processCPU(b)-ourCPU)/time.Duration(requests), (serverCPU(b, client)-redisCPU)/time.Duration(requests)
 				if round > 0 {
 					contenders[i].rounds = append(contenders[i].rounds, r)
 				}
@@ -66,12 +74,12 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 	b.Logf("%d connections, %d rounds of %d requests, medians", connections, rounds, requests)
-	b.Logf("%-6s %10s %9s %9s", "", "req/s", "p50 ms", "p99 ms")
+	b.Logf("%-6s %10s %9s %9s %14s %14s", "", "req/s", "p50 ms", "p99 ms", "CPU us, Go", "CPU us, Redis")
 	medians := map[string]result{}
 	for _, c := range contenders {
 		m := median(c.rounds)
 		medians[c.name] = m
-		b.Logf("%-6s %10.0f %9.2f %9.2f", c.name, m.rate, ms(m.p50), ms(m.p99))
+		b.Logf("%-6s %10.0f %9.2f %9.2f %14d %14d", c.name, m.rate, ms(m.p50), ms(m.p99), m.ours.Microseconds(), m.redis.Microseconds())
 		b.ReportMetric(m.rate, c.name+"/s")
 	}
 	b.Logf("ours is %.2f x floor, %.2f x naive, %.2f x bare; p99 %.2f x naive's",
@@ -99,21 +107,53 @@ type contender struct {
 type result struct {
 	rate     float64 // answers a second
 	p50, p99 time.Duration
+
+	ours, redis time.Duration // CPU of one request: of this process, load and all, and of Redis
+}
+
+func processCPU(tb testing.TB) time.Duration {
+	tb.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		tb.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func serverCPU(tb testing.TB, client *redis.Client) time.Duration {
+	tb.Helper()
+	info, err := client.InfoMap(context.Background(), "cpu").Result()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var total float64
+	for _, field := range []string{"used_cpu_user", "used_cpu_sys"} {
+		seconds, err := strconv.ParseFloat(info["CPU"][field], 64)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		total += seconds
+	}
+	return time.Duration(total * float64(time.Second))
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 func median(rounds []result) result {
 	var m result
-	rates := make([]float64, 0, len(rounds))
-	p50s, p99s := make([]time.Duration, 0, len(rounds)), make([]time.Duration, 0, len(rounds))
-	for _, r := range rounds {
-		rates, p50s, p99s = append(rates, r.rate), append(p50s, r.p50), append(p99s, r.p99)
+	middle := func(of func(result) float64) float64 {
+		values := make([]float64, len(rounds))
+		for i, r := range rounds {
+			values[i] = of(r)
+		}
+		slices.Sort(values)
+		return values[len(values)/2]
 	}
-	slices.Sort(rates)
-	slices.Sort(p50s)
-	slices.Sort(p99s)
-	m.rate, m.p50, m.p99 = rates[len(rates)/2], p50s[len(p50s)/2], p99s[len(p99s)/2]
+	m.rate = middle(func(r result) float64 { return r.rate })
+	m.p50 = time.Duration(middle(func(r result) float64 { return float64(r.p50) }))
+	m.p99 = time.Duration(middle(func(r result) float64 { return float64(r.p99) }))
+	m.ours = time.Duration(middle(func(r result) float64 { return float64(r.ours) }))
+	m.redis = time.Duration(middle(func(r result) float64 { return float64(r.redis) }))
 	return m
 }
 
@@ -193,7 +233,7 @@ func newBench(tb testing.TB, redisAddr string) *bench {
 		tb.Fatal(err)
 	}
 	redisstore.Observe(client, m.trip)
-	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: 30 * 24 * time.Hour, Lanes: 2})
+	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: 30 * 24 * time.Hour, Lanes: setting("LATCHKEY_BENCH_LANES", 2)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -326,38 +366,77 @@ func bareHandler(c *fiber.Ctx) error {
 	return c.JSON(answer)
 }
 
-// trips is a pipelined read of a value and a hash, and then a script that compares,
-// stores, appends and schedules; all of our sizes.
+// trips is a pipelined read of a grant and a courier, and then the script that compares
+// the version, stores, takes off the schedule and appends an event.
 type trips struct {
 	read   func(ctx context.Context, key string) error
 	commit func(ctx context.Context, keys []string, args ...any) error
 }
 
+// storeScript does what our commit does to Redis when a parcel is released.
 const storeScript = `
-if redis.call('GETRANGE', KEYS[1], 0, 7) == ARGV[1] then
+if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
 	return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-redis.call('ZREM', KEYS[3], ARGV[4])
-redis.call('XADD', KEYS[2], '*', 'e', ARGV[5])
+redis.call('ZREM', KEYS[3], ARGV[5])
+redis.call('XADD', KEYS[2], '*', 'e', ARGV[6])
 return 1
 `
 
-func naiveHandler(client *redis.Client, t trips) fiber.Handler {
-	value, event := make([]byte, 440), make([]byte, 110)
+const (
+	grantSize = 366 // bytes of a stored grant before it is released, and after
+	laterSize = 440
+	eventSize = 80
+	kept      = 30 * 24 * 3600 * 1000 // milliseconds
+)
+
+// benchKeys are the keys of one contender's grant, named and spread as ours are.
+type benchKeys struct{ member, grant, log, due string }
+
+func keysOf(who string, i int) benchKeys {
+	sum := sha256.Sum256([]byte(who + strconv.Itoa(i)))
+	member := hex.EncodeToString(sum[:12])
+	partition := "lk:{0" + member[:1] + "}:" + who + ":"
+	return benchKeys{member: member, grant: partition + "grant:" + member, log: partition + "log", due: partition + "due"}
+}
+
+// seed makes n grants and their schedule, as ours stand in Redis before the load.
+func seed(tb testing.TB, client *redis.Client, who string, n int) {
+	tb.Helper()
+	ctx, value := context.Background(), make([]byte, grantSize)
+	_, _ = rand.Read(value)
+	copy(value, "version1")
+	pipe := client.Pipeline()
+	for i := range n {
+		k := keysOf(who, i)
+		pipe.Set(ctx, k.grant, value, kept*time.Millisecond)
+		pipe.ZAdd(ctx, k.due, redis.Z{Score: 1795561200, Member: k.member})
+	}
+	pipe.HSet(ctx, "bench:courier", "name", value[:40], "cleared", 1953284400, "suspended", "", "d:2026-11-24/BER-042", 1)
+	if _, err := pipe.Exec(ctx); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func naiveHandler(client *redis.Client, who string, t trips) fiber.Handler {
+	value, event := make([]byte, laterSize), make([]byte, eventSize)
 	_, _ = rand.Read(value)
 	_, _ = rand.Read(event)
-	client.HSet(context.Background(), "bench:courier", "name", value[:40], "cleared", 1, "suspended", "", "d:2026-11-24/BER-042", 1)
 	return func(c *fiber.Ctx) error {
 		var body verifyBody
 		if err := c.BodyParser(&body); err != nil {
 			return err
 		}
-		ctx, id := context.Background(), c.Params("id")
-		if err := t.read(ctx, "bench:"+id); err != nil {
+		i, err := c.ParamsInt("id")
+		if err != nil {
 			return err
 		}
-		if err := t.commit(ctx, []string{"bench:" + id, "bench:log", "bench:due"}, "12345678", value, 2592000000, id, event); err != nil {
+		ctx, k := context.Background(), keysOf(who, i)
+		if err := t.read(ctx, k.grant); err != nil {
+			return err
+		}
+		if err := t.commit(ctx, []string{k.grant, k.log, k.due}, "version1", value, kept, "", k.member, event); err != nil {
 			return err
 		}
 		return c.JSON(answer)

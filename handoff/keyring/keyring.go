@@ -8,13 +8,17 @@ package keyring
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -28,7 +32,7 @@ type Ring struct {
 	sealing, naming *keyset.Handle
 
 	aead  tink.AEAD
-	names prf.PRF
+	names sync.Pool // of HMAC states under the key that the naming keyset yields
 }
 
 // file is the form of a ring on disk: two Tink keysets in Tink's own JSON.
@@ -62,7 +66,15 @@ func from(sealing, naming *keyset.Handle) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keyring: naming: %w", err)
 	}
-	return &Ring{sealing: sealing, naming: naming, aead: a, names: set.PRFs[set.PrimaryID]}, nil
+	// A key of our own, drawn from the keyset once: names are computed with every request,
+	// and an HMAC state that is kept costs a third of a new one.
+	key, err := set.ComputePrimaryPRF([]byte("latchkey names v1"), sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("keyring: naming: %w", err)
+	}
+	r := &Ring{sealing: sealing, naming: naming, aead: a}
+	r.names.New = func() any { return hmac.New(sha256.New, key) }
+	return r, nil
 }
 
 // Parse reads a ring from its JSON. The error never repeats the content.
@@ -217,12 +229,16 @@ func (r *Ring) Open(sealed, context []byte) ([]byte, error) {
 	return r.aead.Decrypt(sealed, context)
 }
 
-// Name is a keyed hash of 32 bytes over a domain and its parts, none of which may hold
-// a zero byte.
+// Name is a keyed hash of 32 bytes (HMAC-SHA-256) over a domain and its parts, none of
+// which may hold a zero byte.
 func (r *Ring) Name(domain string, parts ...string) []byte {
-	b, err := r.names.ComputePRF([]byte(domain+"\x00"+strings.Join(parts, "\x00")), 32)
-	if err != nil {
-		panic("keyring: HMAC-SHA-256 cannot give 32 bytes: " + err.Error()) // it always can
+	h := r.names.Get().(hash.Hash)
+	defer r.names.Put(h)
+	h.Reset()
+	_, _ = io.WriteString(h, domain)
+	for _, part := range parts {
+		_, _ = h.Write([]byte{0})
+		_, _ = io.WriteString(h, part)
 	}
-	return b
+	return h.Sum(make([]byte, 0, sha256.Size))
 }
