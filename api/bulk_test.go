@@ -265,7 +265,7 @@ func (s *stuck) Load(ctx context.Context, _ handoff.Query) (handoff.Snapshot, er
 // Who hangs up stops the work: the goroutines end, and the server can shut down.
 func TestBulkEndsWithItsClient(t *testing.T) {
 	store := &stuck{Store: handofftest.NewMemory()}
-	h := newHouse(t, store, func(c *api.Config) { c.RequestTimeout = 20 * time.Millisecond })
+	h := newHouse(t, store, func(c *api.Config) { c.RequestTimeout, c.BulkWorkers = 20*time.Millisecond, 64 })
 	addr := h.listen(t)
 	before := runtime.NumGoroutine()
 	ctx, hangUp := context.WithCancel(t.Context())

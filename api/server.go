@@ -66,7 +66,7 @@ type Config struct {
 
 	RequestTimeout time.Duration // for the work on one request or line; 0 is 5 seconds
 	BulkLimit      int64         // bytes of one bulk body; 0 is 256 MiB
-	BulkWorkers    int           // lines of one bulk body in work at once; 0 is 64
+	BulkWorkers    int           // lines of one bulk body in work at once; 0 is 256
 }
 
 const (
@@ -103,7 +103,7 @@ func New(c Config) (*fiber.App, error) {
 		c.BulkLimit = 256 << 20
 	}
 	if c.BulkWorkers == 0 {
-		c.BulkWorkers = 64
+		c.BulkWorkers = 256
 	}
 	a := &api{Config: c, scopes: map[string][]auth.Scope{}}
 

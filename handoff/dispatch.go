@@ -152,23 +152,25 @@ func (d *Dispatch) canonical() Dispatch {
 
 const redacted = "******"
 
+var redactedJSON = []byte(`"` + redacted + `"`)
+
 // Format prints ****** for every verb: who a parcel is for and where it goes is in no log.
 func (d Dispatch) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // LogValue yields ******.
 func (d Dispatch) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText yields ******, so that JSON and its kin cannot leak a dispatch.
-func (d Dispatch) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+// MarshalJSON yields "******".
+func (d Dispatch) MarshalJSON() ([]byte, error) { return redactedJSON, nil }
 
 // Format prints ****** for every verb.
 func (c Customer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalText yields ******.
-func (c Customer) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+// MarshalJSON yields "******".
+func (c Customer) MarshalJSON() ([]byte, error) { return redactedJSON, nil }
 
 // Format prints ****** for every verb.
 func (t Destination) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
-// MarshalText yields ******.
-func (t Destination) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+// MarshalJSON yields "******".
+func (t Destination) MarshalJSON() ([]byte, error) { return redactedJSON, nil }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +27,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"latchkey/api/auth"
+	"latchkey/cmd/latchkey/sample"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/keyring"
@@ -501,4 +504,159 @@ func missing(err error) error {
 		return nil
 	}
 	return err
+}
+
+// BenchmarkDispatch measures dispatches per second: one request a parcel from one
+// client after the other and from 64 at once, and one bulk request.
+//
+// Run it with: go test ./cmd/latchkey -run '^$' -bench Dispatch -benchtime 1x
+func BenchmarkDispatch(b *testing.B) {
+	rounds := setting("LATCHKEY_BENCH_ROUNDS", 5)
+	server := redistest.Single(b)
+	bench := newBench(b, server.Addr())
+	token := bench.token(b, auth.Principal{Scopes: []auth.Scope{auth.Dispatch}, Subject: "w", Shop: handofftest.Shop})
+	parcels := 0
+	lines := func(n int) [][]byte {
+		all := sampleLines(b, parcels, n)
+		parcels += n
+		return all
+	}
+	bulk := func(lines [][]byte) error {
+		s, err := sendDispatches(b.Context(), bench.url, strings.TrimPrefix(token, "Bearer "), bytes.NewReader(bytes.Join(lines, nil)), func() {})
+		if err == nil && s.made != len(lines) {
+			err = fmt.Errorf("%d of %d", s.made, len(lines))
+		}
+		return err
+	}
+	ways := []struct {
+		name string
+		n    int
+		send func(lines [][]byte) error
+	}{
+		{"one client", 2000, func(l [][]byte) error { return dispatchSingly(bench.url, token, 1, l) }},
+		{"64 clients", 10_000, func(l [][]byte) error { return dispatchSingly(bench.url, token, connections, l) }},
+		{"one bulk request", 20_000, bulk},
+	}
+	rates := map[string][]float64{}
+	for b.Loop() {
+		for range rounds {
+			for _, way := range ways {
+				sent := lines(way.n)
+				start := time.Now()
+				if err := way.send(sent); err != nil {
+					b.Fatal(way.name, ": ", err)
+				}
+				rates[way.name] = append(rates[way.name], float64(way.n)/time.Since(start).Seconds())
+			}
+		}
+	}
+	for _, r := range rates {
+		slices.Sort(r)
+	}
+	single := rates["one client"][rounds/2]
+	for _, way := range ways {
+		m := rates[way.name][rounds/2]
+		b.Logf("%-16s %8.0f dispatches/s, %5.1f x one client", way.name, m, m/single)
+	}
+}
+
+// sampleLines are n dispatches of the sample day's shape, the day over and over under
+// new ids, from a number on.
+func sampleLines(tb testing.TB, from, n int) [][]byte {
+	tb.Helper()
+	day := bytes.SplitAfter(bytes.TrimSuffix(sample.Day(), []byte("\n")), []byte("\n"))
+	lines := make([][]byte, n)
+	for i := range n {
+		var d map[string]any
+		if err := json.Unmarshal(day[i%len(day)], &d); err != nil {
+			tb.Fatal(err)
+		}
+		number := from + i
+		id := d["parcel_id"].(string)
+		d["parcel_id"] = fmt.Sprintf("%s%08d", id[:len(id)-8], number)
+		customer := d["customer"].(map[string]any)
+		customer["id"] = fmt.Sprintf("cus_%d", number)
+		customer["email"] = fmt.Sprintf("sample.customer.%d@shop.example", number)
+		d["route_id"] = fmt.Sprintf("%s-%d", d["route_id"], number/len(day)/8) // some 150 parcels a route
+		line, err := json.Marshal(d)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		lines[i] = append(line, '\n')
+	}
+	return lines
+}
+
+func dispatchSingly(url, token string, clients int, lines [][]byte) error {
+	client := &fasthttp.HostClient{Addr: strings.TrimPrefix(url, "http://"), MaxConns: clients, ReadTimeout: 30 * time.Second}
+	defer client.CloseIdleConnections()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	failed := make(chan error, clients)
+	for range clients {
+		wg.Go(func() {
+			req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+			defer fasthttp.ReleaseRequest(req)
+			defer fasthttp.ReleaseResponse(resp)
+			req.Header.SetMethod(http.MethodPost)
+			req.Header.SetContentType("application/json")
+			req.Header.Set("Authorization", token)
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(lines) {
+					return
+				}
+				req.SetRequestURI(url + "/v1/dispatches")
+				req.SetBodyRaw(lines[i])
+				err := client.Do(req, resp)
+				if err == nil && resp.StatusCode() != http.StatusCreated {
+					err = fmt.Errorf("%d %s", resp.StatusCode(), resp.Body())
+				}
+				if err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// BenchmarkMemory measures what a live grant takes of Redis's memory, all in: the sealed
+// grant, its log entry, its place in the schedule and in the indexes of its customer and
+// its route. 100,000 parcels of the sample day's shape, a customer each.
+//
+// Run it with: go test ./cmd/latchkey -run '^$' -bench Memory -benchtime 1x
+func BenchmarkMemory(b *testing.B) {
+	server := redistest.Single(b)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	b.Cleanup(func() { _ = client.Close() })
+	bench := newBench(b, server.Addr())
+	token := bench.token(b, auth.Principal{Scopes: []auth.Scope{auth.Dispatch}, Subject: "w", Shop: handofftest.Shop})
+	used := func() int {
+		info, err := client.InfoMap(b.Context(), "memory").Result()
+		if err != nil {
+			b.Fatal(err)
+		}
+		n, err := strconv.Atoi(info["Memory"]["used_memory"])
+		if err != nil {
+			b.Fatal(err)
+		}
+		return n
+	}
+	const grants = 100_000
+	for b.Loop() {
+		before := used()
+		s, err := sendDispatches(b.Context(), bench.url, strings.TrimPrefix(token, "Bearer "), bytes.NewReader(bytes.Join(sampleLines(b, 0, grants), nil)), func() {})
+		if err != nil || s.made != grants {
+			b.Fatalf("%d grants, %v", s.made, err)
+		}
+		b.ReportMetric(float64(used()-before)/grants, "bytes/grant")
+	}
 }

@@ -1,0 +1,42 @@
+package handoff_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"latchkey/handoff/handofftest"
+)
+
+// Whoever prints, logs or marshals a grant by accident shows nobody's name, address,
+// mail or code.
+func TestAGrantPrintsNobody(t *testing.T) {
+	w := handofftest.New(t, handofftest.NewMemory())
+	g := w.Dispatch(t, handofftest.Sample("JJD1"))
+	var out strings.Builder
+	for _, v := range []any{g, &g, g.Dispatch, &g.Dispatch, g.Dispatch.Customer, g.Dispatch.To, []any{g}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(b)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
+	}
+	d := g.Dispatch
+	for _, secret := range []string{d.Customer.Name, d.Customer.Email, d.To.Lines[0], d.To.Postal, d.Order, g.CurrentCode().Reveal()} {
+		for _, form := range []string{secret, fmt.Sprintf("%x", secret)} {
+			if strings.Contains(out.String(), form) {
+				t.Errorf("printed %q", form)
+			}
+		}
+	}
+	if !strings.Contains(out.String(), "******") {
+		t.Error("nothing was printed at all")
+	}
+}
