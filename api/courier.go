@@ -81,7 +81,7 @@ func present(ctx context.Context, parcel pathID, p handoff.Presentation,
 	answer := receiptAnswer{Status: r.Status.String(), Receipt: receipt{
 		GrantID: r.Grant.String(), ParcelID: r.Parcel, Act: r.Act.String(), CourierID: r.Courier, At: r.At,
 	}}
-	if p.Position != nil {
+	if r.Placed {
 		answer.Receipt.DistanceM = &r.Distance
 	}
 	return &receiptOutput{Body: answer}, nil
@@ -147,15 +147,11 @@ func (a *api) stops(ctx context.Context, _ *struct{}) (*stopsOutput, error) {
 func stopOf(g *handoff.Grant, now time.Time) stop {
 	d := &g.Dispatch
 	s := stop{
-		ParcelLast4: d.Parcel[max(0, len(d.Parcel)-4):], RouteID: g.Route(), Purpose: d.Purpose.String(),
+		// Never so much of a short id that naming it could be told for having read it.
+		ParcelLast4: d.Parcel[len(d.Parcel)-min(4, len(d.Parcel)/2):], RouteID: g.Route(), Purpose: d.Purpose.String(),
 		Status: g.StatusAt(now).String(), CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(),
-		Name: d.Customer.Name, Kind: d.To.Kind.String(), Lines: d.To.Lines, Unit: d.To.Unit, City: d.To.City,
-		PostalCode: d.To.Postal, Country: d.To.Country,
-	}
-	for _, h := range g.History {
-		if h.Type == handoff.EventAttempted {
-			s.Attempted++
-		}
+		Attempted: g.Attempts, Name: d.Customer.Name, Kind: d.To.Kind.String(), Lines: d.To.Lines, Unit: d.To.Unit,
+		City: d.To.City, PostalCode: d.To.Postal, Country: d.To.Country,
 	}
 	if d.To.Location != nil {
 		lat, lon := d.To.Location.Degrees()

@@ -21,7 +21,8 @@ func TestMainJob(t *testing.T) {
 			t.Errorf("%s = %v, want %v", name, made.body[name], want)
 		}
 	}
-	if want := `"rights":[{"act":"release","target":"parcel","proofs":["courier","route","parcel","time","place","code"],"uses":1}]`; !strings.Contains(made.text, want) {
+	if want := `"rights":[{"act":"release","target":"parcel","proofs":["courier","route","parcel","time","place","code"],"uses":1},` +
+		`{"act":"open","target":"lobby","proofs":["courier","route","parcel","time","place","building"],"uses":1},`; !strings.Contains(made.text, want) {
 		t.Errorf("%s lacks %s", made.text, want)
 	}
 	again := h.expect(t, warehouse, "POST", "/v1/dispatches", sample("JJD000390007827", map[string]any{"value.amount": "1299"}), 200, "")

@@ -120,6 +120,11 @@ var kinds = map[handoff.Reason]kind{
 	handoff.DayUnknown:            {status: 422, title: "No such day at the address"},
 	handoff.ZoneUnknown:           {status: 422, title: "Time zone unknown", detail: "Name a zone of the IANA time zone database, such as Europe/Berlin."},
 	handoff.AttemptedLimit:        {status: 409, title: "Recorded often enough", detail: "Take the parcel back to the depot."},
+	handoff.VisitOver:             {status: 403, title: "The visit is over", detail: "Record that nobody answered to begin another."},
+	handoff.ImpossibleJourney:     {status: 403, title: "Too far from the last door"},
+	handoff.PermitUnknown:         {status: 404, title: "Permit unknown"},
+	handoff.ConsentUsed:           {status: 409, title: "Already used", detail: "The door was opened with this consent."},
+	handoff.NoConsentNeeded:       {status: 422, title: "No door that asks for consent", detail: "Consent is for a garage or a home of a parcel that goes to a building."},
 	handoff.AttemptReused:         {status: 422, title: "Attempt id used before", detail: "The attempt id was sent with another request. Choose a new one."},
 	handoff.UnknownAct:            {status: 422, title: "Unknown act"},
 }

@@ -1,43 +1,102 @@
 package handoff
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
 
 // Door is one door of a building as the registry knows it at the moment of asking.
 type Door struct {
-	ID       string
-	Kind     TargetKind
-	Location *Point
-	Fence    float64 // meters; 0 means policy's radius for doors
-
-	// Carried says that the door has no network: the permit reaches it with the
-	// courier's phone, so that the courier must prove to stand there.
-	Carried bool
+	ID       string     `cbor:"-"`
+	Kind     TargetKind `cbor:"1,keyasint"`
+	Mode     DoorMode   `cbor:"2,keyasint"`
+	Location *Point     `cbor:"3,keyasint,omitempty"`
+	Fence    float64    `cbor:"4,keyasint,omitempty"` // meters; 0 means policy's radius for doors
 
 	// Owner is whose garage or home it is. Such a door opens for grants of its owner only.
-	Owner *CustomerRef
+	Owner *CustomerRef `cbor:"5,keyasint,omitempty"`
 
-	Building Building
+	// Key is the door's own Ed25519 public key, by which its reports are known; empty for
+	// a door that does not report.
+	Key []byte `cbor:"6,keyasint,omitempty"`
+
+	// Relock is how many seconds after an unlock the door locks again.
+	Relock int `cbor:"7,keyasint,omitempty"`
+
+	// BuildingID never changes: a door does not move.
+	BuildingID string `cbor:"8,keyasint"`
+
+	// Building is read along with the door.
+	Building Building `cbor:"-"`
 }
 
+// DoorMode is how permits reach a door.
+type DoorMode uint8
+
+// The modes.
+const (
+	_         DoorMode = iota
+	Carried            // with the courier's phone: the door has no network, so the courier must prove to stand there
+	Connected          // the door's controller dials out
+	Bridged            // through a lock that speaks something else; its bridge dials out
+)
+
+var modeNames = enum[DoorMode]{Carried: "carried", Connected: "connected", Bridged: "bridged"}
+
+func (m DoorMode) String() string { return modeNames.name(m) }
+
+// ParseDoorMode reads a mode's name.
+func ParseDoorMode(name string) (DoorMode, bool) { return modeNames.parse(name) }
+
 // CustomerRef names a customer: ids of different shops may collide.
-type CustomerRef struct{ Shop, ID string }
+type CustomerRef struct {
+	_    struct{} `cbor:",toarray"`
+	Shop string
+	ID   string
+}
 
 // Building is what a building's manager allows.
 type Building struct {
-	ID       string
-	Zone     string   // IANA
-	Carriers []string // who may come at all
-	Returns  bool     // whether couriers may come for returns
-	Hours    *Hours   // when deliveries may come; nil: at any hour
-	Quiet    *Hours   // when nobody may come, whatever Hours say
+	ID       string   `cbor:"-"`
+	Name     string   `cbor:"1,keyasint,omitempty"`
+	Address  string   `cbor:"2,keyasint,omitempty"`
+	Zone     string   `cbor:"3,keyasint"` // IANA
+	Location *Point   `cbor:"4,keyasint,omitempty"`
+	Manager  string   `cbor:"5,keyasint,omitempty"` // a mail address
+	Carriers []string `cbor:"6,keyasint,omitempty"` // who may come at all
+	Returns  bool     `cbor:"7,keyasint,omitempty"` // whether couriers may come for returns
+	Hours    *Hours   `cbor:"8,keyasint,omitempty"` // when deliveries may come; nil: at any hour
+	Quiet    *Hours   `cbor:"9,keyasint,omitempty"` // when nobody may come, whatever Hours say
 }
 
 // Hours is a daily stretch of local time [From, To) in minutes since midnight. Where
 // From is later than To it spans midnight.
-type Hours struct{ From, To int }
+type Hours struct {
+	_    struct{} `cbor:",toarray"`
+	From int
+	To   int
+}
+
+// ParseHours reads two times of day of the form 07:00. A day may end at 24:00.
+func ParseHours(from, to string) (Hours, bool) {
+	f, okFrom := minuteOfDay(from)
+	t, okTo := minuteOfDay(to)
+	return Hours{From: f, To: t}, okFrom && okTo && f != t && f < 24*60
+}
+
+func minuteOfDay(text string) (int, bool) {
+	if text == "24:00" {
+		return 24 * 60, true
+	}
+	t, err := time.Parse("15:04", text)
+	return t.Hour()*60 + t.Minute(), err == nil && len(text) == 5
+}
+
+// String is the hours as two times of day.
+func (h Hours) String() string {
+	return fmt.Sprintf("%02d:%02d-%02d:%02d", h.From/60, h.From%60, h.To/60, h.To%60)
+}
 
 func (h Hours) contains(minute int) bool {
 	if h.From <= h.To {

@@ -13,10 +13,15 @@ type Command struct {
 	Evidence Evidence // what a courier brings
 	By       Actor    // whoever else asks
 
-	Parcel   ParcelHash // mint
-	Dispatch *Dispatch  // mint
-	Day      Date       // reschedule
-	Route    string     // reschedule; empty keeps the route
+	Parcel   ParcelHash   // mint
+	Dispatch *Dispatch    // mint
+	Permit   PermitID     // open: fresh randomness, since a decision has none of its own; report: of which
+	Door     string       // report: which door reports
+	State    DoorState    // report: what it says
+	Consents []TargetKind // consent: the kinds that the customer agrees to, all others not
+
+	Day   Date   // reschedule
+	Route string // reschedule; empty keeps the route
 }
 
 // Actor is who asks, where it is not a courier at a door.
@@ -35,6 +40,7 @@ const (
 	RoleCustomer Role = "customer"
 	RoleOps      Role = "ops"
 	RoleService  Role = "service" // Latchkey itself: the sweeper, the mail
+	RoleDoor     Role = "door"    // a door controller, for its own permits
 )
 
 // may reports whether the grant is this actor's to see. To others it does not exist.
@@ -44,7 +50,7 @@ func (a Actor) may(g *Grant) bool {
 		return a.Shop == g.Dispatch.Shop
 	case RoleCustomer:
 		return a.Shop == g.Dispatch.Shop && a.Customer == g.Dispatch.Customer.ID
-	case RoleOps, RoleService:
+	case RoleOps, RoleService, RoleDoor:
 		return true
 	}
 	return false
@@ -96,10 +102,10 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 	asked, granted := rule.asks(d)
 	d.judge(asked)
 	if reason := d.firstFailure(rule); reason != "" {
-		return d.refuse(reason)
+		return d.turnAway(reason)
 	}
 	if !granted {
-		return d.refuse(AccessRefused)
+		return d.turnAway(AccessRefused)
 	}
 	if asked.Has(ProofCode) {
 		if refused := d.compareCode(); refused != nil {
@@ -143,11 +149,15 @@ func init() { // not a literal: the effects reach back to the table
 		Reschedule: {from: []Status{Active, Expired}, roles: []Role{RoleShop}, effect: reschedule},
 		Resend:     {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, named: true, effect: resend},
 		Reissue:    {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, named: true, effect: reissue},
-		Expire:     {from: []Status{Active}, roles: []Role{RoleService}, effect: expire},
+		Expire:     {from: everyStatus, roles: []Role{RoleService}, effect: expire},
+		Consent:    {from: []Status{Active}, roles: []Role{RoleCustomer}, named: true, effect: consent},
+		Report:     {from: everyStatus, roles: []Role{RoleDoor}, effect: report},
 		Hold:       {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, effect: happen(EventHeld)},
 		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, effect: happen(EventLifted)},
 	}
 }
+
+var everyStatus = []Status{Active, Released, Collected, Recalled, Expired, Held}
 
 func (r rule) wrongStatus(s Status) Reason {
 	if !r.named {
@@ -176,7 +186,7 @@ func byRight(d *deliberation) (ProofSet, bool) {
 		return Proofs(ProofCourier, ProofRoute, ProofTime), false
 	}
 	asked := right.Proofs
-	if d.cmd.Act == Open && d.facts.Door != nil && d.facts.Door.Carried {
+	if d.cmd.Act == Open && d.facts.Door != nil && d.facts.Door.Mode == Carried {
 		asked |= Proofs(ProofPresence)
 	}
 	return asked, true
@@ -370,26 +380,10 @@ func handOver(d *deliberation) Decision {
 }
 
 func attempted(d *deliberation) Decision {
-	before := 0
-	for _, h := range d.grant.History {
-		if h.Type == EventAttempted {
-			before++
-		}
-	}
-	if before >= d.facts.Policy.Limits.Attempted {
+	if d.grant.Attempts >= d.facts.Policy.Limits.Attempted {
 		return d.refuse(AttemptedLimit)
 	}
 	return d.accept(d.event(EventAttempted))
-}
-
-func open(d *deliberation) Decision {
-	right, door := d.grant.Right(Open, d.cmd.Target), d.facts.Door
-	if door == nil || door.Kind != d.cmd.Target || !d.grant.mayVisit(right, door.ID, d.now) {
-		return d.refuse(AccessRefused)
-	}
-	e := d.event(EventPermitted)
-	e.Door, e.Distance = door.ID, d.distance()
-	return d.accept(e)
 }
 
 func abort(d *deliberation) Decision {
@@ -450,16 +444,30 @@ func resend(d *deliberation) Decision {
 	return d.accept(e)
 }
 
+// expire is what time alone does to a grant: its window ends, and a door that was to
+// answer has not.
 func expire(d *deliberation) Decision {
-	if !d.grant.Window.Over(d.now) {
+	var events []Event
+	if d.grant.Status == Active && d.grant.Window.Over(d.now) {
+		events = append(events, d.event(EventExpired))
+	}
+	for i := range d.grant.Unlocks {
+		if u := &d.grant.Unlocks[i]; u.unanswered() && !d.now.Before(u.deadline().Time()) {
+			events = append(events, d.doorEvent(EventDoorSilent, u))
+		}
+	}
+	if len(events) == 0 {
 		return d.refuse(WrongStatus)
 	}
-	return d.accept(d.event(EventExpired))
+	return d.accept(events...)
 }
 
 func reschedule(d *deliberation) Decision {
-	if !d.cmd.Day.After(d.grant.Day()) {
+	switch {
+	case !d.cmd.Day.After(d.grant.Day()):
 		return d.refuse(DayNotLater)
+	case d.grant.CodeRequired() && d.grant.Code.TotalWrong >= d.facts.Policy.Limits.GrantTries:
+		return d.refuse(CodeLocked) // for good: another day would help nobody
 	}
 	window, reason := d.windowOf(d.cmd.Day, d.grant.Dispatch.To.Zone)
 	if reason != "" {
@@ -482,6 +490,8 @@ func (d *deliberation) mint() Decision {
 	}
 	if g := d.grant; g != nil {
 		switch {
+		case g.Dispatch.Shop != dispatch.Shop && !d.facts.Policy.mayUse(dispatch.Shop, dispatch.Carrier):
+			return d.refuse(CarrierNotEnabled) // and learns nothing of the parcel
 		case g.Dispatch.Shop != dispatch.Shop:
 			refused := d.refuse(DispatchConflict)
 			if !g.Contested {

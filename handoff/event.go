@@ -26,6 +26,10 @@ type Event struct {
 	Distance int          `cbor:"14,keyasint,omitempty"` // meters to the target, rounded to ten
 	Door     string       `cbor:"15,keyasint,omitempty"`
 	Consents []TargetKind `cbor:"16,keyasint,omitempty"`
+	Permit   PermitID     `cbor:"17,keyasint,omitzero"`
+	Target   TargetKind   `cbor:"18,keyasint,omitempty"` // the kind of the door
+	Building string       `cbor:"19,keyasint,omitempty"`
+	Awaited  bool         `cbor:"20,keyasint,omitempty"` // permitted: the door can answer, and should within 15 s
 }
 
 // EventType says what happened.
@@ -49,7 +53,17 @@ const (
 	EventHeld
 	EventLifted
 	EventContested
-	EventPermitted
+	EventPermitted     // a courier was given a permit for a door
+	EventConsented     // the customer's consents, as they now stand
+	EventAccessRefused // a courier was refused at a door; only the first twenty of a grant
+	EventImpossible    // refused: nobody travels that fast from the last door to this one
+	EventDoorDelivered // the permit reached the door
+	EventDoorConfirmed // the lock confirmed
+	EventDoorOpened    // the door's contact says that it opened
+	EventDoorRelocked  // locked again
+	EventDoorFailed    // the lock did not do it
+	EventDoorRefused   // the door refused the permit
+	EventDoorSilent    // no answer for 15 s
 )
 
 var eventNames = enum[EventType]{
@@ -57,7 +71,11 @@ var eventNames = enum[EventType]{
 	EventCodeResent: "code_resent", EventCodeReissued: "code_reissued", EventReleased: "released",
 	EventCollected: "collected", EventAborted: "aborted", EventAttempted: "attempted", EventRecalled: "recalled",
 	EventRescheduled: "rescheduled", EventExpired: "expired", EventHeld: "held", EventLifted: "lifted",
-	EventContested: "contested", EventPermitted: "permitted",
+	EventContested: "contested", EventPermitted: "permitted", EventConsented: "consented",
+	EventAccessRefused: "access_refused", EventImpossible: "impossible_journey",
+	EventDoorDelivered: "door_delivered", EventDoorConfirmed: "door_confirmed", EventDoorOpened: "door_opened",
+	EventDoorRelocked: "door_relocked", EventDoorFailed: "door_failed", EventDoorRefused: "door_refused",
+	EventDoorSilent: "door_silent",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }
@@ -97,9 +115,24 @@ func Apply(g Grant, e Event) Grant {
 		g.Status, g.Handoff, g.Aborted = Active, nil, true
 		g.Rights = addUses(g.Rights, +1, Release)
 	case EventAttempted:
+		g.Attempts++
 		g.Rights = addUses(g.Rights, +1, Open)
 	case EventPermitted:
 		g.Visits = begin(g.Visits, e)
+		g.Unlocks = append(slices.Clone(g.Unlocks), Unlock{
+			Permit: e.Permit, Door: e.Door, Target: e.Target, At: e.At, State: DoorAuthorised, Since: e.At, Awaited: e.Awaited,
+		})
+		g.Unlocks = g.Unlocks[max(0, len(g.Unlocks)-unlocksKept):]
+	case EventConsented:
+		g.Consents = slices.Clone(e.Consents)
+	case EventAccessRefused, EventImpossible:
+		g.Knocks++
+		return g // no part of the customer's history
+	case EventDoorDelivered, EventDoorConfirmed, EventDoorOpened, EventDoorRelocked, EventDoorFailed, EventDoorRefused, EventDoorSilent:
+		g.Unlocks, g.Visits = reported(g.Unlocks, g.Visits, e)
+		if e.Type != EventDoorOpened {
+			return g
+		}
 	case EventCodeRefused:
 		g.Code.Wrong++
 		g.Code.TotalWrong++

@@ -75,12 +75,21 @@ type Grant struct {
 	// Consents are the kinds of door that the customer agreed to have opened.
 	Consents []TargetKind `cbor:"11,keyasint,omitempty"`
 
-	// Contested says that another shop claimed the parcel's id. Told once.
-	Contested bool `cbor:"13,keyasint,omitempty"`
+	// Unlocks are the permits given out and how far each came; the newest 16.
+	Unlocks []Unlock `cbor:"14,keyasint,omitempty"`
+
+	// Knocks counts the refusals at doors, of which the log keeps a limited number.
+	Knocks int `cbor:"15,keyasint,omitempty"`
 
 	// History is what happened, oldest first, for the customer and the shop; the
 	// newest 32 entries.
 	History []HistoryEntry `cbor:"12,keyasint"`
+
+	// Contested says that another shop claimed the parcel's id. Told once.
+	Contested bool `cbor:"13,keyasint,omitempty"`
+
+	// Attempts counts the times that the courier was there and nobody answered.
+	Attempts int `cbor:"16,keyasint,omitempty"`
 }
 
 // Right allows one act on one target, for those who bring all its proofs.
@@ -113,7 +122,8 @@ const (
 	Expire         // the window is over
 	Hold           // stop everything until a person decides
 	Lift           // a person decided: go on as before
-	Contest        // another shop claimed the parcel's id
+	Consent        // the customer agrees to garage or home being opened, or no longer does
+	Report         // a door says what became of a permit
 )
 
 // TargetKind is what an open right, or the right to the parcel itself, points at.

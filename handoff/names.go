@@ -97,7 +97,7 @@ var (
 	actNames = enum[Act]{
 		Release: "release", Collect: "collect", Open: "open", Mint: "mint", Abort: "abort", Attempt: "attempted",
 		Recall: "recall", Reschedule: "reschedule", Resend: "resend", Reissue: "reissue", Expire: "expire",
-		Hold: "hold", Lift: "lift",
+		Hold: "hold", Lift: "lift", Consent: "consent", Report: "report",
 	}
 	targetNames = enum[TargetKind]{Parcel: "parcel", Lobby: "lobby", Gate: "gate", Garage: "garage", Home: "home"}
 	proofNames  = enum[Proof]{
@@ -116,10 +116,7 @@ func (p Proof) String() string      { return proofNames.name(p) }
 func (s Status) String() string     { return statusNames.name(s) }
 func (r Result) String() string     { return resultNames.name(r) }
 
-// ParseProof reads a proof's name as policy files write it.
-func ParseProof(name string) (Proof, bool) { return proofNames.parse(name) }
-
-// ParseTarget reads a target's name as policy files write it.
+// ParseTarget reads a target's name.
 func ParseTarget(name string) (TargetKind, bool) { return targetNames.parse(name) }
 
 // ProofSet is a set of proofs, one bit each.

@@ -156,11 +156,16 @@ func isCurrency(code string) bool {
 
 // rights chooses what the grant of a dispatch allows, or says why it gets none.
 //
-//	release, high value    courier route parcel time place code   once
-//	release, ordinary      courier route parcel time place        once
-//	collect a return       courier route parcel time place        once
+//	release, high value    courier route parcel time place code        once
+//	release, ordinary      courier route parcel time place             once
+//	collect a return       courier route parcel time place             once
+//	open lobby or gate     courier route parcel time place building    a visit per door
+//	open garage or home    the same, presence and consent              a visit per door
+//
+// Whether a building's door opens is decided when it is asked for: the building, its
+// doors and the customer's consent are facts of that moment.
 func (p *Policy) rights(d *Dispatch) ([]Right, Reason) {
-	if !slices.Contains(p.Carriers, d.Carrier) || !slices.Contains(p.Shops[d.Shop].Carriers, d.Carrier) {
+	if !p.mayUse(d.Shop, d.Carrier) {
 		return nil, CarrierNotEnabled
 	}
 	place, known := p.Destinations[d.To.Kind.String()]
@@ -180,7 +185,20 @@ func (p *Policy) rights(d *Dispatch) ([]Right, Reason) {
 	default:
 		return nil, UnknownAct
 	}
-	return []Right{{Act: d.Purpose.Act(), Target: Parcel, Proofs: proofs, Uses: 1}}, ""
+	rights := []Right{{Act: d.Purpose.Act(), Target: Parcel, Proofs: proofs, Uses: 1}}
+	if d.To.Building != "" {
+		way := Proofs(ProofCourier, ProofRoute, ProofParcel, ProofTime, ProofPlace, ProofBuilding)
+		own := way | Proofs(ProofPresence, ProofConsent)
+		rights = append(rights,
+			Right{Act: Open, Target: Lobby, Proofs: way, Uses: 1}, Right{Act: Open, Target: Gate, Proofs: way, Uses: 1},
+			Right{Act: Open, Target: Garage, Proofs: own, Uses: 1}, Right{Act: Open, Target: Home, Proofs: own, Uses: 1})
+	}
+	return rights, ""
+}
+
+// mayUse reports whether a shop may dispatch with a carrier.
+func (p *Policy) mayUse(shop, carrier string) bool {
+	return slices.Contains(p.Carriers, carrier) && slices.Contains(p.Shops[shop].Carriers, carrier)
 }
 
 func (p *Policy) needsCode(d *Dispatch) bool {

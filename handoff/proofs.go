@@ -48,6 +48,15 @@ type Courier struct {
 	ClearedUntil Instant // a background check runs out; zero: never cleared
 	Suspended    bool
 	Drives       []Drive
+
+	// Seen is where and when the courier was last given a permit; nil if never.
+	Seen *Sighting
+}
+
+// Sighting is a courier at a registered door.
+type Sighting struct {
+	At    Instant
+	Place Point
 }
 
 // Drive is one route on one day.
@@ -126,7 +135,7 @@ func (v Verdict) Named() map[string]string {
 var judges = [numProofs]func(*deliberation) Result{
 	ProofCourier: func(d *deliberation) Result {
 		return require(d.evidence().Courier != CourierRef{},
-			d.sameCarrier() && d.factsOfCourier() && d.facts.Courier.cleared(d.now) && !d.facts.Budget.Exhausted(d.facts.Policy.Limits, d.now))
+			d.sameCarrier() && d.factsOfCourier() && d.facts.Courier.cleared(d.now) && !d.spent())
 	},
 	ProofRoute: func(d *deliberation) Result {
 		return require(d.evidence().Courier != CourierRef{}, d.factsOfCourier() && d.facts.Courier.drives(d.grant.Route(), d.grant.Day()))
@@ -159,6 +168,13 @@ var judges = [numProofs]func(*deliberation) Result{
 		a := d.evidence().Approvals
 		return require(len(a) > 0, len(a) == 2 && a[0] != a[1] && a[0] != "" && a[1] != "")
 	},
+}
+
+// spent reports whether too many wrong codes keep this courier from handing parcels over
+// and from opening doors. Taking a handoff back, and telling that nobody answered, stay
+// possible.
+func (d *deliberation) spent() bool {
+	return d.cmd.Act != Abort && d.cmd.Act != Attempt && d.facts.Budget.Exhausted(d.facts.Policy.Limits, d.now)
 }
 
 // factsOfCourier reports whether the record is that of the courier who asks.

@@ -37,6 +37,10 @@ func fill(t *testing.T, v reflect.Value, path string, n *int) {
 		for i := range 2 {
 			fill(t, v.Index(i), fmt.Sprintf("%s[%d]", path, i), n)
 		}
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(t, v.Index(i), fmt.Sprintf("%s[%d]", path, i), n)
+		}
 	case reflect.String:
 		v.SetString(fmt.Sprint("text ", *n))
 	case reflect.Bool:

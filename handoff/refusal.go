@@ -45,6 +45,11 @@ const (
 	ZoneUnknown           Reason = "time-zone-unknown"
 	AttemptedLimit        Reason = "attempted-limit"
 	AttemptReused         Reason = "attempt-reused"
+	VisitOver             Reason = "visit-over"
+	ImpossibleJourney     Reason = "impossible-journey"
+	PermitUnknown         Reason = "permit-unknown"
+	ConsentUsed           Reason = "consent-used"
+	NoConsentNeeded       Reason = "no-consent-needed"
 	UnknownAct            Reason = "unknown-act"
 )
 

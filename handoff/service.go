@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"latchkey/otp"
@@ -30,6 +31,9 @@ type Namer interface {
 type Observer interface {
 	Decided(act Act, reason Reason, events []Event)
 	Conflicted(act Act)
+
+	// Unsettled says that a guess could not be given back, and will count as a wrong code.
+	Unsettled()
 }
 
 // Service runs commands: it loads, lets [Decide] judge and [Apply] change, and commits.
@@ -41,6 +45,7 @@ type Service struct {
 	names    Namer
 	random   io.Reader
 	observer Observer
+	settling sync.WaitGroup
 }
 
 // Config is what a Service is made of. All fields but Observer are required.
@@ -72,6 +77,7 @@ type deaf struct{}
 
 func (deaf) Decided(Act, Reason, []Event) {}
 func (deaf) Conflicted(Act)               {}
+func (deaf) Unsettled()                   {}
 
 // Policy is the policy in force.
 func (s *Service) Policy() *Policy { return s.policy }
@@ -90,9 +96,13 @@ func (s *Service) Dispatch(ctx context.Context, d Dispatch) (g Grant, created bo
 		return Grant{}, false, err
 	}
 	hash := s.ParcelHash(d.Carrier, d.Parcel)
+	var index *Index
+	if s.policy.mayUse(d.Shop, d.Carrier) { // else Decide refuses it, unless it came before
+		index = s.index(&d, d.Route, d.Day)
+	}
 	q := query{
-		Query:   Query{Parcel: hash, Index: s.index(&d, d.Route, d.Day)},
-		command: func(*Grant) Command { return Command{Act: Mint, Parcel: hash, Dispatch: &d} },
+		Query:   Query{Parcel: hash, Index: index},
+		command: func(*Snapshot) Command { return Command{Act: Mint, Parcel: hash, Dispatch: &d} },
 		secret:  secret,
 	}
 	o, err := s.change(ctx, q)
@@ -167,7 +177,8 @@ type Receipt struct {
 	Status   Status
 	Courier  string
 	At       time.Time
-	Distance int // meters, rounded to ten; 0 where no place was asked
+	Placed   bool // whether a place was asked for
+	Distance int  // meters from it, rounded to ten
 }
 
 // Verify hands a parcel over, or takes a return along, whichever the parcel is for.
@@ -195,8 +206,8 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 	q := query{
 		Query: Query{Parcel: s.ParcelHash(p.Courier.Carrier, p.Parcel), Courier: &p.Courier},
 		note:  p.Note,
-		command: func(g *Grant) Command {
-			return Command{Act: act(g), Target: Parcel, Evidence: Evidence{
+		command: func(found *Snapshot) Command {
+			return Command{Act: act(found.grant()), Target: Parcel, Evidence: Evidence{
 				Courier: p.Courier, Parcel: p.Parcel, Position: p.Position, Code: p.Code,
 			}}
 		},
@@ -213,18 +224,123 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 	}
 	return Receipt{
 		Grant: o.grant.ID, Parcel: o.grant.Dispatch.Parcel, Act: o.act, Status: o.status,
-		Courier: o.answer.Courier, At: o.answer.At.Time(), Distance: o.answer.Distance,
+		Courier: o.answer.Courier, At: o.answer.At.Time(),
+		Placed: Result(o.answer.Verdict[ProofPlace]) == OK, Distance: o.answer.Distance,
 	}, nil
 }
 
 // digest is a keyed hash of what a repeated attempt must repeat. It is kept with the
 // sealed grant, for as long as the grant.
 func (s *Service) digest(p Presentation, kind string) []byte {
-	position := "none"
-	if p.Position != nil {
-		position = fmt.Sprintf("%v %v %v", p.Position.Point, p.Position.Accuracy, p.Position.Age)
+	return s.names.Name("attempt", p.Courier.Carrier, p.Courier.ID, p.Attempt, kind, p.Parcel, p.Code.Reveal(), position(p.Position), p.Note)[:8]
+}
+
+func position(p *Position) string {
+	if p == nil {
+		return "none"
 	}
-	return s.names.Name("attempt", p.Courier.Carrier, p.Courier.ID, p.Attempt, kind, p.Parcel, p.Code.Reveal(), position, p.Note)[:8]
+	return fmt.Sprintf("%v %v %v", p.Point, p.Accuracy, p.Age)
+}
+
+// Knock is a courier's request at a door of a building.
+type Knock struct {
+	Courier   CourierRef
+	Door      string
+	Parcel    string // as read at the door
+	Position  *Position
+	Challenge []byte // the door's own, read at the door; empty if none
+	Attempt   string // as in Presentation
+}
+
+// Permission says that a door may be opened: what a permit for it must say.
+type Permission struct {
+	Permit    PermitID
+	Grant     GrantID
+	Ref       [8]byte // names the grant to the door, and means nothing to it
+	Door      Door
+	Challenge []byte
+	At        time.Time
+}
+
+// Unlock decides whether a courier may open a door. The parcel's grant is asked, and no
+// code is: the code stays between customer and courier.
+func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
+	var permit PermitID
+	if _, err := io.ReadFull(s.random, permit[:]); err != nil {
+		return Permission{}, fmt.Errorf("handoff: a new permit: %w", err)
+	}
+	parcel := s.ParcelHash(k.Courier.Carrier, k.Parcel)
+	var door *Door
+	q := query{
+		Query: Query{
+			Parcel: parcel, Courier: &k.Courier, Door: k.Door,
+			Permit: &PermitRef{Permit: permit, Parcel: parcel, Door: k.Door},
+		},
+		command: func(found *Snapshot) Command {
+			c := Command{Act: Open, Permit: permit, Evidence: Evidence{
+				Courier: k.Courier, Parcel: k.Parcel, Position: k.Position, Challenge: k.Challenge,
+			}}
+			if door = found.Door; door != nil {
+				c.Target = door.Kind
+			}
+			return c
+		},
+	}
+	if k.Attempt != "" {
+		q.attempt = k.Attempt
+		q.digest = s.names.Name("attempt", k.Courier.Carrier, k.Courier.ID, k.Attempt, "unlock", k.Door, k.Parcel, position(k.Position), hex.EncodeToString(k.Challenge))[:8]
+	}
+	o, err := s.change(ctx, q)
+	if err != nil {
+		return Permission{}, err
+	}
+	p := Permission{Permit: o.answer.Permit, Grant: o.grant.ID, Door: *door, Challenge: k.Challenge, At: o.answer.At.Time()}
+	copy(p.Ref[:], s.names.Name("door", p.Grant.String()))
+	return p, nil
+}
+
+// Reported records what a door says of one of its permits. Saying it again is harmless.
+func (s *Service) Reported(ctx context.Context, door string, permit PermitID, state DoorState) error {
+	ref, err := s.store.Permit(ctx, permit)
+	if err != nil {
+		return err
+	}
+	if ref == nil || ref.Door != door {
+		return &Refusal{Reason: PermitUnknown}
+	}
+	_, err = s.change(ctx, query{
+		Query: Query{Parcel: ref.Parcel},
+		command: func(*Snapshot) Command {
+			return Command{Act: Report, By: Actor{Role: RoleDoor}, Door: door, Permit: permit, State: state}
+		},
+	})
+	return err
+}
+
+// UnlockOf reads how far a permit of a door came, and the grant that it is of.
+func (s *Service) UnlockOf(ctx context.Context, door string, permit PermitID) (Unlock, Grant, error) {
+	ref, err := s.store.Permit(ctx, permit)
+	if err != nil {
+		return Unlock{}, Grant{}, err
+	}
+	if ref != nil && ref.Door == door {
+		snap, err := s.store.Load(ctx, Query{Parcel: ref.Parcel})
+		if err != nil {
+			return Unlock{}, Grant{}, err
+		}
+		if g := snap.grant(); g != nil {
+			if u := g.Unlock(permit); u != nil {
+				return *u, *g, nil
+			}
+		}
+	}
+	return Unlock{}, Grant{}, &Refusal{Reason: PermitUnknown}
+}
+
+// Consent sets which kinds of door, of garage and home, the customer agrees to have
+// opened. What was used cannot be taken back.
+func (s *Service) Consent(ctx context.Context, by Actor, id GrantID, kinds []TargetKind) (Grant, error) {
+	return s.order(ctx, id, Command{Act: Consent, By: by, Consents: kinds}, "")
 }
 
 // Recall calls a parcel back: its rights end at once.
@@ -260,7 +376,7 @@ func (s *Service) Lift(ctx context.Context, by Actor, id GrantID, note string) (
 // order runs a command that needs no courier.
 func (s *Service) order(ctx context.Context, id GrantID, c Command, note string) (Grant, error) {
 	q := query{Query: Query{Parcel: id.Hash, Generation: id.Generation}, note: note}
-	q.command = func(*Grant) Command { return c }
+	q.command = func(*Snapshot) Command { return c }
 	if c.Act == Reschedule {
 		// The index is written ahead of the commit, so the address must be known first.
 		g, err := s.Grant(ctx, c.By, id)
@@ -280,12 +396,13 @@ func (s *Service) order(ctx context.Context, id GrantID, c Command, note string)
 	return o.grant, nil
 }
 
-// Expire closes a grant whose window is over. A grant that needs no closing is left as
-// it is, without an error: any number of sweepers may meet at one grant.
+// Expire does to a grant what time alone does: it closes one whose window is over, and
+// notes that a door did not answer. A grant to which nothing is due is left as it is,
+// without an error: any number of sweepers may meet at one grant.
 func (s *Service) Expire(ctx context.Context, hash ParcelHash) error {
 	o, err := s.change(ctx, query{
 		Query:   Query{Parcel: hash},
-		command: func(*Grant) Command { return Command{Act: Expire, By: Actor{Role: RoleService}} },
+		command: func(*Snapshot) Command { return Command{Act: Expire, By: Actor{Role: RoleService}} },
 	})
 	var refused *Refusal
 	switch {
@@ -297,8 +414,8 @@ func (s *Service) Expire(ctx context.Context, hash ParcelHash) error {
 	return err
 }
 
-// Sweep closes up to limit grants of each partition whose window is over, and reports
-// how many it looked at. One that cannot be closed does not keep the others open.
+// Sweep does what is due (see Expire) to up to limit grants of each partition, and
+// reports how many it looked at. One that fails does not keep back the others.
 func (s *Service) Sweep(ctx context.Context, limit int) (int, error) {
 	swept := 0
 	var failed []error
@@ -399,7 +516,7 @@ func (s *Service) listed(ctx context.Context, ids []ParcelHash, counts func(*Gra
 // query is one run of change.
 type query struct {
 	Query
-	command func(*Grant) Command
+	command func(*Snapshot) Command
 	secret  otp.Secret // mint
 	attempt string
 	digest  []byte
@@ -443,19 +560,16 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 			return s.tell(ctx, q, o)
 		}
 		now := s.clock.Now()
-		var g *Grant
-		if snap.Record != nil {
-			g = &snap.Record.Grant
-		}
-		cmd := q.command(g)
+		g := snap.grant()
+		cmd := q.command(&snap)
 		if o, known := q.answered(snap.Record, cmd.Act); known {
 			return s.tell(ctx, q, o)
 		}
 
-		facts := Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.budget(s.policy.Limits, q.Reservation != nil, now)}
+		facts := Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.budget(s.policy.Limits, now), Door: snap.Door}
 		d := Decide(g, cmd, facts, now)
 		if d.Wait {
-			q.Reservation.Held = true // it keeps its place in the queue
+			q.Reservation.Held = snap.Account.Placed // it keeps its place in the queue
 			continue
 		}
 		o := outcome{act: cmd.Act, answer: q.answerOf(&d, cmd, now), events: d.Events}
@@ -470,6 +584,9 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 		}
 
 		change := s.changeOf(snap, q, cmd, &d, &o, now)
+		if q.Reservation != nil {
+			q.Reservation.Held = false // it may be given back with a commit that is overtaken
+		}
 		id := change.Record.Commits[len(change.Record.Commits)-1]
 		switch err := s.store.Commit(ctx, change); {
 		case err == nil:
@@ -531,6 +648,9 @@ func (s *Service) changeOf(snap Snapshot, q query, cmd Command, d *Decision, o *
 	o.grant, o.status = next.Grant, next.Grant.Status
 
 	change := Change{From: snap.Version, Record: next, Events: d.Events, Now: InstantOf(now)}
+	if cmd.Act == Open && d.Refusal == nil && snap.Door.Location != nil {
+		change.Seen, change.SeenCourier = &Sighting{At: InstantOf(now), Place: *snap.Door.Location}, cmd.Evidence.Courier
+	}
 	if q.Reservation != nil {
 		change.Settle = &Settlement{Reservation: *q.Reservation, Counted: d.Counted()}
 	}
@@ -559,16 +679,43 @@ func (s *Service) tell(ctx context.Context, q query, o outcome) (outcome, error)
 	return o, o.answer.refusal()
 }
 
-// settle ends the request's reservation. What cannot be settled now counts as a wrong
-// code in the end, which is the safe side.
+// settleWithin is how long one try to settle may take, and settleFor how long a failed
+// one is tried again behind the answer: less than it takes to be abandoned.
+const (
+	settleWithin = 5 * time.Second
+	settleFor    = 30 * time.Second
+)
+
+// settle ends the request's reservation. What cannot be settled at all counts as a wrong
+// code in the end. That is the safe side, but not fair to a courier who made no mistake,
+// so that a store that stumbles is asked again.
 func (s *Service) settle(ctx context.Context, q query, counted bool) {
 	if q.Reservation == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	_ = s.store.Settle(ctx, Settlement{Reservation: *q.Reservation, Counted: counted})
+	st := Settlement{Reservation: *q.Reservation, Counted: counted}
+	ctx = context.WithoutCancel(ctx)
+	try := func() error {
+		ctx, cancel := context.WithTimeout(ctx, settleWithin)
+		defer cancel()
+		return s.store.Settle(ctx, st)
+	}
+	if try() == nil {
+		return
+	}
+	s.settling.Go(func() {
+		giveUp := time.Now().Add(settleFor)
+		for n := 3; time.Now().Before(giveUp); n++ {
+			if pause(ctx, n) == nil && try() == nil {
+				return
+			}
+		}
+		s.observer.Unsettled()
+	})
 }
+
+// Close waits for what is still being settled behind answers that were given.
+func (s *Service) Close() { s.settling.Wait() }
 
 // committed looks for a commit in doubt among those the record remembers.
 func committed(r *Record, tried map[CommitID]outcome) (outcome, bool) {
@@ -612,6 +759,7 @@ func (q *query) answerOf(d *Decision, cmd Command, now time.Time) Answer {
 		a.Reason, a.Left, a.retry = d.Refusal.Reason, d.Refusal.AttemptsLeft, d.Refusal.RetryAfter
 	} else if len(d.Events) > 0 {
 		a.Distance = d.Events[0].Distance
+		a.Permit = d.Events[0].Permit
 	}
 	return a
 }

@@ -7,7 +7,9 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	. "latchkey/handoff"
@@ -419,5 +421,84 @@ func TestNewServiceWantsEverything(t *testing.T) {
 	_, err := NewService(Config{Store: handofftest.NewMemory(), Policy: policy, Clock: handofftest.NewClock(handofftest.Noon), Namer: handofftest.Namer{}, Random: strings.NewReader("")})
 	if err == nil || !strings.Contains(err.Error(), "limits") {
 		t.Errorf("a service without limits: %v", err)
+	}
+}
+
+// flaky is a store that cannot settle for a while.
+type flaky struct {
+	Store
+	failures atomic.Int32
+}
+
+func (f *flaky) Settle(ctx context.Context, s Settlement) error {
+	if f.failures.Add(-1) >= 0 {
+		return ErrUnavailable
+	}
+	return f.Store.Settle(ctx, s)
+}
+
+// A refusal that compared no code costs the courier nothing, even if the store stumbles
+// while the guess is given back.
+func TestAGuessIsGivenBackLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &flaky{Store: handofftest.NewMemory()}
+		w := handofftest.New(t, store)
+		w.Cleared(t, "c1")
+		w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+		g := w.Dispatch(t, handofftest.Sample("p1"))
+		far := handofftest.AtDoor("c1", "p1", g.CurrentCode())
+		far.Position.Point = PointOf(48, 11)
+		store.failures.Store(20)
+		if _, err := w.Service.Verify(t.Context(), far); refusal(err) != OutsideGeofence {
+			t.Fatal(err)
+		}
+		w.Service.Close()
+		if a := w.Account(t, "c1"); len(a.Reserved)+len(a.Counted) != 0 || store.failures.Load() >= 0 {
+			t.Errorf("the account is %+v", a)
+		}
+	})
+}
+
+// A shop that may not use a carrier learns nothing of its parcels, and leaves no mark.
+func TestAShopCannotProbeACarrier(t *testing.T) {
+	w := world(t)
+	w.Dispatch(t, handofftest.Sample("p1"))
+	for _, parcel := range []string{"p1", "p2"} {
+		d := handofftest.Sample(parcel)
+		d.Shop = "nobody"
+		if _, _, err := w.Service.Dispatch(t.Context(), d); refusal(err) != CarrierNotEnabled {
+			t.Errorf("%s: %v", parcel, err)
+		}
+	}
+	if n := handofftest.Count(w.Events(t), EventContested); n != 0 {
+		t.Errorf("%d marks", n)
+	}
+	if ids, err := w.Store.OnRoute(t.Context(), RouteRef{Carrier: handofftest.Carrier, Route: handofftest.Route, Day: handofftest.Today}); len(ids) != 1 || err != nil {
+		t.Errorf("the route lists %v, %v", ids, err)
+	}
+}
+
+// The limit of attempts holds however long the history is.
+func TestAttemptedIsLimited(t *testing.T) {
+	w := world(t)
+	g := w.Dispatch(t, handofftest.Sample("p1"))
+	done := 0
+	for range 30 {
+		if _, err := w.Service.Attempted(t.Context(), handofftest.AtDoor("c1", "p1", otp.Code{})); err == nil {
+			done++
+		} else if refusal(err) != AttemptedLimit {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := w.Service.Hold(t.Context(), shop, g.ID, ""); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Service.Lift(t.Context(), shop, g.ID, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if done != w.Policy.Limits.Attempted {
+		t.Errorf("%d attempts", done)
 	}
 }

@@ -29,6 +29,7 @@ type Store interface {
 	Grants
 	Registry
 	Log
+	Feed
 }
 
 var (
@@ -42,6 +43,9 @@ var (
 	// ErrUnavailable says that the store cannot be reached, or that the retries of a
 	// contended grant are spent. Asking again later is right.
 	ErrUnavailable = errors.New("handoff: the store is unavailable")
+
+	// ErrDoorMoved says that a door was to be moved to another building.
+	ErrDoorMoved = errors.New("handoff: a door does not change its building")
 
 	// ErrSealed says that a stored value cannot be opened: it was changed outside, moved
 	// to another key, or its key is not in the keyset.
@@ -75,8 +79,13 @@ type Grants interface {
 	// OnRoute lists the parcels indexed for a route on a day, with the same caution.
 	OnRoute(ctx context.Context, r RouteRef) ([]ParcelHash, error)
 
-	// Due lists up to limit active grants of a partition whose window is over at now.
+	// Due lists up to limit grants of a partition that time alone changes by now: see
+	// Grant.Due.
 	Due(ctx context.Context, partition int, now Instant, limit int) ([]ParcelHash, error)
+
+	// Permit says which grant and door a permit belongs to; nil if there is none, or not
+	// any more. An entry counts only if its grant has the permit.
+	Permit(ctx context.Context, id PermitID) (*PermitRef, error)
 
 	// Unschedule takes a grant that no longer exists off the schedule.
 	Unschedule(ctx context.Context, id ParcelHash) error
@@ -88,6 +97,8 @@ type Query struct {
 	Generation int // 0: the newest
 
 	Courier     *CourierRef  // whose record and budget to read
+	Door        string       // the door to read, with its building
+	Permit      *PermitRef   // where a permit is to be found, written ahead of its commit
 	Reservation *Reservation // a guess to reserve in that courier's budget
 	Index       *Index       // entries to write ahead of a commit
 }
@@ -106,15 +117,30 @@ type RouteRef struct {
 	Day            Date
 }
 
+// PermitRef says which grant and door a permit belongs to.
+type PermitRef struct {
+	Permit PermitID
+	Parcel ParcelHash
+	Door   string
+}
+
 // Snapshot is what Load found, all of one moment per key.
 type Snapshot struct {
 	Record  *Record
 	Version Version
 	Courier *Courier
 	Account Account
+	Door    *Door
 
 	// Archived says that a later generation exists: this one can be read, not changed.
 	Archived bool
+}
+
+func (s *Snapshot) grant() *Grant {
+	if s.Record == nil {
+		return nil
+	}
+	return &s.Record.Grant
 }
 
 // Version counts the commits of a parcel's grants. It only rises: the upper 16 bits
@@ -162,6 +188,8 @@ type Answer struct {
 	Left     int     `cbor:"7,keyasint,omitempty"`
 	Verdict  []byte  `cbor:"8,keyasint"`
 
+	Permit PermitID `cbor:"9,keyasint,omitzero"` // of an unlock
+
 	retry time.Duration // never remembered: by then it would be wrong
 }
 
@@ -188,13 +216,23 @@ type Change struct {
 	// counted only if the commit happened; giving back needs no such care, since whoever
 	// commits again reserves again.
 	Settle *Settlement
-	Now    Instant
+
+	// Seen is where a courier was given a permit; nil if none was. It is a sign of where
+	// the courier is, and may be kept even if the commit is overtaken.
+	Seen        *Sighting
+	SeenCourier CourierRef
+
+	Now Instant
 }
 
 // Account is a courier's budget as stored.
 type Account struct {
 	Counted  []Instant // wrong codes
 	Reserved []Instant // guesses in flight that reached the store before the asker's own, and that one
+
+	// Placed says that the asker's own guess is among the reserved ones. A place that was
+	// held may be gone: given back with a commit that was overtaken, cleared, or lost.
+	Placed bool
 }
 
 // Reservation is one guess reserved in a courier's budget. Token is random: two
@@ -222,7 +260,7 @@ const abandoned = time.Minute
 // just made found a place. Reservations queue in the order in which they reached the
 // store, and each sees all that stand before it: no more than the limit can ever be
 // admitted and counted, however many ask at once, and the first in the queue never waits.
-func (a Account) budget(l Limits, reserved bool, now time.Time) Budget {
+func (a Account) budget(l Limits, now time.Time) Budget {
 	var b Budget
 	inFlight := 0
 	for _, at := range a.Counted {
@@ -243,7 +281,7 @@ func (a Account) budget(l Limits, reserved bool, now time.Time) Budget {
 			day++
 		}
 	}
-	b.Admitted = reserved && day <= l.CourierDay && len(b.Spent)+inFlight <= l.CourierMonth
+	b.Admitted = a.Placed && day <= l.CourierDay && len(b.Spent)+inFlight <= l.CourierMonth
 	return b
 }
 
@@ -265,6 +303,21 @@ type Registry interface {
 	// AssignRoute makes courier the only one who drives the route that day. It is three
 	// writes in an order that fails closed: whoever drove it before stops first.
 	AssignRoute(ctx context.Context, r RouteRef, courier string, now Instant) error
+
+	// Building reads one building; nil if there is none.
+	Building(ctx context.Context, id string) (*Building, error)
+
+	// PutBuilding writes a building, all of it.
+	PutBuilding(ctx context.Context, b Building) error
+
+	// Door reads one door with its building; nil if there is none.
+	Door(ctx context.Context, id string) (*Door, error)
+
+	// PutDoor writes a door, all of it. A door never changes its building: ErrDoorMoved.
+	PutDoor(ctx context.Context, d Door) error
+
+	// Doors lists the ids of a building's doors.
+	Doors(ctx context.Context, building string) ([]string, error)
 }
 
 // CourierUpdate is what to set in a courier's record.

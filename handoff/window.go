@@ -115,7 +115,7 @@ func firstInstant(day Date, zone *time.Location) time.Time {
 
 // notAPlace are names that the time package or a host's files understand, and that are
 // no zone of the database: among them right/, whose clocks count leap seconds.
-var notAPlace = regexp.MustCompile(`^$|^(Local|localtime|posixrules|Factory)$|^(posix|right)/`)
+var notAPlace = regexp.MustCompile(`^$|^(Local|localtime|posixrules)$|^(posix|right)/`)
 
 var zones sync.Map // zone name -> *time.Location; loading one parses its whole history
 

@@ -128,13 +128,7 @@ func (r *Reader) Run(ctx context.Context) {
 	joined, pause := false, r.Poll
 	for ctx.Err() == nil {
 		taken, until, err := r.take(ctx, &joined)
-		if err != nil {
-			rest(ctx, pause)
-			pause = min(2*pause, maxPause)
-			continue
-		}
-		pause = r.Poll
-		idle := true
+		idle := true // what came is leased, even with an error
 		for i, d := range taken {
 			l := leased{Delivery: d, until: until}
 			known, queued := r.queue(l)
@@ -152,8 +146,15 @@ func (r *Reader) Run(ctx context.Context) {
 				r.work(ctx, handling, l)
 			})
 		}
-		if idle {
+		switch {
+		case err != nil:
+			rest(ctx, pause)
+			pause = min(2*pause, maxPause)
+		case idle:
 			rest(ctx, r.Poll)
+			pause = r.Poll
+		default:
+			pause = r.Poll
 		}
 	}
 	defer time.AfterFunc(r.Drain, abort).Stop()

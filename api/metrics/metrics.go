@@ -19,6 +19,7 @@ type Metrics struct {
 	acts       *prometheus.CounterVec
 	locks      prometheus.Counter
 	conflicts  *prometheus.CounterVec
+	unsettled  prometheus.Counter
 	requests   *prometheus.HistogramVec
 }
 
@@ -42,12 +43,15 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 		conflicts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_commit_conflicts_total", Help: "Commits that another one overtook, and that were tried again.",
 		}, []string{"act"}),
+		unsettled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "latchkey_unsettled_guesses_total", Help: "Guesses that could not be given back to a courier, and will count as wrong codes.",
+		}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "latchkey_http_request_duration_seconds", Help: "Time to answer a request.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method", "route", "status"}),
 	}
-	for _, c := range []prometheus.Collector{m.dispatches, m.verifies, m.acts, m.locks, m.conflicts, m.requests} {
+	for _, c := range []prometheus.Collector{m.dispatches, m.verifies, m.acts, m.locks, m.conflicts, m.unsettled, m.requests} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -90,6 +94,9 @@ func (m *Metrics) Decided(act handoff.Act, reason handoff.Reason, events []hando
 
 // Conflicted implements handoff.Observer.
 func (m *Metrics) Conflicted(act handoff.Act) { m.conflicts.WithLabelValues(act.String()).Inc() }
+
+// Unsettled implements handoff.Observer.
+func (m *Metrics) Unsettled() { m.unsettled.Inc() }
 
 // Served observes an answer. Route is the pattern and not the path.
 func (m *Metrics) Served(method, route string, status int, took time.Duration) {

@@ -46,6 +46,7 @@ func TestWhatIsCounted(t *testing.T) {
 		`latchkey_dispatches_total{result="dispatch-conflict"} 1`,
 		`latchkey_dispatches_total{result="repeated"} 1`,
 		`latchkey_http_request_duration_seconds_count{method="POST",route="/v1/parcels/{parcel_id}/verify",status="200"} 1`,
+		`latchkey_unsettled_guesses_total 0`,
 		`latchkey_verifies_total{result="code-mismatch"} 1`,
 		`latchkey_verifies_total{result="collected"} 1`,
 		`latchkey_verifies_total{result="released"} 1`,

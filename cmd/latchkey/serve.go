@@ -35,8 +35,8 @@ type serveCmd struct {
 	DKIMSelector string            `name:"dkim-selector" env:"LATCHKEY_DKIM_SELECTOR" help:"The selector of the key (${env})."`
 
 	JWKSURL  string `name:"jwks-url" required:"" env:"LATCHKEY_JWKS_URL" placeholder:"URL" help:"The keys of the issuer whose tokens are accepted (${env})."`
-	Issuer   string `required:"" env:"LATCHKEY_ISSUER" help:"What its tokens must say as iss (${env})."`
-	Audience string `required:"" env:"LATCHKEY_AUDIENCE" help:"What its tokens must say as aud (${env})."`
+	Issuer   string `env:"LATCHKEY_ISSUER" help:"What its tokens must say as iss; without it, and a warning, anything (${env})."`
+	Audience string `env:"LATCHKEY_AUDIENCE" help:"What its tokens must say as aud; without it, and a warning, anything (${env})."`
 
 	Debug bool `env:"LATCHKEY_DEBUG" help:"Log more (${env})."`
 }
@@ -77,6 +77,9 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	})
 	if err != nil {
 		return err
+	}
+	if c.Issuer == "" || c.Audience == "" {
+		log.Warn("tokens are accepted from any issuer and for any audience that the key set signs for; set --issuer and --audience")
 	}
 	client, err := redisstore.Dial(c.RedisURL)
 	if err != nil {

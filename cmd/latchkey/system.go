@@ -109,6 +109,7 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	stop()
 	workers.Wait()
 	s.sender.Close()
+	s.service.Close()
 	s.store.Close()
 	return errors.Join(err, s.client.Close())
 }

@@ -396,6 +396,20 @@ var budgetTests = map[string]func(*testing.T, *World){
 		equal(t, "the first, come again", ahead("m", noon), 3)
 	},
 
+	"AHeldPlaceThatIsGoneIsNoPlace": func(t *testing.T, w *World) {
+		ref := Courier("c1")
+		ask := func(token string, held bool) handoff.Account {
+			r := handoff.Reservation{Courier: ref, Token: token, At: handoff.InstantOf(Noon), Held: held}
+			return load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r}).Account
+		}
+		equal(t, "placed at first", ask("a", false).Placed, true)
+		equal(t, "placed while held", ask("a", true).Placed, true)
+		noError(t, "ClearBudget", w.Store.ClearBudget(t.Context(), ref))
+		equal(t, "placed after clearing", ask("a", true).Placed, false)
+		equal(t, "reserved by asking for what is held", len(ask("a", true).Reserved), 0)
+		equal(t, "placed anew", ask("a", false).Placed, true)
+	},
+
 	"ReadingDoesNotReserve": func(t *testing.T, w *World) {
 		w.Account(t, "c1")
 		equal(t, "account", w.Account(t, "c1"), handoff.Account{})

@@ -268,6 +268,22 @@ var logTests = map[string]func(*testing.T, *World){
 		equal(t, "after its lease", ids(takeAll(t, w, "mail")), []handoff.EventID{d.ID})
 	},
 
+	"ALetterIsReplayedOnce": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		story(t, w, "p1", 1)
+		d := takeAll(t, w, "mail")[0]
+		noError(t, "Bury", w.Store.Bury(t.Context(), "mail", handoff.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}))
+		for i, want := range []bool{true, false} {
+			ok, err := w.Store.Replay(t.Context(), "mail", d.ID, w.Clock.Now())
+			noError(t, "Replay", err)
+			equal(t, "replayed", ok, want)
+			if i == 0 {
+				finish(t, w, "mail", takeAll(t, w, "mail")...)
+			}
+		}
+		equal(t, "events after that", len(takeAll(t, w, "mail")), 0)
+	},
+
 	"BuryListReplay": func(t *testing.T, w *World) {
 		join(t, w, "mail", "webhooks")
 		id := story(t, w, "p1", 3)

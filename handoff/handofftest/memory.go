@@ -31,6 +31,11 @@ type Memory struct {
 	logs     [handoff.Partitions]partition
 	groups   map[string]*group
 	arrivals int
+
+	buildings map[string]handoff.Building
+	doors     map[string]handoff.Door
+	permits   map[handoff.PermitID]handoff.PermitRef
+	feeds     map[string][]handoff.DoorMessage
 }
 
 // parcel is every generation of one parcel's grants, encoded.
@@ -57,6 +62,11 @@ func NewMemory() *Memory {
 		drivers:  map[handoff.RouteRef]string{},
 		guesses:  map[handoff.CourierRef]map[string]guess{},
 		groups:   map[string]*group{},
+
+		buildings: map[string]handoff.Building{},
+		doors:     map[string]handoff.Door{},
+		permits:   map[handoff.PermitID]handoff.PermitRef{},
+		feeds:     map[string][]handoff.DoorMessage{},
 	}
 }
 
@@ -81,7 +91,7 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 		add(m.onRoute, i.Route, q.Parcel)
 	}
 	if r := q.Reservation; r != nil {
-		if _, known := m.guesses[r.Courier][r.Token]; !known {
+		if _, known := m.guesses[r.Courier][r.Token]; !known && !r.Held {
 			m.guess(*r, false)
 		}
 	}
@@ -100,7 +110,8 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 		snap.Courier = clone(m.couriers[*q.Courier])
 		last := m.arrivals
 		if q.Reservation != nil {
-			last = m.guesses[*q.Courier][q.Reservation.Token].arrived
+			own, known := m.guesses[*q.Courier][q.Reservation.Token]
+			last, snap.Account.Placed = own.arrived, known && !own.counted
 		}
 		for _, g := range m.guesses[*q.Courier] {
 			if g.counted {
@@ -109,6 +120,12 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 				snap.Account.Reserved = append(snap.Account.Reserved, g.at)
 			}
 		}
+	}
+	if q.Door != "" {
+		snap.Door = m.door(q.Door)
+	}
+	if q.Permit != nil {
+		m.permits[q.Permit.Permit] = *q.Permit
 	}
 	return snap, nil
 }
@@ -163,8 +180,11 @@ func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
 	p.records[id.Generation] = record
 	m.parcels[id.Hash] = p
 	delete(m.due, id.Hash)
-	if c.Record.Grant.Status == handoff.Active {
-		m.due[id.Hash] = c.Record.Grant.Window.Until
+	if due := c.Record.Grant.Due(); due != 0 {
+		m.due[id.Hash] = due
+	}
+	if courier := m.couriers[c.SeenCourier]; c.Seen != nil && courier != nil {
+		courier.Seen = c.Seen
 	}
 	m.logs[id.Hash.Partition()].append(id.Hash.Partition(), c.Now, events)
 	if c.Settle != nil {

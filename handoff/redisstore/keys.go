@@ -15,14 +15,18 @@ import (
 //	lk:{pp}:grant:HASH                   string  8-byte version, then the sealed record              window end + retention
 //	lk:{pp}:grant:HASH:N                 string  the same, of the closed generation N                as above
 //	lk:{pp}:log                          stream  events: field e = grant, then CBOR                  trimmed (see Trim)
-//	lk:{pp}:due                          zset    HASH by end of window, active grants only           with the grant's closing
+//	lk:{pp}:due                          zset    HASH by when time alone changes the grant           when nothing is due any more
 //	lk:{pp}:work:GROUP                   zset    event ids taken and not finished, by when due       with the event
 //	lk:{pp}:tries:GROUP                  hash    event id -> failures so far, and the event          with the event
 //	lk:{pp}:dead:GROUP                   hash    event id -> dead letter, the event included         until replayed
 //	lk:customer:SHOP:ID                  zset    HASH by end of window                               last window end + retention
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
-//	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, d:DATE/ROUTE    never
+//	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, last door, d:DATE/ROUTE   never
+//	lk:building:ID, lk:door:ID           string  sealed registry entry                               never
+//	lk:building:ID:doors                 set     ids of the building's doors                         never
+//	lk:permit:PERMIT                     string  grant's HASH and door                               two days
+//	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
 //	lk:budget:CARRIER:ID                 list    guesses as they came: counted or reserved, time, token  31 days after the last wrong code
 //
 // Values that hold personal data or a secret are sealed as a whole (keyring); the
@@ -59,6 +63,13 @@ func routeGrantsKey(r handoff.RouteRef) string { return routeKey(r) + ":grants" 
 
 func courierKey(c handoff.CourierRef) string { return prefix + "courier:" + c.Carrier + ":" + c.ID }
 func budgetKey(c handoff.CourierRef) string  { return prefix + "budget:" + c.Carrier + ":" + c.ID }
+
+func buildingKey(id string) string      { return prefix + "building:" + id }
+func buildingDoorsKey(id string) string { return buildingKey(id) + ":doors" }
+func doorKey(id string) string          { return prefix + "door:" + id }
+func feedKey(door string) string        { return prefix + "feed:" + door }
+
+func permitKey(id handoff.PermitID) string { return prefix + "permit:" + id.String() }
 
 // versionBytes is a version as it stands before a sealed record; empty for "no grant".
 func versionBytes(v handoff.Version) []byte {

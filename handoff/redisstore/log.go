@@ -36,7 +36,7 @@ func (s *Store) Join(ctx context.Context, group string) error {
 // in work, by the time at which it may be taken (again). So a lease, a retry and a
 // crashed reader are one thing, and all of them follow the service's clock.
 //
-// It returns {id, event, record of failures or ”} for each.
+// It returns {id, event, record of failures or ""} for each.
 var takeScript = newScript(`
 local taken = {}
 local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[2], 'LIMIT', 0, ARGV[4])
@@ -111,9 +111,9 @@ func (s *Store) takeFrom(ctx context.Context, group string, now time.Time, lease
 			full = append(full, partitions[i])
 		}
 		for _, row := range rows {
-			d, rowErr := parseDelivery(partitions[i], row)
+			d, event, rowErr := parseDelivery(partitions[i], row)
 			if rowErr != nil {
-				err = rowErr
+				err = errors.Join(rowErr, s.buryRaw(ctx, group, d.ID, event, now))
 				continue
 			}
 			taken = append(taken, d)
@@ -132,26 +132,48 @@ type failures struct {
 	DiedAt handoff.Instant `cbor:"5,keyasint,omitempty"`
 }
 
-func parseDelivery(partition int, row any) (handoff.Delivery, error) {
+// parseDelivery reads what takeScript returned of one event. The event's bytes come with
+// an error too.
+func parseDelivery(partition int, row any) (d handoff.Delivery, event []byte, err error) {
 	cells, _ := row.([]any)
 	if len(cells) != 3 {
-		return handoff.Delivery{}, fmt.Errorf("redisstore: a delivery of %d cells", len(cells))
+		return d, nil, fmt.Errorf("redisstore: a delivery of %d cells", len(cells))
 	}
 	id, _ := cells[0].(string)
-	event, _ := cells[1].(string)
+	raw, _ := cells[1].(string)
 	record, _ := cells[2].(string)
-	d := handoff.Delivery{Logged: handoff.Logged{ID: handoff.EventID{Partition: partition, ID: id}}}
+	d.ID, event = handoff.EventID{Partition: partition, ID: id}, []byte(raw)
 	if record != "" {
 		var f failures
 		if err := decoder.Unmarshal([]byte(record), &f); err != nil {
-			return d, fmt.Errorf("redisstore: decoding failures: %w", err)
+			return d, event, fmt.Errorf("redisstore: decoding failures: %w", err)
 		}
-		d.Tries, d.FirstFailed = f.Tries, f.First
-		event = string(f.Event)
+		d.Tries, d.FirstFailed, event = f.Tries, f.First, f.Event
 	}
-	var err error
-	d.Event, err = decodeEvent([]byte(event))
-	return d, err
+	d.Event, err = decodeEvent(event)
+	return d, event, err
+}
+
+// undecodable is why an event that nobody can read is a dead letter: left in the log it
+// would come again and again, and its neighbours with it.
+const undecodable = "undecodable"
+
+func (s *Store) buryRaw(ctx context.Context, group string, id handoff.EventID, event []byte, now time.Time) error {
+	at := handoff.InstantOf(now)
+	record, err := encoder.Marshal(failures{Event: event, First: at, Error: undecodable, DiedAt: at})
+	if err != nil {
+		return err
+	}
+	return s.entomb(ctx, group, id, record)
+}
+
+func (s *Store) entomb(ctx context.Context, group string, id handoff.EventID, record []byte) error {
+	_, err := s.script(ctx, func() *scriptCall {
+		return moveScript.call(ctx, []string{
+			workKey(id.Partition, group), triesKey(id.Partition, group), deadKey(id.Partition, group),
+		}, id.ID, record, "")
+	})
+	return err
 }
 
 func failuresOf(f handoff.Failure) ([]byte, error) {
@@ -202,18 +224,15 @@ func (s *Store) Retry(ctx context.Context, group string, f handoff.Failure, at t
 // moveScript takes an event from one list to another.
 //
 //	KEYS[1] work   KEYS[2] hash to leave   KEYS[3] hash to enter
-//	ARGV[1] id   ARGV[2] record, or '' for the one it has   ARGV[3] when due, ms, or '' for not at all
+//	ARGV[1] id   ARGV[2] record   ARGV[3] when due, ms, or "" for not at all: then it is buried
 //
-// It returns 1, or 0 if there was no record to move.
+// It returns 1, or 0 if a letter that is to be due again is not in the hash to leave: it
+// was replayed before.
 var moveScript = newScript(`
-local record = ARGV[2]
-if record == '' then
-	record = redis.call('HGET', KEYS[2], ARGV[1])
-end
-if not record then
+if ARGV[3] ~= '' and redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then
 	return 0
 end
-redis.call('HSET', KEYS[3], ARGV[1], record)
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 redis.call('HDEL', KEYS[2], ARGV[1])
 if ARGV[3] == '' then
 	redis.call('ZREM', KEYS[1], ARGV[1])
@@ -237,13 +256,7 @@ func (s *Store) Bury(ctx context.Context, group string, f handoff.Failure) error
 	if record, err = encoder.Marshal(dead); err != nil {
 		return err
 	}
-	id := f.Delivery.ID
-	_, err = s.script(ctx, func() *scriptCall {
-		return moveScript.call(ctx, []string{
-			workKey(id.Partition, group), triesKey(id.Partition, group), deadKey(id.Partition, group),
-		}, id.ID, record, "")
-	})
-	return err
+	return s.entomb(ctx, group, f.Delivery.ID, record)
 }
 
 // Replay implements handoff.Log. The letter starts anew: its day of grace begins again.
@@ -256,6 +269,9 @@ func (s *Store) Replay(ctx context.Context, group string, id handoff.EventID, no
 	if i < 0 {
 		return false, nil
 	}
+	if letters[i].Error == undecodable {
+		return false, errors.New("redisstore: this letter's event cannot be read by this version")
+	}
 	event, err := encodeEvent(&letters[i].Event)
 	if err != nil {
 		return false, err
@@ -264,12 +280,12 @@ func (s *Store) Replay(ctx context.Context, group string, id handoff.EventID, no
 	if err != nil {
 		return false, err
 	}
-	_, err = s.script(ctx, func() *scriptCall {
+	moved, err := s.script(ctx, func() *scriptCall {
 		return moveScript.call(ctx, []string{
 			workKey(id.Partition, group), deadKey(id.Partition, group), triesKey(id.Partition, group),
 		}, id.ID, record, now.UnixMilli())
 	})
-	return err == nil, err
+	return moved == int64(1), err
 }
 
 // Dead implements handoff.Log.
@@ -303,7 +319,7 @@ func (s *Store) dead(ctx context.Context, group string, partition int) ([]handof
 		}
 		e, err := decodeEvent(f.Event)
 		if err != nil {
-			return nil, err
+			f.Error = undecodable
 		}
 		letters = append(letters, handoff.Letter{
 			Delivery: handoff.Delivery{
@@ -326,11 +342,11 @@ type position struct {
 // between is then seen at least once, by the older cursor.
 func (s *Store) positions(ctx context.Context, partition int) (map[string]position, error) {
 	groups, err := s.client.XInfoGroups(ctx, logKey(partition)).Result()
-	if isReply(err) {
+	if redis.HasErrorPrefix(err, "ERR no such key") {
 		return nil, nil // no log yet
 	}
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, unavailable(err) // who the readers are is not known: nothing may be trimmed
 	}
 	at := make(map[string]position, len(groups))
 	for _, g := range groups {

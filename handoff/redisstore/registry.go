@@ -18,6 +18,7 @@ const (
 	fieldName      = "name" // sealed
 	fieldCleared   = "cleared"
 	fieldSuspended = "suspended"
+	fieldSeen      = "seen" // second, latitude and longitude in millionths of a degree
 	fieldDrive     = "d:"
 )
 
@@ -30,6 +31,7 @@ func parseCourier(ref handoff.CourierRef, fields map[string]string) *handoff.Cou
 	if t, err := strconv.ParseInt(fields[fieldCleared], 10, 64); err == nil {
 		c.ClearedUntil = handoff.Instant(t)
 	}
+	c.Seen = parseSighting(fields[fieldSeen])
 	for field := range fields {
 		day, route, ok := strings.Cut(strings.TrimPrefix(field, fieldDrive), "/")
 		if !ok || !strings.HasPrefix(field, fieldDrive) {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -27,6 +28,8 @@ type Store struct {
 	lanes     *lanes
 	sealer    Sealer
 	retention time.Duration
+
+	buildings sync.Map // door id -> building id, which never changes
 }
 
 var _ handoff.Store = (*Store)(nil)
@@ -116,6 +119,7 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 		grant   *redis.StringCmd
 		courier *redis.MapStringStringCmd
 		account *redis.StringSliceCmd
+		door    doorRead
 	)
 	err := s.read(ctx, func() []redis.Cmder {
 		cmds := make([]redis.Cmder, 0, 8)
@@ -129,6 +133,13 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 			courier = redis.NewMapStringStringCmd(ctx, "hgetall", courierKey(*q.Courier))
 			account = redis.NewStringSliceCmd(ctx, "lrange", budgetKey(*q.Courier), 0, -1)
 			cmds = append(cmds, courier, account)
+		}
+		if q.Door != "" {
+			door = s.doorCmds(ctx, q.Door)
+			cmds = append(cmds, door.cmds()...)
+		}
+		if p := q.Permit; p != nil {
+			cmds = append(cmds, redis.NewStatusCmd(ctx, "set", permitKey(p.Permit), string(p.Parcel)+" "+p.Door, "ex", int64(permitKept/time.Second)))
 		}
 		return append(cmds, s.indexCmds(ctx, q)...)
 	})
@@ -145,6 +156,11 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 	if q.Courier != nil {
 		snap.Courier = parseCourier(*q.Courier, courier.Val())
 		snap.Account = parseAccount(account.Val(), q.Reservation)
+	}
+	if q.Door != "" {
+		if snap.Door, err = s.openDoor(ctx, q.Door, door); err != nil {
+			return handoff.Snapshot{}, err
+		}
 	}
 	if newest := snap.Version.Generation(); q.Generation != 0 && q.Generation != newest {
 		snap.Record, snap.Version, snap.Archived = nil, 0, true
@@ -182,12 +198,12 @@ func (s *Store) indexCmds(ctx context.Context, q handoff.Query) []redis.Cmder {
 	oldest := int64(x.Now) - int64(s.retention/time.Second)
 	customer, route := customerKey(x.Customer), routeGrantsKey(x.Route)
 	return []redis.Cmder{
-		redis.NewIntCmd(ctx, "zadd", customer, int64(x.Until), string(q.Parcel)),
+		redis.NewIntCmd(ctx, "zadd", customer, "gt", int64(x.Until), string(q.Parcel)),
 		redis.NewIntCmd(ctx, "zremrangebyscore", customer, "-inf", "("+strconv.FormatInt(oldest, 10)),
 		// A key without a TTL counts as endless for GT, hence both.
 		redis.NewBoolCmd(ctx, "expire", customer, keep, "nx"),
 		redis.NewBoolCmd(ctx, "expire", customer, keep, "gt"),
-		redis.NewIntCmd(ctx, "zadd", route, int64(x.Until), string(q.Parcel)),
+		redis.NewIntCmd(ctx, "zadd", route, "gt", int64(x.Until), string(q.Parcel)),
 		redis.NewBoolCmd(ctx, "expire", route, keep),
 	}
 }
@@ -236,8 +252,8 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 		keys = append(keys, archiveKey(hash, from))
 	}
 	due := ""
-	if g.Status == handoff.Active {
-		due = strconv.FormatInt(int64(g.Window.Until), 10)
+	if at := g.Due(); at != 0 {
+		due = strconv.FormatInt(int64(at), 10)
 	}
 	// A late abort or a hold may come after the window; retention then counts from now.
 	keep := max(g.Window.Until.Time().Sub(c.Now.Time()), 0) + s.retention
@@ -255,6 +271,9 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 	cmds := []redis.Cmder{commit}
 	if c.Settle != nil && !c.Settle.Counted {
 		cmds = append(cmds, settleCmd(ctx, *c.Settle))
+	}
+	if c.Seen != nil {
+		cmds = append(cmds, redis.NewIntCmd(ctx, "hset", courierKey(c.SeenCourier), fieldSeen, formatSighting(*c.Seen)))
 	}
 	if err := s.lanes.do(ctx, cmds...); err != nil {
 		if errors.Is(err, errClosed) {
@@ -286,7 +305,9 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 // do not say so, though they read like it: go-redis leaves a redirect in place when the
 // command was then sent to the other node and the connection broke.
 func refused(err error) bool {
-	return isReply(err) && !redis.HasErrorPrefix(err, "MOVED") && !redis.HasErrorPrefix(err, "ASK")
+	return slices.ContainsFunc([]string{
+		"NOSCRIPT", "READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "BUSY", "NOAUTH", "NOPERM",
+	}, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 }
 
 // notSent reports whether no connection was to be had, so that nothing went out.
@@ -326,6 +347,7 @@ func parseAccount(guesses []string, own *handoff.Reservation) handoff.Account {
 			seen = append(seen, g)
 			a.Reserved = append(a.Reserved, handoff.Instant(when))
 			passed = own != nil && g == guess(reserved, *own)
+			a.Placed = passed
 		}
 	}
 	return a

@@ -522,3 +522,88 @@ func TestModel(t *testing.T) {
 		return s
 	}))
 }
+
+// Who may not be asked which readers there are must not trim: an unread event would be
+// lost.
+func TestTrimNeedsToKnowTheReaders(t *testing.T) {
+	server := redistest.Single(t)
+	s, _ := newStore(t, dial(t, "redis://"+server.Addr()), 0)
+	w := handofftest.New(t, s)
+	ctx := t.Context()
+	if err := s.Join(ctx, "mail"); err != nil {
+		t.Fatal(err)
+	}
+	g := w.Dispatch(t, handofftest.Sample("JJD1"))
+	partition := g.ID.Hash.Partition()
+	if err := s.client.Do(ctx, "acl", "setuser", "blind", "on", ">secret", "~*", "+@all", "-xinfo").Err(); err != nil {
+		t.Fatal(err)
+	}
+	blind, _ := newStore(t, dial(t, "redis://blind:secret@"+server.Addr()), 0)
+	if n, err := blind.Trim(ctx, partition, time.Now().Add(time.Hour)); n != 0 || err == nil {
+		t.Errorf("trimmed %d, %v", n, err)
+	}
+	if n := s.client.XLen(ctx, logKey(partition)).Val(); n != 1 {
+		t.Errorf("%d events are left", n)
+	}
+}
+
+// An event that this version cannot read becomes a dead letter, and its neighbours are
+// delivered.
+func TestAnUnreadableEventKeepsNobodyBack(t *testing.T) {
+	m := miniredis.RunT(t)
+	s, _ := newStore(t, dial(t, "redis://"+m.Addr()), 2)
+	w := handofftest.New(t, s)
+	ctx := t.Context()
+	if err := s.Join(ctx, "mail"); err != nil {
+		t.Fatal(err)
+	}
+	g := w.Dispatch(t, handofftest.Sample("JJD1"))
+	p := g.ID.Hash.Partition()
+	if err := s.client.XAdd(ctx, &redis.XAddArgs{Stream: logKey(p), Values: []any{"e", "nonsense from a version to come"}}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Service.Reissue(ctx, handoff.Actor{Role: handoff.RoleShop, Shop: "demo"}, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := s.Take(ctx, "mail", w.Clock.Now(), time.Minute, 100)
+	if len(taken) != 2 || err == nil {
+		t.Errorf("took %d of 2 readable events, %v", len(taken), err)
+	}
+	if again, err := s.Take(ctx, "mail", w.Clock.Now().Add(time.Hour), time.Minute, 100); len(again) != 2 || err != nil {
+		t.Errorf("after the leases: %d, %v", len(again), err)
+	}
+	letters, err := s.Dead(ctx, "mail")
+	if err != nil || len(letters) != 1 || letters[0].Error != undecodable {
+		t.Errorf("dead letters %+v, %v", letters, err)
+	}
+	if ok, err := s.Replay(ctx, "mail", letters[0].ID, w.Clock.Now()); ok || err == nil {
+		t.Errorf("replayed what cannot be read: %v, %v", ok, err)
+	}
+}
+
+// Sending an old file again never makes a parcel's place in an index end sooner.
+func TestAnOldDispatchDoesNotHideAParcel(t *testing.T) {
+	m := miniredis.RunT(t)
+	s, _ := newStore(t, dial(t, "redis://"+m.Addr()), 2)
+	w := handofftest.New(t, s)
+	d := handofftest.Sample("JJD1")
+	g := w.Dispatch(t, d)
+	later := d.Day
+	for range 40 {
+		later = later.Next()
+	}
+	if _, err := w.Service.Reschedule(t.Context(), handoff.Actor{Role: handoff.RoleShop, Shop: d.Shop}, g.ID, later, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, created, err := w.Service.Dispatch(t.Context(), d); created || err != nil { // the morning's file again
+		t.Fatal(created, err)
+	}
+	w.Clock.Advance(retention + 2*24*time.Hour)
+	other := handofftest.Sample("JJD2")
+	other.Day = handoff.DateOf(w.Clock.Now())
+	w.Dispatch(t, other)
+	grants, err := w.Service.OfCustomer(t.Context(), handoff.CustomerRef{Shop: d.Shop, ID: d.Customer.ID})
+	if err != nil || len(grants) != 2 {
+		t.Errorf("the customer has %d parcels, %v", len(grants), err)
+	}
+}

@@ -1,0 +1,124 @@
+package handofftest
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"latchkey/handoff"
+)
+
+func (m *Memory) door(id string) *handoff.Door {
+	d, ok := m.doors[id]
+	if !ok {
+		return nil
+	}
+	d.Building = m.buildings[d.BuildingID]
+	return &d
+}
+
+// Building implements [handoff.Registry].
+func (m *Memory) Building(ctx context.Context, id string) (*handoff.Building, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	b, ok := m.buildings[id]
+	if !ok {
+		return nil, nil
+	}
+	return &b, nil
+}
+
+// PutBuilding implements [handoff.Registry].
+func (m *Memory) PutBuilding(ctx context.Context, b handoff.Building) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	m.buildings[b.ID] = b
+	return nil
+}
+
+// Door implements [handoff.Registry].
+func (m *Memory) Door(ctx context.Context, id string) (*handoff.Door, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return m.door(id), nil
+}
+
+// PutDoor implements [handoff.Registry].
+func (m *Memory) PutDoor(ctx context.Context, d handoff.Door) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if before, known := m.doors[d.ID]; known && before.BuildingID != d.BuildingID {
+		return handoff.ErrDoorMoved
+	}
+	d.Building = handoff.Building{}
+	m.doors[d.ID] = d
+	return nil
+}
+
+// Doors implements [handoff.Registry].
+func (m *Memory) Doors(ctx context.Context, building string) ([]string, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	var ids []string
+	for id, d := range m.doors {
+		if d.BuildingID == building {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// Permit implements [handoff.Grants].
+func (m *Memory) Permit(ctx context.Context, id handoff.PermitID) (*handoff.PermitRef, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	ref, ok := m.permits[id]
+	if !ok {
+		return nil, nil
+	}
+	return &ref, nil
+}
+
+// Send implements [handoff.Feed].
+func (m *Memory) Send(ctx context.Context, door string, msg handoff.DoorMessage) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	msg.Cursor = strconv.Itoa(len(m.feeds[door]) + 1)
+	m.feeds[door] = append(m.feeds[door], msg)
+	return nil
+}
+
+// Receive implements [handoff.Feed].
+func (m *Memory) Receive(ctx context.Context, door, after string, limit int) ([]handoff.DoorMessage, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	from, _ := strconv.Atoi(after)
+	feed := m.feeds[door]
+	feed = feed[min(from, len(feed)):]
+	return slices.Clone(feed[:min(limit, len(feed))]), nil
+}

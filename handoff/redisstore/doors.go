@@ -1,0 +1,239 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"latchkey/handoff"
+)
+
+// permitKept is how long a door may report on a permit: it may have been without a
+// network for a while.
+const permitKept = 48 * time.Hour
+
+func formatSighting(s handoff.Sighting) string {
+	return fmt.Sprintf("%d %d %d", s.At, s.Place.Lat, s.Place.Lon)
+}
+
+func parseSighting(text string) *handoff.Sighting {
+	s := new(handoff.Sighting)
+	if n, _ := fmt.Sscanf(text, "%d %d %d", &s.At, &s.Place.Lat, &s.Place.Lon); n != 3 {
+		return nil
+	}
+	return s
+}
+
+// doorRead is the reading of a door and, where an earlier one told which, its building.
+type doorRead struct {
+	door, building *redis.StringCmd
+	buildingID     string
+}
+
+func (s *Store) doorCmds(ctx context.Context, id string) doorRead {
+	r := doorRead{door: redis.NewStringCmd(ctx, "get", doorKey(id))}
+	if building, known := s.buildings.Load(id); known {
+		r.buildingID = building.(string)
+		r.building = redis.NewStringCmd(ctx, "get", buildingKey(r.buildingID))
+	}
+	return r
+}
+
+func (r doorRead) cmds() []redis.Cmder {
+	if r.building == nil {
+		return []redis.Cmder{r.door}
+	}
+	return []redis.Cmder{r.door, r.building}
+}
+
+// openDoor puts a door together. Which building it belongs to is remembered, so that
+// only the first reading of a door takes a trip more.
+func (s *Store) openDoor(ctx context.Context, id string, r doorRead) (*handoff.Door, error) {
+	d := &handoff.Door{ID: id}
+	if found, err := s.open(doorKey(id), r.door, d); !found || err != nil {
+		return nil, err
+	}
+	if r.building == nil || r.buildingID != d.BuildingID {
+		s.buildings.Store(id, d.BuildingID)
+		b, err := s.Building(ctx, d.BuildingID)
+		if err != nil {
+			return nil, err
+		}
+		if b != nil {
+			d.Building = *b
+		}
+		return d, nil
+	}
+	d.Building.ID = d.BuildingID
+	if found, err := s.open(buildingKey(d.BuildingID), r.building, &d.Building); !found || err != nil {
+		d.Building = handoff.Building{}
+		return d, err
+	}
+	return d, nil
+}
+
+// open reads a sealed value into v. It reports false if there is none.
+func (s *Store) open(key string, cmd *redis.StringCmd, v any) (bool, error) {
+	sealed, _ := cmd.Bytes()
+	if len(sealed) == 0 {
+		return false, nil
+	}
+	plain, err := s.sealer.Open(sealed, []byte(key))
+	if err != nil {
+		return false, handoff.ErrSealed
+	}
+	if err := decoder.Unmarshal(plain, v); err != nil {
+		return false, handoff.ErrSealed
+	}
+	return true, nil
+}
+
+func (s *Store) seal(key string, v any) ([]byte, error) {
+	plain, err := encoder.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: encoding: %w", err)
+	}
+	sealed, err := s.sealer.Seal(plain, []byte(key))
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: sealing: %w", err)
+	}
+	return sealed, nil
+}
+
+// Building implements handoff.Registry.
+func (s *Store) Building(ctx context.Context, id string) (*handoff.Building, error) {
+	var cmd *redis.StringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringCmd(ctx, "get", buildingKey(id))
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return nil, err
+	}
+	b := &handoff.Building{ID: id}
+	if found, err := s.open(buildingKey(id), cmd, b); !found || err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// PutBuilding implements handoff.Registry.
+func (s *Store) PutBuilding(ctx context.Context, b handoff.Building) error {
+	sealed, err := s.seal(buildingKey(b.ID), b)
+	if err != nil {
+		return err
+	}
+	return s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{redis.NewStatusCmd(ctx, "set", buildingKey(b.ID), sealed)}
+	})
+}
+
+// Door implements handoff.Registry.
+func (s *Store) Door(ctx context.Context, id string) (*handoff.Door, error) {
+	var r doorRead
+	err := s.read(ctx, func() []redis.Cmder {
+		r = s.doorCmds(ctx, id)
+		return r.cmds()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.openDoor(ctx, id, r)
+}
+
+// PutDoor implements handoff.Registry.
+func (s *Store) PutDoor(ctx context.Context, d handoff.Door) error {
+	before, err := s.Door(ctx, d.ID)
+	if err != nil {
+		return err
+	}
+	if before != nil && before.BuildingID != d.BuildingID {
+		return handoff.ErrDoorMoved
+	}
+	sealed, err := s.seal(doorKey(d.ID), d)
+	if err != nil {
+		return err
+	}
+	return s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{
+			redis.NewIntCmd(ctx, "sadd", buildingDoorsKey(d.BuildingID), d.ID),
+			redis.NewStatusCmd(ctx, "set", doorKey(d.ID), sealed),
+		}
+	})
+}
+
+// Doors implements handoff.Registry.
+func (s *Store) Doors(ctx context.Context, building string) ([]string, error) {
+	var cmd *redis.StringSliceCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringSliceCmd(ctx, "smembers", buildingDoorsKey(building))
+		return []redis.Cmder{cmd}
+	})
+	return cmd.Val(), err
+}
+
+// Permit implements handoff.Grants.
+func (s *Store) Permit(ctx context.Context, id handoff.PermitID) (*handoff.PermitRef, error) {
+	var cmd *redis.StringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringCmd(ctx, "get", permitKey(id))
+		return []redis.Cmder{cmd}
+	})
+	if err != nil || cmd.Val() == "" {
+		return nil, err
+	}
+	parcel, door, _ := strings.Cut(cmd.Val(), " ")
+	return &handoff.PermitRef{Permit: id, Parcel: handoff.ParcelHash(parcel), Door: door}, nil
+}
+
+// A feed is short: a permit is over after a minute and a half, recalled or not.
+const (
+	feedLength = 64
+	feedKept   = 10 * time.Minute
+)
+
+// Send implements handoff.Feed.
+func (s *Store) Send(ctx context.Context, door string, m handoff.DoorMessage) error {
+	key := feedKey(door)
+	sealed, err := s.sealer.Seal(m.Body, []byte(key+":"+m.Kind))
+	if err != nil {
+		return fmt.Errorf("redisstore: sealing: %w", err)
+	}
+	return s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{
+			redis.NewStringCmd(ctx, "xadd", key, "maxlen", "~", feedLength, "*", m.Kind, sealed),
+			redis.NewBoolCmd(ctx, "expire", key, int64(feedKept/time.Second)),
+		}
+	})
+}
+
+// Receive implements handoff.Feed.
+func (s *Store) Receive(ctx context.Context, door, after string, limit int) ([]handoff.DoorMessage, error) {
+	key, start := feedKey(door), "-"
+	if after != "" {
+		start = "(" + after
+	}
+	var cmd *redis.XMessageSliceCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewXMessageSliceCmd(ctx, "xrange", key, start, "+", "count", limit)
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return nil, err
+	}
+	messages := make([]handoff.DoorMessage, 0, len(cmd.Val()))
+	for _, entry := range cmd.Val() {
+		for kind, value := range entry.Values {
+			sealed, _ := value.(string)
+			body, err := s.sealer.Open([]byte(sealed), []byte(key+":"+kind))
+			if err != nil {
+				return nil, handoff.ErrSealed
+			}
+			messages = append(messages, handoff.DoorMessage{Cursor: entry.ID, Kind: kind, Body: body})
+		}
+	}
+	return messages, nil
+}

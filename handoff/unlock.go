@@ -1,0 +1,247 @@
+package handoff
+
+import (
+	"encoding/hex"
+	"slices"
+	"time"
+)
+
+// PermitID names one permit for one door: 128 random bits. Outside it reads as 32
+// hexadecimal digits.
+type PermitID [16]byte
+
+// String is the id in hexadecimal; empty for none.
+func (id PermitID) String() string {
+	if id == (PermitID{}) {
+		return ""
+	}
+	return hex.EncodeToString(id[:])
+}
+
+// ParsePermitID reads what String writes.
+func ParsePermitID(text string) (id PermitID, ok bool) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(id) {
+		return PermitID{}, false
+	}
+	copy(id[:], b)
+	return id, id != PermitID{}
+}
+
+// Unlock is one permit and how far it came. It says what the door said, and no more:
+// what nobody reported is not known.
+type Unlock struct {
+	Permit PermitID   `cbor:"1,keyasint"`
+	Door   string     `cbor:"2,keyasint"`
+	Target TargetKind `cbor:"3,keyasint"`
+	At     Instant    `cbor:"4,keyasint"` // when it was given out
+
+	State DoorState `cbor:"5,keyasint"`
+	Since Instant   `cbor:"6,keyasint"` // by the service's clock
+
+	// Awaited says that the door has a way to answer.
+	Awaited bool `cbor:"7,keyasint,omitempty"`
+}
+
+const unlocksKept = 16
+
+// DoorState is how far an unlock came, each step reported by the door itself but for
+// the first and the last.
+type DoorState uint8
+
+// The states.
+const (
+	_              DoorState = iota
+	DoorAuthorised           // the service gave a permit out
+	DoorDelivered            // the door has it
+	DoorConfirmed            // the lock confirmed that it let go
+	DoorOpened               // the door's contact says that somebody went through
+	DoorRelocked             // locked again
+	DoorFailed               // the lock did not do it
+	DoorRefused              // the door did not accept the permit
+	DoorSilent               // no answer for 15 s: nothing is known
+)
+
+var doorStateNames = enum[DoorState]{
+	DoorAuthorised: "authorised", DoorDelivered: "delivered", DoorConfirmed: "confirmed", DoorOpened: "opened",
+	DoorRelocked: "relocked", DoorFailed: "failed", DoorRefused: "refused", DoorSilent: "no-answer",
+}
+
+func (s DoorState) String() string { return doorStateNames.name(s) }
+
+// doorEvents are the events of the states that a door can report.
+var doorEvents = map[DoorState]EventType{
+	DoorDelivered: EventDoorDelivered, DoorConfirmed: EventDoorConfirmed, DoorOpened: EventDoorOpened,
+	DoorRelocked: EventDoorRelocked, DoorFailed: EventDoorFailed, DoorRefused: EventDoorRefused, DoorSilent: EventDoorSilent,
+}
+
+// follows reports whether a door can go from one state to another. Reports may be lost
+// or late, so that steps may be missing; none may go backwards, and what ended has
+// ended. A door that was silent may still be heard.
+func (s DoorState) follows(before DoorState) bool {
+	switch before {
+	case DoorRelocked, DoorFailed, DoorRefused:
+		return false
+	case DoorSilent:
+		return s != DoorSilent
+	case DoorConfirmed, DoorOpened:
+		return s > before && s <= DoorFailed
+	}
+	return s > before
+}
+
+// answerWithin is how long a door that can answer is waited for.
+const answerWithin = 15 * time.Second
+
+func (u *Unlock) unanswered() bool {
+	return u.Awaited && (u.State == DoorAuthorised || u.State == DoorDelivered)
+}
+
+func (u *Unlock) deadline() Instant { return InstantOf(u.At.Time().Add(answerWithin)) }
+
+// Unlock returns the unlock of a permit, or nil.
+func (g *Grant) Unlock(id PermitID) *Unlock {
+	i := slices.IndexFunc(g.Unlocks, func(u Unlock) bool { return u.Permit == id })
+	if i < 0 {
+		return nil
+	}
+	return &g.Unlocks[i]
+}
+
+// Due is the next instant at which time alone changes the grant; 0 if none will.
+func (g *Grant) Due() Instant {
+	var due Instant
+	if g.Status == Active {
+		due = g.Window.Until
+	}
+	for i := range g.Unlocks {
+		if u := &g.Unlocks[i]; u.unanswered() && (due == 0 || u.deadline() < due) {
+			due = u.deadline()
+		}
+	}
+	return due
+}
+
+// knocksKept is how many refusals at doors the log keeps of one grant: enough to see
+// that something is wrong, too few to flood the log from outside.
+const knocksKept = 20
+
+// turnAway is a refusal. At a door it is told to the building as well.
+func (d *deliberation) turnAway(reason Reason) Decision {
+	refused := d.refuse(reason)
+	if d.cmd.Act == Open && d.facts.Door != nil && d.grant.Knocks < knocksKept {
+		e := d.atDoor(EventAccessRefused)
+		e.Reason = reason
+		if reason == ImpossibleJourney {
+			e.Type = EventImpossible
+		}
+		refused.Events = []Event{e}
+	}
+	return refused
+}
+
+func (d *deliberation) atDoor(t EventType) Event {
+	e := d.event(t)
+	e.Door, e.Building, e.Target, e.Distance = d.facts.Door.ID, d.facts.Door.Building.ID, d.facts.Door.Kind, d.distance()
+	return e
+}
+
+func open(d *deliberation) Decision {
+	right, door := d.grant.Right(Open, d.cmd.Target), d.facts.Door
+	switch {
+	case door == nil || door.Kind != d.cmd.Target || d.cmd.Permit == PermitID{}:
+		return d.turnAway(AccessRefused)
+	case !d.grant.mayVisit(right, door.ID, d.now):
+		return d.turnAway(VisitOver)
+	case door.Location != nil && d.facts.Courier.Seen.tooFar(*door.Location, d.now):
+		return d.turnAway(ImpossibleJourney)
+	}
+	e := d.atDoor(EventPermitted)
+	e.Permit, e.Awaited = d.cmd.Permit, door.Mode != Carried
+	return d.accept(e)
+}
+
+// The fastest that a courier travels between two doors, and the distance within which
+// doors count as one place.
+const (
+	fastest  = 45.0  // meters a second, 160 km/h
+	onePlace = 500.0 // meters
+)
+
+// tooFar reports whether nobody could be at a place now who was seen at s.
+func (s *Sighting) tooFar(place Point, now time.Time) bool {
+	if s == nil {
+		return false
+	}
+	return s.Place.Distance(place)-onePlace > fastest*max(0, now.Sub(s.At.Time()).Seconds())
+}
+
+// consent sets what the customer agrees to. What was used cannot be unsaid.
+func consent(d *deliberation) Decision {
+	g, agreed := d.grant, d.cmd.Consents
+	for _, kind := range agreed {
+		if right := g.Right(Open, kind); right == nil || !right.Proofs.Has(ProofConsent) {
+			return d.refuse(NoConsentNeeded)
+		}
+	}
+	used := func(u Unlock) bool {
+		return slices.Contains(g.Consents, u.Target) && !slices.Contains(agreed, u.Target)
+	}
+	if slices.ContainsFunc(g.Unlocks, used) {
+		return d.refuse(ConsentUsed)
+	}
+	agreed = slices.Compact(slices.Sorted(slices.Values(agreed)))
+	if slices.Equal(agreed, g.Consents) {
+		return d.accept()
+	}
+	e := d.event(EventConsented)
+	e.Consents = agreed
+	return d.accept(e)
+}
+
+// report records what a door says of a permit of its own. What it said before, or what
+// comes too late to be news, changes nothing.
+func report(d *deliberation) Decision {
+	u := d.grant.Unlock(d.cmd.Permit)
+	if u == nil || u.Door != d.cmd.Door {
+		return d.refuse(PermitUnknown)
+	}
+	t, known := doorEvents[d.cmd.State]
+	if !known {
+		return d.refuse(UnknownAct)
+	}
+	if !d.cmd.State.follows(u.State) {
+		return d.accept()
+	}
+	return d.accept(d.doorEvent(t, u))
+}
+
+func (d *deliberation) doorEvent(t EventType, u *Unlock) Event {
+	e := d.event(t)
+	e.Permit, e.Door, e.Target, e.Building = u.Permit, u.Door, u.Target, d.grant.Dispatch.To.Building
+	return e
+}
+
+// reported moves an unlock on. A garage or home that opened ends its visit: the right
+// was to go in once.
+func reported(unlocks []Unlock, visits []Visit, e Event) ([]Unlock, []Visit) {
+	unlocks = slices.Clone(unlocks)
+	for i := range unlocks {
+		if u := &unlocks[i]; u.Permit == e.Permit {
+			for state, t := range doorEvents {
+				if t == e.Type {
+					u.State, u.Since = state, e.At
+				}
+			}
+		}
+	}
+	if e.Type == EventDoorOpened && (e.Target == Garage || e.Target == Home) {
+		visits = slices.Clone(visits)
+		for i := range visits {
+			if visits[i].Door == e.Door {
+				visits[i].Over = true
+			}
+		}
+	}
+	return unlocks, visits
+}
