@@ -36,6 +36,7 @@ func TestArrows(t *testing.T) {
 	// Which rooms may use a library.
 	libraries := map[string][]string{
 		"github.com/pquerna/otp":                {otp, "latchkey/handoff/door"},
+		"github.com/veraison/go-cose":           {"latchkey/handoff/door"},
 		"github.com/redis/go-redis":             {store},
 		"github.com/wneessen/go-mail":           {"latchkey/notify/mail"},
 		"github.com/gofiber/fiber":              {api},

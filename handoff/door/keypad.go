@@ -1,0 +1,317 @@
+package door
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pquerna/otp"
+	"github.com/pquerna/otp/hotp"
+)
+
+const (
+	pinStep   = 60 // seconds
+	pinDigits = otp.DigitsEight
+	minPINKey = 20 // bytes: 160 bits, RFC 4226 section 4 (R6)
+	maxPINKey = 64
+
+	pinTries   = 5
+	firstPause = 5 * time.Minute // doubled by every further five wrong tries in a row
+	longest    = time.Hour       // an attacker gets 120 tries a day, three in 10^8 each
+)
+
+// ErrPINKey says that a keypad's key is missing or too short. An empty key would give
+// every door the same PINs, so it is refused and never defaulted.
+var ErrPINKey = errors.New("door: a keypad's key is 20 to 64 random bytes")
+
+// PINKey is the secret that one door's keypad shares with the service. The zero value
+// makes no PIN. It prints as ******.
+type PINKey struct{ key []byte }
+
+// NewPINKey reads a key of 20 bytes from random, which must be a cryptographic source.
+func NewPINKey(random io.Reader) (PINKey, error) {
+	b := make([]byte, minPINKey)
+	if _, err := io.ReadFull(random, b); err != nil {
+		return PINKey{}, fmt.Errorf("door: reading a keypad's key: %w", err)
+	}
+	return ParsePINKey(b)
+}
+
+// ParsePINKey takes 20 to 64 bytes, as MarshalBinary gave them.
+func ParsePINKey(b []byte) (PINKey, error) {
+	if len(b) < minPINKey || len(b) > maxPINKey || !slices.ContainsFunc(b, func(x byte) bool { return x != 0 }) {
+		return PINKey{}, ErrPINKey
+	}
+	return PINKey{slices.Clone(b)}, nil
+}
+
+// MarshalBinary is the key in the clear, for a store that seals it and for the door.
+func (k PINKey) MarshalBinary() ([]byte, error) {
+	if len(k.key) == 0 {
+		return nil, ErrPINKey
+	}
+	return slices.Clone(k.key), nil
+}
+
+// UnmarshalBinary is ParsePINKey for decoders.
+func (k *PINKey) UnmarshalBinary(b []byte) (err error) {
+	*k, err = ParsePINKey(b)
+	return err
+}
+
+// Format prints ****** for every verb.
+func (k PINKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// MarshalText yields ******, so that JSON and its kin cannot leak a key.
+func (k PINKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue yields ******.
+func (k PINKey) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// Minute is the time step of RFC 6238 section 4.2 that an instant lies in: whole
+// minutes since 1970.
+func Minute(t time.Time) uint64 { return uint64(max(t.Unix(), 0)) / pinStep }
+
+// PIN is the PIN of one minute: TOTP (RFC 6238) with HMAC-SHA-1 and a step of 60
+// seconds, eight digits. It opens the door at that minute, the one before and the one
+// after, once.
+func (k PINKey) PIN(minute uint64) (string, error) {
+	if len(k.key) < minPINKey {
+		return "", ErrPINKey
+	}
+	pin, err := hotp.GenerateCodeCustom(base32.StdEncoding.EncodeToString(k.key), minute,
+		hotp.ValidateOpts{Digits: pinDigits, Algorithm: otp.AlgorithmSHA1})
+	if err != nil {
+		return "", ErrPINKey
+	}
+	return pin, nil
+}
+
+// Permit is the permit id of a minute's PIN. Door and service know it alike, so that
+// the reports of a keypad name what they are about, as those of any door.
+func (k PINKey) Permit(minute uint64) (id PermitID, err error) {
+	if len(k.key) < minPINKey {
+		return PermitID{}, ErrPINKey
+	}
+	mac := hmac.New(sha256.New, k.key)
+	mac.Write(binary.BigEndian.AppendUint64([]byte("latchkey/pin/v1\x00"), minute))
+	copy(id[:], mac.Sum(nil))
+	return id, nil
+}
+
+// Keypad checks PINs at the door, without a network. It may be used concurrently, by
+// one process.
+//
+// Each minute's PIN opens once (RFC 6238 section 5.2). Five wrong ones in a row make
+// the keypad rest for five minutes, the next five for ten, and so on up to an hour;
+// a right one starts over. All of that is on the disk before an answer is given, so
+// that cutting the power wins no try.
+//
+// A clock set back does not revive a PIN older than the last one used, and a pause
+// begun "in the future" starts again now. Whoever can set the clock forward can cut a
+// pause short, and can use a PIN that he was given for later; the service gives out
+// none.
+type Keypad struct {
+	key PINKey
+
+	mu    sync.Mutex
+	file  *journal
+	state keypadState
+}
+
+type keypadState struct {
+	newest uint64 // the newest minute whose PIN was used
+	used   byte   // bit i: the PIN of minute newest-i was used
+	wrong  byte   // wrong tries since the last pause or success
+	pauses byte   // since the last success
+	paused int64  // when the last pause began, Unix seconds; 0: none
+}
+
+const (
+	keypadMagic  = "latchkey keypad1"
+	keypadSlot   = 32
+	keypadRecord = 8 + 1 + 1 + 1 + 8
+	keypadSlack  = 1024
+)
+
+// Pause is the error of a keypad that rests. It wraps Paused.
+type Pause struct{ Until time.Time }
+
+func (p Pause) Error() string { return Paused.Error() + " until " + p.Until.Format(time.RFC3339) }
+
+// Unwrap makes a Pause a Refusal.
+func (p Pause) Unwrap() error { return Paused }
+
+// CreateKeypad makes the memory of a new keypad. It belongs to enrolling a door and
+// not to starting one: see [CreateReplay].
+func CreateKeypad(path string) error { return createJournal(path, keypadMagic, keypadSlot) }
+
+// OpenKeypad reads a keypad's memory. Without one the keypad opens nothing.
+func OpenKeypad(path string, key PINKey) (*Keypad, error) {
+	if len(key.key) < minPINKey {
+		return nil, ErrPINKey
+	}
+	file, records, err := openJournal(path, keypadMagic, keypadSlot)
+	if err != nil {
+		return nil, err
+	}
+	k := &Keypad{key: key, file: file}
+	if n := len(records); n > 0 {
+		b := records[n-1]
+		if len(b) != keypadRecord {
+			_ = file.Close()
+			return nil, fmt.Errorf("door: %s holds a record of a newer version", path)
+		}
+		k.state = keypadState{
+			newest: binary.BigEndian.Uint64(b), used: b[8], wrong: b[9], pauses: b[10],
+			paused: int64(binary.BigEndian.Uint64(b[11:])),
+		}
+	}
+	return k, nil
+}
+
+// Enter tries a PIN. Only when the error is nil may the opener act; the permit id is
+// the PIN's (see [PINKey.Permit]). Every other error wraps a Refusal: Malformed (not
+// eight digits, not counted), WrongPIN, UsedPIN (not counted), Paused, ClockBehind or
+// NoMemory.
+func (k *Keypad) Enter(pin string, now time.Time) (PermitID, error) {
+	if !isPIN(pin) {
+		return PermitID{}, fmt.Errorf("%w: a PIN is eight digits", Malformed)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.rest(now); err != nil {
+		return PermitID{}, err
+	}
+	minute := Minute(now)
+	if minute+1 < k.state.newest {
+		return PermitID{}, ClockBehind
+	}
+
+	matched, fresh, found := false, uint64(0), false
+	for m := max(minute, 1) - 1; m <= minute+1; m++ {
+		right, err := k.key.PIN(m)
+		if err != nil {
+			return PermitID{}, err
+		}
+		if subtle.ConstantTimeCompare([]byte(right), []byte(pin)) == 1 {
+			matched = true
+			if !k.state.wasUsed(m) {
+				fresh, found = m, true
+			}
+		}
+	}
+	switch {
+	case found:
+		id, err := k.key.Permit(fresh)
+		if err != nil {
+			return PermitID{}, err
+		}
+		if err := k.store(k.state.use(fresh)); err != nil {
+			return PermitID{}, err
+		}
+		return id, nil
+	case matched:
+		return PermitID{}, UsedPIN
+	}
+	next := k.state
+	next.paused = 0
+	if next.wrong++; next.wrong >= pinTries {
+		next.wrong, next.paused = 0, now.Unix()
+		next.pauses += min(1, 255-next.pauses)
+	}
+	if err := k.store(next); err != nil {
+		return PermitID{}, err
+	}
+	return PermitID{}, WrongPIN
+}
+
+func isPIN(text string) bool {
+	return len(text) == pinDigits.Length() && !slices.ContainsFunc([]byte(text), func(b byte) bool { return b < '0' || b > '9' })
+}
+
+// rest answers with a Pause while the keypad rests.
+func (k *Keypad) rest(now time.Time) error {
+	if k.state.paused == 0 {
+		return nil
+	}
+	if now.Unix() < k.state.paused { // the clock went back: a pause must not last for years
+		next := k.state
+		next.paused = now.Unix()
+		if err := k.store(next); err != nil {
+			return err
+		}
+	}
+	until := time.Unix(k.state.paused, 0).Add(k.state.pause()).UTC()
+	if now.Before(until) {
+		return Pause{until}
+	}
+	return nil
+}
+
+func (s keypadState) pause() time.Duration {
+	d := firstPause
+	for range max(s.pauses, 1) - 1 {
+		if d *= 2; d >= longest {
+			return longest
+		}
+	}
+	return d
+}
+
+// wasUsed reports whether a minute's PIN was used. What is older than the three
+// minutes remembered counts as used.
+func (s keypadState) wasUsed(minute uint64) bool {
+	switch age := s.newest - minute; {
+	case minute > s.newest:
+		return false
+	case age > 2:
+		return true
+	default:
+		return s.used>>age&1 == 1
+	}
+}
+
+func (s keypadState) use(minute uint64) keypadState {
+	if minute > s.newest {
+		if ahead := minute - s.newest; ahead < 3 {
+			s.used <<= ahead
+		} else {
+			s.used = 0
+		}
+		s.newest = minute
+	}
+	s.used = (s.used | 1<<(s.newest-minute)) & 0b111
+	s.wrong, s.pauses, s.paused = 0, 0, 0
+	return s
+}
+
+func (k *Keypad) store(s keypadState) error {
+	b := binary.BigEndian.AppendUint64(nil, s.newest)
+	b = append(b, s.used, s.wrong, s.pauses)
+	b = binary.BigEndian.AppendUint64(b, uint64(s.paused))
+	if err := k.file.append(b); err != nil {
+		return fmt.Errorf("%w: %w", NoMemory, err)
+	}
+	k.state = s
+	if k.file.slots > keypadSlack {
+		_ = k.file.rewrite([][]byte{b}) // a failure leaves the old file, or a broken journal that the next try meets
+	}
+	return nil
+}
+
+// Close releases the file.
+func (k *Keypad) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.file.Close()
+}

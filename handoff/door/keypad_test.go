@@ -1,0 +1,245 @@
+package door
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func pinKey(t testing.TB) PINKey { return check(NewPINKey(&stream{name: "pin"}))(t) }
+
+func newKeypad(t testing.TB) (*Keypad, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keypad")
+	if err := CreateKeypad(path); err != nil {
+		t.Fatal(err)
+	}
+	return openKeypad(t, path), path
+}
+
+func openKeypad(t testing.TB, path string) *Keypad {
+	t.Helper()
+	k := check(OpenKeypad(path, pinKey(t)))(t)
+	t.Cleanup(func() { _ = k.Close() })
+	return k
+}
+
+func (k *Keypad) try(pin string, now time.Time) error {
+	_, err := k.Enter(pin, now)
+	return err
+}
+
+func pinAt(t testing.TB, now time.Time) string { return check(pinKey(t).PIN(Minute(now)))(t) }
+
+// RFC 6238 appendix B, SHA-1: the values of T, which are what a minute is here.
+func TestPINVectors(t *testing.T) {
+	key := check(ParsePINKey([]byte("12345678901234567890")))(t)
+	for step, want := range map[uint64]string{
+		0x1: "94287082", 0x23523EC: "07081804", 0x23523ED: "14050471",
+		0x273EF07: "89005924", 0x3F940AA: "69279037", 0x27BC86AA: "65353130",
+	} {
+		if got := check(key.PIN(step))(t); got != want {
+			t.Errorf("T %#x: %s, want %s", step, got, want)
+		}
+	}
+	if m := Minute(noon.Add(59 * time.Second)); m != uint64(noon.Unix())/60 {
+		t.Errorf("minute %d", m)
+	}
+	if m := Minute(time.Unix(-1, 0)); m != 0 {
+		t.Errorf("before 1970: minute %d", m)
+	}
+}
+
+func TestPINKeyIsNeverEmpty(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"nil": nil, "empty": {}, "short": []byte("1234567890123456789"), "zeros": make([]byte, 20), "long": make([]byte, 65),
+	} {
+		if _, err := ParsePINKey(b); !errors.Is(err, ErrPINKey) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var none PINKey
+	if pin, err := none.PIN(1); !errors.Is(err, ErrPINKey) {
+		t.Errorf("a PIN of no key: %s", pin)
+	}
+	if _, err := none.Permit(1); !errors.Is(err, ErrPINKey) {
+		t.Error("a permit of no key")
+	}
+	if _, err := none.MarshalBinary(); !errors.Is(err, ErrPINKey) {
+		t.Error("bytes of no key")
+	}
+	path := filepath.Join(t.TempDir(), "keypad")
+	if err := CreateKeypad(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenKeypad(path, none); !errors.Is(err, ErrPINKey) {
+		t.Errorf("a keypad of no key: %v", err)
+	}
+	b := check(pinKey(t).MarshalBinary())(t)
+	if again := check(ParsePINKey(b))(t); check(again.PIN(5))(t) != check(pinKey(t).PIN(5))(t) {
+		t.Error("another key after a round")
+	}
+}
+
+func TestKeypad(t *testing.T) {
+	k, path := newKeypad(t)
+	id, err := k.Enter(pinAt(t, noon), noon.Add(10*time.Second))
+	wants(t, err, 0)
+	if want := check(pinKey(t).Permit(Minute(noon)))(t); id != want || id.IsZero() {
+		t.Errorf("permit %s, want %s", id, want)
+	}
+	wants(t, k.try(pinAt(t, noon), noon.Add(20*time.Second)), UsedPIN)
+	_ = k.Close()
+	k = openKeypad(t, path)
+	wants(t, k.try(pinAt(t, noon), noon.Add(30*time.Second)), UsedPIN)
+
+	// Neighboring minutes, in any order, each once.
+	for _, at := range []time.Duration{time.Minute, -time.Minute, 2 * time.Minute} {
+		now := noon.Add(max(at-30*time.Second, 0))
+		wants(t, k.try(pinAt(t, noon.Add(at)), now), 0)
+		wants(t, k.try(pinAt(t, noon.Add(at)), now), UsedPIN)
+	}
+	wants(t, k.try(pinAt(t, noon), noon.Add(time.Minute)), UsedPIN)
+	wants(t, k.try(pinAt(t, noon.Add(-2*time.Minute)), noon.Add(time.Minute)), WrongPIN)
+	wants(t, k.try(pinAt(t, noon), noon), ClockBehind)
+	for _, malformed := range []string{"", "1234567", "123456789", " 1234567", "1234567a", "１２３", "-1234567"} {
+		wants(t, k.try(malformed, noon.Add(2*time.Minute)), Malformed)
+	}
+}
+
+func TestKeypadSkew(t *testing.T) {
+	for minutes, want := range map[int]Refusal{-2: WrongPIN, -1: 0, 0: 0, 1: 0, 2: WrongPIN} {
+		k, _ := newKeypad(t)
+		wants(t, k.try(pinAt(t, noon.Add(time.Duration(minutes)*time.Minute)), noon), want)
+	}
+}
+
+// wrongPIN is eight digits that are no PIN near now.
+func wrongPIN(t testing.TB, now time.Time) string {
+	t.Helper()
+	right := map[string]bool{}
+	for m := Minute(now) - 2; m <= Minute(now)+2; m++ {
+		right[check(pinKey(t).PIN(m))(t)] = true
+	}
+	for i := 0; ; i++ {
+		if pin := fmt.Sprintf("%08d", i); !right[pin] {
+			return pin
+		}
+	}
+}
+
+func TestKeypadPauses(t *testing.T) {
+	k, path := newKeypad(t)
+	now := noon
+	for _, pause := range []time.Duration{5, 10, 20, 40, 60, 60, 60} {
+		for i := range pinTries {
+			wants(t, k.try(wrongPIN(t, now), now), WrongPIN)
+			if i == 2 { // a restart forgives nothing
+				_ = k.Close()
+				k = openKeypad(t, path)
+			}
+		}
+		until := now.Add(pause * time.Minute)
+		for _, at := range []time.Time{now, until.Add(-time.Nanosecond)} {
+			err := k.try(pinAt(t, at), at)
+			wants(t, err, Paused)
+			var p Pause
+			if !errors.As(err, &p) || !p.Until.Equal(until) {
+				t.Fatalf("%v, want until %s", err, until)
+			}
+		}
+		_ = k.Close()
+		k = openKeypad(t, path)
+		wants(t, k.try(pinAt(t, now), now), Paused)
+		now = until
+	}
+	wants(t, k.try(pinAt(t, now), now), 0)
+	for range pinTries {
+		wants(t, k.try(wrongPIN(t, now), now), WrongPIN)
+	}
+	wants(t, k.try(pinAt(t, now), now.Add(firstPause-1)), Paused) // a success starts over
+	next := now.Add(firstPause)
+	wants(t, k.try(pinAt(t, next), next), 0)
+}
+
+// A used PIN, typed again by its honest owner, is no guess.
+func TestUsedPINIsNotCounted(t *testing.T) {
+	k, _ := newKeypad(t)
+	wants(t, k.try(pinAt(t, noon), noon), 0)
+	for range 2 * pinTries {
+		wants(t, k.try(pinAt(t, noon), noon), UsedPIN)
+	}
+}
+
+func TestKeypadClockSetBackInAPause(t *testing.T) {
+	k, path := newKeypad(t)
+	future := noon.AddDate(50, 0, 0)
+	for range pinTries {
+		wants(t, k.try(wrongPIN(t, future), future), WrongPIN)
+	}
+	wants(t, k.try(pinAt(t, noon), noon), Paused)
+	_ = k.Close()
+	k = openKeypad(t, path)
+	wants(t, k.try(pinAt(t, noon), noon.Add(firstPause-time.Second)), Paused)
+	after := noon.Add(firstPause)
+	wants(t, k.try(pinAt(t, after), after), 0)
+}
+
+// Neither a right nor a wrong PIN is answered before it is on the disk, and a power cut
+// at any byte leaves a state that was answered.
+func TestKeypadTornAtEveryByte(t *testing.T) {
+	k, path := newKeypad(t)
+	var d disk
+	k.file.sync = d.sync
+	states := []keypadState{k.state}
+	for _, pin := range []string{wrongPIN(t, noon), wrongPIN(t, noon), pinAt(t, noon), wrongPIN(t, noon)} {
+		_, _ = k.Enter(pin, noon)
+		states = append(states, k.state)
+		if len(d.content) != magicSize+(len(states)-1)*keypadSlot {
+			t.Fatal("answered before it was on the disk")
+		}
+	}
+	whole := check(os.ReadFile(path))(t)
+	for n := magicSize; n <= len(whole); n++ {
+		torn := filepath.Join(t.TempDir(), "keypad")
+		if err := os.WriteFile(torn, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k := openKeypad(t, torn)
+		if want := states[(n-magicSize)/keypadSlot]; k.state != want {
+			t.Fatalf("%d bytes: %+v, want %+v", n, k.state, want)
+		}
+		_ = k.Close()
+	}
+}
+
+func TestKeypadFailsClosed(t *testing.T) {
+	k, _ := newKeypad(t)
+	d := disk{fails: errors.New("input/output error")}
+	k.file.sync = d.sync
+	wants(t, k.try(pinAt(t, noon), noon), NoMemory)
+	d.fails = nil
+	wants(t, k.try(pinAt(t, noon), noon), NoMemory)
+	wants(t, k.try(wrongPIN(t, noon), noon), NoMemory)
+}
+
+func TestKeypadFileIsBounded(t *testing.T) {
+	k, path := newKeypad(t)
+	k.file.sync = func(*os.File) error { return nil }
+	now := noon
+	for range 2 * keypadSlack {
+		wants(t, k.try(pinAt(t, now), now), 0)
+		now = now.Add(time.Minute)
+	}
+	if info := check(os.Stat(path))(t); info.Size() > magicSize+(keypadSlack+1)*keypadSlot {
+		t.Errorf("%d bytes", info.Size())
+	}
+	state := k.state
+	_ = k.Close()
+	if k = openKeypad(t, path); k.state != state {
+		t.Errorf("%+v, want %+v", k.state, state)
+	}
+}

@@ -1,0 +1,175 @@
+package door
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Outbox numbers, signs and keeps a door's reports until the service has them: each is
+// on the disk before Add returns, and is given out again until it is acknowledged. It
+// may be used concurrently, by one process.
+//
+// It holds 4096 reports. Beyond that the oldest make room, and the gap in the numbers
+// tells. Anybody in the street can cause refusals, so they get only half of the place
+// and can push no opening out.
+type Outbox struct {
+	door string
+	key  PrivateKey
+
+	mu      sync.Mutex
+	file    *journal
+	pending []SignedReport // oldest first
+	last    uint64         // the newest number given
+}
+
+// SignedReport is a report as it travels.
+type SignedReport struct {
+	Seq uint64
+	Raw []byte
+}
+
+// ErrOutboxFull says that a refusal found no place, and was not recorded.
+var ErrOutboxFull = errors.New("door: too many refusals wait to be reported")
+
+const (
+	outboxMagic = "latchkey outbox1"
+	outboxSlot  = 192
+
+	// A record's kind and number; a report's bytes follow.
+	outboxReport = 1
+	outboxDone   = 2 // all up to this number are done with
+
+	outboxRecord = 1 + 8
+
+	maxPending  = 4096
+	maxRefusals = maxPending / 2
+
+	outboxSlack = 256
+)
+
+// CreateOutbox makes the outbox of a door with a new key. It belongs to enrolling a
+// door and not to starting one: numbers that began anew under the same key would be
+// taken for reports that come again.
+func CreateOutbox(path string) error { return createJournal(path, outboxMagic, outboxSlot) }
+
+// OpenOutbox reads a door's outbox.
+func OpenOutbox(path, door string, key PrivateKey) (*Outbox, error) {
+	if key.IsZero() || !doorID.MatchString(door) {
+		return nil, ErrKey
+	}
+	file, records, err := openJournal(path, outboxMagic, outboxSlot)
+	if err != nil {
+		return nil, err
+	}
+	o := &Outbox{door: door, key: key, file: file}
+	for _, b := range records {
+		if len(b) < outboxRecord || b[0] < outboxReport || b[0] > outboxDone {
+			_ = file.Close()
+			return nil, fmt.Errorf("door: %s holds a record of a newer version", path)
+		}
+		seq := binary.BigEndian.Uint64(b[1:])
+		if b[0] == outboxDone {
+			o.drop(seq)
+		} else {
+			o.pending = append(o.pending, SignedReport{seq, b[outboxRecord:]})
+		}
+		o.last = max(o.last, seq)
+	}
+	o.bound()
+	return o, nil
+}
+
+// Add reports that the door is in a state, at now by its clock. The permit is zero
+// where the state is about none, and the refusal where it is no refusal.
+func (o *Outbox) Add(state State, permit PermitID, refusal Refusal, now time.Time) (Report, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if state == Refused && len(o.pending) >= maxRefusals {
+		return Report{}, ErrOutboxFull
+	}
+	r := Report{
+		Door: o.door, Seq: o.last + 1, At: time.Unix(now.Unix(), 0).UTC(),
+		State: state, Permit: permit, Refusal: refusal,
+	}
+	raw, err := r.Sign(o.key)
+	if err != nil {
+		return Report{}, err
+	}
+	if err := o.file.append(append(outboxHead(outboxReport, r.Seq), raw...)); err != nil {
+		return Report{}, err
+	}
+	o.last = r.Seq
+	o.pending = append(o.pending, SignedReport{r.Seq, raw})
+	o.bound()
+	o.compact()
+	return r, nil
+}
+
+// Pending are the oldest reports, at most limit of them, that were not acknowledged.
+func (o *Outbox) Pending(limit int) []SignedReport {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return append([]SignedReport(nil), o.pending[:max(0, min(limit, len(o.pending)))]...)
+}
+
+// Done says that the service has all reports up to seq.
+func (o *Outbox) Done(seq uint64) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.pending) == 0 || seq < o.pending[0].Seq {
+		return nil
+	}
+	seq = min(seq, o.last) // a service that is ahead of us must not raise our numbers
+	if err := o.file.append(outboxHead(outboxDone, seq)); err != nil {
+		return err
+	}
+	o.drop(seq)
+	o.compact()
+	return nil
+}
+
+func outboxHead(kind byte, seq uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kind}, seq)
+}
+
+func (o *Outbox) drop(seq uint64) {
+	n := 0
+	for n < len(o.pending) && o.pending[n].Seq <= seq {
+		n++
+	}
+	o.pending = o.pending[n:]
+}
+
+// bound keeps the outbox in its limits. What makes room here makes room again, in the
+// same way, when the file is read.
+func (o *Outbox) bound() {
+	if over := len(o.pending) - maxPending; over > 0 {
+		o.pending = o.pending[over:]
+	}
+}
+
+// compact rewrites the file once most of it is done with. A failure loses nothing: the
+// old file stands, or the journal is broken and the next Add says so.
+func (o *Outbox) compact() {
+	if o.file.slots <= 2*len(o.pending)+outboxSlack {
+		return
+	}
+	var records [][]byte
+	for _, p := range o.pending {
+		records = append(records, append(outboxHead(outboxReport, p.Seq), p.Raw...))
+	}
+	if len(records) == 0 {
+		records = append(records, outboxHead(outboxDone, o.last)) // the numbers go on
+	}
+	_ = o.file.rewrite(records)
+}
+
+// Close releases the file.
+func (o *Outbox) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.file.Close()
+}

@@ -1,0 +1,178 @@
+package door
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math"
+	"regexp"
+	"time"
+)
+
+// The limits of a permit.
+const (
+	MaxPermit = 144              // bytes on the wire
+	MaxLife   = 60 * time.Second // from NotBefore to Expires
+	Skew      = 30 * time.Second // by which a door's clock may be off, at either end
+
+	minChallenge, maxChallenge = 8, 32 // bytes
+)
+
+// Permit lets one act happen at one door, once, within a minute.
+type Permit struct {
+	ID    PermitID
+	Door  string // the door's id in the registry: 1 to 64 of A-Z a-z 0-9 . _ -
+	Grant GrantRef
+	Act   Act
+
+	// NotBefore and Expires are whole seconds, at most MaxLife apart. The permit holds
+	// from the first instant and no longer at the second.
+	NotBefore, Expires time.Time
+
+	// Challenge is what the door showed, 8 to 32 bytes; empty where no presence is asked.
+	Challenge []byte
+}
+
+// GrantRef ties a permit to its grant for the service, and tells nobody else
+// anything: a keyed hash, made by whoever makes the permit.
+type GrantRef [8]byte
+
+// String is the reference in hexadecimal.
+func (r GrantRef) String() string { return hex.EncodeToString(r[:]) }
+
+// Act is what a permit allows. The numbers are those of the domain's acts.
+type Act uint8
+
+// Open is the only act that a door knows.
+const Open Act = 3
+
+// NewPermit makes a permit to open a door, valid from now for MaxLife, with an id
+// from random, which must be a cryptographic source.
+func NewPermit(random io.Reader, door string, grant GrantRef, challenge []byte, now time.Time) (Permit, error) {
+	from := time.Unix(now.Unix(), 0).UTC()
+	p := Permit{Door: door, Grant: grant, Act: Open, NotBefore: from, Expires: from.Add(MaxLife), Challenge: challenge}
+	if _, err := io.ReadFull(random, p.ID[:]); err != nil {
+		return Permit{}, fmt.Errorf("door: reading a permit id: %w", err)
+	}
+	return p, p.check()
+}
+
+var doorID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+// check reports what makes p a permit that nobody may sign, nor a door obey. Which
+// acts a door obeys is the verifier's question.
+func (p *Permit) check() error {
+	life := p.Expires.Sub(p.NotBefore)
+	switch n := len(p.Challenge); {
+	case p.ID.IsZero():
+		return fmt.Errorf("%w: no permit id", Malformed)
+	case !doorID.MatchString(p.Door):
+		return fmt.Errorf("%w: door id", Malformed)
+	case !onWire(p.NotBefore) || !onWire(p.Expires):
+		return fmt.Errorf("%w: times are whole seconds until 2106", Malformed)
+	case life <= 0 || life > MaxLife:
+		return fmt.Errorf("%w: valid for %s, at most %s", Malformed, life, MaxLife)
+	case n != 0 && (n < minChallenge || n > maxChallenge):
+		return fmt.Errorf("%w: a challenge of %d bytes", Malformed, n)
+	}
+	return nil
+}
+
+func onWire(t time.Time) bool {
+	return t.Nanosecond() == 0 && t.Unix() > 0 && t.Unix() <= math.MaxUint32
+}
+
+func fromWire(seconds uint32) time.Time { return time.Unix(int64(seconds), 0).UTC() }
+
+// permitClaims is the payload of a permit, a CWT claims set (RFC 8392).
+type permitClaims struct {
+	Expires   uint32    `cbor:"4,keyasint"`
+	NotBefore uint32    `cbor:"5,keyasint"`
+	ID        PermitID  `cbor:"7,keyasint"`
+	Own       permitOwn `cbor:"-65537,keyasint"`
+}
+
+type permitOwn struct {
+	_         struct{} `cbor:",toarray"`
+	Grant     GrantRef
+	Act       Act
+	Door      tag
+	Challenge []byte // a tag, or empty
+}
+
+// tag is a hint by which a door finds the name or the challenge that a message was
+// bound to, and can say what is wrong if it finds none: the first four bytes of the
+// SHA-256. Nothing is proven by it; the signature covers the whole.
+type tag [4]byte
+
+func tagOf(known []byte) (t tag) {
+	sum := sha256.Sum256(known)
+	copy(t[:], sum[:])
+	return t
+}
+
+func (p *Permit) claims() (*permitClaims, error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if p.Act != Open {
+		return nil, WrongAct
+	}
+	c := &permitClaims{
+		Expires: uint32(p.Expires.Unix()), NotBefore: uint32(p.NotBefore.Unix()), ID: p.ID,
+		Own: permitOwn{Grant: p.Grant, Act: p.Act, Door: tagOf([]byte(p.Door))},
+	}
+	if len(p.Challenge) > 0 {
+		t := tagOf(p.Challenge)
+		c.Own.Challenge = t[:]
+	}
+	return c, nil
+}
+
+func (p *Permit) bound() []byte { return bound(permitPurpose, p.Door, p.Challenge) }
+
+// check refuses what decodes and still is no permit of ours, whatever door and
+// challenge it is for.
+func (c *permitClaims) check() error {
+	if n := len(c.Own.Challenge); n != 0 && n != len(tag{}) {
+		return fmt.Errorf("%w: a hint of %d bytes", Malformed, n)
+	}
+	return nil
+}
+
+// permit is what the claims say, once door and challenge are known.
+func (c *permitClaims) permit(door string, challenge []byte) (Permit, error) {
+	p := Permit{
+		ID: c.ID, Door: door, Grant: c.Own.Grant, Act: c.Own.Act,
+		NotBefore: fromWire(c.NotBefore), Expires: fromWire(c.Expires), Challenge: challenge,
+	}
+	return p, p.check()
+}
+
+// Recall takes back a permit that was not used yet. A connected door that heard of it
+// refuses the permit from then on; a permit that opened already is not undone.
+type Recall struct {
+	Door    string
+	Permit  PermitID
+	Expires time.Time // the permit's own end: what must be remembered that long
+}
+
+const maxRecall = 144 // bytes on the wire
+
+type recallClaims struct {
+	Expires uint32    `cbor:"4,keyasint"`
+	Own     recallOwn `cbor:"-65537,keyasint"`
+}
+
+type recallOwn struct {
+	_      struct{} `cbor:",toarray"`
+	Permit PermitID
+}
+
+func (r *Recall) claims() (*recallClaims, error) {
+	if r.Permit.IsZero() || !doorID.MatchString(r.Door) || !onWire(r.Expires) {
+		return nil, fmt.Errorf("%w: recall", Malformed)
+	}
+	return &recallClaims{Expires: uint32(r.Expires.Unix()), Own: recallOwn{Permit: r.Permit}}, nil
+}

@@ -1,0 +1,132 @@
+package door
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// State is what a door says has happened.
+type State uint8
+
+// The states. A door reports what it did or felt, never what it hopes.
+const (
+	Delivered State = 1 // a permit reached the door
+	Confirmed State = 2 // the permit was verified and used up; the opener is told to act
+	Opened    State = 3 // the opener did
+	Relocked  State = 4
+	Failed    State = 5 // the opener did not, or the door did not lock again
+	Forced    State = 6 // the door moved without a permit
+	HeldOpen  State = 7 // the door was not closed in its time
+	Tamper    State = 8 // somebody opened the controller's case or cut its lines
+	Refused   State = 9 // a permit or a PIN was turned away
+)
+
+var stateNames = map[State]string{
+	Delivered: "delivered", Confirmed: "confirmed", Opened: "opened", Relocked: "relocked", Failed: "failed",
+	Forced: "forced", HeldOpen: "held-open", Tamper: "tamper", Refused: "refused",
+}
+
+// String is the state in words; empty for a number that names none.
+func (s State) String() string { return stateNames[s] }
+
+// Report is one signed statement of a door.
+type Report struct {
+	Door string
+
+	// Seq counts the door's reports from 1, under one key: a report that comes again
+	// has the number it had, and a number left out is a report that was lost.
+	Seq uint64
+
+	At    time.Time // whole seconds, by the door's clock: its claim
+	State State
+
+	// Permit is what the report is about: always there from delivered to failed, and
+	// never with forced and tamper. A PIN has one too: see [PINKey.Permit].
+	Permit PermitID
+
+	Refusal Refusal // why; with refused, and only there
+}
+
+// maxReport is the bytes of a report on the wire.
+const maxReport = 144
+
+type reportClaims struct {
+	IssuedAt uint32    `cbor:"6,keyasint"`
+	Own      reportOwn `cbor:"-65537,keyasint"`
+}
+
+type reportOwn struct {
+	_       struct{} `cbor:",toarray"`
+	Seq     uint64
+	State   State
+	Permit  []byte // 16 bytes or none
+	Refusal Refusal
+}
+
+func (r *Report) check() error {
+	_, known := stateNames[r.State]
+	switch {
+	case !doorID.MatchString(r.Door) || r.Seq == 0 || r.Seq > math.MaxInt64 || !onWire(r.At) || !known:
+		return fmt.Errorf("%w: report", Malformed)
+	case r.State <= Failed && r.Permit.IsZero():
+		return fmt.Errorf("%w: %s is said of a permit", Malformed, r.State)
+	case (r.State == Forced || r.State == Tamper) && !r.Permit.IsZero():
+		return fmt.Errorf("%w: %s is said of no permit", Malformed, r.State)
+	case r.State == Refused && r.Refusal.String() == "", r.State != Refused && r.Refusal != 0:
+		return fmt.Errorf("%w: refused has a reason, and nothing else has", Malformed)
+	}
+	return nil
+}
+
+// Sign makes the report that a [ReportVerifier] accepts. The key is the door's own.
+func (r Report) Sign(key PrivateKey) ([]byte, error) {
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	own := reportOwn{Seq: r.Seq, State: r.State, Refusal: r.Refusal}
+	if !r.Permit.IsZero() {
+		own.Permit = r.Permit[:]
+	}
+	return sign(key, &reportClaims{IssuedAt: uint32(r.At.Unix()), Own: own}, bound(reportPurpose, r.Door))
+}
+
+// ReportVerifier reads the reports of one door, at the service.
+type ReportVerifier struct {
+	Door string
+	Key  PublicKey // the door's own, from its registration
+}
+
+// Verify reads and verifies a report. Whether it is new its Seq tells: not above the
+// last one seen from this key, it came again; more than one above, some are missing.
+func (v ReportVerifier) Verify(raw []byte) (Report, error) {
+	e, err := parse(raw, maxReport)
+	if err != nil {
+		return Report{}, err
+	}
+	if v.Key.IsZero() || e.kid != v.Key.ID() {
+		return Report{}, UnknownKey
+	}
+	if err := e.verify(v.Key, bound(reportPurpose, v.Door)); err != nil {
+		return Report{}, err
+	}
+	var c reportClaims
+	if err := e.claims(&c); err != nil {
+		return Report{}, err
+	}
+	r := Report{Door: v.Door, Seq: c.Own.Seq, At: fromWire(c.IssuedAt), State: c.Own.State, Refusal: c.Own.Refusal}
+	switch len(c.Own.Permit) {
+	case 0:
+	case len(r.Permit):
+		copy(r.Permit[:], c.Own.Permit)
+		if r.Permit.IsZero() {
+			return Report{}, fmt.Errorf("%w: permit id", Malformed)
+		}
+	default:
+		return Report{}, fmt.Errorf("%w: permit id", Malformed)
+	}
+	if err := r.check(); err != nil {
+		return Report{}, err
+	}
+	return r, nil
+}
