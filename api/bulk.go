@@ -34,7 +34,7 @@ func (a *api) bulk() {
 		OperationID: "dispatch-bulk", Method: http.MethodPost, Path: bulkPath,
 		Summary: "A file of dispatches", Tags: []string{"Warehouse"},
 		Description: "One dispatch a line, at most 64 KiB each; one result a line, in the same order. Blank lines give no result, but count. " +
-			"A line that is refused stops no other, and sending the whole file again is harmless. " +
+			"A line that is refused stops no other, and sending the whole file again is harmless. Two lines for one parcel race. " +
 			"Results stream while lines are still read; they also wait for a client that sends all before it reads.",
 		Responses: map[string]*huma.Response{"200": {
 			Description: "One result a line",
@@ -66,12 +66,27 @@ func (a *api) dispatchBulk(context.Context, *struct{}) (*huma.StreamResponse, er
 			_ = huma.WriteErr(a.huma, h, http.StatusRequestEntityTooLarge, "")
 			return
 		}
+		select {
+		case a.bulks <- struct{}{}:
+		default:
+			_ = huma.WriteErr(a.huma, h, http.StatusTooManyRequests, "", tooManyBulks())
+			return
+		}
 		request := c.Context()
 		x := exchangeOf(request)
 		x.streams = true
 		c.Set(fiber.HeaderContentType, ndjson)
 		request.SetBodyStream(a.newStream(request.RequestBodyStream(), request.Conn(), x), -1)
 	}}, nil
+}
+
+// bulksAtOnce bounds the bulk requests in work: each has its workers and its buffers.
+const bulksAtOnce = 16
+
+func tooManyBulks() *Problem {
+	p := newProblem(http.StatusTooManyRequests)
+	p.retryAfter = 5 * time.Second
+	return p
 }
 
 // stream turns lines into results. The server reads results from it, in its own
@@ -156,6 +171,7 @@ func (s *stream) Close() error {
 	s.results.end(net.ErrClosed)
 	s.done.Wait()
 	s.results.close()
+	<-s.api.bulks
 	s.api.finish(s.exchange, http.MethodPost, bulkPath, http.StatusOK)
 	return nil
 }
@@ -285,6 +301,9 @@ func (s *stream) dispatch(l *line) (result []byte) {
 
 // failed logs what broke on our side.
 func (s *stream) failed(l *line, p *Problem) {
+	if s.ctx.Err() != nil {
+		return // the client has gone, and we stopped the work ourselves
+	}
 	s.api.Log.Error("line failed", "request_id", s.exchange.id, "line", l.number, "error", p.cause.Error())
 }
 

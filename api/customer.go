@@ -30,6 +30,11 @@ func (a *api) customer() {
 		OperationID: "reissue-code", Method: http.MethodPost, Path: "/v1/handoffs/{grant_id}/reissue",
 		Summary: "A new code; the old one counts no longer", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
 	}, either, a.reissue)
+	route(a, huma.Operation{
+		OperationID: "consent", Method: http.MethodPost, Path: "/v1/handoffs/{grant_id}/consent",
+		Summary: "Agree to a garage or home being opened, or no longer", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
+		Description: "Sets the whole list. What was used cannot be taken back.",
+	}, []auth.Scope{auth.Customer}, a.consent)
 }
 
 // asActor is the shop for a shop's token, and else the customer.
@@ -60,6 +65,8 @@ type handoffAnswer struct {
 	ReissuesLeft int              `json:"reissues_left"`
 	Destination  destinationShort `json:"destination"`
 	Handoff      *handoffShort    `json:"handoff,omitempty" doc:"Once the parcel changed hands"`
+	Consents     []string         `json:"consents" enum:"garage,home" doc:"Which doors of the customer's own may be opened"`
+	Unlocks      []unlockShort    `json:"unlocks" doc:"Doors opened, or meant to be, for this parcel; oldest first"`
 	History      []historyShort   `json:"history" doc:"Oldest first"`
 }
 
@@ -76,6 +83,13 @@ type destinationShort struct {
 type handoffShort struct {
 	At      time.Time `json:"at"`
 	Courier string    `json:"courier,omitempty" doc:"The courier's display name"`
+}
+
+type unlockShort struct {
+	DoorID string    `json:"door_id"`
+	Kind   string    `json:"kind" enum:"lobby,gate,garage,home"`
+	State  string    `json:"state" enum:"authorised,delivered,confirmed,opened,relocked,failed,refused,no-answer" doc:"What the door itself said, and no more"`
+	At     time.Time `json:"at" doc:"When it came to that state"`
 }
 
 type historyShort struct {
@@ -117,7 +131,14 @@ func (a *api) handoffAnswer(g *handoff.Grant, courierName string) handoffAnswer 
 			Kind: d.To.Kind.String(), Lines: d.To.Lines, Unit: d.To.Unit, PostalCode: d.To.Postal,
 			City: d.To.City, Country: d.To.Country, TimeZone: d.To.Zone,
 		},
+		Consents: make([]string, len(g.Consents)), Unlocks: make([]unlockShort, len(g.Unlocks)),
 		History: make([]historyShort, len(g.History)),
+	}
+	for i, kind := range g.Consents {
+		answer.Consents[i] = kind.String()
+	}
+	for i, u := range g.Unlocks {
+		answer.Unlocks[i] = unlockShort{DoorID: u.Door, Kind: u.Target.String(), State: u.State.String(), At: u.Since.Time()}
 	}
 	if answer.CodeRequired {
 		answer.AttemptsLeft = max(0, min(limits.CodeTries-g.Code.Wrong, limits.GrantTries-g.Code.TotalWrong))
@@ -189,6 +210,22 @@ func (a *api) reissue(ctx context.Context, in *grantInput) (*handoffOutput, erro
 	return a.handoffOutput(ctx, g, err)
 }
 
+type consentInput struct {
+	Grant pathID `path:"grant_id" doc:"As the dispatch answered"`
+	Body  body[consentRequest, []handoff.TargetKind, *consentRequest]
+}
+
+func (a *api) consent(ctx context.Context, in *consentInput) (*handoffOutput, error) {
+	id, err := in.Grant.grant()
+	if err != nil {
+		return nil, err
+	}
+	p := principal(ctx)
+	by := handoff.Actor{Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject}
+	g, err := a.Service.Consent(ctx, by, id, in.Body.value)
+	return a.handoffOutput(ctx, g, err)
+}
+
 type customerPath struct {
 	Customer pathID `path:"customer_id"`
 }
@@ -204,7 +241,7 @@ type handoffsOutput struct{ Body handoffsAnswer }
 func (a *api) handoffs(ctx context.Context, in *customerPath) (*handoffsOutput, error) {
 	by := asActor(principal(ctx))
 	if by.Role == handoff.RoleCustomer && by.Customer != in.Customer.id {
-		return nil, customerUnknown()
+		return nil, problemOfCode(codeCustomerUnknown) // whether there is such a customer stays untold
 	}
 	grants, err := a.Service.OfCustomer(ctx, handoff.CustomerRef{Shop: by.Shop, ID: in.Customer.id})
 	if err != nil {
@@ -227,12 +264,4 @@ func (a *api) handoffs(ctx context.Context, in *customerPath) (*handoffsOutput, 
 		answers[i] = a.handoffAnswer(g, name)
 	}
 	return &handoffsOutput{Body: handoffsAnswer{Handoffs: answers}}, nil
-}
-
-// customerUnknown is what a customer hears who asks for another: whether there is such
-// a customer stays untold.
-func customerUnknown() *Problem {
-	p := newProblem(http.StatusNotFound)
-	p.Code, p.Title, p.Type = codeCustomerUnknown, "Customer unknown", problemType+codeCustomerUnknown
-	return p
 }

@@ -32,7 +32,7 @@ func TestScopes(t *testing.T) {
 	everyone := map[auth.Scope]auth.Principal{
 		auth.Dispatch: warehouse, auth.Shop: shop, auth.Customer: customer, auth.Carrier: carrier, auth.Courier: courier, auth.Ops: ops,
 		auth.Building: {Subject: "b", Building: "bld_1", Scopes: []auth.Scope{auth.Building}},
-		auth.Door:     {Subject: "d", Scopes: []auth.Scope{auth.Door}},
+		auth.Door:     {Subject: "door_1", Scopes: []auth.Scope{auth.Door}},
 	}
 	table := map[string][]auth.Scope{
 		"POST /v1/dispatches":                           {auth.Dispatch, auth.Shop},
@@ -52,9 +52,20 @@ func TestScopes(t *testing.T) {
 		"GET /v1/handoffs/{grant_id}":                   {auth.Customer, auth.Shop},
 		"POST /v1/handoffs/{grant_id}/resend":           {auth.Customer, auth.Shop},
 		"POST /v1/handoffs/{grant_id}/reissue":          {auth.Customer, auth.Shop},
+		"POST /v1/handoffs/{grant_id}/consent":          {auth.Customer},
+		"PUT /v1/buildings/{building_id}":               {auth.Building, auth.Ops},
+		"GET /v1/buildings/{building_id}":               {auth.Building, auth.Ops},
+		"PUT /v1/doors/{door_id}":                       {auth.Building, auth.Ops},
+		"GET /v1/doors/{door_id}":                       {auth.Building, auth.Ops},
+		"GET /v1/doors/keys":                            {}, // public
+		"POST /v1/doors/{door_id}/unlock":               {auth.Courier},
+		"GET /v1/doors/{door_id}/unlocks/{permit_id}":   {auth.Courier, auth.Building},
+		"GET /v1/doors/{door_id}/permits":               {auth.Door},
+		"POST /v1/doors/{door_id}/reports":              {auth.Door},
 	}
 	fill := strings.NewReplacer("{carrier_id}", "swift", "{date}", "2026-11-24", "{customer_id}", "cus_81",
-		"{grant_id}", "000000000000000000000000-1", "{route_id}", "BER-042", "{courier_id}", "cou_7", "{parcel_id}", "P1")
+		"{grant_id}", "000000000000000000000000-1", "{route_id}", "BER-042", "{courier_id}", "cou_7", "{parcel_id}", "P1",
+		"{building_id}", "bld_1", "{door_id}", "door_1", "{permit_id}", strings.Repeat("0", 31)+"1")
 
 	var document struct{ Paths map[string]map[string]any }
 	if err := json.Unmarshal([]byte(h.do(t, ops, "GET", "/openapi.json", "").text), &document); err != nil {
@@ -75,6 +86,12 @@ func TestScopes(t *testing.T) {
 
 	for operation, scopes := range table {
 		method, path, _ := strings.Cut(fill.Replace(operation), " ")
+		if len(scopes) == 0 {
+			if a := h.send(t, httptest.NewRequest(method, path, nil)); a.status == 401 || a.status == 403 {
+				t.Errorf("%s without a token: %d %s", operation, a.status, a.code())
+			}
+			continue
+		}
 		for scope, who := range everyone {
 			allowed := false
 			for _, s := range scopes {
@@ -87,7 +104,7 @@ func TestScopes(t *testing.T) {
 				t.Errorf("%s by %s: %d %s", operation, scope, a.status, a.header.Get("WWW-Authenticate"))
 			}
 			bare := who // a scope is worth nothing without whose it is
-			bare.Shop, bare.Carrier, bare.Subject = "", "", ""
+			bare.Shop, bare.Carrier, bare.Subject, bare.Building = "", "", "", ""
 			if a := h.do(t, bare, method, path, ""); scope != auth.Ops && a.code() != "insufficient-scope" {
 				t.Errorf("%s by a %s of nobody: %d %s", operation, scope, a.status, a.code())
 			}

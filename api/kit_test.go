@@ -21,6 +21,7 @@ import (
 	"latchkey/api/auth"
 	"latchkey/api/metrics"
 	"latchkey/handoff"
+	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
 )
 
@@ -30,6 +31,7 @@ type house struct {
 	app    *fiber.App
 	issuer *auth.Issuer
 	log    *logBuffer
+	signer *door.Signer
 }
 
 type logBuffer struct {
@@ -76,9 +78,13 @@ func newHouse(t testing.TB, store handoff.Store, change ...func(*api.Config)) *h
 	if err != nil {
 		t.Fatal(err)
 	}
+	if h.signer, err = door.NewSigner(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
 	c := api.Config{
 		Service: h.Service, Registry: store, Verifier: verifier, Clock: h.Clock, Metrics: m, Gatherer: registry,
 		Log: slog.New(slog.NewJSONHandler(h.log, nil)), Version: "1.2.3",
+		Doors: &api.Doors{Signer: h.signer, Feed: store, Poll: time.Millisecond},
 	}
 	for _, f := range change {
 		f(&c)

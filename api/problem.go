@@ -25,6 +25,7 @@ type Problem struct {
 	Title  string `json:"title" example:"Wrong code" doc:"What went wrong, for people"`
 	Status int    `json:"status" example:"403" doc:"The HTTP status"`
 	Detail string `json:"detail,omitempty" doc:"What to do next"`
+	Reason string `json:"reason,omitempty" example:"visit-over" doc:"Of access-refused: what it came to, as far as it is told"`
 
 	Errors       []violation `json:"errors,omitempty" doc:"The rules that the request breaks"`
 	Proofs       proofs      `json:"proofs,omitzero" doc:"What each proof was worth, where a courier was judged"`
@@ -118,6 +119,7 @@ var kinds = map[handoff.Reason]kind{
 	handoff.DestinationNotAllowed: {status: 422, title: "Destination not allowed", detail: "Nobody there can say the code that this parcel needs."},
 	handoff.DayNotLater:           {status: 422, title: "Not a later day", detail: "Choose a day after the present delivery date."},
 	handoff.DayUnknown:            {status: 422, title: "No such day at the address"},
+	handoff.DayTooFar:             {status: 422, title: "Too far ahead", detail: "Check the year of the delivery date."},
 	handoff.ZoneUnknown:           {status: 422, title: "Time zone unknown", detail: "Name a zone of the IANA time zone database, such as Europe/Berlin."},
 	handoff.AttemptedLimit:        {status: 409, title: "Recorded often enough", detail: "Take the parcel back to the depot."},
 	handoff.VisitOver:             {status: 403, title: "The visit is over", detail: "Record that nobody answered to begin another."},
@@ -133,6 +135,10 @@ var kinds = map[handoff.Reason]kind{
 const (
 	codeInsufficientScope = "insufficient-scope"
 	codeCustomerUnknown   = "customer-unknown"
+	codeBuildingUnknown   = "building-unknown"
+	codeDoorUnknown       = "door-unknown"
+	codeDoorMoved         = "door-moved"
+	codeNoDoors           = "doors-not-configured"
 	codeUnavailable       = "unavailable"
 	codeInternal          = "internal-error"
 )
@@ -149,9 +155,28 @@ var plain = map[int]struct{ code, title, detail string }{
 	415: {"unsupported-media-type", "Unsupported content type", ""},
 	421: {"misdirected-request", "Not a host of this service", ""},
 	422: {"invalid-request", "The request breaks a rule", ""},
+	429: {"too-many-requests", "Too many at once", "Ask again in a moment."},
 	431: {"headers-too-large", "Headers too large", ""},
 	500: {codeInternal, "Something broke", ""},
 	503: {codeUnavailable, "Not available now", "Ask again in a moment."},
+}
+
+// special are problems of their own code at a plain status.
+var special = map[string]struct {
+	status        int
+	title, detail string
+}{
+	codeCustomerUnknown: {404, "Customer unknown", ""},
+	codeBuildingUnknown: {404, "Building unknown", ""},
+	codeDoorUnknown:     {404, "Door unknown", ""},
+	codeDoorMoved:       {409, "A door does not change its building", "Enroll it under a new id."},
+	codeNoDoors:         {503, "This service opens no doors", "It was started without signing keys for doors."},
+}
+
+// problemOfCode is one of the special problems.
+func problemOfCode(code string) *Problem {
+	s := special[code]
+	return &Problem{Type: problemType + code, Code: code, Title: s.title, Status: s.status, Detail: s.detail}
 }
 
 const problemType = "urn:latchkey:problem:"

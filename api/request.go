@@ -117,6 +117,8 @@ func kindOf(t reflect.Type) string {
 		return "true or false"
 	case t.Kind() == reflect.Float64:
 		return "a number"
+	case t.Kind() == reflect.Int:
+		return "a whole number"
 	}
 	return "of another type"
 }

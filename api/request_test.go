@@ -97,9 +97,11 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 		"1.23456", "123456", "12345", "12345６", "2026-11-24", "2026-02-30", "Europe/Berlin", "delivery", "return_pickup", "residence", "locker", "palace",
 		"customer@shop.example", "2027-01-01T00:00:00Z", strings.Repeat("a", 17), strings.Repeat("a", 61), strings.Repeat("a", 64), strings.Repeat("a", 65),
 		strings.Repeat("é", 100), strings.Repeat("a", 101), strings.Repeat("a", 121), strings.Repeat("a", 200), strings.Repeat("a", 201), strings.Repeat("a", 300),
+		"07:00", "24:00", "24:01", "7:00", "lobby", "home", "bridged", "keypad", strings.Repeat("A", 43), strings.Repeat("A", 11),
 		1.0, -1.0, 90.5, 180.5, 1e7, true, false,
 		[]any{},
 		[]any{"x"},
+		[]any{"home"},
 		[]any{""},
 		[]any{1.0},
 		[]any{strings.Repeat("x", 121)},
@@ -109,7 +111,10 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 		map[string]any{"lat": 1.0, "lon": 2.0},
 	}
 	// What the schema lets pass and parse does not.
-	finer := []string{"must not be blank", "must be a plain mail address", "must be a calendar date", "must be a date-time", "is required"}
+	finer := []string{
+		"must not be blank", "must be a plain mail address", "must be a calendar date", "must be a date-time", "is required",
+		"must name a zone", "must be two different times", "must be an Ed25519", "must be 8 to 32 bytes", "is for a garage",
+	}
 
 	registry := huma.NewMapRegistry("#/", huma.DefaultSchemaNamer)
 	check := func(t *testing.T, shape reflect.Type, good string, read func([]byte) violations) {
@@ -178,6 +183,40 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 	t.Run("route", func(t *testing.T) {
 		check(t, reflect.TypeFor[routeRequest](), `{"courier_id":"cou_7"}`, func(b []byte) violations {
 			_, bad := parse[routeRequest, string](b)
+			return bad
+		})
+	})
+	t.Run("building", func(t *testing.T) {
+		check(t, reflect.TypeFor[buildingRequest](), `{"name":"Turmstr. 5","address":"Turmstr. 5, Berlin","time_zone":"Europe/Berlin","location":{"lat":52.5,"lon":13.3},
+			"manager":"manager@building.example","carriers":["swift"],"delivery_hours":{"from":"07:00","to":"21:00"},"quiet_hours":{"from":"22:00","to":"06:00"},"returns":true}`,
+			func(b []byte) violations {
+				_, bad := parse[buildingRequest, handoff.Building](b)
+				return bad
+			})
+	})
+	t.Run("door", func(t *testing.T) {
+		check(t, reflect.TypeFor[doorRequest](), `{"building_id":"bld_1","kind":"garage","mode":"connected","location":{"lat":52.5,"lon":13.3},"geofence_m":20,
+			"public_key":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","relock_s":5,"owner":{"shop_id":"demo","customer_id":"cus_81"}}`,
+			func(b []byte) violations {
+				_, bad := parse[doorRequest, handoff.Door](b)
+				return bad
+			})
+	})
+	t.Run("unlock", func(t *testing.T) {
+		check(t, reflect.TypeFor[unlockRequest](), `{"parcel_id":"P1","location":`+position+`,"challenge":"AAAAAAAAAAA","attempt_id":"a"}`, func(b []byte) violations {
+			_, bad := parse[unlockRequest, handoff.Knock](b)
+			return bad
+		})
+	})
+	t.Run("consent", func(t *testing.T) {
+		check(t, reflect.TypeFor[consentRequest](), `{"doors":["garage","home"]}`, func(b []byte) violations {
+			_, bad := parse[consentRequest, []handoff.TargetKind](b)
+			return bad
+		})
+	})
+	t.Run("reports", func(t *testing.T) {
+		check(t, reflect.TypeFor[doorReportsRequest](), `{"reports":["AAAA"]}`, func(b []byte) violations {
+			_, bad := parse[doorReportsRequest, []string](b)
 			return bad
 		})
 	})

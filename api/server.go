@@ -1,5 +1,5 @@
 // Package api is Latchkey over HTTP: one file for each audience (warehouse, carrier,
-// courier, customer), one map from the domain's reasons to problems (problem.go), one
+// courier, customer, building, doors), one map from the domain's reasons to problems (problem.go), one
 // set of rules for what comes in (request.go, wire.go).
 //
 // It calls handoff.Service and reads the registry; it decides nothing.
@@ -7,6 +7,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -57,6 +58,9 @@ type Config struct {
 	// Its pages may set their own Content-Security-Policy and Cache-Control.
 	Site http.Handler
 
+	// Doors is what opening doors takes; nil: doors can be registered, but not opened.
+	Doors *Doors
+
 	// AllowHost reports whether a request with this Host header is served, or refused
 	// with 421; nil serves any. A service on loopback without it is open to every page in
 	// the browser beside it (DNS rebinding).
@@ -82,9 +86,12 @@ const (
 type api struct {
 	Config
 	huma   huma.API
+	bulks  chan struct{}           // one for each bulk request in work
 	scopes map[string][]auth.Scope // by operation id
 	site   fasthttp.RequestHandler // nil: none
 	routes sync.Map                // the router's patterns to those of the documentation
+
+	streams streams // of the doors that are dialed in
 }
 
 // New makes the API as a fiber application, to which further routes may be added. The
@@ -105,7 +112,20 @@ func New(c Config) (*fiber.App, error) {
 	if c.BulkWorkers == 0 {
 		c.BulkWorkers = 256
 	}
-	a := &api{Config: c, scopes: map[string][]auth.Scope{}}
+	if c.Doors != nil {
+		d := *c.Doors
+		if d.Signer == nil || d.Feed == nil {
+			return nil, errors.New("api: doors need a signer and a feed")
+		}
+		d.Streams = cmp.Or(d.Streams, 4096)
+		d.Poll = cmp.Or(d.Poll, 125*time.Millisecond)
+		d.Heartbeat = cmp.Or(d.Heartbeat, 10*time.Second)
+		c.Doors = &d
+	}
+	a := &api{Config: c, bulks: make(chan struct{}, bulksAtOnce), scopes: map[string][]auth.Scope{}}
+	if c.Doors != nil {
+		a.streams = streams{most: c.Doors.Streams, open: map[string]chan struct{}{}}
+	}
 
 	app := fiber.New(fiber.Config{
 		AppName:               "latchkey",
@@ -144,6 +164,8 @@ func New(c Config) (*fiber.App, error) {
 	a.carrier()
 	a.courier()
 	a.customer()
+	a.doors() // before building: its keys are no door
+	a.building()
 	if err := a.pages(app); err != nil {
 		return nil, err
 	}
@@ -209,9 +231,15 @@ func principal(ctx context.Context) *auth.Principal {
 // would be taken for the next request, and fasthttp does not see to that itself.
 func seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(c *fasthttp.RequestCtx) {
-		if slices.Contains(fiber.DefaultMethods, string(c.Method())) {
+		switch {
+		case !wellFramed(&c.Request.Header):
+			harden(c)
+			newProblem(http.StatusBadRequest).write(c)
+			c.SetConnectionClose()
+			return
+		case slices.Contains(fiber.DefaultMethods, string(c.Method())):
 			next(c)
-		} else { // fiber would say so in plain text
+		default: // fiber would say so in plain text
 			harden(c)
 			newProblem(http.StatusMethodNotAllowed).write(c)
 		}
@@ -221,6 +249,28 @@ func seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			}
 		}
 	}
+}
+
+// wellFramed holds a request's head to what RFC 9112 asks of a server where it and a
+// proxy before it could understand it differently: exactly one Host (section 3.2), no
+// space before a colon (5.1), and not both a length and a transfer coding (6.1).
+func wellFramed(h *fasthttp.RequestHeader) bool {
+	hosts, length, coding := 0, false, false
+	for line := range bytes.SplitSeq(h.RawHeaders(), []byte("\n")) {
+		name, _, found := bytes.Cut(line, []byte(":"))
+		switch {
+		case !found:
+		case len(name) == 0 || bytes.ContainsAny(name, " \t\r"):
+			return false
+		case len(name) == len("host") && bytes.EqualFold(name, []byte("host")):
+			hosts++
+		case len(name) == len("content-length") && bytes.EqualFold(name, []byte("content-length")):
+			length = true
+		case len(name) == len("transfer-encoding") && bytes.EqualFold(name, []byte("transfer-encoding")):
+			coding = true
+		}
+	}
+	return (hosts == 1 || hosts == 0 && !h.IsHTTP11()) && !(length && coding)
 }
 
 // serve is the outermost handler: whatever happens inside, an answer comes out that is
@@ -385,7 +435,11 @@ func (a *api) failed(c *fiber.Ctx, err error) error {
 // guard lets in who holds a scope of the route, and bounds the time of the work.
 func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
-	p, problem := a.admit(ctx.Context(), ctx.Header(fiber.HeaderAuthorization), a.scopes[op.OperationID])
+	var p *auth.Principal
+	var problem *Problem
+	if scopes := a.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
+		p, problem = a.admit(ctx.Context(), ctx.Header(fiber.HeaderAuthorization), scopes)
+	}
 	if problem == nil {
 		problem = acceptable(ctx, op)
 	}
@@ -434,6 +488,10 @@ func complete(p *auth.Principal, s auth.Scope) bool {
 		return p.Carrier != ""
 	case auth.Courier:
 		return p.Carrier != "" && handoff.CheckID(p.Subject) == nil
+	case auth.Building:
+		return p.Building != ""
+	case auth.Door:
+		return handoff.CheckID(p.Subject) == nil
 	}
 	return true
 }

@@ -1,31 +1,30 @@
 package api
 
 import (
-	"errors"
-	"io"
 	"os"
 	"sync"
 )
 
 const (
 	spoolMemory = 1 << 20   // bytes of results held in memory
-	spoolFile   = 256 << 20 // bytes of results held in a file before their maker has to wait
+	spoolFile   = 128 << 20 // bytes of the file for the rest; when it is full, their maker waits
 )
 
 // spool holds the results that a client does not read yet. Many clients send a whole
 // body before they read the first byte of the answer; without it, such a client and the
 // server would wait for each other once the buffers of the network are full. Little is
-// held in memory, the rest in a file that has no name. Results hold no personal data.
+// held in memory, the rest in a file that has no name, written round and round. Results
+// hold no personal data.
 type spool struct {
 	mu    sync.Mutex
 	moved sync.Cond // something was written or read, or it ended
 
 	memory []byte // what is read first
 
-	file          *os.File // what comes after that
-	read, written int64
+	file          *os.File // what comes after that: a ring of spoolFile bytes
+	read, written int64    // since the beginning
 
-	ended error // io.EOF once all is written; what failed, else
+	ended error // io.EOF once all is written; else what failed
 }
 
 func newSpool() *spool {
@@ -39,7 +38,7 @@ func newSpool() *spool {
 func (s *spool) write(result []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.written-s.read > spoolFile && s.ended == nil {
+	for s.written-s.read+int64(len(result)) > spoolFile && s.ended == nil {
 		s.moved.Wait()
 	}
 	if s.ended != nil {
@@ -65,9 +64,16 @@ func (s *spool) spill(result []byte) error {
 			return err
 		}
 	}
-	n, err := s.file.WriteAt(result, s.written)
-	s.written += int64(n)
-	return err
+	for len(result) > 0 {
+		at := s.written % spoolFile
+		n, err := s.file.WriteAt(result[:min(int64(len(result)), spoolFile-at)], at)
+		s.written += int64(n)
+		result = result[n:]
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Read implements io.Reader: it waits for the first byte and takes along what is there.
@@ -86,14 +92,11 @@ func (s *spool) Read(p []byte) (int, error) {
 		s.memory = append(s.memory[:0], s.memory[n:]...)
 		return n, nil
 	}
-	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.written-s.read)], s.read)
+	at := s.read % spoolFile
+	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.written-s.read, spoolFile-at)], at)
 	s.read += int64(n)
-	if s.read == s.written {
-		s.read, s.written = 0, 0
-		err = errors.Join(err, s.file.Truncate(0))
-	}
-	if errors.Is(err, io.EOF) && n > 0 {
-		err = nil
+	if n > 0 {
+		err = nil // at the end of the file, which is not the end of the ring
 	}
 	return n, err
 }

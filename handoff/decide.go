@@ -536,11 +536,17 @@ func (d *deliberation) windowOf(day Date, zoneName string) (Window, Reason) {
 	if err != nil {
 		return Window{}, DayUnknown
 	}
-	if window.Over(d.now) {
+	switch {
+	case window.Over(d.now):
 		return Window{}, WindowOver
+	case window.From.Time().After(d.now.Add(horizon)):
+		return Window{}, DayTooFar
 	}
 	return window, ""
 }
+
+// horizon is how far ahead a delivery day can lie. What is further is a slip of the pen.
+const horizon = 400 * 24 * time.Hour
 
 // firstCounter is 1, so that 0 can say "no code is issued".
 const firstCounter = 1

@@ -16,7 +16,8 @@ type Log interface {
 
 	// Take leases up to limit events to the caller: new ones, those whose retry is due,
 	// and those whose lease ran out. Until the lease ends nobody else gets them. What it
-	// returns is leased even if there is an error as well.
+	// returns is leased even if there is an error as well. ErrNotJoined says that the group
+	// is not known, any more or yet.
 	Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]Delivery, error)
 
 	// Done finishes an event for the group.

@@ -42,6 +42,7 @@ const (
 	DestinationNotAllowed Reason = "destination-not-allowed"
 	DayNotLater           Reason = "delivery-date-not-later"
 	DayUnknown            Reason = "delivery-date-unknown" // a civil day that the address skipped
+	DayTooFar             Reason = "delivery-date-too-far"
 	ZoneUnknown           Reason = "time-zone-unknown"
 	AttemptedLimit        Reason = "attempted-limit"
 	AttemptReused         Reason = "attempt-reused"

@@ -32,7 +32,7 @@ type Observer interface {
 	Decided(act Act, reason Reason, events []Event)
 	Conflicted(act Act)
 
-	// Unsettled says that a guess could not be given back, and will count as a wrong code.
+	// Unsettled says that a guess could not be settled, and takes up a place for a while.
 	Unsettled()
 }
 
@@ -97,7 +97,8 @@ func (s *Service) Dispatch(ctx context.Context, d Dispatch) (g Grant, created bo
 	}
 	hash := s.ParcelHash(d.Carrier, d.Parcel)
 	var index *Index
-	if s.policy.mayUse(d.Shop, d.Carrier) { // else Decide refuses it, unless it came before
+	// What Decide would refuse to mint, and only answers if it came before, is not indexed.
+	if fresh := Decide(nil, Command{Act: Mint, Parcel: hash, Dispatch: &d}, Facts{Policy: s.policy}, s.clock.Now()); fresh.Refusal == nil {
 		index = s.index(&d, d.Route, d.Day)
 	}
 	q := query{
@@ -686,9 +687,8 @@ const (
 	settleFor    = 30 * time.Second
 )
 
-// settle ends the request's reservation. What cannot be settled at all counts as a wrong
-// code in the end. That is the safe side, but not fair to a courier who made no mistake,
-// so that a store that stumbles is asked again.
+// settle ends the request's reservation. One that cannot be settled takes up a place
+// until it is abandoned, so that a store that stumbles is asked again.
 func (s *Service) settle(ctx context.Context, q query, counted bool) {
 	if q.Reservation == nil {
 		return

@@ -44,6 +44,10 @@ var (
 	// contended grant are spent. Asking again later is right.
 	ErrUnavailable = errors.New("handoff: the store is unavailable")
 
+	// ErrNotJoined says that a group of readers is not known to the log: it never joined, or
+	// the log was lost and began anew.
+	ErrNotJoined = errors.New("handoff: the group has not joined the log")
+
 	// ErrDoorMoved says that a door was to be moved to another building.
 	ErrDoorMoved = errors.New("handoff: a door does not change its building")
 
@@ -230,6 +234,10 @@ type Account struct {
 	Counted  []Instant // wrong codes
 	Reserved []Instant // guesses in flight that reached the store before the asker's own, and that one
 
+	// Doubtful are wrong codes of which nobody knows whether they were committed: whoever
+	// did so has not settled them yet, or died over it.
+	Doubtful []Instant
+
 	// Placed says that the asker's own guess is among the reserved ones. A place that was
 	// held may be gone: given back with a commit that was overtaken, cleared, or lost.
 	Placed bool
@@ -252,8 +260,9 @@ type Settlement struct {
 	Counted bool // a wrong code was counted; false gives the reservation back
 }
 
-// abandoned is when a reservation whose owner never settled it counts as a wrong code:
-// no request lives as long, so its process died, maybe after it compared the code.
+// abandoned is when nobody will settle a reservation any more: no request lives as long.
+// If a commit of a wrong code was sent, it then counts as one. If none was, nobody was
+// told anything, and it counts for nothing.
 const abandoned = time.Minute
 
 // budget reads an account: what is spent, and whether the reservation that the asker
@@ -271,7 +280,10 @@ func (a Account) budget(l Limits, now time.Time) Budget {
 	for _, at := range a.Reserved {
 		if now.Sub(at.Time()) < abandoned {
 			inFlight++
-		} else if now.Sub(at.Time()) < budgetPeriod {
+		}
+	}
+	for _, at := range a.Doubtful { // until then its reservation stands for it
+		if age := now.Sub(at.Time()); age >= abandoned && age < budgetPeriod {
 			b.Spent = append(b.Spent, at)
 		}
 	}

@@ -147,6 +147,10 @@ func (r *Reader) Run(ctx context.Context) {
 			})
 		}
 		switch {
+		case errors.Is(err, handoff.ErrNotJoined): // the log was lost and began anew
+			joined = false
+			rest(ctx, pause)
+			pause = min(2*pause, maxPause)
 		case err != nil:
 			rest(ctx, pause)
 			pause = min(2*pause, maxPause)

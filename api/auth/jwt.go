@@ -160,7 +160,11 @@ func (v *verifier) Verify(ctx context.Context, token string) (*Principal, error)
 		return p, nil
 	}
 	var c claims
-	if _, err := v.parser.ParseWithClaims(token, &c, v.keys.KeyfuncCtx(ctx)); err != nil {
+	parsed, err := v.parser.ParseWithClaims(token, &c, v.keys.KeyfuncCtx(ctx))
+	if err != nil {
+		return nil, ErrToken
+	}
+	if _, critical := parsed.Header["crit"]; critical { // none is understood (RFC 7515 section 4.1.11)
 		return nil, ErrToken
 	}
 	p, ok := c.principal()

@@ -21,6 +21,8 @@ type Metrics struct {
 	conflicts  *prometheus.CounterVec
 	unsettled  prometheus.Counter
 	requests   *prometheus.HistogramVec
+	reports    *prometheus.CounterVec
+	alarms     *prometheus.CounterVec
 }
 
 var _ handoff.Observer = (*Metrics)(nil)
@@ -50,8 +52,14 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 			Name: "latchkey_http_request_duration_seconds", Help: "Time to answer a request.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method", "route", "status"}),
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_door_reports_total", Help: "Reports of doors by what became of them: recorded, alarm, ignored, permit-unknown, bad-report.",
+		}, []string{"result"}),
+		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_door_alarms_total", Help: "Doors that were forced, held open or tampered with, as they say themselves.",
+		}, []string{"kind"}),
 	}
-	for _, c := range []prometheus.Collector{m.dispatches, m.verifies, m.acts, m.locks, m.conflicts, m.unsettled, m.requests} {
+	for _, c := range []prometheus.Collector{m.dispatches, m.verifies, m.acts, m.locks, m.conflicts, m.unsettled, m.requests, m.reports, m.alarms} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -102,3 +110,9 @@ func (m *Metrics) Unsettled() { m.unsettled.Inc() }
 func (m *Metrics) Served(method, route string, status int, took time.Duration) {
 	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
 }
+
+// DoorReported observes one report of a door.
+func (m *Metrics) DoorReported(result string) { m.reports.WithLabelValues(result).Inc() }
+
+// DoorAlarmed observes a report that calls for a person.
+func (m *Metrics) DoorAlarmed(kind string) { m.alarms.WithLabelValues(kind).Inc() }

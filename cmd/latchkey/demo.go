@@ -17,6 +17,7 @@ import (
 	"latchkey/cmd/latchkey/demo"
 	"latchkey/cmd/latchkey/sample"
 	"latchkey/handoff"
+	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 	"latchkey/notify/mail"
@@ -127,6 +128,10 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 	if err != nil {
 		return nil, nil, err
 	}
+	signer, err := door.NewSigner(rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
 	s, err := newSystem(parts{
 		client: closers{client, redis}, store: store, ring: ring, policy: demoPolicy(), clock: clock, verifier: verifier, sender: sender,
 		mailer: mail.MailerConfig{
@@ -134,7 +139,7 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 			CarrierNames: map[string]string{"swift": "Swift", "rival": "Rival"},
 			AccountURL:   "http://" + addr.String() + "/#handoff={grant_id}",
 		},
-		log: log, retention: demoRetention, metrics: m,
+		log: log, retention: demoRetention, metrics: m, signer: signer,
 		site: demo.New(demo.Config{
 			Clock: clock, Mailbox: mailbox, Log: log,
 			Sign: sign,

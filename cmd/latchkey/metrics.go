@@ -18,7 +18,7 @@ type instruments struct {
 	requests *metrics.Metrics
 
 	waiting, dead, age prometheus.Gauge
-	mails              *prometheus.CounterVec
+	mails, doors       *prometheus.CounterVec
 	trips              *prometheus.HistogramVec
 }
 
@@ -37,6 +37,9 @@ func newInstruments() (*instruments, error) {
 		mails: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_mail_events_total", Help: "Events that the mail finished, will retry, or gave up, by why.",
 		}, []string{"event", "result", "reason"}),
+		doors: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_door_events_total", Help: "Events that the way to the doors finished, will retry, or gave up, by why.",
+		}, []string{"event", "result", "reason"}),
 		trips: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "latchkey_redis_trip_duration_seconds", Help: "Time of one trip to Redis.",
 			Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
@@ -44,7 +47,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.mails, m.trips,
+		m.waiting, m.dead, m.age, m.mails, m.doors, m.trips,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
@@ -96,5 +99,29 @@ func (o mailObserver) Buried(e handoff.EventType, r notify.Reason) {
 }
 
 func (o mailObserver) LogFailed(op string, err error) {
+	o.log.Warn("the event log did not answer", "operation", op, "error", err)
+}
+
+// doorObserver counts what becomes of events on the way to the doors.
+type doorObserver struct {
+	*instruments
+	log *slog.Logger
+}
+
+func (o doorObserver) Delivered(e handoff.EventType) {
+	o.doors.WithLabelValues(e.String(), "finished", "").Inc()
+}
+
+func (o doorObserver) Retried(e handoff.EventType, r notify.Reason) {
+	o.doors.WithLabelValues(e.String(), "retry", r.Class).Inc()
+	o.log.Warn("a door will be told again", "event", e.String(), "reason", r.String())
+}
+
+func (o doorObserver) Buried(e handoff.EventType, r notify.Reason) {
+	o.doors.WithLabelValues(e.String(), "dead", r.Class).Inc()
+	o.log.Error("a door was not told", "event", e.String(), "reason", r.String())
+}
+
+func (o doorObserver) LogFailed(op string, err error) {
 	o.log.Warn("the event log did not answer", "operation", op, "error", err)
 }

@@ -38,6 +38,9 @@ type serveCmd struct {
 	Issuer   string `env:"LATCHKEY_ISSUER" help:"What its tokens must say as iss; without it, and a warning, anything (${env})."`
 	Audience string `env:"LATCHKEY_AUDIENCE" help:"What its tokens must say as aud; without it, and a warning, anything (${env})."`
 
+	DoorKeys       string `env:"LATCHKEY_DOOR_KEYS" placeholder:"FILE" type:"path" help:"Keys that sign permits for doors, made by: latchkey keys doors new; without it no door is opened (${env})."`
+	DoorRevocation string `env:"LATCHKEY_DOOR_REVOCATION" placeholder:"FILE" type:"path" help:"The newest revocation list that the doors' root key signed, base64url (${env})."`
+
 	Debug bool `env:"LATCHKEY_DEBUG" help:"Log more (${env})."`
 }
 
@@ -62,6 +65,10 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	policy, err := handoff.ParsePolicy(content)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.Policy, err)
+	}
+	signer, revocation, err := c.doors()
+	if err != nil {
+		return err
 	}
 	sender, err := mail.NewSender(mail.Config{Server: c.SMTPURL, From: c.MailFrom, DKIM: c.dkim(), Clock: wallClock{}})
 	if err != nil {
@@ -100,7 +107,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	s, err := newSystem(parts{
 		client: client, store: store, ring: ring, policy: policy, clock: wallClock{}, verifier: verifier, sender: sender,
 		mailer: mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
-		log:    log, retention: c.Retention, metrics: m,
+		log:    log, retention: c.Retention, metrics: m, signer: signer, revocation: revocation,
 	})
 	if err != nil {
 		return err

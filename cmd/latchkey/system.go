@@ -15,9 +15,11 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 	"latchkey/notify"
+	"latchkey/notify/doors"
 	"latchkey/notify/mail"
 )
 
@@ -35,16 +37,20 @@ type parts struct {
 	retention time.Duration
 	metrics   *instruments
 
+	signer     *door.Signer // of permits; nil where no doors are opened
+	revocation []byte       // the root key's newest list; empty for none
+
 	site      http.Handler      // pages besides the API; nil for none
 	allowHost func(string) bool // which Host headers are served; nil for any
 }
 
-// system is the whole program: the HTTP service, the reader that mails, the sweeper.
+// system is the whole program: the HTTP service, the readers that mail and that bring
+// permits to doors, the sweeper.
 type system struct {
 	parts
 	service *handoff.Service
 	app     server
-	reader  *notify.Reader
+	readers []*notify.Reader
 }
 
 // server is what a fiber application is to us.
@@ -62,12 +68,15 @@ func newSystem(p parts) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.app, err = api.New(api.Config{
+	config := api.Config{
 		Service: s.service, Registry: p.store, Verifier: p.verifier, Clock: p.clock, Ready: p.store.Ping,
 		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(),
 		Site: p.site, AllowHost: p.allowHost,
-	})
-	if err != nil {
+	}
+	if p.signer != nil {
+		config.Doors = &api.Doors{Signer: p.signer, Feed: p.store, Revocation: p.revocation}
+	}
+	if s.app, err = api.New(config); err != nil {
 		return nil, err
 	}
 
@@ -77,13 +86,31 @@ func newSystem(p parts) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.reader, err = notify.NewReader(notify.Config{
-		Log: p.store, Group: mail.Group, Handle: mailer.Handle, Clock: p.clock, Observer: mailObserver{p.metrics, p.log},
-	})
+	if err := s.read(notify.Config{Group: mail.Group, Handle: mailer.Handle, Observer: mailObserver{p.metrics, p.log}}); err != nil {
+		return nil, err
+	}
+	if p.signer == nil {
+		return s, nil
+	}
+	dispatcher, err := doors.New(doors.Config{Grants: s.service, Feed: p.store, Signer: p.signer, Namer: p.ring, Clock: p.clock})
 	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return s, s.read(notify.Config{
+		Group: doors.Group, Handle: dispatcher.Handle, Observer: doorObserver{p.metrics, p.log}, Poll: doors.Poll, Timeout: doorsTimeout,
+	})
+}
+
+// doorsTimeout bounds one message to a door. With it the lease is short enough for
+// another instance to bring a permit, of which the minute is not over, where one died.
+const doorsTimeout = 5 * time.Second
+
+// read adds a reader of the event log.
+func (s *system) read(c notify.Config) error {
+	c.Log, c.Clock = s.store, s.clock
+	r, err := notify.NewReader(c)
+	s.readers = append(s.readers, r)
+	return err
 }
 
 // run serves on ln until ctx ends, then closes in reverse: no new requests, those under
@@ -91,7 +118,9 @@ func newSystem(p parts) (*system, error) {
 func (s *system) run(ctx context.Context, ln net.Listener) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var workers sync.WaitGroup
-	workers.Go(func() { s.reader.Run(working) })
+	for _, r := range s.readers {
+		workers.Go(func() { r.Run(working) })
+	}
 	workers.Go(func() { s.every(working, time.Second, "sweep", s.sweep) })
 	workers.Go(func() { s.every(working, time.Minute, "trim", s.trim) })
 	workers.Go(func() { s.every(working, 5*time.Second, "backlog", s.measure) })
@@ -105,6 +134,10 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
 		err = s.app.ShutdownWithContext(closing)
 		cancel()
+		if errors.Is(err, context.DeadlineExceeded) { // somebody who never ended a request: not our failure
+			s.log.Warn("connections were still open at the end")
+			err = nil
+		}
 	}
 	stop()
 	workers.Wait()

@@ -105,6 +105,9 @@ func (s *Store) takeFrom(ctx context.Context, group string, now time.Time, lease
 		rows, callErr := c.(*scriptCall).Slice()
 		if callErr != nil {
 			err = unavailable(callErr)
+			if isReply(callErr) && strings.Contains(callErr.Error(), "NOGROUP") { // a script's error may be wrapped
+				err = handoff.ErrNotJoined
+			}
 			continue
 		}
 		if len(rows) == share {
@@ -342,7 +345,7 @@ type position struct {
 // between is then seen at least once, by the older cursor.
 func (s *Store) positions(ctx context.Context, partition int) (map[string]position, error) {
 	groups, err := s.client.XInfoGroups(ctx, logKey(partition)).Result()
-	if redis.HasErrorPrefix(err, "ERR no such key") {
+	if isReply(err) && strings.Contains(err.Error(), "no such key") {
 		return nil, nil // no log yet
 	}
 	if err != nil {
@@ -372,11 +375,8 @@ func (s *Store) Backlog(ctx context.Context, group string) (handoff.Backlog, err
 		if err != nil {
 			return b, err
 		}
-		p, joined := at[group]
-		if !joined {
-			continue
-		}
-		untaken, err := s.Read(ctx, partition, p.cursor, backlogCounted)
+		p := at[group] // of a group that has not joined, everything waits
+		untaken, err := s.Read(ctx, partition, cmp.Or(p.cursor, "0-0"), backlogCounted)
 		if err != nil {
 			return b, err
 		}

@@ -140,7 +140,7 @@ func (s *Store) AssignRoute(ctx context.Context, r handoff.RouteRef, courier str
 		return err
 	}
 	const zonesApart = 48 * time.Hour // a day is over everywhere two days after it began somewhere
-	ttl := int64((max(day.Until.Time().Sub(now.Time()), 0) + zonesApart + s.retention) / time.Second)
+	ttl := s.keepFor(day.Until, now) + int64(zonesApart/time.Second)
 
 	reply, err := s.script(ctx, func() *scriptCall {
 		return assignScript.call(ctx, []string{routeKey(r)}, courier, ttl)

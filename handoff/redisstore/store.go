@@ -127,7 +127,8 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 		cmds = append(cmds, grant)
 		if r := q.Reservation; r != nil && !r.Held {
 			// Reserve before counting: then no two can overlook each other.
-			cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(r.Courier), guess(reserved, *r)))
+			key := budgetKey(r.Courier)
+			cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", key, guess(reserved, *r)), redis.NewBoolCmd(ctx, "expire", key, int64(budgetKept/time.Second)))
 		}
 		if q.Courier != nil {
 			courier = redis.NewMapStringStringCmd(ctx, "hgetall", courierKey(*q.Courier))
@@ -187,6 +188,13 @@ func (s *Store) loadArchived(ctx context.Context, q handoff.Query, snap *handoff
 	return err
 }
 
+// keepFor is how many seconds from now something is kept that matters until a given
+// instant. A late abort or a hold may come after it; retention then counts from now.
+func (s *Store) keepFor(until, now handoff.Instant) int64 {
+	const most = 500 * 24 * 3600 // the domain looks no further ahead
+	return min(max(int64(until)-int64(now), 0), most) + int64(s.retention/time.Second)
+}
+
 // indexCmds write where a grant will be found, ahead of its commit: an entry without a
 // grant is skipped by readers, a grant without an entry would be lost to its customer.
 func (s *Store) indexCmds(ctx context.Context, q handoff.Query) []redis.Cmder {
@@ -194,7 +202,7 @@ func (s *Store) indexCmds(ctx context.Context, q handoff.Query) []redis.Cmder {
 	if x == nil {
 		return nil
 	}
-	keep := int64((x.Until.Time().Sub(x.Now.Time()) + s.retention) / time.Second)
+	keep := s.keepFor(x.Until, x.Now)
 	oldest := int64(x.Now) - int64(s.retention/time.Second)
 	customer, route := customerKey(x.Customer), routeGrantsKey(x.Route)
 	return []redis.Cmder{
@@ -255,10 +263,8 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 	if at := g.Due(); at != 0 {
 		due = strconv.FormatInt(int64(at), 10)
 	}
-	// A late abort or a hold may come after the window; retention then counts from now.
-	keep := max(g.Window.Until.Time().Sub(c.Now.Time()), 0) + s.retention
 	args := make([]any, 0, 5+len(c.Events))
-	args = append(args, versionBytes(c.From), value, keep.Milliseconds(), due, string(hash))
+	args = append(args, versionBytes(c.From), value, s.keepFor(g.Window.Until, c.Now)*1000, due, string(hash))
 	for i := range c.Events {
 		e, err := encodeEvent(&c.Events[i])
 		if err != nil {
@@ -269,7 +275,10 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 
 	commit := commitScript.call(ctx, keys, args...)
 	cmds := []redis.Cmder{commit}
-	if c.Settle != nil && !c.Settle.Counted {
+	if c.Settle != nil && c.Settle.Counted {
+		// Should nobody come to count it, it is in doubt from here on.
+		cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(c.Settle.Courier), guess(doubtful, c.Settle.Reservation)))
+	} else if c.Settle != nil {
 		cmds = append(cmds, settleCmd(ctx, *c.Settle))
 	}
 	if c.Seen != nil {
@@ -286,12 +295,16 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 	case err == nil && stored == 1:
 		if c.Settle != nil && c.Settle.Counted {
 			// The account lives in another slot, and may be charged only for a commit that
-			// happened: a trip of its own. Should it fail, the guess stays reserved and is
-			// counted as abandoned.
+			// happened: a trip of its own. Should it fail, the guess stays in doubt.
 			_ = s.Settle(ctx, *c.Settle)
 		}
 		return nil
 	case err == nil:
+		if c.Settle != nil && c.Settle.Counted {
+			_ = s.read(ctx, func() []redis.Cmder {
+				return []redis.Cmder{redis.NewIntCmd(ctx, "lrem", budgetKey(c.Settle.Courier), 0, guess(doubtful, c.Settle.Reservation))}
+			})
+		}
 		return handoff.ErrConflict
 	case redis.HasErrorPrefix(err, "TRYAGAIN"): // its slot is being moved: nothing was written
 		return handoff.ErrConflict
@@ -322,6 +335,7 @@ func notSent(err error) bool {
 const (
 	counted  = 'c'
 	reserved = 'r'
+	doubtful = 'd' // a commit of a wrong code was sent; the reservation still stands beside it
 )
 
 func guess(kind byte, r handoff.Reservation) string {
@@ -343,6 +357,8 @@ func parseAccount(guesses []string, own *handoff.Reservation) handoff.Account {
 		case !ok || err != nil:
 		case g[0] == counted:
 			a.Counted = append(a.Counted, handoff.Instant(when))
+		case g[0] == doubtful:
+			a.Doubtful = append(a.Doubtful, handoff.Instant(when))
 		case !passed && !slices.Contains(seen, g):
 			seen = append(seen, g)
 			a.Reserved = append(a.Reserved, handoff.Instant(when))
@@ -358,14 +374,14 @@ func parseAccount(guesses []string, own *handoff.Reservation) handoff.Account {
 // too many, never one too few.
 //
 //	KEYS[1] budget
-//	ARGV[1] the reservation   ARGV[2] the counted guess
-//	ARGV[3] the oldest second that is kept   ARGV[4] seconds until the budget may be forgotten
+//	ARGV[1] the reservation   ARGV[2] the guess as counted   ARGV[3] as in doubt
+//	ARGV[4] the oldest second that is kept   ARGV[5] seconds until the budget may be forgotten
 var countScript = newScript(`
 local known = false
 for _, g in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
 	if g == ARGV[2] then
 		known = true
-	elseif tonumber(string.match(g, '^.(%d+)%.') or 0) < tonumber(ARGV[3]) then
+	elseif tonumber(string.match(g, '^.(%d+)%.') or 0) < tonumber(ARGV[4]) then
 		redis.call('LREM', KEYS[1], 0, g)
 	end
 end
@@ -373,7 +389,8 @@ if not known then
 	redis.call('RPUSH', KEYS[1], ARGV[2])
 end
 redis.call('LREM', KEYS[1], 0, ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('LREM', KEYS[1], 0, ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[5])
 return 1
 `)
 
@@ -384,7 +401,7 @@ func settleCmd(ctx context.Context, s handoff.Settlement) redis.Cmder {
 		return redis.NewIntCmd(ctx, "lrem", key, 0, held)
 	}
 	keep := int64(budgetKept / time.Second)
-	return countScript.call(ctx, []string{key}, held, guess(counted, s.Reservation), int64(s.At)-keep, keep)
+	return countScript.call(ctx, []string{key}, held, guess(counted, s.Reservation), guess(doubtful, s.Reservation), int64(s.At)-keep, keep)
 }
 
 // budgetKept is longer than a wrong code counts: the month is the domain's to judge.
@@ -431,13 +448,16 @@ func (s *Store) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.G
 
 // OfCustomer implements handoff.Grants.
 func (s *Store) OfCustomer(ctx context.Context, c handoff.CustomerRef) ([]handoff.ParcelHash, error) {
-	return s.hashes(ctx, "zrange", customerKey(c), 0, -1)
+	return s.hashes(ctx, "zrange", customerKey(c), "+inf", "-inf", "byscore", "rev", "limit", 0, listed)
 }
 
 // OnRoute implements handoff.Grants.
 func (s *Store) OnRoute(ctx context.Context, r handoff.RouteRef) ([]handoff.ParcelHash, error) {
-	return s.hashes(ctx, "zrange", routeGrantsKey(r), 0, -1)
+	return s.hashes(ctx, "zrange", routeGrantsKey(r), 0, listed-1)
 }
+
+// listed bounds a list: no customer and no van has so many parcels.
+const listed = 2000
 
 // Due implements handoff.Grants.
 func (s *Store) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.ParcelHash, error) {

@@ -242,19 +242,19 @@ func TestTwoTrips(t *testing.T) {
 		{"wrong code", func() error {
 			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD0", handofftest.WrongCode(&g, 1)))
 			return refusedFor(err, handoff.CodeMismatch)
-		}, 3, "evalsha:2 get:1 hgetall:1 lrange:1 rpush:1"},
+		}, 3, "evalsha:2 expire:1 get:1 hgetall:1 lrange:1 rpush:2"},
 		{"too far away", func() error {
 			_, err := w.Service.Verify(t.Context(), far)
 			return refusedFor(err, handoff.OutsideGeofence)
-		}, 2, "get:1 hgetall:1 lrange:1 lrem:1 rpush:1"},
+		}, 2, "expire:1 get:1 hgetall:1 lrange:1 lrem:1 rpush:1"},
 		{"unknown parcel", func() error {
 			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD9", code))
 			return refusedFor(err, handoff.ParcelUnknown)
-		}, 2, "get:1 hgetall:1 lrange:1 lrem:1 rpush:1"},
+		}, 2, "expire:1 get:1 hgetall:1 lrange:1 lrem:1 rpush:1"},
 		{"right code", func() error {
 			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD0", code))
 			return err
-		}, 2, "evalsha:1 get:1 hgetall:1 lrange:1 lrem:1 rpush:1"},
+		}, 2, "evalsha:1 expire:1 get:1 hgetall:1 lrange:1 lrem:1 rpush:1"},
 	} {
 		trips, before := wire.Trips(), wire.Commands()
 		if err := c.do(); err != nil {
@@ -605,5 +605,106 @@ func TestAnOldDispatchDoesNotHideAParcel(t *testing.T) {
 	grants, err := w.Service.OfCustomer(t.Context(), handoff.CustomerRef{Shop: d.Shop, ID: d.Customer.ID})
 	if err != nil || len(grants) != 2 {
 		t.Errorf("the customer has %d parcels, %v", len(grants), err)
+	}
+}
+
+// A process that dies over the commit of a wrong code leaves it in doubt: it counts.
+func TestAWrongCodeInDoubtCounts(t *testing.T) {
+	m := miniredis.RunT(t)
+	s, _ := newStore(t, dial(t, "redis://"+m.Addr()), 2)
+	w := handofftest.New(t, s)
+	w.Cleared(t, "cou_7")
+	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	g := w.Dispatch(t, handofftest.Sample("JJD1"))
+	ref := handofftest.Courier("cou_7")
+	for i := range 20 {
+		r := handoff.Reservation{Courier: ref, Token: strconv.Itoa(i), At: handoff.InstantOf(w.Clock.Now())}
+		if err := s.client.RPush(t.Context(), budgetKey(ref), guess(reserved, r), guess(doubtful, r)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Clock.Advance(2 * time.Minute)
+	if _, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD1", g.CurrentCode())); refusedFor(err, handoff.BudgetExhausted) != nil {
+		t.Errorf("twenty in doubt: %v", err)
+	}
+}
+
+// A wrong code whose commit is overtaken is counted once, and leaves no doubt behind.
+func TestAnOvertakenWrongCodeLeavesNoDoubt(t *testing.T) {
+	m := miniredis.RunT(t)
+	s, _ := newStore(t, dial(t, "redis://"+m.Addr()), 2)
+	faulty := &handofftest.Faulty{Store: s}
+	w := handofftest.New(t, faulty)
+	w.Cleared(t, "cou_7")
+	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	g := w.Dispatch(t, handofftest.Sample("JJD1"))
+	snap, err := s.Load(t.Context(), handoff.Query{Parcel: g.ID.Hash})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := handoff.Reservation{Courier: handofftest.Courier("cou_7"), Token: "t", At: handoff.InstantOf(w.Clock.Now())}
+	c := handoff.Change{From: snap.Version + 7, Record: *snap.Record, Now: r.At, Settle: &handoff.Settlement{Reservation: r, Counted: true}}
+	if err := s.Commit(t.Context(), c); !errors.Is(err, handoff.ErrConflict) {
+		t.Fatal(err)
+	}
+	if a := w.Account(t, "cou_7"); len(a.Doubtful)+len(a.Counted) != 0 {
+		t.Errorf("after a conflict the account is %+v", a)
+	}
+	if _, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD1", handofftest.WrongCode(&g, 1))); refusedFor(err, handoff.CodeMismatch) != nil {
+		t.Fatal(err)
+	}
+	if a := w.Account(t, "cou_7"); len(a.Doubtful)+len(a.Reserved) != 0 || len(a.Counted) != 1 {
+		t.Errorf("after a wrong code the account is %+v", a)
+	}
+}
+
+// Redis began anew while the readers were at work: they join again and nothing that comes
+// after is lost; until then the backlog says so.
+func TestTheLogBeginsAnew(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) { testTheLogBeginsAnew(t, miniredis.RunT(t).Addr()) })
+	t.Run("single", func(t *testing.T) { testTheLogBeginsAnew(t, redistest.Single(t).Addr()) })
+}
+
+func testTheLogBeginsAnew(t *testing.T, addr string) {
+	s, _ := newStore(t, dial(t, "redis://"+addr), 2)
+	w := handofftest.New(t, s)
+	ctx := t.Context()
+	if err := s.Join(ctx, "mail"); err != nil {
+		t.Fatal(err)
+	}
+	flushed(t, s.client)
+	w.Dispatch(t, handofftest.Sample("JJD1"))
+	if _, err := s.Take(ctx, "mail", w.Clock.Now(), time.Minute, 100); !errors.Is(err, handoff.ErrNotJoined) {
+		t.Errorf("took from a log that was lost: %v", err)
+	}
+	if b, err := s.Backlog(ctx, "mail"); err != nil || b.Waiting != 1 || b.Oldest == 0 {
+		t.Errorf("the backlog of a group that is not there: %+v, %v", b, err)
+	}
+	if err := s.Join(ctx, "mail"); err != nil {
+		t.Fatal(err)
+	}
+	if taken, err := s.Take(ctx, "mail", w.Clock.Now(), time.Minute, 100); len(taken) != 1 || err != nil {
+		t.Errorf("after joining again: %d, %v", len(taken), err)
+	}
+}
+
+// Dates beyond reason are refused, and no arithmetic on the way overflows.
+func TestAYearOfFourDigitsTooMany(t *testing.T) {
+	m := miniredis.RunT(t)
+	s, _ := newStore(t, dial(t, "redis://"+m.Addr()), 2)
+	w := handofftest.New(t, s)
+	for _, year := range []int{2028, 2400, 2926, 9999} {
+		d := handofftest.Sample("JJD1")
+		d.Day.Year = year
+		if _, _, err := w.Service.Dispatch(t.Context(), d); refusedFor(err, handoff.DayTooFar) != nil {
+			t.Errorf("%d: %v", year, err)
+		}
+		r := handoff.RouteRef{Carrier: "swift", Route: "BER-042", Day: d.Day}
+		if err := s.AssignRoute(t.Context(), r, "cou_7", handoff.InstantOf(w.Clock.Now())); err != nil {
+			t.Errorf("route of %d: %v", year, err)
+		}
+		if !m.Exists(routeKey(r)) {
+			t.Errorf("the route of %d is gone at once", year)
+		}
 	}
 }

@@ -1,0 +1,226 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"latchkey/api/auth"
+	"latchkey/handoff"
+	"latchkey/handoff/door"
+)
+
+// building are the routes of a building's manager: what the building allows, and which
+// doors it has. Both count at the next unlock.
+func (a *api) building() {
+	managers := []auth.Scope{auth.Building, auth.Ops}
+	route(a, huma.Operation{
+		OperationID: "put-building", Method: http.MethodPut, Path: "/v1/buildings/{building_id}",
+		Summary: "What a building allows", Tags: []string{"Building"},
+		Description: "Replaces all of it; counts at the next unlock.", DefaultStatus: http.StatusOK,
+	}, managers, a.putBuilding)
+	route(a, huma.Operation{
+		OperationID: "get-building", Method: http.MethodGet, Path: "/v1/buildings/{building_id}",
+		Summary: "What a building allows, and its doors", Tags: []string{"Building"},
+	}, managers, a.getBuilding)
+	route(a, huma.Operation{
+		OperationID: "put-door", Method: http.MethodPut, Path: "/v1/doors/{door_id}",
+		Summary: "A door of a building", Tags: []string{"Building"},
+		Description: "Replaces all of it; counts at the next unlock. The building must exist, and stays the same.", DefaultStatus: http.StatusOK,
+	}, managers, a.putDoor)
+	route(a, huma.Operation{
+		OperationID: "get-door", Method: http.MethodGet, Path: "/v1/doors/{door_id}",
+		Summary: "A door as it was registered", Tags: []string{"Building"},
+	}, managers, a.getDoor)
+}
+
+// manages reports whether the caller runs a building.
+func manages(p *auth.Principal, building string) bool {
+	return p.Has(auth.Ops) || p.Has(auth.Building) && p.Building == building && building != ""
+}
+
+type point struct {
+	Lat float64 `json:"lat"`
+	Lon float64 `json:"lon"`
+}
+
+func pointOf(p *handoff.Point) *point {
+	if p == nil {
+		return nil
+	}
+	lat, lon := p.Degrees()
+	return &point{Lat: lat, Lon: lon}
+}
+
+type buildingAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	BuildingID    string       `json:"building_id"`
+	Name          string       `json:"name"`
+	Address       string       `json:"address"`
+	TimeZone      string       `json:"time_zone"`
+	Location      *point       `json:"location,omitempty"`
+	Manager       string       `json:"manager,omitempty"`
+	Carriers      []string     `json:"carriers"`
+	DeliveryHours *hoursAnswer `json:"delivery_hours,omitempty"`
+	QuietHours    *hoursAnswer `json:"quiet_hours,omitempty"`
+	Returns       bool         `json:"returns"`
+	Doors         []string     `json:"doors" doc:"Ids, sorted"`
+}
+
+type hoursAnswer struct {
+	From string `json:"from" example:"07:00"`
+	To   string `json:"to" example:"21:00"`
+}
+
+func hoursOf(h *handoff.Hours) *hoursAnswer {
+	if h == nil {
+		return nil
+	}
+	const clock = len("07:00")
+	text := h.String()
+	return &hoursAnswer{From: text[:clock], To: text[len(text)-clock:]}
+}
+
+type buildingOutput struct{ Body buildingAnswer }
+
+func (a *api) buildingOutput(ctx context.Context, b handoff.Building) (*buildingOutput, error) {
+	doors, err := a.Registry.Doors(ctx, b.ID)
+	if err != nil {
+		return nil, err
+	}
+	answer := buildingAnswer{
+		BuildingID: b.ID, Name: b.Name, Address: b.Address, TimeZone: b.Zone, Location: pointOf(b.Location),
+		Manager: b.Manager, Carriers: b.Carriers, DeliveryHours: hoursOf(b.Hours), QuietHours: hoursOf(b.Quiet),
+		Returns: b.Returns, Doors: slices.Sorted(slices.Values(doors)),
+	}
+	return &buildingOutput{Body: answer}, nil
+}
+
+type putBuildingInput struct {
+	Building pathID `path:"building_id"`
+	Body     body[buildingRequest, handoff.Building, *buildingRequest]
+}
+
+func (a *api) putBuilding(ctx context.Context, in *putBuildingInput) (*buildingOutput, error) {
+	if !manages(principal(ctx), in.Building.id) {
+		return nil, insufficient(auth.Building)
+	}
+	b := in.Body.value
+	b.ID = in.Building.id
+	if err := a.Registry.PutBuilding(ctx, b); err != nil {
+		return nil, err
+	}
+	return a.buildingOutput(ctx, b)
+}
+
+type buildingPath struct {
+	Building pathID `path:"building_id"`
+}
+
+func (a *api) getBuilding(ctx context.Context, in *buildingPath) (*buildingOutput, error) {
+	if !manages(principal(ctx), in.Building.id) {
+		return nil, problemOfCode(codeBuildingUnknown)
+	}
+	b, err := a.Registry.Building(ctx, in.Building.id)
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		return nil, problemOfCode(codeBuildingUnknown)
+	}
+	return a.buildingOutput(ctx, *b)
+}
+
+type doorAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	DoorID     string       `json:"door_id"`
+	BuildingID string       `json:"building_id"`
+	Kind       string       `json:"kind" enum:"lobby,gate,garage,home"`
+	Mode       string       `json:"mode" enum:"carried,connected,bridged"`
+	Location   *point       `json:"location,omitempty"`
+	GeofenceM  float64      `json:"geofence_m" doc:"The policy's, where none was given"`
+	PublicKey  string       `json:"public_key,omitempty"`
+	RelockS    int          `json:"relock_s,omitempty"`
+	Owner      *ownerAnswer `json:"owner,omitempty"`
+}
+
+type ownerAnswer struct {
+	ShopID     string `json:"shop_id"`
+	CustomerID string `json:"customer_id"`
+}
+
+type doorOutput struct{ Body doorAnswer }
+
+func (a *api) doorOutput(d *handoff.Door) *doorOutput {
+	answer := doorAnswer{
+		DoorID: d.ID, BuildingID: d.BuildingID, Kind: d.Kind.String(), Mode: d.Mode.String(),
+		Location: pointOf(d.Location), GeofenceM: d.Fence, RelockS: d.Relock,
+	}
+	if answer.GeofenceM == 0 {
+		answer.GeofenceM = a.Service.Policy().Fences.Door
+	}
+	if key, ok := keyOf(d); ok {
+		answer.PublicKey = key.String()
+	}
+	if d.Owner != nil {
+		answer.Owner = &ownerAnswer{ShopID: d.Owner.Shop, CustomerID: d.Owner.ID}
+	}
+	return &doorOutput{Body: answer}
+}
+
+// keyOf is the key by which a door's reports are known; false for a door that has none.
+func keyOf(d *handoff.Door) (key door.PublicKey, ok bool) {
+	return key, copy(key[:], d.Key) == len(key)
+}
+
+type putDoorInput struct {
+	Door pathID `path:"door_id"`
+	Body body[doorRequest, handoff.Door, *doorRequest]
+}
+
+// reservedDoor would hide behind the route of the signing keys.
+const reservedDoor = "keys"
+
+func (a *api) putDoor(ctx context.Context, in *putDoorInput) (*doorOutput, error) {
+	d := in.Body.value
+	d.ID = in.Door.id
+	if !manages(principal(ctx), d.BuildingID) {
+		return nil, insufficient(auth.Building)
+	}
+	if d.ID == reservedDoor {
+		return nil, invalid(violations{{Location: "path.door_id", Message: "is a reserved name"}})
+	}
+	b, err := a.Registry.Building(ctx, d.BuildingID)
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		return nil, invalid(violations{{Location: "body.building_id", Message: "must name a building that is registered"}})
+	}
+	if err := a.Registry.PutDoor(ctx, d); errors.Is(err, handoff.ErrDoorMoved) {
+		return nil, problemOfCode(codeDoorMoved)
+	} else if err != nil {
+		return nil, err
+	}
+	return a.doorOutput(&d), nil
+}
+
+type doorPath struct {
+	Door pathID `path:"door_id"`
+}
+
+func (a *api) getDoor(ctx context.Context, in *doorPath) (*doorOutput, error) {
+	d, err := a.Registry.Door(ctx, in.Door.id)
+	if err != nil {
+		return nil, err
+	}
+	if d == nil || !manages(principal(ctx), d.BuildingID) {
+		return nil, problemOfCode(codeDoorUnknown)
+	}
+	return a.doorOutput(d), nil
+}

@@ -1,0 +1,310 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"latchkey/api/auth"
+	"latchkey/handoff"
+	"latchkey/handoff/door"
+)
+
+// Doors is what it takes to open doors, and to be heard by those that dial in.
+type Doors struct {
+	Signer *door.Signer
+	Feed   handoff.Feed
+
+	// Revocation is the newest list that the root key signed; empty for none. It is
+	// published, and brought to every door that dials in.
+	Revocation []byte
+
+	Streams   int           // doors that may be dialed in at once; 0 is 4096
+	Poll      time.Duration // between two looks for news for a door; 0 is 125 ms
+	Heartbeat time.Duration // of a stream that has no news; 0 is 10 s
+}
+
+// doors are the routes at the doors themselves: the courier's before one, the keys for
+// everybody, and those of the door controllers.
+func (a *api) doors() {
+	couriers, controllers := []auth.Scope{auth.Courier}, []auth.Scope{auth.Door}
+	route(a, huma.Operation{
+		OperationID: "door-keys", Method: http.MethodGet, Path: "/v1/doors/keys",
+		Summary: "The keys that sign permits", Tags: []string{"Door"},
+		Description: "A JWK Set (RFC 7517) of two Ed25519 keys (RFC 8037), the current one first, and the list of keys that no longer count. Needs no token.",
+	}, public, a.doorKeys)
+	route(a, huma.Operation{
+		OperationID: "unlock", Method: http.MethodPost, Path: "/v1/doors/{door_id}/unlock", DefaultStatus: http.StatusOK,
+		Summary: "Ask for a permit to open a door", Tags: []string{"Courier"},
+		Description: "A permit opens this door once, within a minute. A connected door gets it on its own; to a carried one the courier's phone brings it. " +
+			"Every refusal is access-refused, and its proofs say what each was worth.",
+	}, couriers, a.unlock)
+	route(a, huma.Operation{
+		OperationID: "get-unlock", Method: http.MethodGet, Path: "/v1/doors/{door_id}/unlocks/{permit_id}",
+		Summary: "How far an unlock came", Tags: []string{"Courier", "Building"},
+		Description: "What the door itself said, and no more.",
+	}, []auth.Scope{auth.Courier, auth.Building}, a.unlockState)
+	a.feed(controllers)
+	route(a, huma.Operation{
+		OperationID: "door-reports", Method: http.MethodPost, Path: "/v1/doors/{door_id}/reports", DefaultStatus: http.StatusOK,
+		Summary: "What a door did", Tags: []string{"Door"},
+		Description: "Sending a report again is harmless. A report that does not verify stops no other.",
+	}, controllers, a.doorReports)
+}
+
+// public is for routes that need no token. It is not the zero value: a route that
+// forgot its scopes lets nobody in.
+var public = []auth.Scope{}
+
+type keysAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Keys       []keyAnswer `json:"keys"`
+	Revocation *string     `json:"revocation" nullable:"true" doc:"The newest list signed by the root key, base64url; null if there is none"`
+}
+
+type keyAnswer struct {
+	Type  string `json:"kty" enum:"OKP"`
+	Curve string `json:"crv" enum:"Ed25519"`
+	X     string `json:"x"`
+	ID    string `json:"kid"`
+	Alg   string `json:"alg" enum:"EdDSA"`
+	Use   string `json:"use" enum:"sig"`
+}
+
+type keysOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         keysAnswer
+}
+
+func (a *api) doorKeys(context.Context, *struct{}) (*keysOutput, error) {
+	if a.Doors == nil {
+		return nil, problemOfCode(codeNoDoors)
+	}
+	out := &keysOutput{CacheControl: "public, max-age=60"}
+	for _, k := range a.Doors.Signer.Publish() {
+		out.Body.Keys = append(out.Body.Keys, keyAnswer{
+			Type: "OKP", Curve: "Ed25519", X: k.String(), ID: k.ID().String(), Alg: "EdDSA", Use: "sig",
+		})
+	}
+	if list := a.Doors.Revocation; len(list) > 0 {
+		text := base64url.EncodeToString(list)
+		out.Body.Revocation = &text
+	}
+	return out, nil
+}
+
+type unlockInput struct {
+	Door pathID `path:"door_id"`
+	Body body[unlockRequest, handoff.Knock, *unlockRequest]
+}
+
+type permitAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Permit    string    `json:"permit" doc:"For the door, base64url; at most 144 bytes"`
+	PermitID  string    `json:"permit_id" example:"b0d4542a73df65f714023f260b3bc95a"`
+	DoorID    string    `json:"door_id"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+type permitOutput struct{ Body permitAnswer }
+
+func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error) {
+	if a.Doors == nil {
+		return nil, problemOfCode(codeNoDoors)
+	}
+	k := in.Body.value
+	k.Courier, k.Door = ofCourier(ctx), in.Door.id
+	granted, err := a.Service.Unlock(ctx, k)
+	if err != nil {
+		return nil, turnedAway(err)
+	}
+	p := permitOf(granted)
+	raw, err := a.Doors.Signer.Permit(p)
+	if err != nil {
+		return nil, err
+	}
+	return &permitOutput{Body: permitAnswer{
+		Permit: base64url.EncodeToString(raw), PermitID: p.ID.String(), DoorID: p.Door, ExpiresAt: p.Expires,
+	}}, nil
+}
+
+// permitOf writes a permission as the permit that it is, so that the same permission
+// always gives the same bytes. A challenge binds only where it was asked for: what
+// reaches a connected door on its own is made without having heard of it.
+func permitOf(g handoff.Permission) door.Permit {
+	p := door.Permit{
+		ID: door.PermitID(g.Permit), Door: g.Door.ID, Grant: door.GrantRef(g.Ref), Act: door.Open,
+		NotBefore: g.At.UTC().Truncate(time.Second),
+	}
+	p.Expires = p.NotBefore.Add(door.MaxLife)
+	if g.Door.Mode == handoff.Carried || g.Door.Kind == handoff.Garage || g.Door.Kind == handoff.Home {
+		p.Challenge = g.Challenge
+	}
+	return p
+}
+
+// turnedAway makes every refusal at a door access-refused. Why is told beside it, but
+// for a parcel that is not the courier's: there all look alike.
+func turnedAway(err error) error {
+	var refused *handoff.Refusal
+	if !errors.As(err, &refused) || refused.Reason == handoff.AttemptReused {
+		return err
+	}
+	told := handoff.Refusal{Reason: handoff.AccessRefused, Verdict: refused.Verdict}
+	p := kinds[handoff.AccessRefused]
+	if refused.Reason == handoff.ParcelUnknown {
+		told.Verdict = handoff.Verdict{handoff.ProofParcel: handoff.Failed}
+		return refusal(&told, p, false)
+	}
+	p.detail = kinds[refused.Reason].detail
+	problem := refusal(&told, p, false)
+	if refused.Reason != handoff.AccessRefused {
+		problem.Reason = string(refused.Reason)
+	}
+	return problem
+}
+
+type unlockPath struct {
+	Door   pathID `path:"door_id"`
+	Permit string `path:"permit_id" pattern:"^[0-9a-f]{32}$"`
+}
+
+type unlockAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	PermitID     string    `json:"permit_id"`
+	DoorID       string    `json:"door_id"`
+	State        string    `json:"state" enum:"authorised,delivered,confirmed,opened,relocked,failed,refused,no-answer"`
+	Since        time.Time `json:"since" doc:"When the service heard of it"`
+	AuthorisedAt time.Time `json:"authorised_at"`
+}
+
+type unlockOutput struct{ Body unlockAnswer }
+
+func (a *api) unlockState(ctx context.Context, in *unlockPath) (*unlockOutput, error) {
+	none := &handoff.Refusal{Reason: handoff.PermitUnknown}
+	id, ok := handoff.ParsePermitID(in.Permit)
+	if !ok {
+		return nil, none
+	}
+	u, g, err := a.Service.UnlockOf(ctx, in.Door.id, id)
+	if err != nil {
+		return nil, err
+	}
+	p := principal(ctx)
+	mayAsk := p.Has(auth.Courier) && complete(p, auth.Courier) && p.Carrier == g.Dispatch.Carrier
+	if !mayAsk && p.Has(auth.Building) {
+		d, err := a.Registry.Door(ctx, in.Door.id)
+		if err != nil {
+			return nil, err
+		}
+		mayAsk = d != nil && p.Building != "" && p.Building == d.BuildingID
+	}
+	if !mayAsk {
+		return nil, none
+	}
+	return &unlockOutput{Body: unlockAnswer{
+		PermitID: u.Permit.String(), DoorID: u.Door, State: u.State.String(), Since: u.Since.Time(), AuthorisedAt: u.At.Time(),
+	}}, nil
+}
+
+// ownDoor is the door that a controller speaks for. Another's does not exist.
+func (a *api) ownDoor(ctx context.Context, id string) (*handoff.Door, error) {
+	if principal(ctx).Subject != id {
+		return nil, problemOfCode(codeDoorUnknown)
+	}
+	d, err := a.Registry.Door(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if d == nil {
+		return nil, problemOfCode(codeDoorUnknown)
+	}
+	return d, nil
+}
+
+type doorReportsInput struct {
+	Door pathID `path:"door_id"`
+	Body body[doorReportsRequest, []string, *doorReportsRequest]
+}
+
+type doorReportsAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Accepted int             `json:"accepted" doc:"The door need not send these again"`
+	Refused  []refusedReport `json:"refused" doc:"Sending these again is of no use"`
+}
+
+type refusedReport struct {
+	Index int    `json:"index" doc:"In the list that was sent, from 0"`
+	Code  string `json:"code" enum:"bad-report"`
+}
+
+const codeBadReport = "bad-report"
+
+type doorReportsOutput struct{ Body doorReportsAnswer }
+
+func (a *api) doorReports(ctx context.Context, in *doorReportsInput) (*doorReportsOutput, error) {
+	d, err := a.ownDoor(ctx, in.Door.id)
+	if err != nil {
+		return nil, err
+	}
+	key, _ := keyOf(d)
+	verifier := door.ReportVerifier{Door: d.ID, Key: key}
+	out := &doorReportsOutput{Body: doorReportsAnswer{Refused: []refusedReport{}}}
+	for i, text := range in.Body.value {
+		result := codeBadReport
+		raw, err := base64url.DecodeString(text)
+		var r door.Report
+		if err == nil {
+			r, err = verifier.Verify(raw)
+		}
+		if err != nil {
+			out.Body.Refused = append(out.Body.Refused, refusedReport{Index: i, Code: codeBadReport})
+		} else {
+			if result, err = a.record(ctx, &r); err != nil {
+				return nil, err // the door sends all of them again, which is harmless
+			}
+			out.Body.Accepted++
+		}
+		if a.Metrics != nil {
+			a.Metrics.DoorReported(result)
+		}
+	}
+	return out, nil
+}
+
+// doorStates are the states of a permit in the words of the domain.
+var doorStates = map[door.State]handoff.DoorState{
+	door.Delivered: handoff.DoorDelivered, door.Confirmed: handoff.DoorConfirmed, door.Opened: handoff.DoorOpened,
+	door.Relocked: handoff.DoorRelocked, door.Failed: handoff.DoorFailed, door.Refused: handoff.DoorRefused,
+}
+
+// record keeps what a verified report says, and names what became of it.
+func (a *api) record(ctx context.Context, r *door.Report) (result string, err error) {
+	state, ofPermit := doorStates[r.State]
+	if !ofPermit {
+		a.Log.LogAttrs(ctx, slog.LevelWarn, "door alarm", slog.String("door", r.Door), slog.String("kind", r.State.String()), slog.Time("at", r.At))
+		if a.Metrics != nil {
+			a.Metrics.DoorAlarmed(r.State.String())
+		}
+		return "alarm", nil
+	}
+	// A permit that came twice is refused the second time. How the first time went is
+	// what there is to know of it.
+	if r.Permit.IsZero() || r.Refusal == door.Replayed {
+		return "ignored", nil
+	}
+	err = a.Service.Reported(ctx, r.Door, handoff.PermitID(r.Permit), state)
+	var refused *handoff.Refusal
+	if errors.As(err, &refused) {
+		return string(refused.Reason), nil // forgotten, or a PIN's: the door must be able to empty its outbox
+	}
+	return "recorded", err
+}

@@ -1,0 +1,81 @@
+package api_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// What this server and a proxy before it could understand differently is refused, and
+// the connection closed (RFC 9112 sections 3.2, 5.1 and 6.1).
+func TestFraming(t *testing.T) {
+	h := newHouse(t, nil)
+	addr := h.listen(t)
+	for name, c := range map[string]struct {
+		head string
+		want int
+	}{
+		"well":                 {"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200},
+		"no Host":              {"GET /healthz HTTP/1.1\r\nX: y\r\n\r\n", 400},
+		"two Hosts":            {"GET /healthz HTTP/1.1\r\nHost: x\r\nhost: y\r\n\r\n", 400},
+		"space before a colon": {"POST /v1/dispatches HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\nContent-Length: 0\r\n\r\n", 400},
+		"length and coding":    {"POST /v1/dispatches HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400},
+	} {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(conn, c.head)
+		r := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else {
+			if resp.StatusCode != c.want || c.want == 400 && (!resp.Close || !strings.Contains(resp.Header.Get("Content-Type"), "problem+json")) {
+				t.Errorf("%s: %d, close %v, %v", name, resp.StatusCode, resp.Close, resp.Header)
+			}
+			resp.Body.Close()
+		}
+		conn.Close()
+	}
+}
+
+// Bulk requests that keep still take up no more than their number of places.
+func TestBulksAtOnce(t *testing.T) {
+	h := newHouse(t, nil)
+	addr := h.listen(t)
+	token := h.token(t, warehouse)
+	open := func() (net.Conn, *bufio.Reader) {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		fmt.Fprintf(conn, "POST /v1/dispatches/bulk HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"x\":1}\n\r\n", token)
+		return conn, bufio.NewReader(conn)
+	}
+	var conns []net.Conn
+	for range 16 {
+		conn, r := open()
+		if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		conns = append(conns, conn)
+	}
+	_, r := open()
+	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("one too many: %v, %v", resp, err)
+	}
+	for _, conn := range conns {
+		fmt.Fprint(conn, "0\r\n\r\n")
+	}
+	eventually(t, "a place is free", func() bool {
+		conn, r := open()
+		defer conn.Close()
+		resp, err := http.ReadResponse(r, nil)
+		return err == nil && resp.StatusCode == 200
+	})
+}

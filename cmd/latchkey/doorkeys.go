@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"latchkey/handoff/door"
+)
+
+// doors reads what it takes to open doors; nil where none are opened.
+func (c *serveCmd) doors() (signer *door.Signer, revocation []byte, err error) {
+	if c.DoorKeys == "" {
+		if c.DoorRevocation != "" {
+			return nil, nil, errors.New("--door-revocation needs --door-keys")
+		}
+		return nil, nil, nil
+	}
+	if signer, err = loadSigner(c.DoorKeys); err != nil || c.DoorRevocation == "" {
+		return signer, nil, err
+	}
+	content, err := os.ReadFile(c.DoorRevocation)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Only the doors hold the root's public key: whether the list is genuine, they judge.
+	revocation, err = base64.RawURLEncoding.Strict().DecodeString(string(bytes.TrimSpace(content)))
+	if err != nil || len(revocation) == 0 {
+		return nil, nil, fmt.Errorf("%s is no revocation list in base64url", c.DoorRevocation)
+	}
+	return signer, revocation, nil
+}
+
+func loadSigner(path string) (*door.Signer, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := door.ParseSigner(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return signer, nil
+}
+
+// writeSigner writes keys in one step, so that a crash leaves the old ones or the new
+// ones, where only their owner can read them.
+func writeSigner(path string, signer *door.Signer) (err error) {
+	content, err := signer.JSON()
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".doorkeys-*") // CreateTemp makes it 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+type keysDoorsCmd struct {
+	New    keysDoorsNewCmd    `cmd:"" help:"Make a file of two fresh signing keys, the current and the next one. Never overwrites one."`
+	Rotate keysDoorsRotateCmd `cmd:"" help:"Let the next key sign from now on; doors still believe the one before."`
+}
+
+type keysDoorsNewCmd struct {
+	File string `arg:"" help:"Where to write the keys (mode 0600)." type:"path"`
+}
+
+// Run makes a file of signing keys.
+func (c *keysDoorsNewCmd) Run(io streams) error {
+	if _, err := os.Lstat(c.File); err == nil {
+		return fmt.Errorf("%s: %w; the doors that know its keys would believe nobody", c.File, os.ErrExist)
+	}
+	signer, err := door.NewSigner(rand.Reader)
+	if err != nil {
+		return err
+	}
+	if err := writeSigner(c.File, signer); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.out, "%s: fresh keys. Doors are enrolled with both of them, as GET /v1/doors/keys shows them.\n", c.File)
+	return nil
+}
+
+type keysDoorsRotateCmd struct {
+	File  string `arg:"" help:"The keys to change." type:"existingfile"`
+	Stage bool   `help:"Put a fresh next key in the place of the one before. Let every door learn it, then rotate without this flag."`
+}
+
+// Run rotates a file of signing keys.
+func (c *keysDoorsRotateCmd) Run(io streams) error {
+	signer, err := loadSigner(c.File)
+	if err != nil {
+		return err
+	}
+	said := "the next key signs from now on, and the one before is still published"
+	if c.Stage {
+		signer, err = signer.Stage(rand.Reader)
+		said = "a fresh next key is published, and does not sign yet"
+	} else {
+		signer, err = signer.Rotate()
+	}
+	if err != nil {
+		return err
+	}
+	if err := writeSigner(c.File, signer); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.out, "%s: %s. Restart the instances that use it.\n", c.File, said)
+	return nil
+}
