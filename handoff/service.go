@@ -240,7 +240,10 @@ func position(p *Position) string {
 	if p == nil {
 		return "none"
 	}
-	return fmt.Sprintf("%v %v %v", p.Point, p.Accuracy, p.Age)
+	b := strconv.AppendInt(make([]byte, 0, 64), int64(p.Point.Lat), 10)
+	b = strconv.AppendInt(append(b, ' '), int64(p.Point.Lon), 10)
+	b = strconv.AppendFloat(append(b, ' '), p.Accuracy, 'g', -1, 64)
+	return string(strconv.AppendFloat(append(b, ' '), p.Age, 'g', -1, 64))
 }
 
 // Knock is a courier's request at a door of a building.
