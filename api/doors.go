@@ -23,7 +23,7 @@ type Doors struct {
 	// published, and brought to every door that dials in.
 	Revocation []byte
 
-	Streams   int           // doors that may be dialed in at once; 0 is 4096
+	Streams   int           // doors that may be dialed in at once, each asking the store at every poll; 0 is 1024
 	Poll      time.Duration // between two looks for news for a door; 0 is 125 ms
 	Heartbeat time.Duration // of a stream that has no news; 0 is 10 s
 }
@@ -135,8 +135,7 @@ func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error
 }
 
 // permitOf writes a permission as the permit that it is, so that the same permission
-// always gives the same bytes. A challenge binds only where it was asked for: what
-// reaches a connected door on its own is made without having heard of it.
+// always gives the same bytes. A challenge binds only where it was asked for.
 func permitOf(g handoff.Permission) door.Permit {
 	p := door.Permit{
 		ID: door.PermitID(g.Permit), Door: g.Door.ID, Grant: door.GrantRef(g.Ref), Act: door.Open,

@@ -117,7 +117,7 @@ func New(c Config) (*fiber.App, error) {
 		if d.Signer == nil || d.Feed == nil {
 			return nil, errors.New("api: doors need a signer and a feed")
 		}
-		d.Streams = cmp.Or(d.Streams, 4096)
+		d.Streams = cmp.Or(d.Streams, 1024)
 		d.Poll = cmp.Or(d.Poll, 125*time.Millisecond)
 		d.Heartbeat = cmp.Or(d.Heartbeat, 10*time.Second)
 		c.Doors = &d

@@ -30,6 +30,9 @@ type Event struct {
 	Target   TargetKind   `cbor:"18,keyasint,omitempty"` // the kind of the door
 	Building string       `cbor:"19,keyasint,omitempty"`
 	Awaited  bool         `cbor:"20,keyasint,omitempty"` // permitted: the door can answer, and should within 15 s
+
+	// Challenge is the door's own, which a permit is bound to where presence is asked.
+	Challenge []byte `cbor:"21,keyasint,omitempty"`
 }
 
 // EventType says what happened.

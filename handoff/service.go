@@ -298,9 +298,20 @@ func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
 	if err != nil {
 		return Permission{}, err
 	}
-	p := Permission{Permit: o.answer.Permit, Grant: o.grant.ID, Door: *door, Challenge: k.Challenge, At: o.answer.At.Time()}
-	copy(p.Ref[:], s.names.Name("door", p.Grant.String()))
-	return p, nil
+	if door == nil { // an attempt answered before, at a door that is gone
+		return Permission{}, &Refusal{Reason: AccessRefused}
+	}
+	return Permission{
+		Permit: o.answer.Permit, Grant: o.grant.ID, Ref: DoorRef(s.names, o.grant.ID), Door: *door,
+		Challenge: k.Challenge, At: o.answer.At.Time(),
+	}, nil
+}
+
+// DoorRef names a grant to a door: the same each time, and nothing that the door could
+// know the grant by.
+func DoorRef(names Namer, id GrantID) (ref [8]byte) {
+	copy(ref[:], names.Name("door", id.String()))
+	return ref
 }
 
 // Reported records what a door says of one of its permits. Saying it again is harmless.

@@ -158,6 +158,9 @@ func open(d *deliberation) Decision {
 	}
 	e := d.atDoor(EventPermitted)
 	e.Permit, e.Awaited = d.cmd.Permit, door.Mode != Carried
+	if d.verdict[ProofPresence] == OK {
+		e.Challenge = d.evidence().Challenge
+	}
 	return d.accept(e)
 }
 

@@ -81,22 +81,15 @@ var asService = handoff.Actor{Role: handoff.RoleService}
 func (d *Dispatcher) permit(ctx context.Context, e handoff.Event) error {
 	now := d.Clock.Now()
 	p := door.Permit{
-		ID: door.PermitID(e.Permit), Door: e.Door, Act: door.Open,
-		NotBefore: e.At.Time(), Expires: e.At.Time().Add(door.MaxLife),
+		ID: door.PermitID(e.Permit), Door: e.Door, Grant: handoff.DoorRef(d.Namer, e.Grant), Act: door.Open,
+		NotBefore: e.At.Time(), Expires: e.At.Time().Add(door.MaxLife), Challenge: e.Challenge,
 	}
-	copy(p.Grant[:], d.Namer.Name("door", e.Grant.String())) // as Service.Unlock names it
 	if !e.Awaited || !now.Before(p.Expires) {
 		return nil
 	}
 	g, err := d.grant(ctx, e.Grant)
 	if err != nil || g == nil || g.StatusAt(now) != handoff.Active {
 		return err
-	}
-	right := g.Right(handoff.Open, e.Target)
-	if right == nil || right.Proofs.Has(handoff.ProofPresence) {
-		// The permit is bound to a challenge, which the event does not tell: it is for the
-		// courier's phone to carry.
-		return nil
 	}
 	raw, err := d.Signer.Permit(p)
 	if err != nil {

@@ -1,0 +1,353 @@
+package doors_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/handoff/door"
+	"latchkey/handoff/handofftest"
+	"latchkey/notify"
+	"latchkey/notify/doors"
+)
+
+// hall is a world with a building, and the dispatcher that reads its log.
+type hall struct {
+	*handofftest.World
+	signer     *door.Signer
+	dispatcher *doors.Dispatcher
+	grant      handoff.Grant
+	read       map[handoff.EventID]bool
+}
+
+func newHall(t *testing.T) *hall {
+	t.Helper()
+	h := &hall{World: handofftest.New(t, handofftest.NewMemory()), read: map[handoff.EventID]bool{}}
+	var err error
+	if h.signer, err = door.NewSigner(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	h.dispatcher, err = doors.New(doors.Config{Grants: h.Service, Feed: h.Store, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Cleared(t, "cou_7")
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	place := handofftest.Home
+	b := handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}, Location: &place}
+	if err := h.Store.PutBuilding(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	owner := &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_81"}
+	for _, d := range []handoff.Door{
+		{ID: "gate", Kind: handoff.Gate, Mode: handoff.Connected},
+		{ID: "lobby", Kind: handoff.Lobby, Mode: handoff.Carried},
+		{ID: "bridge", Kind: handoff.Lobby, Mode: handoff.Bridged},
+		{ID: "garage", Kind: handoff.Garage, Mode: handoff.Connected, Owner: owner},
+	} {
+		d.BuildingID, d.Location = b.ID, &place
+		if err := h.Store.PutDoor(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.grant = h.Dispatch(t, handofftest.Sample("P1"))
+	return h
+}
+
+func (h *hall) unlock(t *testing.T, id string) handoff.Permission {
+	t.Helper()
+	p, err := h.Service.Unlock(t.Context(), handoff.Knock{
+		Courier: handofftest.Courier("cou_7"), Door: id, Parcel: "P1", Challenge: []byte("challenge of a door"),
+		Position: &handoff.Position{Point: handofftest.Home, Accuracy: 5},
+	})
+	if err != nil {
+		t.Fatalf("unlock %s: %v", id, err)
+	}
+	return p
+}
+
+// deliver hands the dispatcher every event that it has not had yet; again as well those
+// that it had.
+func (h *hall) deliver(t *testing.T, again bool) {
+	t.Helper()
+	for n := range handoff.Partitions {
+		page, err := h.Store.Read(t.Context(), n, "", 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range page {
+			if h.read[l.ID] && !again {
+				continue
+			}
+			h.read[l.ID] = true
+			if err := h.dispatcher.Handle(t.Context(), handoff.Delivery{Logged: l}); err != nil {
+				t.Fatalf("%s: %v", l.Event.Type, err)
+			}
+		}
+	}
+}
+
+// feed is what a door was sent so far.
+func (h *hall) feed(t *testing.T, id string) []handoff.DoorMessage {
+	t.Helper()
+	messages, err := h.Store.Receive(t.Context(), id, "", 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return messages
+}
+
+func (h *hall) kinds(t *testing.T, id string) (kinds []string) {
+	t.Helper()
+	for _, m := range h.feed(t, id) {
+		kinds = append(kinds, m.Kind)
+	}
+	return kinds
+}
+
+func (h *hall) verifier(t *testing.T, id string) *door.Verifier {
+	t.Helper()
+	root, err := door.NewPrivateKey(rand.Reader)
+	trustFile, replayFile := filepath.Join(t.TempDir(), "trust"), filepath.Join(t.TempDir(), "replay")
+	if err := errors.Join(err, door.CreateTrust(trustFile), door.CreateReplay(replayFile)); err != nil {
+		t.Fatal(err)
+	}
+	trust, err1 := door.OpenTrust(trustFile, root.Public(), h.signer.Publish()...)
+	replay, err2 := door.OpenReplay(replayFile)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = errors.Join(trust.Close(), replay.Close()) })
+	v, err := door.NewVerifier(id, trust, replay, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// What the door is sent is what the permission says, and a door believes it.
+func TestPermitReachesTheDoor(t *testing.T) {
+	h := newHall(t)
+	p := h.unlock(t, "gate")
+	h.unlock(t, "bridge")
+	h.unlock(t, "lobby")
+	h.deliver(t, false)
+	if n := len(h.feed(t, "bridge")); n != 1 {
+		t.Errorf("%d messages for a bridged door", n)
+	}
+	if n := len(h.feed(t, "lobby")); n != 0 {
+		t.Errorf("%d messages for a door that nobody hears", n)
+	}
+	feed := h.feed(t, "gate")
+	if len(feed) != 1 || feed[0].Kind != "permit" {
+		t.Fatalf("the gate was sent %v", feed)
+	}
+	want, err := h.signer.Permit(door.Permit{
+		ID: door.PermitID(p.Permit), Door: "gate", Grant: door.GrantRef(p.Ref), Act: door.Open,
+		NotBefore: p.At, Expires: p.At.Add(door.MaxLife),
+	})
+	if err != nil || string(want) != string(feed[0].Body) {
+		t.Errorf("the permit differs from the courier's: %v", err)
+	}
+	gate := h.verifier(t, "gate")
+	if got, err := gate.Admit(feed[0].Body, h.Clock.Now()); err != nil || got.ID != door.PermitID(p.Permit) {
+		t.Errorf("the gate: %+v %v", got, err)
+	}
+	h.deliver(t, true)
+	for _, m := range h.feed(t, "gate")[1:] {
+		if _, err := gate.Admit(m.Body, h.Clock.Now()); !errors.Is(err, door.Replayed) {
+			t.Errorf("delivered again: %v", err)
+		}
+	}
+}
+
+// A permit that is bound to a challenge is sent bound to it, as the courier's is.
+func TestBoundPermitIsSentBound(t *testing.T) {
+	h := newHall(t)
+	by := handoff.Actor{Role: handoff.RoleCustomer, Shop: handofftest.Shop, Customer: "cus_81"}
+	if _, err := h.Service.Consent(t.Context(), by, h.grant.ID, []handoff.TargetKind{handoff.Garage}); err != nil {
+		t.Fatal(err)
+	}
+	p := h.unlock(t, "garage")
+	h.deliver(t, false)
+	feed := h.feed(t, "garage")
+	if len(feed) != 1 {
+		t.Fatalf("the garage was sent %d messages", len(feed))
+	}
+	want, err := h.signer.Permit(door.Permit{
+		ID: door.PermitID(p.Permit), Door: "garage", Grant: door.GrantRef(p.Ref), Act: door.Open,
+		NotBefore: p.At, Expires: p.At.Add(door.MaxLife), Challenge: p.Challenge,
+	})
+	if err != nil || len(p.Challenge) == 0 || string(want) != string(feed[0].Body) {
+		t.Errorf("the permit differs from the courier's: %v", err)
+	}
+}
+
+// What comes too late is not sent.
+func TestLatePermit(t *testing.T) {
+	for after, want := range map[time.Duration]int{59 * time.Second: 1, time.Minute: 0} {
+		h := newHall(t)
+		h.unlock(t, "gate")
+		h.Clock.Advance(after)
+		h.deliver(t, false)
+		if n := len(h.feed(t, "gate")); n != want {
+			t.Errorf("after %v: %d messages, want %d", after, n, want)
+		}
+	}
+}
+
+// Whatever ends the grant takes back what is on its way: a door that hears of it
+// refuses the permit.
+func TestRecall(t *testing.T) {
+	shop := handoff.Actor{Role: handoff.RoleShop, Shop: handofftest.Shop}
+	ends := map[string]func(*hall, context.Context) error{
+		"recalled": func(h *hall, ctx context.Context) error {
+			_, err := h.Service.Recall(ctx, shop, h.grant.ID, "Cancelled")
+			return err
+		},
+		"held": func(h *hall, ctx context.Context) error {
+			_, err := h.Service.Hold(ctx, shop, h.grant.ID, "Disputed")
+			return err
+		},
+		"released": func(h *hall, ctx context.Context) error {
+			_, err := h.Service.Verify(ctx, handofftest.AtDoor("cou_7", "P1", h.grant.CurrentCode()))
+			return err
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			h := newHall(t)
+			h.unlock(t, "gate")
+			h.deliver(t, false)
+			permit := h.feed(t, "gate")[0]
+			h.Clock.Advance(2 * time.Second)
+			if err := end(h, t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			h.deliver(t, false)
+			feed := h.feed(t, "gate")
+			if len(feed) != 2 || feed[1].Kind != "recall" {
+				t.Fatalf("the gate was sent %v", h.kinds(t, "gate"))
+			}
+			gate := h.verifier(t, "gate")
+			if _, err := gate.Recall(feed[1].Body, h.Clock.Now()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := gate.Admit(permit.Body, h.Clock.Now()); !errors.Is(err, door.Recalled) {
+				t.Errorf("after the recall: %v", err)
+			}
+		})
+	}
+
+	t.Run("before it was sent", func(t *testing.T) {
+		h := newHall(t)
+		h.unlock(t, "gate")
+		if err := ends["recalled"](h, t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.deliver(t, false)
+		if kinds := h.kinds(t, "gate"); len(kinds) != 1 || kinds[0] != "recall" {
+			t.Errorf("the gate was sent %v", kinds)
+		}
+	})
+	t.Run("used", func(t *testing.T) {
+		h := newHall(t)
+		p := h.unlock(t, "gate")
+		if err := h.Service.Reported(t.Context(), "gate", p.Permit, handoff.DoorConfirmed); err != nil {
+			t.Fatal(err)
+		}
+		if err := ends["recalled"](h, t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.deliver(t, false)
+		if kinds := h.kinds(t, "gate"); len(kinds) != 0 {
+			t.Errorf("the gate was sent %v", kinds)
+		}
+	})
+	t.Run("over", func(t *testing.T) {
+		h := newHall(t)
+		h.unlock(t, "gate")
+		h.deliver(t, false)
+		h.Clock.Advance(door.MaxLife + door.Skew)
+		if err := ends["recalled"](h, t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		h.deliver(t, false)
+		if kinds := h.kinds(t, "gate"); len(kinds) != 1 {
+			t.Errorf("the gate was sent %v", kinds)
+		}
+	})
+	t.Run("lifted", func(t *testing.T) {
+		h := newHall(t)
+		if err := ends["held"](h, t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Service.Lift(t.Context(), shop, h.grant.ID, "Settled"); err != nil {
+			t.Fatal(err)
+		}
+		h.Clock.Advance(time.Second)
+		h.unlock(t, "gate")
+		h.deliver(t, false) // the hold as well: it must not take back what came after it
+		if kinds := h.kinds(t, "gate"); len(kinds) != 1 || kinds[0] != "permit" {
+			t.Errorf("the gate was sent %v", kinds)
+		}
+	})
+}
+
+// A store that fails is asked again; a grant that is gone is nobody's.
+func TestFailures(t *testing.T) {
+	h := newHall(t)
+	h.unlock(t, "gate")
+	broken, err := doors.New(doors.Config{Grants: failing{}, Feed: h.Store, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := handoff.Event{Type: handoff.EventPermitted, Grant: h.grant.ID, At: handoff.InstantOf(h.Clock.Now()), Awaited: true, Door: "gate", Target: handoff.Gate}
+	if err := broken.Handle(t.Context(), handoff.Delivery{Logged: handoff.Logged{Event: e}}); !errors.Is(err, handoff.ErrUnavailable) || notify.IsPermanent(err) {
+		t.Errorf("a store that fails: %v", err)
+	}
+	if err := h.dispatcher.Handle(t.Context(), handoff.Delivery{Logged: handoff.Logged{Event: e}}); !notify.IsPermanent(err) {
+		t.Errorf("an event without a permit id: %v", err)
+	}
+	e.Grant.Hash = "000000000000000000000000"
+	if err := h.dispatcher.Handle(t.Context(), handoff.Delivery{Logged: handoff.Logged{Event: e}}); err != nil {
+		t.Errorf("a grant that is gone: %v", err)
+	}
+	if _, err := doors.New(doors.Config{}); err == nil {
+		t.Error("made of nothing")
+	}
+}
+
+type failing struct{}
+
+func (failing) Grant(context.Context, handoff.Actor, handoff.GrantID) (handoff.Grant, error) {
+	return handoff.Grant{}, handoff.ErrUnavailable
+}
+
+// With a reader of the group a permit is with the door a moment after it was granted.
+func TestReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(t)
+		r, err := notify.NewReader(notify.Config{Log: h.Store, Group: doors.Group, Handle: h.dispatcher.Handle, Clock: h.Clock, Poll: doors.Poll})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.Run(ctx); close(ended) }()
+		time.Sleep(time.Second)
+		h.unlock(t, "gate")
+		time.Sleep(2 * doors.Poll)
+		synctest.Wait()
+		if kinds := h.kinds(t, "gate"); len(kinds) != 1 {
+			t.Errorf("after %v the gate was sent %v", 2*doors.Poll, kinds)
+		}
+		stop()
+		<-ended
+	})
+}
