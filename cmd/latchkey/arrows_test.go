@@ -36,6 +36,8 @@ func TestArrows(t *testing.T) {
 	// Which rooms may use a library.
 	libraries := map[string][]string{
 		"github.com/pquerna/otp":                {otp, "latchkey/handoff/door"},
+		"github.com/eclipse/paho.mqtt.golang":   {"latchkey/handoff/door/controller"},
+		"github.com/tmaxmax/go-sse":             {"latchkey/handoff/door/controller"},
 		"github.com/veraison/go-cose":           {"latchkey/handoff/door"},
 		"github.com/redis/go-redis":             {store},
 		"github.com/wneessen/go-mail":           {"latchkey/notify/mail"},

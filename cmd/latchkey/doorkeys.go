@@ -36,6 +36,13 @@ func (c *serveCmd) doors() (signer *door.Signer, revocation []byte, err error) {
 }
 
 func loadSigner(path string) (*door.Signer, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("%s has mode %04o: others may read it, and open every door; chmod 600", path, mode)
+	}
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@
 //	latchkey demo                     the whole service on loopback, nothing else installed
 //	latchkey serve                    the service on Redis and SMTP
 //	latchkey dispatch FILE.ndjson     send a file of dispatches
+//	latchkey door enroll|run          a door controller, on the small computer beside the lock
 //	latchkey keys new|rotate          the keys that seal what is stored
 //	latchkey outbox list|replay       mails that could not be sent
 package main
@@ -25,6 +26,7 @@ type cli struct {
 	Demo     demoCmd     `cmd:"" help:"Run the whole service on loopback with sample data; nothing else needs to be installed."`
 	Serve    serveCmd    `cmd:"" help:"Run the service on Redis and SMTP."`
 	Dispatch dispatchCmd `cmd:"" help:"Send a file of dispatches (NDJSON) to a service. Sending it twice is harmless."`
+	Door     doorCmd     `cmd:"" help:"Enroll a door and run it, on the small computer beside the lock."`
 	Keys     keysCmd     `cmd:"" help:"Make and rotate the keys that seal what is stored."`
 	Outbox   outboxCmd   `cmd:"" help:"List and replay the mails that could not be sent."`
 

@@ -12,8 +12,8 @@ type State uint8
 // The states. A door reports what it did or felt, never what it hopes.
 const (
 	Delivered State = 1 // a permit reached the door
-	Confirmed State = 2 // the permit was verified and used up; the opener is told to act
-	Opened    State = 3 // the opener did
+	Confirmed State = 2 // the lock confirmed that it let go
+	Opened    State = 3 // the door's contact says that it opened
 	Relocked  State = 4
 	Failed    State = 5 // the opener did not, or the door did not lock again
 	Forced    State = 6 // the door moved without a permit

@@ -29,6 +29,7 @@ func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
 		{"Budget", budgetTests},
 		{"Registry", registryTests},
 		{"Log", logTests},
+		{"Doors", doorTests},
 		{"Faults", faultTests},
 		{"Contention", contentionTests},
 	}

@@ -1,0 +1,142 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/tmaxmax/go-sse"
+)
+
+const (
+	// silence is how long a stream may bring no byte: the service sends a comment at
+	// least every 15 seconds.
+	silence = 40 * time.Second
+
+	// maxEvent bounds one event of the stream, in bytes, comments before it included.
+	maxEvent = 8 << 10
+)
+
+// event is one message of the stream.
+type event struct {
+	kind string // permit, recall, revocation; others are for doors newer than this one
+	raw  []byte
+}
+
+// stream reads the service's server-sent events (WHATWG HTML section 9.2).
+type stream struct {
+	link   *link
+	cursor string
+	handle func(event)
+	keep   func(cursor string) error
+	failed func(error)
+	opened func()
+}
+
+// run reads the stream until ctx ends, and dials again whenever it breaks.
+func (s *stream) run(ctx context.Context) {
+	for failures := 1; ; failures++ {
+		begun := time.Now()
+		heard, err := s.read(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if heard || time.Since(begun) > silence { // the service may end a stream that did well
+			failures = 1
+		}
+		s.failed(err)
+		if !pause(ctx, backoff(failures)) {
+			return
+		}
+	}
+}
+
+// errSilent says that nothing came for too long.
+var errSilent = errors.New("the stream fell silent")
+
+// read reads one connection to its end. Heard reports whether it brought an event.
+func (s *stream) read(ctx context.Context) (heard bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	alarm := time.AfterFunc(silence, func() { cancel(errSilent) })
+	defer alarm.Stop()
+	defer func() {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+	}()
+
+	req, err := s.link.request(ctx, http.MethodGet, "permits", nil)
+	if err != nil {
+		return false, err
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	req.Header.Set("Accept-Encoding", "identity") // compression holds events back
+	req.Header.Set("Cache-Control", "no-store")
+	if s.cursor != "" {
+		req.Header.Set("Last-Event-ID", s.cursor)
+	}
+	resp, err := s.link.client.Do(req)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return false, statusError{resp.StatusCode}
+	}
+	if kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || kind != "text/event-stream" {
+		return false, errors.New("the service's answer is no event stream")
+	}
+	s.opened()
+
+	body := &heartbeat{resp.Body, func() { alarm.Reset(silence) }}
+	for ev, err := range sse.Read(body, &sse.ReadConfig{MaxEventSize: maxEvent}) {
+		if err != nil {
+			return heard, err
+		}
+		heard = true
+		s.take(ev)
+	}
+	return heard, io.ErrUnexpectedEOF // an event stream has no end
+}
+
+// take handles an event before its cursor is stored: after a crash in between it comes
+// again, and a permit that comes again opens nothing.
+func (s *stream) take(ev sse.Event) {
+	if raw, err := base64url.DecodeString(ev.Data); err != nil {
+		s.failed(fmt.Errorf("an event's data is not base64url"))
+	} else if ev.Data != "" {
+		s.handle(event{ev.Type, raw})
+	}
+	if ev.LastEventID == "" || ev.LastEventID == s.cursor || !isCursor(ev.LastEventID) {
+		return
+	}
+	s.cursor = ev.LastEventID
+	if err := s.keep(s.cursor); err != nil {
+		s.failed(err)
+	}
+}
+
+// isCursor reports whether a cursor can travel in a header and lie in its file.
+func isCursor(id string) bool {
+	return len(id) <= maxCursor && !strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// heartbeat tells of every read that brought something.
+type heartbeat struct {
+	io.Reader
+	beat func()
+}
+
+func (h *heartbeat) Read(b []byte) (int, error) {
+	n, err := h.Reader.Read(b)
+	if n > 0 {
+		h.beat()
+	}
+	return n, err
+}
