@@ -14,6 +14,10 @@ type Log interface {
 	// and the log is not trimmed past what a known group has not finished.
 	Join(ctx context.Context, group string) error
 
+	// Leave forgets a group: what it has not finished is nobody's any more, and no longer
+	// keeps the log from being trimmed. Its dead letters stay.
+	Leave(ctx context.Context, group string) error
+
 	// Take leases up to limit events to the caller: new ones, those whose retry is due,
 	// and those whose lease ran out. Until the lease ends nobody else gets them. What it
 	// returns is leased even if there is an error as well. ErrNotJoined says that the group

@@ -21,6 +21,7 @@ type outboxCmd struct {
 
 	List   outboxListCmd   `cmd:"" help:"List the dead letters, oldest first."`
 	Replay outboxReplayCmd `cmd:"" help:"Try dead letters again."`
+	Forget outboxForgetCmd `cmd:"" help:"Forget a group of readers that will not come back, so that the log can be trimmed."`
 }
 
 func (c *outboxCmd) open() (*redisstore.Store, func(), error) {
@@ -62,6 +63,24 @@ func (*outboxListCmd) Run(ctx context.Context, io streams, outbox *outboxCmd) er
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", eventName(l.ID), l.Event.Type, l.Event.Grant, l.Tries, l.DiedAt.Time().Format(time.RFC3339), l.Error)
 	}
 	return w.Flush()
+}
+
+type outboxForgetCmd struct {
+	Sure bool `required:"" help:"What the group has not read is lost to it."`
+}
+
+// Run forgets the group.
+func (c *outboxForgetCmd) Run(ctx context.Context, io streams, outbox *outboxCmd) error {
+	store, done, err := outbox.open()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := store.Leave(ctx, outbox.Group); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.out, "%s is forgotten\n", outbox.Group)
+	return nil
 }
 
 type outboxReplayCmd struct {

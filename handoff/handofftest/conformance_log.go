@@ -268,6 +268,20 @@ var logTests = map[string]func(*testing.T, *World){
 		equal(t, "after its lease", ids(takeAll(t, w, "mail")), []handoff.EventID{d.ID})
 	},
 
+	"WhoLeavesKeepsNothingBack": func(t *testing.T, w *World) {
+		join(t, w, "mail", "doors")
+		id := story(t, w, "p1", 3)
+		finish(t, w, "mail", takeAll(t, w, "mail")...)
+		if n, err := w.Store.Trim(t.Context(), id.Partition(), farAway()); n != 0 || err != nil {
+			t.Errorf("trimmed %d of what doors has not read, %v", n, err)
+		}
+		noError(t, "Leave", w.Store.Leave(t.Context(), "doors"))
+		if n, err := w.Store.Trim(t.Context(), id.Partition(), farAway()); n != 3 || err != nil {
+			t.Errorf("trimmed %d once doors has left, want 3, %v", n, err)
+		}
+		noError(t, "leaving twice", w.Store.Leave(t.Context(), "doors"))
+	},
+
 	"ALetterIsReplayedOnce": func(t *testing.T, w *World) {
 		join(t, w, "mail")
 		story(t, w, "p1", 1)

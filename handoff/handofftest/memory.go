@@ -523,6 +523,17 @@ func (g *group) failed(f handoff.Failure) *task {
 	return t
 }
 
+// Leave implements [handoff.Log].
+func (m *Memory) Leave(ctx context.Context, name string) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	delete(m.groups, name)
+	return nil
+}
+
 // Release implements [handoff.Log].
 func (m *Memory) Release(ctx context.Context, name string, id handoff.EventID, now time.Time) error {
 	end, err := m.begin(ctx)

@@ -27,6 +27,20 @@ func (s *Store) Join(ctx context.Context, group string) error {
 	return nil
 }
 
+// Leave implements handoff.Log.
+func (s *Store) Leave(ctx context.Context, group string) error {
+	for partition := range handoff.Partitions {
+		err := s.client.XGroupDestroy(ctx, logKey(partition), group).Err()
+		if err != nil && !isReply(err) { // a reply: there is no such log
+			return unavailable(err)
+		}
+		if err := s.client.Del(ctx, workKey(partition, group), triesKey(partition, group)).Err(); err != nil {
+			return unavailable(err)
+		}
+	}
+	return nil
+}
+
 // takeScript leases events of one partition.
 //
 //	KEYS[1] log   KEYS[2] work   KEYS[3] tries
