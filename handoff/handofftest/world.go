@@ -173,15 +173,21 @@ func (w *World) Parcel(t TB, parcel string) handoff.Grant {
 	return snap.Record.Grant
 }
 
-// Account is the budget of a courier of the carrier swift as it is stored.
+// Account is the budget of a courier of the carrier swift as it is stored, once the wrong
+// codes that stores count behind their answers are counted.
 func (w *World) Account(t TB, id string) handoff.Account {
 	t.Helper()
 	ref := Courier(id)
-	snap, err := w.Store.Load(context.Background(), handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "none"), Courier: &ref})
-	if err != nil {
-		t.Fatalf("Load: %v", err)
+	for patience := 10_000; ; patience-- {
+		snap, err := w.Store.Load(context.Background(), handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "none"), Courier: &ref})
+		if err != nil {
+			t.Fatalf("Load: %v", err)
+		}
+		if len(snap.Account.Doubtful) == 0 || patience == 0 {
+			return snap.Account
+		}
+		time.Sleep(time.Millisecond)
 	}
-	return snap.Account
 }
 
 // Events is the whole log, a grant's events in their order.

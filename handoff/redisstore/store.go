@@ -29,7 +29,8 @@ type Store struct {
 	sealer    Sealer
 	retention time.Duration
 
-	buildings sync.Map // door id -> building id, which never changes
+	buildings sync.Map       // door id -> building id, which never changes
+	settling  sync.WaitGroup // wrong codes being counted behind their answers
 }
 
 var _ handoff.Store = (*Store)(nil)
@@ -55,7 +56,10 @@ func New(c Config) (*Store, error) {
 }
 
 // Close finishes what is under way and refuses the rest.
-func (s *Store) Close() { s.lanes.close() }
+func (s *Store) Close() {
+	s.settling.Wait()
+	s.lanes.close()
+}
 
 // Ping reports whether Redis answers.
 func (s *Store) Ping(ctx context.Context) error { return unavailable(s.client.Ping(ctx).Err()) }
@@ -295,8 +299,13 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 	case err == nil && stored == 1:
 		if c.Settle != nil && c.Settle.Counted {
 			// The account lives in another slot, and may be charged only for a commit that
-			// happened: a trip of its own. Should it fail, the guess stays in doubt.
-			_ = s.Settle(ctx, *c.Settle)
+			// happened: a trip of its own, for which nobody waits. Until it is made the guess
+			// keeps its place, and should it fail, the guess stays in doubt and counts.
+			s.settling.Go(func() {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+				defer cancel()
+				_ = s.Settle(ctx, *c.Settle)
+			})
 		}
 		return nil
 	case err == nil:
@@ -322,6 +331,8 @@ func refused(err error) bool {
 		"NOSCRIPT", "READONLY", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "NOREPLICAS", "OOM", "MISCONF", "BUSY", "NOAUTH", "NOPERM",
 	}, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
 }
+
+const settleWithin = 10 * time.Second
 
 // notSent reports whether no connection was to be had, so that nothing went out.
 func notSent(err error) bool {

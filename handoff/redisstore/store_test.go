@@ -213,7 +213,8 @@ func TestLostRequestOfACommit(t *testing.T) {
 }
 
 // Two waits on Redis a verify and a dispatch, and no command more than the design needs.
-// Only a wrong code takes a third, which charges the courier's account.
+// A wrong code takes a third trip, which charges the courier's account and for which
+// nobody waits: see TestNobodyWaitsForTheCharge.
 func TestTwoTrips(t *testing.T) {
 	s, wire := wired(t, "single", 0)
 	w := handofftest.New(t, s)
@@ -260,6 +261,7 @@ func TestTwoTrips(t *testing.T) {
 		if err := c.do(); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
+		s.settling.Wait()
 		if n := wire.Trips() - trips; n != c.trips {
 			t.Errorf("%s: %d trips, want %d", c.name, n, c.trips)
 		}
@@ -706,5 +708,48 @@ func TestAYearOfFourDigitsTooMany(t *testing.T) {
 		if !m.Exists(routeKey(r)) {
 			t.Errorf("the route of %d is gone at once", year)
 		}
+	}
+}
+
+// held is a client hook that keeps back the trips that charge an account.
+type held struct{ release chan struct{} }
+
+func (h held) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (h held) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (h held) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if args := cmd.Args(); len(args) > 1 && args[1] == countScript.hash {
+				<-h.release
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// A wrong code is answered after its commit and before its courier is charged; until
+// then its place stays taken.
+func TestNobodyWaitsForTheCharge(t *testing.T) {
+	client := dial(t, "redis://"+redistest.Single(t).Addr())
+	s, _ := newStore(t, client, 0)
+	w := handofftest.New(t, s)
+	w.Cleared(t, "cou_7")
+	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	g := w.Dispatch(t, handofftest.Sample("JJD1"))
+	h := held{make(chan struct{})}
+	client.AddHook(h)
+	_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD1", handofftest.WrongCode(&g, 1)))
+	if refusedFor(err, handoff.CodeMismatch) != nil {
+		t.Fatal(err)
+	}
+	ref := handofftest.Courier("cou_7")
+	snap, err := s.Load(t.Context(), handoff.Query{Parcel: g.ID.Hash, Courier: &ref})
+	if err != nil || len(snap.Account.Reserved) != 1 || len(snap.Account.Doubtful) != 1 || len(snap.Account.Counted) != 0 {
+		t.Errorf("before the charge: %+v, %v", snap.Account, err)
+	}
+	close(h.release)
+	s.settling.Wait()
+	if a := w.Account(t, "cou_7"); len(a.Counted) != 1 || len(a.Reserved) != 0 {
+		t.Errorf("after the charge: %+v", a)
 	}
 }
