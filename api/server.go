@@ -255,7 +255,7 @@ func seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 // proxy before it could understand it differently: exactly one Host (section 3.2), no
 // space before a colon (5.1), and not both a length and a transfer coding (6.1).
 func wellFramed(h *fasthttp.RequestHeader) bool {
-	hosts, length, coding := 0, false, false
+	hosts, codings, length := 0, 0, false
 	for line := range bytes.SplitSeq(h.RawHeaders(), []byte("\n")) {
 		name, _, found := bytes.Cut(line, []byte(":"))
 		switch {
@@ -267,10 +267,13 @@ func wellFramed(h *fasthttp.RequestHeader) bool {
 		case len(name) == len("content-length") && bytes.EqualFold(name, []byte("content-length")):
 			length = true
 		case len(name) == len("transfer-encoding") && bytes.EqualFold(name, []byte("transfer-encoding")):
-			coding = true
+			codings++
 		}
 	}
-	return (hosts == 1 || hosts == 0 && !h.IsHTTP11()) && !(length && coding)
+	if codings > 1 || codings == 1 && (length || !h.IsHTTP11()) {
+		return false
+	}
+	return hosts == 1 || hosts == 0 && !h.IsHTTP11()
 }
 
 // serve is the outermost handler: whatever happens inside, an answer comes out that is

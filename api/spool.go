@@ -16,19 +16,21 @@ const (
 // held in memory, the rest in a file that has no name, written round and round. Results
 // hold no personal data.
 type spool struct {
+	room int64 // bytes of the file
+
 	mu    sync.Mutex
 	moved sync.Cond // something was written or read, or it ended
 
 	memory []byte // what is read first
 
-	file          *os.File // what comes after that: a ring of spoolFile bytes
+	file          *os.File // what comes after that: a ring of room bytes
 	read, written int64    // since the beginning
 
 	ended error // io.EOF once all is written; else what failed
 }
 
 func newSpool() *spool {
-	s := new(spool)
+	s := &spool{room: spoolFile}
 	s.moved.L = &s.mu
 	return s
 }
@@ -38,7 +40,7 @@ func newSpool() *spool {
 func (s *spool) write(result []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.written-s.read+int64(len(result)) > spoolFile && s.ended == nil {
+	for s.written-s.read+int64(len(result)) > s.room && s.ended == nil {
 		s.moved.Wait()
 	}
 	if s.ended != nil {
@@ -65,8 +67,8 @@ func (s *spool) spill(result []byte) error {
 		}
 	}
 	for len(result) > 0 {
-		at := s.written % spoolFile
-		n, err := s.file.WriteAt(result[:min(int64(len(result)), spoolFile-at)], at)
+		at := s.written % s.room
+		n, err := s.file.WriteAt(result[:min(int64(len(result)), s.room-at)], at)
 		s.written += int64(n)
 		result = result[n:]
 		if err != nil {
@@ -92,8 +94,8 @@ func (s *spool) Read(p []byte) (int, error) {
 		s.memory = append(s.memory[:0], s.memory[n:]...)
 		return n, nil
 	}
-	at := s.read % spoolFile
-	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.written-s.read, spoolFile-at)], at)
+	at := s.read % s.room
+	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.written-s.read, s.room-at)], at)
 	s.read += int64(n)
 	if n > 0 {
 		err = nil // at the end of the file, which is not the end of the ring

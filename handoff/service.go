@@ -398,6 +398,9 @@ func (s *Service) order(ctx context.Context, id GrantID, c Command, note string)
 		if err != nil {
 			return Grant{}, err
 		}
+		if fresh := Decide(&g, c, Facts{Policy: s.policy}, s.clock.Now()); fresh.Refusal != nil {
+			return Grant{}, fresh.Refusal
+		}
 		route := c.Route
 		if route == "" {
 			route = g.Route()

@@ -41,6 +41,10 @@ type Unlock struct {
 
 	// Awaited says that the door has a way to answer.
 	Awaited bool `cbor:"7,keyasint,omitempty"`
+
+	// Said are the states that were reported, a bit for each, so that saying one again
+	// changes nothing.
+	Said uint16 `cbor:"8,keyasint,omitempty"`
 }
 
 const unlocksKept = 16
@@ -76,12 +80,17 @@ var doorEvents = map[DoorState]EventType{
 }
 
 // follows reports whether a door can go from one state to another. Reports may be lost
-// or late, so that steps may be missing; none may go backwards, and what ended has
-// ended. A door that was silent may still be heard.
+// or late, so that steps may be missing; none may go backwards, and what was locked again
+// has ended. A door that was silent may still be heard, a permit that came too early may
+// be brought again, and a lock that did not lock again may be opened until it does.
 func (s DoorState) follows(before DoorState) bool {
 	switch before {
-	case DoorRelocked, DoorFailed, DoorRefused:
+	case DoorRelocked:
 		return false
+	case DoorFailed:
+		return s == DoorOpened || s == DoorRelocked
+	case DoorRefused:
+		return s <= DoorFailed
 	case DoorSilent:
 		return s != DoorSilent
 	case DoorConfirmed, DoorOpened:
@@ -213,7 +222,7 @@ func report(d *deliberation) Decision {
 	if !known {
 		return d.refuse(UnknownAct)
 	}
-	if !d.cmd.State.follows(u.State) {
+	if u.Said&(1<<d.cmd.State) != 0 || !d.cmd.State.follows(u.State) {
 		return d.accept()
 	}
 	return d.accept(d.doorEvent(t, u))
@@ -234,6 +243,7 @@ func reported(unlocks []Unlock, visits []Visit, e Event) ([]Unlock, []Visit) {
 			for state, t := range doorEvents {
 				if t == e.Type {
 					u.State, u.Since = state, e.At
+					u.Said |= 1 << state
 				}
 			}
 		}

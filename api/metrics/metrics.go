@@ -46,7 +46,7 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 			Name: "latchkey_commit_conflicts_total", Help: "Commits that another one overtook, and that were tried again.",
 		}, []string{"act"}),
 		unsettled: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "latchkey_unsettled_guesses_total", Help: "Guesses that could not be given back to a courier, and will count as wrong codes.",
+			Name: "latchkey_unsettled_guesses_total", Help: "Guesses that could not be settled, and take up a place in a courier's budget for a while.",
 		}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "latchkey_http_request_duration_seconds", Help: "Time to answer a request.",

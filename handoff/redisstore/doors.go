@@ -15,6 +15,10 @@ import (
 // network for a while.
 const permitKept = 48 * time.Hour
 
+// permitAhead is how long a permit is to be found ahead of its commit, which makes it
+// permitKept: who is refused should not fill the store.
+const permitAhead = 5 * time.Minute
+
 func formatSighting(s handoff.Sighting) string {
 	return fmt.Sprintf("%d %d %d", s.At, s.Place.Lat, s.Place.Lon)
 }

@@ -144,7 +144,7 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 			cmds = append(cmds, door.cmds()...)
 		}
 		if p := q.Permit; p != nil {
-			cmds = append(cmds, redis.NewStatusCmd(ctx, "set", permitKey(p.Permit), string(p.Parcel)+" "+p.Door, "ex", int64(permitKept/time.Second)))
+			cmds = append(cmds, redis.NewStatusCmd(ctx, "set", permitKey(p.Permit), string(p.Parcel)+" "+p.Door, "ex", int64(permitAhead/time.Second)))
 		}
 		return append(cmds, s.indexCmds(ctx, q)...)
 	})
@@ -288,6 +288,11 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 	if c.Seen != nil {
 		cmds = append(cmds, redis.NewIntCmd(ctx, "hset", courierKey(c.SeenCourier), fieldSeen, formatSighting(*c.Seen)))
 	}
+	for i := range c.Events {
+		if e := &c.Events[i]; e.Type == handoff.EventPermitted {
+			cmds = append(cmds, redis.NewStatusCmd(ctx, "set", permitKey(e.Permit), string(hash)+" "+e.Door, "ex", int64(permitKept/time.Second)))
+		}
+	}
 	if err := s.lanes.do(ctx, cmds...); err != nil {
 		if errors.Is(err, errClosed) {
 			return unavailable(err)
@@ -308,20 +313,31 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 			})
 		}
 		return nil
-	case err == nil:
-		if c.Settle != nil && c.Settle.Counted {
-			_ = s.read(ctx, func() []redis.Cmder {
-				return []redis.Cmder{redis.NewIntCmd(ctx, "lrem", budgetKey(c.Settle.Courier), 0, guess(doubtful, c.Settle.Reservation))}
-			})
-		}
-		return handoff.ErrConflict
-	case redis.HasErrorPrefix(err, "TRYAGAIN"): // its slot is being moved: nothing was written
+	case err == nil || redis.HasErrorPrefix(err, "TRYAGAIN"): // its slot is being moved: nothing was written
+		s.undoubt(ctx, c.Settle, cmds[1:])
 		return handoff.ErrConflict
 	case refused(err) || notSent(err):
+		s.undoubt(ctx, c.Settle, cmds[1:])
 		return unavailable(err)
 	}
 	return handoff.ErrUnknownOutcome
 }
+
+// undoubt takes back the doubt that came with a commit of which it is now known that it
+// wrote nothing, if it arrived: the account is in another slot, which may work where the
+// grant's does not.
+func (s *Store) undoubt(ctx context.Context, st *handoff.Settlement, beside []redis.Cmder) {
+	if st == nil || !st.Counted || beside[0].Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoubtWithin)
+	defer cancel()
+	_ = s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{redis.NewIntCmd(ctx, "lrem", budgetKey(st.Courier), 0, guess(doubtful, st.Reservation))}
+	})
+}
+
+const undoubtWithin = time.Second
 
 // refused reports whether Redis answered that it did not run the script. MOVED and ASK
 // do not say so, though they read like it: go-redis leaves a redirect in place when the

@@ -9,7 +9,6 @@ package doors
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"latchkey/handoff"
@@ -63,11 +62,9 @@ func (d *Dispatcher) Handle(ctx context.Context, delivery handoff.Delivery) erro
 	switch e.Type {
 	case handoff.EventPermitted:
 		return d.permit(ctx, e)
-	case handoff.EventRecalled, handoff.EventHeld, handoff.EventExpired:
-		return d.recall(ctx, e, handoff.Lobby, handoff.Gate, handoff.Garage, handoff.Home)
-	case handoff.EventReleased, handoff.EventCollected:
-		// The way out may lead through the customer's own door once more.
-		return d.recall(ctx, e, handoff.Lobby, handoff.Gate)
+	case handoff.EventRecalled, handoff.EventHeld, handoff.EventExpired, handoff.EventRescheduled,
+		handoff.EventReleased, handoff.EventCollected:
+		return d.recall(ctx, e)
 	}
 	return nil
 }
@@ -88,7 +85,7 @@ func (d *Dispatcher) permit(ctx context.Context, e handoff.Event) error {
 		return nil
 	}
 	g, err := d.grant(ctx, e.Grant)
-	if err != nil || g == nil || g.StatusAt(now) != handoff.Active {
+	if err != nil || g == nil || g.StatusAt(now) != handoff.Active || !g.Window.Contains(now) {
 		return err
 	}
 	raw, err := d.Signer.Permit(p)
@@ -99,7 +96,7 @@ func (d *Dispatcher) permit(ctx context.Context, e handoff.Event) error {
 }
 
 // recall takes back what was given out and not used, as far as it could still open.
-func (d *Dispatcher) recall(ctx context.Context, e handoff.Event, kinds ...handoff.TargetKind) error {
+func (d *Dispatcher) recall(ctx context.Context, e handoff.Event) error {
 	now := d.Clock.Now()
 	over := func(at handoff.Instant) bool { return now.Sub(at.Time()) >= door.MaxLife+door.Skew }
 	if over(e.At) {
@@ -110,7 +107,7 @@ func (d *Dispatcher) recall(ctx context.Context, e handoff.Event, kinds ...hando
 		return err
 	}
 	for _, u := range g.Unlocks {
-		if !u.Awaited || used(u.State) || !slices.Contains(kinds, u.Target) || u.At > e.At || over(u.At) {
+		if !u.Awaited || used(u.State) || u.At > e.At || over(u.At) {
 			continue
 		}
 		raw, err := d.Signer.Recall(door.Recall{Door: u.Door, Permit: door.PermitID(u.Permit), Expires: u.At.Time().Add(door.MaxLife)})
