@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"latchkey/handoff/door"
 )
@@ -54,13 +55,17 @@ func loadSigner(path string) (*door.Signer, error) {
 	return signer, nil
 }
 
-// writeSigner writes keys in one step, so that a crash leaves the old ones or the new
-// ones, where only their owner can read them.
-func writeSigner(path string, signer *door.Signer) (err error) {
+func writeSigner(path string, signer *door.Signer) error {
 	content, err := signer.JSON()
 	if err != nil {
 		return err
 	}
+	return writeSecret(path, content)
+}
+
+// writeSecret writes a file in one step, so that a crash leaves the old one or the new
+// one, where only its owner can read it.
+func writeSecret(path string, content []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".doorkeys-*") // CreateTemp makes it 0600
 	if err != nil {
 		return err
@@ -79,6 +84,65 @@ func writeSigner(path string, signer *door.Signer) (err error) {
 type keysDoorsCmd struct {
 	New    keysDoorsNewCmd    `cmd:"" help:"Make a file of two fresh signing keys, the current and the next one. Never overwrites one."`
 	Rotate keysDoorsRotateCmd `cmd:"" help:"Let the next key sign from now on; doors still believe the one before."`
+	Root   keysDoorsRootCmd   `cmd:"" help:"Make the root key, which says what signing keys doors may trust. Keep it offline."`
+	Revoke keysDoorsRevokeCmd `cmd:"" help:"Sign the list of signing keys that no longer count, for serve --door-revocation."`
+}
+
+type keysDoorsRootCmd struct {
+	File string `arg:"" help:"Where to write the key (mode 0600)." type:"path"`
+}
+
+// Run makes a root key.
+func (c *keysDoorsRootCmd) Run(io streams) error {
+	if _, err := os.Lstat(c.File); err == nil {
+		return fmt.Errorf("%s: %w; the doors that pinned it would never hear of a stolen key", c.File, os.ErrExist)
+	}
+	root, err := door.NewPrivateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	content, err := root.JWK()
+	if err != nil {
+		return err
+	}
+	if err := writeSecret(c.File, append(content, '\n')); err != nil {
+		return err
+	}
+	fmt.Fprintf(io.out, "%s: the root key. Take it offline. Doors are enrolled with --root=%s\n", c.File, root.Public())
+	return nil
+}
+
+type keysDoorsRevokeCmd struct {
+	Root   string           `required:"" help:"The root key's file." type:"existingfile"`
+	Serial uint64           `required:"" help:"Of this list; above that of every list before."`
+	Trust  []door.PublicKey `help:"Signing keys that doors shall trust besides those they pinned (x of GET /v1/doors/keys)." placeholder:"KEY"`
+	Keys   []string         `arg:"" optional:"" name:"kid" help:"Ids of ALL signing keys that no longer count (kid of GET /v1/doors/keys); a list replaces the one before."`
+}
+
+// Run prints a signed list, base64url.
+func (c *keysDoorsRevokeCmd) Run(io streams) error {
+	content, err := os.ReadFile(c.Root)
+	if err != nil {
+		return err
+	}
+	root, err := door.ParsePrivateKey(content)
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.Root, err)
+	}
+	list := door.Revocation{Serial: c.Serial, At: time.Now().Truncate(time.Second), Trusted: c.Trust}
+	for _, text := range c.Keys {
+		id, err := base64.RawURLEncoding.Strict().DecodeString(text)
+		if err != nil || len(id) != len(door.KeyID{}) {
+			return fmt.Errorf("%q is no key id", text)
+		}
+		list.Revoked = append(list.Revoked, door.KeyID(id))
+	}
+	signed, err := list.Sign(root)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(io.out, base64.RawURLEncoding.EncodeToString(signed))
+	return nil
 }
 
 type keysDoorsNewCmd struct {

@@ -19,6 +19,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/cmd/latchkey/sample"
+	"latchkey/handoff/door"
 	"latchkey/handoff/redisstore/redistest"
 	"latchkey/notify/mail/mailtest"
 )
@@ -472,5 +473,53 @@ func TestVersion(t *testing.T) {
 	}
 	if code, _, errs := once("frobnicate"); code != 2 || errs == "" {
 		t.Errorf("an unknown command: %d %q", code, errs)
+	}
+}
+
+// The answer to a stolen signing key: a list that the root key signed, which serve takes
+// and doors verify.
+func TestRevokingASigningKey(t *testing.T) {
+	dir := t.TempDir()
+	rootFile, keys, list := filepath.Join(dir, "root.json"), filepath.Join(dir, "doors.json"), filepath.Join(dir, "revoked")
+	code, out, errs := once("keys", "doors", "root", rootFile)
+	_, pin, ok := strings.Cut(out, "--root=")
+	if code != 0 || !ok {
+		t.Fatal(out, errs)
+	}
+	if info, err := os.Stat(rootFile); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the root key's file: %v, %v", info.Mode(), err)
+	}
+	if code, _, _ := once("keys", "doors", "root", rootFile); code == 0 {
+		t.Error("a root key was overwritten")
+	}
+	if code, _, errs := once("keys", "doors", "new", keys); code != 0 {
+		t.Fatal(errs)
+	}
+	signer, err := loadSigner(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stolen := signer.Publish()[0].ID()
+	code, out, errs = once("keys", "doors", "revoke", "--root", rootFile, "--serial", "1", "--", stolen.String())
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	if err := os.WriteFile(list, []byte(out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, raw, err := (&serveCmd{DoorKeys: keys, DoorRevocation: list}).doors()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root door.PublicKey
+	if err := root.UnmarshalText([]byte(strings.TrimSpace(pin))); err != nil {
+		t.Fatal(err)
+	}
+	got, err := door.ParseRevocation(raw, root)
+	if err != nil || got.Serial != 1 || len(got.Revoked) != 1 || got.Revoked[0] != stolen {
+		t.Errorf("a door reads %+v, %v", got, err)
+	}
+	if code, _, errs := once("keys", "doors", "revoke", "--root", rootFile, "--serial", "2", "nonsense"); code == 0 {
+		t.Error("revoked nonsense: ", errs)
 	}
 }
