@@ -2,7 +2,7 @@
 // courier, customer, building, doors), one map from the domain's reasons to problems (problem.go), one
 // set of rules for what comes in (request.go, wire.go).
 //
-// It calls handoff.Service and reads the registry; it decides nothing.
+// It calls handoff.Service and keeps the registry; it decides nothing.
 package api
 
 import (

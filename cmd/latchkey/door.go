@@ -72,7 +72,7 @@ func (c *doorEnrollCmd) Run(io streams) error {
 	}
 	fmt.Fprintln(io.out, public)
 	if c.Keypad {
-		fmt.Fprintf(io.err, "Register the keypad's key too: %s. Whoever knows it can compute every PIN of this door.\n", filepath.Join(c.Dir, "keypad.key"))
+		fmt.Fprintf(io.err, "The keypad's key is %s. Whoever knows it can compute every PIN of this door.\n", filepath.Join(c.Dir, "keypad.key"))
 	}
 	return nil
 }
