@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"latchkey/handoff/door"
+	"latchkey/handoff/keyring"
 )
 
 // doors reads what it takes to open doors; nil where none are opened.
@@ -37,14 +37,7 @@ func (c *serveCmd) doors() (signer *door.Signer, revocation []byte, err error) {
 }
 
 func loadSigner(path string) (*door.Signer, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %04o: others may read it, and open every door; chmod 600", path, mode)
-	}
-	content, err := os.ReadFile(path)
+	content, err := keyring.ReadSecret(path)
 	if err != nil {
 		return nil, err
 	}
@@ -60,25 +53,7 @@ func writeSigner(path string, signer *door.Signer) error {
 	if err != nil {
 		return err
 	}
-	return writeSecret(path, content)
-}
-
-// writeSecret writes a file in one step, so that a crash leaves the old one or the new
-// one, where only its owner can read it.
-func writeSecret(path string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".doorkeys-*") // CreateTemp makes it 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
+	return keyring.WriteSecret(path, content)
 }
 
 type keysDoorsCmd struct {
@@ -105,7 +80,7 @@ func (c *keysDoorsRootCmd) Run(io streams) error {
 	if err != nil {
 		return err
 	}
-	if err := writeSecret(c.File, append(content, '\n')); err != nil {
+	if err := keyring.WriteSecret(c.File, append(content, '\n')); err != nil {
 		return err
 	}
 	fmt.Fprintf(io.out, "%s: the root key. Take it offline. Doors are enrolled with --root=%s\n", c.File, root.Public())
@@ -121,7 +96,7 @@ type keysDoorsRevokeCmd struct {
 
 // Run prints a signed list, base64url.
 func (c *keysDoorsRevokeCmd) Run(io streams) error {
-	content, err := os.ReadFile(c.Root)
+	content, err := keyring.ReadSecret(c.Root)
 	if err != nil {
 		return err
 	}

@@ -98,6 +98,15 @@ func Parse(content []byte) (*Ring, error) {
 
 // Load reads a ring from a file that nobody but its owner may read.
 func Load(path string) (*Ring, error) {
+	content, err := ReadSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(content)
+}
+
+// ReadSecret reads a file of keys, and refuses one that others than its owner may read.
+func ReadSecret(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
@@ -109,7 +118,7 @@ func Load(path string) (*Ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
-	return Parse(content)
+	return content, nil
 }
 
 // JSON is the ring as Parse reads it: the keys in the clear.
@@ -146,11 +155,17 @@ func (r *Ring) Create(path string) error {
 // keys or the new ones.
 func (r *Ring) Replace(path string) error { return r.write(path) }
 
-func (r *Ring) write(path string) (err error) {
+func (r *Ring) write(path string) error {
 	content, err := r.JSON()
 	if err != nil {
 		return err
 	}
+	return WriteSecret(path, content)
+}
+
+// WriteSecret writes a file of keys in one step, so that a crash leaves the old one or
+// the new one, with mode 0600.
+func WriteSecret(path string, content []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".keyset-*") // CreateTemp makes it 0600
 	if err != nil {
 		return fmt.Errorf("keyring: %w", err)
