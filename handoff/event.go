@@ -1,10 +1,17 @@
 package handoff
 
-import "slices"
+import (
+	"hash/fnv"
+	"io"
+	"slices"
+)
 
 // Event is one thing that happened to a grant, as the log keeps it. It carries ids
 // and facts and its own time; never a code, never personal data. The events of a
 // grant, applied in order over its dispatch, rebuild the grant.
+//
+// A few events belong to no grant: what happens at a building or a door while nobody
+// with a parcel is involved. They have no Grant, and do have a Building.
 type Event struct {
 	Type  EventType `cbor:"1,keyasint"`
 	Grant GrantID   `cbor:"-"`
@@ -67,6 +74,12 @@ const (
 	EventDoorFailed    // the lock did not do it
 	EventDoorRefused   // the door refused the permit
 	EventDoorSilent    // no answer for 15 s
+
+	// Of no grant.
+	EventDoorForced       // a door moved that nobody was let through
+	EventDoorHeldOpen     // a door was not closed in its time
+	EventDoorTampered     // somebody was at the controller's case or its lines
+	EventBuildingEnrolled // a building was registered, or what its residents are told of it changed
 )
 
 var eventNames = enum[EventType]{
@@ -79,9 +92,21 @@ var eventNames = enum[EventType]{
 	EventDoorDelivered: "door_delivered", EventDoorConfirmed: "door_confirmed", EventDoorOpened: "door_opened",
 	EventDoorRelocked: "door_relocked", EventDoorFailed: "door_failed", EventDoorRefused: "door_refused",
 	EventDoorSilent: "door_silent",
+	EventDoorForced: "door_forced", EventDoorHeldOpen: "door_held_open", EventDoorTampered: "door_tampered",
+	EventBuildingEnrolled: "building_enrolled",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }
+
+// Partition is the part of the log that keeps the event: its grant's, or its building's.
+func (e *Event) Partition() int {
+	if e.Grant.Hash != "" {
+		return e.Grant.Hash.Partition()
+	}
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, e.Building)
+	return int(h.Sum32() % Partitions)
+}
 
 // Seed is a grant of which only the dispatch and the secret are known: what events
 // may not carry. Its first event, dispatched, makes it a grant.

@@ -10,6 +10,12 @@ import (
 // mail, the webhooks, ...) gets every event at least once, in the order of each grant
 // unless one has to be retried.
 type Log interface {
+	// Append writes events that belong to no grant: what happened at a building or a door.
+	// They keep their order with the other events of their building that came this way.
+	// It is no part of a commit: after an error the caller does not know whether they were
+	// written, and who appends again may have them twice.
+	Append(ctx context.Context, now Instant, events ...Event) error
+
 	// Join makes a group known. A new group begins with the oldest event that is kept,
 	// and the log is not trimmed past what a known group has not finished.
 	Join(ctx context.Context, group string) error

@@ -69,14 +69,27 @@ type Config struct {
 type Reader struct {
 	Config
 	mu    sync.Mutex
-	lines map[handoff.GrantID][]leased
+	lines map[subject][]leased
 }
 
-// leased is an event in hand. Those of one grant stand in line, the first of them being
+// leased is an event in hand. Those of one subject stand in line, the first of them being
 // handled: who follows a grant hears of it in order, unless something is tried again.
 type leased struct {
 	handoff.Delivery
 	until time.Time // end of the lease
+}
+
+// subject is what an event is about: its grant or, where it has none, its building.
+type subject struct {
+	grant    handoff.GrantID
+	building string
+}
+
+func (l *leased) subject() subject {
+	if l.Event.Grant == (handoff.GrantID{}) {
+		return subject{building: l.Event.Building}
+	}
+	return subject{grant: l.Event.Grant}
 }
 
 // NewReader makes a Reader. The error names what is missing or wrong.
@@ -97,7 +110,7 @@ func NewReader(c Config) (*Reader, error) {
 	if c.Lease < 2*c.Timeout {
 		return nil, errors.New("notify: a lease shorter than twice the handler's timeout")
 	}
-	return &Reader{Config: c, lines: map[handoff.GrantID][]leased{}}, nil
+	return &Reader{Config: c, lines: map[subject][]leased{}}, nil
 }
 
 type deaf struct{}
@@ -198,44 +211,44 @@ func acquire(ctx context.Context, slots chan struct{}) bool {
 	return true
 }
 
-// queue puts an event behind the others of its grant, if there are any in hand. It is
+// queue puts an event behind the others of its subject, if there are any in hand. It is
 // known when it is in hand itself: its lease ended, by a clock that was moved or a slow
 // handler, and the log gave it to the same reader again.
 func (r *Reader) queue(l leased) (known, queued bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	line, queued := r.lines[l.Event.Grant]
+	line, queued := r.lines[l.subject()]
 	if !queued {
 		return false, false
 	}
 	if slices.ContainsFunc(line, func(other leased) bool { return other.ID == l.ID }) {
 		return true, false
 	}
-	r.lines[l.Event.Grant] = append(line, l)
+	r.lines[l.subject()] = append(line, l)
 	return false, true
 }
 
 func (r *Reader) open(l leased) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lines[l.Event.Grant] = []leased{l}
+	r.lines[l.subject()] = []leased{l}
 }
 
-// next takes the first of a grant's line out and gives the one behind it.
-func (r *Reader) next(g handoff.GrantID) (l leased, ok bool) {
+// next takes the first of a subject's line out and gives the one behind it.
+func (r *Reader) next(of subject) (l leased, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if line := r.lines[g][1:]; len(line) > 0 {
-		r.lines[g] = line
+	if line := r.lines[of][1:]; len(line) > 0 {
+		r.lines[of] = line
 		return line[0], true
 	}
-	delete(r.lines, g)
+	delete(r.lines, of)
 	return leased{}, false
 }
 
-// work handles a grant's line until it is empty. When ctx ends nothing more is begun.
+// work handles a subject's line until it is empty. When ctx ends nothing more is begun.
 func (r *Reader) work(ctx, handling context.Context, l leased) {
-	for ok := true; ok; l, ok = r.next(l.Event.Grant) {
+	for ok := true; ok; l, ok = r.next(l.subject()) {
 		switch {
 		case ctx.Err() != nil:
 			r.giveBack(ctx, []handoff.Delivery{l.Delivery})

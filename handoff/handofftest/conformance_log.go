@@ -102,6 +102,28 @@ func kept(t *testing.T, w *World, id handoff.ParcelHash) int {
 }
 
 var logTests = map[string]func(*testing.T, *World){
+	"AppendOfNoGrant": func(t *testing.T, w *World) {
+		join(t, w, "g")
+		now := handoff.InstantOf(w.Clock.Now())
+		var sent []handoff.Event
+		for i, kind := range []handoff.EventType{handoff.EventDoorForced, handoff.EventDoorTampered, handoff.EventDoorHeldOpen} {
+			sent = append(sent, handoff.Event{Type: kind, At: now + handoff.Instant(i), Building: "b1", Door: "d1"})
+		}
+		noError(t, "Append", w.Store.Append(t.Context(), now, sent[0], sent[1]))
+		noError(t, "Append", w.Store.Append(t.Context(), now, sent[2]))
+		id := story(t, w, "p1", 1)
+
+		var got []handoff.Event
+		for _, d := range takeAll(t, w, "g") {
+			if d.Event.Grant.Hash == id {
+				continue
+			}
+			equal(t, "the partition", d.ID.Partition, sent[0].Partition())
+			got = append(got, d.Event)
+		}
+		equal(t, "the events of the building, in order", got, sent)
+	},
+
 	"ReadPages": func(t *testing.T, w *World) {
 		id := story(t, w, "p1", 10)
 		var seen []handoff.EventID

@@ -423,6 +423,23 @@ func (l *partition) after(p position) []handoff.Logged {
 	return l.entries[i:]
 }
 
+// Append implements [handoff.Log].
+func (m *Memory) Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	for _, e := range events {
+		written, err := copied(e)
+		if err != nil {
+			return fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+		}
+		m.logs[e.Partition()].append(e.Partition(), now, []handoff.Event{written})
+	}
+	return nil
+}
+
 // group is how far the readers of one name have come.
 type group struct {
 	taken   [handoff.Partitions]position // the newest event ever leased

@@ -69,13 +69,17 @@ func recordContext(h handoff.ParcelHash, version []byte) []byte {
 	return append([]byte("grant:"+string(h)+":"), version...)
 }
 
-// An event in the log is its grant (12 bytes of hash, 2 of generation) and then CBOR.
+// An event in the log is its grant (12 bytes of hash, 2 of generation; all zero for none)
+// and then CBOR.
 const eventHead = 14
 
 func encodeEvent(e *handoff.Event) ([]byte, error) {
 	body, err := encoder.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: encoding an event: %w", err)
+	}
+	if e.Grant == (handoff.GrantID{}) {
+		return append(make([]byte, eventHead), body...), nil
 	}
 	hash, err := hex.DecodeString(string(e.Grant.Hash))
 	if err != nil || len(hash) != eventHead-2 {
@@ -91,6 +95,9 @@ func decodeEvent(b []byte) (handoff.Event, error) {
 	}
 	if err := decoder.Unmarshal(b[eventHead:], &e); err != nil {
 		return e, fmt.Errorf("redisstore: decoding an event: %w", err)
+	}
+	if [eventHead]byte(b) == ([eventHead]byte{}) {
+		return e, nil
 	}
 	e.Grant = handoff.GrantID{
 		Hash:       handoff.ParcelHash(hex.EncodeToString(b[:eventHead-2])),

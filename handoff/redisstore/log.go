@@ -16,6 +16,27 @@ import (
 	"latchkey/handoff"
 )
 
+// Append implements handoff.Log.
+func (s *Store) Append(ctx context.Context, _ handoff.Instant, events ...handoff.Event) error {
+	cmds := make([]redis.Cmder, 0, len(events))
+	for i := range events {
+		e, err := encodeEvent(&events[i])
+		if err != nil {
+			return err
+		}
+		cmds = append(cmds, redis.NewStringCmd(ctx, "xadd", logKey(events[i].Partition()), "*", "e", e))
+	}
+	if err := s.lanes.do(ctx, cmds...); err != nil {
+		return unavailable(err)
+	}
+	for _, c := range cmds {
+		if err := c.Err(); err != nil {
+			return unavailable(err)
+		}
+	}
+	return nil
+}
+
 // Join implements handoff.Log: a Redis consumer group on each partition's stream.
 func (s *Store) Join(ctx context.Context, group string) error {
 	for partition := range handoff.Partitions {
