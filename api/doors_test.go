@@ -301,7 +301,7 @@ func TestWayIn(t *testing.T) {
 	if a := h.expect(t, courier, "POST", "/v1/doors/gate/unlock", unlockBody("P1", here), 403, "access-refused"); a.body["reason"] != "already-released" {
 		t.Errorf("after the handoff: %s", a.text)
 	}
-	for _, secret := range []string{in.body["permit"].(string), "52.525", "P1\"", "Sample"} {
+	for _, secret := range []string{in.body["permit"].(string), "52.525", `"P1"`, "Sample"} {
 		if strings.Contains(h.log.String(), secret) {
 			t.Errorf("the log holds %q", secret)
 		}

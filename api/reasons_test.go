@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"latchkey/handoff/handofftest"
 )
 
 // Every reason that can be reached over HTTP is: with its status, its proofs and its
@@ -159,7 +161,9 @@ func TestRefusals(t *testing.T) {
 		"dispatch-conflict": func(t *testing.T, h *house, _ string) {
 			h.expect(t, warehouse, "POST", "/v1/dispatches", sample("P1", map[string]any{"customer.name": "Sample Customer 9"}), 409, "dispatch-conflict")
 			other := warehouse
-			other.Shop = "other"
+			other.Shop = handofftest.Other
+			h.expect(t, other, "POST", "/v1/dispatches", sample("P1", nil), 422, "parcel-not-allowed")
+			handofftest.PassOn(h.Policy)
 			h.expect(t, other, "POST", "/v1/dispatches", sample("P1", nil), 409, "dispatch-conflict")
 		},
 		"policy": func(t *testing.T, h *house, _ string) {

@@ -489,9 +489,10 @@ func (d *deliberation) mint() Decision {
 		return d.refuse(UnknownAct)
 	}
 	if g := d.grant; g != nil {
+		denied := d.facts.Policy.mayDispatch(dispatch)
 		switch {
-		case g.Dispatch.Shop != dispatch.Shop && !d.facts.Policy.mayUse(dispatch.Shop, dispatch.Carrier):
-			return d.refuse(CarrierNotEnabled) // and learns nothing of the parcel
+		case g.Dispatch.Shop != dispatch.Shop && denied != "":
+			return d.refuse(denied) // and learns nothing of the parcel
 		case g.Dispatch.Shop != dispatch.Shop:
 			refused := d.refuse(DispatchConflict)
 			if !g.Contested {

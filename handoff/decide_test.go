@@ -830,8 +830,12 @@ func TestARescheduleBeginsNewVisits(t *testing.T) {
 }
 
 func mint(g *Grant, d Dispatch, now time.Time) Decision {
+	return mintBy(handofftest.Policy(), g, d, now)
+}
+
+func mintBy(p *Policy, g *Grant, d Dispatch, now time.Time) Decision {
 	id := ParcelHash("000102030405060708090a0b")
-	return Decide(g, Command{Act: Mint, Parcel: id, Dispatch: &d}, Facts{Policy: handofftest.Policy()}, now)
+	return Decide(g, Command{Act: Mint, Parcel: id, Dispatch: &d}, Facts{Policy: p}, now)
 }
 
 func TestMint(t *testing.T) {
@@ -847,7 +851,9 @@ func TestMint(t *testing.T) {
 	later := sample
 	later.Day = sample.Day.Next()
 	other, changed := sample, sample
-	other.Shop = "other"
+	other.Shop = handofftest.Other
+	passed := handofftest.Policy()
+	handofftest.PassOn(passed)
 	changed.Order = "302-7654321"
 	for status := Active; status <= Held; status++ {
 		g := minted
@@ -857,7 +863,10 @@ func TestMint(t *testing.T) {
 				t.Errorf("the same again in %v: %+v", status, d)
 			}
 		}
-		if d := mint(&g, other, handofftest.Noon); reasonOf(d) != DispatchConflict || !slices.Equal(types(d.Events), []EventType{EventContested}) {
+		if d := mint(&g, other, handofftest.Noon); reasonOf(d) != ParcelNotAllowed || len(d.Events) != 0 {
+			t.Errorf("by a shop without a claim in %v: %+v", status, d)
+		}
+		if d := mintBy(passed, &g, other, handofftest.Noon); reasonOf(d) != DispatchConflict || !slices.Equal(types(d.Events), []EventType{EventContested}) {
 			t.Errorf("by another shop in %v: %+v", status, d)
 		} else {
 			after, want := Replay(g, d.Events), g
@@ -865,7 +874,7 @@ func TestMint(t *testing.T) {
 			if !reflect.DeepEqual(after, want) {
 				t.Errorf("contested in %v: %+v", status, after)
 			}
-			if d := mint(&after, other, handofftest.Noon); reasonOf(d) != DispatchConflict || len(d.Events) != 0 {
+			if d := mintBy(passed, &after, other, handofftest.Noon); reasonOf(d) != DispatchConflict || len(d.Events) != 0 {
 				t.Errorf("contested again in %v: %+v", status, d)
 			}
 		}

@@ -44,6 +44,10 @@ type DestinationPolicy struct {
 // ShopPolicy is what a shop may do.
 type ShopPolicy struct {
 	Carriers []string `json:"carriers"`
+
+	// Prefixes are how the ids of its parcels begin, so that nobody claims another shop's
+	// parcel first. A shop without any may dispatch what begins with no other shop's.
+	Prefixes []string `json:"parcel_prefixes"`
 }
 
 // Fences are the radii, in meters, within which a position counts as at the place.
@@ -134,6 +138,9 @@ func (p *Policy) Validate() error {
 			}
 		}
 	}
+	if err := p.validatePrefixes(); err != nil {
+		return err
+	}
 	if f := p.Fences; !(f.Release > 0 && f.Release <= maxFence && f.Door > 0 && f.Door <= maxFence) {
 		return fmt.Errorf("fences: radii must be above 0 and at most %d meters", maxFence)
 	}
@@ -145,6 +152,43 @@ func (p *Policy) Validate() error {
 		return fmt.Errorf("limits: wrong_codes_per_courier_day is above wrong_codes_per_courier_month")
 	}
 	return nil
+}
+
+// validatePrefixes refuses a policy by which two shops could dispatch the same parcel of
+// the same carrier.
+func (p *Policy) validatePrefixes() error {
+	shops := slices.Sorted(maps.Keys(p.Shops))
+	for i, shop := range shops {
+		mine := p.Shops[shop]
+		for _, prefix := range mine.Prefixes {
+			if err := CheckID(prefix); err != nil {
+				return fmt.Errorf("shops: %s: parcel_prefixes: %q %w", shop, prefix, err)
+			}
+		}
+		for _, other := range shops[:i] {
+			theirs := p.Shops[other]
+			shared := slices.ContainsFunc(mine.Carriers, func(c string) bool { return slices.Contains(theirs.Carriers, c) })
+			if shared && mine.overlaps(theirs) {
+				return fmt.Errorf("shops: %s and %s share a carrier, and their parcel_prefixes overlap", other, shop)
+			}
+		}
+	}
+	return nil
+}
+
+func (s ShopPolicy) overlaps(t ShopPolicy) bool {
+	for _, a := range s.Prefixes {
+		for _, b := range t.Prefixes {
+			if strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
+				return true
+			}
+		}
+	}
+	return len(s.Prefixes) == 0 && len(t.Prefixes) == 0
+}
+
+func (s ShopPolicy) claims(parcel string) bool {
+	return slices.ContainsFunc(s.Prefixes, func(prefix string) bool { return strings.HasPrefix(parcel, prefix) })
 }
 
 // maxFence keeps a slip of the pen from admitting a whole city.
@@ -165,8 +209,8 @@ func isCurrency(code string) bool {
 // Whether a building's door opens is decided when it is asked for: the building, its
 // doors and the customer's consent are facts of that moment.
 func (p *Policy) rights(d *Dispatch) ([]Right, Reason) {
-	if !p.mayUse(d.Shop, d.Carrier) {
-		return nil, CarrierNotEnabled
+	if reason := p.mayDispatch(d); reason != "" {
+		return nil, reason
 	}
 	place, known := p.Destinations[d.To.Kind.String()]
 	if !known {
@@ -196,9 +240,21 @@ func (p *Policy) rights(d *Dispatch) ([]Right, Reason) {
 	return rights, ""
 }
 
-// mayUse reports whether a shop may dispatch with a carrier.
-func (p *Policy) mayUse(shop, carrier string) bool {
-	return slices.Contains(p.Carriers, carrier) && slices.Contains(p.Shops[shop].Carriers, carrier)
+// mayDispatch says why a shop may not dispatch this parcel with this carrier; empty if it may.
+func (p *Policy) mayDispatch(d *Dispatch) Reason {
+	shop := p.Shops[d.Shop]
+	if !slices.Contains(p.Carriers, d.Carrier) || !slices.Contains(shop.Carriers, d.Carrier) {
+		return CarrierNotEnabled
+	}
+	if len(shop.Prefixes) > 0 && !shop.claims(d.Parcel) {
+		return ParcelNotAllowed
+	}
+	for id, other := range p.Shops {
+		if id != d.Shop && slices.Contains(other.Carriers, d.Carrier) && other.claims(d.Parcel) {
+			return ParcelNotAllowed
+		}
+	}
+	return ""
 }
 
 func (p *Policy) needsCode(d *Dispatch) bool {

@@ -121,23 +121,62 @@ func TestAShopMayUseItsOwnCarriersOnly(t *testing.T) {
 	}
 }
 
+func TestAShopMayDispatchItsOwnParcelsOnly(t *testing.T) {
+	p := handofftest.Policy()
+	p.Shops = map[string]ShopPolicy{
+		"one": {Carriers: []string{"swift"}, Prefixes: []string{"JJD", "X1"}},
+		"two": {Carriers: []string{"swift", "rival"}, Prefixes: []string{"X2"}},
+		"all": {Carriers: []string{"swift", "rival"}},
+	}
+	if err := p.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		shop, carrier, parcel string
+		want                  Reason
+	}{
+		{"one", "swift", "JJD1", ""},
+		{"one", "swift", "JJD", ""},
+		{"one", "swift", "JJ", ParcelNotAllowed},
+		{"one", "swift", "X2", ParcelNotAllowed},
+		{"two", "swift", "X2Y", ""},
+		{"two", "swift", "JJD1", ParcelNotAllowed},
+		{"two", "swift", "Y", ParcelNotAllowed},
+		{"all", "swift", "Y", ""},
+		{"all", "swift", "X10", ParcelNotAllowed},
+		{"all", "rival", "X10", ""}, // one does not use that carrier
+		{"all", "rival", "X2", ParcelNotAllowed},
+	} {
+		d := handofftest.Sample(c.parcel)
+		d.Shop, d.Carrier = c.shop, c.carrier
+		if got := reasonOf(mintBy(p, nil, d, handofftest.Noon)); got != c.want {
+			t.Errorf("%v: %q", c, got)
+		}
+	}
+}
+
 func TestValidateNamesTheEntry(t *testing.T) {
 	if err := handofftest.Policy().Validate(); err != nil {
 		t.Fatal(err)
 	}
 	for want, spoil := range map[string]func(*Policy){
-		`"EURO"`:      func(p *Policy) { p.CodeFrom["EURO"] = "1" },
-		`"USD"`:       func(p *Policy) { p.CodeFrom["USD"] = "-1" },
-		`"igloo"`:     func(p *Policy) { p.Destinations["igloo"] = DestinationPolicy{} },
-		`"a b"`:       func(p *Policy) { p.Carriers = append(p.Carriers, "a b") },
-		`"a/b"`:       func(p *Policy) { p.Shops["a/b"] = ShopPolicy{} },
-		`"pigeon"`:    func(p *Policy) { p.Shops["demo"] = ShopPolicy{Carriers: []string{"pigeon"}} },
-		"fences":      func(p *Policy) { p.Fences.Door = 0 },
-		"fences: ":    func(p *Policy) { p.Fences.Release = math.NaN() },
-		"radii":       func(p *Policy) { p.Fences.Release = -1 },
-		"limits":      func(p *Policy) { p.Limits.CodeTries = 0 },
-		"limits: ":    func(p *Policy) { p.Limits.Resends = -1 },
-		"courier_day": func(p *Policy) { p.Limits.CourierDay = p.Limits.CourierMonth + 1 },
+		`"EURO"`:   func(p *Policy) { p.CodeFrom["EURO"] = "1" },
+		`"USD"`:    func(p *Policy) { p.CodeFrom["USD"] = "-1" },
+		`"igloo"`:  func(p *Policy) { p.Destinations["igloo"] = DestinationPolicy{} },
+		`"a b"`:    func(p *Policy) { p.Carriers = append(p.Carriers, "a b") },
+		`"a/b"`:    func(p *Policy) { p.Shops["a/b"] = ShopPolicy{} },
+		`"pigeon"`: func(p *Policy) { p.Shops["demo"] = ShopPolicy{Carriers: []string{"pigeon"}} },
+		`"O T"`:    func(p *Policy) { p.Shops["demo"] = ShopPolicy{Prefixes: []string{"O T"}} },
+		"demo and other": func(p *Policy) {
+			p.Shops["demo"] = ShopPolicy{Carriers: p.Carriers, Prefixes: []string{"JJD", "OTHER"}}
+		},
+		"demo and other share": func(p *Policy) { p.Shops["other"] = ShopPolicy{Carriers: []string{"rival"}} },
+		"fences":               func(p *Policy) { p.Fences.Door = 0 },
+		"fences: ":             func(p *Policy) { p.Fences.Release = math.NaN() },
+		"radii":                func(p *Policy) { p.Fences.Release = -1 },
+		"limits":               func(p *Policy) { p.Limits.CodeTries = 0 },
+		"limits: ":             func(p *Policy) { p.Limits.Resends = -1 },
+		"courier_day":          func(p *Policy) { p.Limits.CourierDay = p.Limits.CourierMonth + 1 },
 	} {
 		p := handofftest.Policy()
 		spoil(p)

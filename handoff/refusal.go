@@ -39,6 +39,7 @@ const (
 	NoCode                Reason = "no-code"
 	DispatchConflict      Reason = "dispatch-conflict"
 	CarrierNotEnabled     Reason = "carrier-not-enabled"
+	ParcelNotAllowed      Reason = "parcel-not-allowed" // by the prefixes of the shop and of others
 	DestinationNotAllowed Reason = "destination-not-allowed"
 	DayNotLater           Reason = "delivery-date-not-later"
 	DayUnknown            Reason = "delivery-date-unknown" // a civil day that the address skipped

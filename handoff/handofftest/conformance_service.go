@@ -221,10 +221,12 @@ var contentionTests = map[string]func(*testing.T, *World){
 	},
 
 	"TwoShopsGetOneGrant": func(t *testing.T, w *World) {
+		w.Dispatch(t, Sample("p1"))
+		PassOn(w.Policy)
 		errs := together(40, func(i int) error {
 			d := Sample("p1")
 			if i%2 == 1 {
-				d.Shop = "other"
+				d.Shop = Other
 			}
 			_, _, err := w.Service.Dispatch(t.Context(), d)
 			return err

@@ -84,14 +84,24 @@ var (
 	Noon = time.Date(2026, time.November, 24, 11, 0, 0, 0, time.UTC)
 )
 
+// Other is a shop beside Shop, with the same carriers. The ids of its parcels begin with OTH.
+const Other = "other"
+
 // Policy is the default policy with the carriers swift and rival, both open to the
-// shops demo and other.
+// shops Shop and Other.
 func Policy() *handoff.Policy {
 	p := handoff.DefaultPolicy()
 	p.Carriers = []string{Carrier, "rival"}
-	both := handoff.ShopPolicy{Carriers: p.Carriers}
-	p.Shops = map[string]handoff.ShopPolicy{Shop: both, "other": both}
+	p.Shops = map[string]handoff.ShopPolicy{
+		Shop: {Carriers: p.Carriers}, Other: {Carriers: p.Carriers, Prefixes: []string{"OTH"}},
+	}
 	return p
+}
+
+// PassOn gives all parcel ids but those of Other to Other, and these to Shop: what is
+// dispatched is then held by a shop that may not dispatch it any more.
+func PassOn(p *handoff.Policy) {
+	p.Shops[Shop], p.Shops[Other] = p.Shops[Other], p.Shops[Shop]
 }
 
 // Sample is a dispatch of the shop demo that needs a code.
