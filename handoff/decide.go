@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"bytes"
 	"slices"
 	"time"
 )
@@ -19,6 +20,10 @@ type Command struct {
 	Door     string       // report: which door reports
 	State    DoorState    // report: what it says
 	Consents []TargetKind // consent: the kinds that the customer agrees to, all others not
+
+	// Digest is keyed and of a dispatch: mint's own, where the grant at hand was scrubbed;
+	// expire: the grant's, for what must recognise it once it is scrubbed.
+	Digest []byte
 
 	Day   Date   // reschedule
 	Route string // reschedule; empty keeps the route
@@ -49,7 +54,7 @@ func (a Actor) may(g *Grant) bool {
 	case RoleShop:
 		return a.Shop == g.Dispatch.Shop
 	case RoleCustomer:
-		return a.Shop == g.Dispatch.Shop && a.Customer == g.Dispatch.Customer.ID
+		return a.Customer != "" && a.Shop == g.Dispatch.Shop && a.Customer == g.Dispatch.Customer.ID
 	case RoleOps, RoleService, RoleDoor:
 		return true
 	}
@@ -153,6 +158,7 @@ func init() { // not a literal: the effects reach back to the table
 		Consent:    {from: []Status{Active}, roles: []Role{RoleCustomer}, named: true, effect: consent},
 		Report:     {from: everyStatus, roles: []Role{RoleDoor}, effect: report},
 		Hold:       {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, effect: happen(EventHeld)},
+		Erase:      {from: everyStatus, roles: []Role{RoleOps}, effect: erase},
 		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, effect: happen(EventLifted)},
 	}
 }
@@ -444,8 +450,16 @@ func resend(d *deliberation) Decision {
 	return d.accept(e)
 }
 
-// expire is what time alone does to a grant: its window ends, and a door that was to
-// answer has not.
+// erase asks for what time will do: a delivery that is under way must find its customer.
+func erase(d *deliberation) Decision {
+	if d.grant.EraseAsked || d.grant.Dispatch.Customer.ID == "" {
+		return d.accept()
+	}
+	return d.accept(d.event(EventErasureAsked))
+}
+
+// expire is what time alone does to a grant: its window ends, a door that was to answer
+// has not, and what it knows of people has been kept long enough.
 func expire(d *deliberation) Decision {
 	var events []Event
 	if d.grant.Status == Active && d.grant.Window.Over(d.now) {
@@ -456,6 +470,14 @@ func expire(d *deliberation) Decision {
 			events = append(events, d.doorEvent(EventDoorSilent, u))
 		}
 	}
+	if due := d.grant.scrubDue(); due != 0 && !d.now.Before(due.Time()) {
+		e := d.event(EventScrubbed)
+		if d.grant.EraseAsked {
+			e.Type = EventErased
+		}
+		e.Digest = d.cmd.Digest
+		events = append(events, e)
+	}
 	if len(events) == 0 {
 		return d.refuse(WrongStatus)
 	}
@@ -464,6 +486,8 @@ func expire(d *deliberation) Decision {
 
 func reschedule(d *deliberation) Decision {
 	switch {
+	case d.grant.Scrubbed != nil: // nobody knows any more where it goes
+		return d.refuse(WrongStatus)
 	case !d.cmd.Day.After(d.grant.Day()):
 		return d.refuse(DayNotLater)
 	case d.grant.CodeRequired() && d.grant.Code.TotalWrong >= d.facts.Policy.Limits.GrantTries:
@@ -501,7 +525,7 @@ func (d *deliberation) mint() Decision {
 				refused.Events = []Event{e}
 			}
 			return refused
-		case g.Dispatch.Equal(dispatch):
+		case g.madeBy(dispatch, d.cmd.Digest):
 			return d.accept()
 		case !g.Status.Closed() || !dispatch.Day.After(g.Day()):
 			return d.refuse(DispatchConflict)
@@ -526,6 +550,15 @@ func (d *deliberation) mint() Decision {
 		e.Issue = firstCounter
 	}
 	return d.accept(e)
+}
+
+// madeBy reports whether the grant was made by this dispatch, of which digest is the keyed
+// digest.
+func (g *Grant) madeBy(dispatch *Dispatch, digest []byte) bool {
+	if g.Scrubbed != nil {
+		return bytes.Equal(g.Scrubbed, digest)
+	}
+	return g.Dispatch.Equal(dispatch)
 }
 
 func (d *deliberation) windowOf(day Date, zoneName string) (Window, Reason) {

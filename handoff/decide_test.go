@@ -630,7 +630,7 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 	const unknown = GrantUnknown
 	roles := map[Act][]Role{
 		Recall: {RoleShop}, Reschedule: {RoleShop}, Resend: {RoleCustomer, RoleShop}, Reissue: {RoleCustomer, RoleShop},
-		Expire: {RoleService}, Hold: {RoleShop, RoleOps}, Lift: {RoleShop, RoleOps},
+		Expire: {RoleService}, Hold: {RoleShop, RoleOps}, Lift: {RoleShop, RoleOps}, Erase: {RoleOps},
 	}
 	//                  active, released, collected, recalled, expired, held
 	statuses := map[Act][6]Reason{
@@ -641,12 +641,13 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 		Expire:     {"", WrongStatus, WrongStatus, WrongStatus, WrongStatus, WrongStatus},
 		Hold:       {"", "", "", WrongStatus, "", WrongStatus},
 		Lift:       {WrongStatus, WrongStatus, WrongStatus, WrongStatus, WrongStatus, ""},
+		Erase:      {"", "", "", "", "", ""},
 	}
 	for act, allowed := range roles {
 		for _, role := range []Role{RoleShop, RoleCustomer, RoleOps, RoleService, "", "courier"} {
 			for i, want := range statuses[act] {
 				s := order(t, act, role)
-				s.grant.Status, s.grant.HeldFrom = Active+Status(i), Active
+				s.grant.Status, s.grant.HeldFrom, s.grant.ClosedAt = Active+Status(i), Active, InstantOf(s.now)
 				if act == Expire {
 					s.grant.Window.Until = InstantOf(s.now)
 				}

@@ -4,6 +4,8 @@ import (
 	"hash/fnv"
 	"io"
 	"slices"
+
+	"latchkey/otp"
 )
 
 // Event is one thing that happened to a grant, as the log keeps it. It carries ids
@@ -40,6 +42,8 @@ type Event struct {
 
 	// Challenge is the door's own, which a permit is bound to where presence is asked.
 	Challenge []byte `cbor:"21,keyasint,omitempty"`
+
+	Digest []byte `cbor:"22,keyasint,omitempty"` // scrubbed, erased: keyed, of the dispatch
 }
 
 // EventType says what happened.
@@ -74,6 +78,9 @@ const (
 	EventDoorFailed    // the lock did not do it
 	EventDoorRefused   // the door refused the permit
 	EventDoorSilent    // no answer for 15 s
+	EventScrubbed      // name, address and secret left the grant, a week after it closed
+	EventErasureAsked  // the customer is to be forgotten
+	EventErased        // the customer's id and order left the grant as well
 
 	// Of no grant.
 	EventDoorForced       // a door moved that nobody was let through
@@ -91,7 +98,7 @@ var eventNames = enum[EventType]{
 	EventAccessRefused: "access_refused", EventImpossible: "impossible_journey",
 	EventDoorDelivered: "door_delivered", EventDoorConfirmed: "door_confirmed", EventDoorOpened: "door_opened",
 	EventDoorRelocked: "door_relocked", EventDoorFailed: "door_failed", EventDoorRefused: "door_refused",
-	EventDoorSilent: "door_silent",
+	EventDoorSilent: "door_silent", EventScrubbed: "scrubbed", EventErasureAsked: "erasure_asked", EventErased: "erased",
 	EventDoorForced: "door_forced", EventDoorHeldOpen: "door_held_open", EventDoorTampered: "door_tampered",
 	EventBuildingEnrolled: "building_enrolled",
 }
@@ -130,17 +137,17 @@ func Apply(g Grant, e Event) Grant {
 	case EventDispatched:
 		g.Status, g.Window, g.Rights = Active, *e.Window, slices.Clone(e.Rights)
 	case EventRescheduled:
-		g.Status, g.Window = Active, *e.Window
+		g.Status, g.Window, g.ClosedAt = Active, *e.Window, 0
 		g.Moved, g.Visits = &Move{Day: *e.Day, Route: e.Route}, nil
 	case EventReleased, EventCollected:
 		g.Status = Released
 		if e.Type == EventCollected {
 			g.Status = Collected
 		}
-		g.Handoff = &Handoff{Courier: e.Courier, At: e.At, Distance: e.Distance}
+		g.Handoff, g.ClosedAt = &Handoff{Courier: e.Courier, At: e.At, Distance: e.Distance}, e.At
 		g.Rights = addUses(g.Rights, -1, Release, Collect)
 	case EventAborted:
-		g.Status, g.Handoff, g.Aborted = Active, nil, true
+		g.Status, g.Handoff, g.Aborted, g.ClosedAt = Active, nil, true, 0
 		g.Rights = addUses(g.Rights, +1, Release)
 	case EventAttempted:
 		g.Attempts++
@@ -168,9 +175,9 @@ func Apply(g Grant, e Event) Grant {
 		g.Code.Resends++
 		g.Code.ResentAt = e.At
 	case EventRecalled:
-		g.Status = Recalled
+		g.Status, g.ClosedAt = Recalled, e.At
 	case EventExpired:
-		g.Status = Expired
+		g.Status, g.ClosedAt = Expired, e.At
 	case EventHeld:
 		g.HeldFrom, g.Status = g.Status, Held
 	case EventLifted:
@@ -178,6 +185,16 @@ func Apply(g Grant, e Event) Grant {
 	case EventContested:
 		g.Contested = true
 		return g // no part of the customer's history
+	case EventScrubbed, EventErased:
+		g.Dispatch.scrub()
+		if e.Type == EventErased {
+			g.Dispatch.Customer, g.Dispatch.Order, g.EraseAsked = Customer{}, "", false
+		}
+		g.Scrubbed, g.Code.Secret = e.Digest, otp.Secret{}
+		return g
+	case EventErasureAsked:
+		g.EraseAsked = true
+		return g
 	}
 	if e.Issue != 0 && e.Type != EventCodeResent {
 		g.Code.Issued = append(slices.Clone(g.Code.Issued), e.Issue)

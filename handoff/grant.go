@@ -90,6 +90,16 @@ type Grant struct {
 
 	// Attempts counts the times that the courier was there and nobody answered.
 	Attempts int `cbor:"16,keyasint,omitempty"`
+
+	// ClosedAt is when the status became one that ends a grant's life; 0 while it has not.
+	ClosedAt Instant `cbor:"17,keyasint,omitempty"`
+
+	// Scrubbed is a keyed digest of the dispatch, from the moment on at which the personal
+	// data left it: by it the same dispatch sent again is still recognised.
+	Scrubbed []byte `cbor:"18,keyasint,omitempty"`
+
+	// EraseAsked says that the customer is to be forgotten as soon as the grant is closed.
+	EraseAsked bool `cbor:"19,keyasint,omitempty"`
 }
 
 // Right allows one act on one target, for those who bring all its proofs.
@@ -124,6 +134,7 @@ const (
 	Lift           // a person decided: go on as before
 	Consent        // the customer agrees to garage or home being opened, or no longer does
 	Report         // a door says what became of a permit
+	Erase          // the customer is to be forgotten
 )
 
 // TargetKind is what an open right, or the right to the parcel itself, points at.
@@ -182,7 +193,7 @@ func (s Status) Closed() bool {
 // CodeState is the life of a grant's code. Every code of a grant is HOTP of the same
 // secret at a rising counter (RFC 4226), and all of them share the limits of the grant.
 type CodeState struct {
-	Secret otp.Secret `cbor:"1,keyasint"`
+	Secret otp.Secret `cbor:"1,keyasint,omitzero"`
 
 	// Issued are the counters whose codes were given out, oldest first; the last one
 	// is the code that counts, the others are superseded.

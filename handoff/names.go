@@ -97,7 +97,7 @@ var (
 	actNames = enum[Act]{
 		Release: "release", Collect: "collect", Open: "open", Mint: "mint", Abort: "abort", Attempt: "attempted",
 		Recall: "recall", Reschedule: "reschedule", Resend: "resend", Reissue: "reissue", Expire: "expire",
-		Hold: "hold", Lift: "lift", Consent: "consent", Report: "report",
+		Hold: "hold", Lift: "lift", Consent: "consent", Report: "report", Erase: "erase",
 	}
 	targetNames = enum[TargetKind]{Parcel: "parcel", Lobby: "lobby", Gate: "gate", Garage: "garage", Home: "home"}
 	proofNames  = enum[Proof]{

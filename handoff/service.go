@@ -102,9 +102,15 @@ func (s *Service) Dispatch(ctx context.Context, d Dispatch) (g Grant, created bo
 		index = s.index(&d, d.Route, d.Day)
 	}
 	q := query{
-		Query:   Query{Parcel: hash, Index: index},
-		command: func(*Snapshot) Command { return Command{Act: Mint, Parcel: hash, Dispatch: &d} },
-		secret:  secret,
+		Query: Query{Parcel: hash, Index: index},
+		command: func(found *Snapshot) Command {
+			c := Command{Act: Mint, Parcel: hash, Dispatch: &d}
+			if g := found.grant(); g != nil && g.Scrubbed != nil {
+				c.Digest = s.digestOf(&d)
+			}
+			return c
+		},
+		secret: secret,
 	}
 	o, err := s.change(ctx, q)
 	var refused *Refusal
@@ -122,7 +128,7 @@ func (s *Service) Dispatch(ctx context.Context, d Dispatch) (g Grant, created bo
 // which the sweeper has not closed yet.
 func (s *Service) dispatchedBefore(ctx context.Context, newest Grant, d Dispatch, conflict error) (Grant, bool, error) {
 	if newest.Status == Active && newest.StatusAt(s.clock.Now()) == Expired && d.Day.After(newest.Day()) {
-		if err := s.Expire(ctx, newest.ID.Hash); err != nil {
+		if err := s.Expire(ctx, newest.ID); err != nil {
 			return Grant{}, false, err
 		}
 		return s.Dispatch(ctx, d)
@@ -132,12 +138,15 @@ func (s *Service) dispatchedBefore(ctx context.Context, newest Grant, d Dispatch
 		switch {
 		case err != nil:
 			return Grant{}, false, err
-		case snap.Record != nil && snap.Record.Grant.Dispatch.Equal(&d):
+		case snap.Record != nil && snap.Record.Grant.madeBy(&d, s.digestOf(&d)):
 			return snap.Record.Grant, false, nil
 		}
 	}
 	return Grant{}, false, conflict
 }
+
+// digestOf is a keyed digest of all that a dispatch says.
+func (s *Service) digestOf(d *Dispatch) []byte { return s.names.Name("dispatch", d.parts()...)[:16] }
 
 func (s *Service) index(d *Dispatch, route string, day Date) *Index {
 	zone, err := Zone(d.To.Zone)
@@ -414,18 +423,89 @@ func (s *Service) order(ctx context.Context, id GrantID, c Command, note string)
 	return o.grant, nil
 }
 
-// Expire does to a grant what time alone does: it closes one whose window is over, and
-// notes that a door did not answer. A grant to which nothing is due is left as it is,
-// without an error: any number of sweepers may meet at one grant.
-func (s *Service) Expire(ctx context.Context, hash ParcelHash) error {
+// Erase forgets a customer: everything about them leaves their closed grants at once, and
+// each grant that is still open as soon as it closes. It returns how many were closed and
+// how many are open. Doing it again is harmless, and finishes what broke off.
+func (s *Service) Erase(ctx context.Context, c CustomerRef) (erased, open int, err error) {
+	ids, err := s.store.OfCustomer(ctx, c)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, hash := range ids {
+		snap, err := s.store.Load(ctx, Query{Parcel: hash})
+		if err != nil {
+			return erased, open, err
+		}
+		mayStay := false
+		for n := snap.Version.Generation(); n >= 1; n-- {
+			id := GrantID{Hash: hash, Generation: n}
+			g, err := s.eraseOne(ctx, c, id)
+			switch {
+			case err != nil:
+				return erased, open, err
+			case g == nil:
+			case g.Status.Closed():
+				erased++
+				if err := s.Expire(ctx, id); err != nil {
+					return erased, open, err
+				}
+			default:
+				open++
+				mayStay = true
+			}
+		}
+		if mayStay {
+			continue
+		}
+		if err := s.store.Unlist(ctx, c, hash); err != nil {
+			return erased, open, err
+		}
+	}
+	return erased, open, nil
+}
+
+// eraseOne marks a grant; nil if it is not this customer's.
+func (s *Service) eraseOne(ctx context.Context, c CustomerRef, id GrantID) (*Grant, error) {
+	owner := Actor{Role: RoleCustomer, Shop: c.Shop, Customer: c.ID}
+	_, err := s.Grant(ctx, owner, id)
+	var refused *Refusal
+	if errors.As(err, &refused) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	g, err := s.order(ctx, id, Command{Act: Erase, By: Actor{Role: RoleOps}}, "")
+	return &g, err
+}
+
+// Expire does to a grant what time alone does: it closes one whose window is over, notes
+// that a door did not answer, and lets go of what it knows of people. A grant to which
+// nothing is due is left as it is, without an error: any number of sweepers may meet at
+// one grant.
+func (s *Service) Expire(ctx context.Context, id GrantID) error {
+	var forgotten *CustomerRef
 	o, err := s.change(ctx, query{
-		Query:   Query{Parcel: hash},
-		command: func(*Snapshot) Command { return Command{Act: Expire, By: Actor{Role: RoleService}} },
+		Query: Query{Parcel: id.Hash, Generation: id.Generation},
+		command: func(found *Snapshot) Command {
+			c := Command{Act: Expire, By: Actor{Role: RoleService}}
+			if g := found.grant(); g != nil && g.Status.Closed() {
+				if c.Digest = g.Scrubbed; c.Digest == nil {
+					c.Digest = s.digestOf(&g.Dispatch)
+				}
+				if g.EraseAsked {
+					forgotten = &CustomerRef{Shop: g.Dispatch.Shop, ID: g.Dispatch.Customer.ID}
+				}
+			}
+			return c
+		},
 	})
 	var refused *Refusal
 	switch {
+	case err == nil && forgotten != nil:
+		return s.store.Unlist(ctx, *forgotten, id.Hash)
 	case errors.As(err, &refused) && refused.Reason == GrantUnknown && o.grant.ID == GrantID{}:
-		return s.store.Unschedule(ctx, hash)
+		return s.store.Unschedule(ctx, id)
 	case errors.As(err, &refused):
 		return nil
 	}
@@ -442,10 +522,10 @@ func (s *Service) Sweep(ctx context.Context, limit int) (int, error) {
 		if err != nil {
 			return swept, errors.Join(append(failed, err)...)
 		}
-		for _, hash := range due {
+		for _, id := range due {
 			swept++
-			if err := s.Expire(ctx, hash); err != nil {
-				failed = append(failed, fmt.Errorf("grant %s: %w", hash, err))
+			if err := s.Expire(ctx, id); err != nil {
+				failed = append(failed, fmt.Errorf("grant %s: %w", id, err))
 			}
 			if ctx.Err() != nil {
 				return swept, errors.Join(failed...)
@@ -594,7 +674,7 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 		if g != nil {
 			o.grant, o.status = *g, g.Status
 		}
-		if len(d.Events) > 0 && snap.Archived {
+		if len(d.Events) > 0 && snap.Archived && cmd.Act != Expire && cmd.Act != Erase {
 			o = outcome{act: o.act, grant: o.grant, status: o.status, answer: Answer{Reason: WrongStatus}}
 		}
 		if len(o.events) == 0 {
@@ -665,7 +745,10 @@ func (s *Service) changeOf(snap Snapshot, q query, cmd Command, d *Decision, o *
 	}
 	o.grant, o.status = next.Grant, next.Grant.Status
 
-	change := Change{From: snap.Version, Record: next, Events: d.Events, Now: InstantOf(now)}
+	if next.Grant.Scrubbed != nil {
+		next.Notes = nil // they may name people
+	}
+	change := Change{From: snap.Version, Record: next, Events: d.Events, Archived: snap.Archived, Now: InstantOf(now)}
 	if cmd.Act == Open && d.Refusal == nil && snap.Door.Location != nil {
 		change.Seen, change.SeenCourier = &Sighting{At: InstantOf(now), Place: *snap.Door.Location}, cmd.Evidence.Courier
 	}

@@ -84,15 +84,18 @@ type Grants interface {
 	OnRoute(ctx context.Context, r RouteRef) ([]ParcelHash, error)
 
 	// Due lists up to limit grants of a partition that time alone changes by now: see
-	// Grant.Due.
-	Due(ctx context.Context, partition int, now Instant, limit int) ([]ParcelHash, error)
+	// Grant.Due. A generation that is archived stays on the schedule.
+	Due(ctx context.Context, partition int, now Instant, limit int) ([]GrantID, error)
 
 	// Permit says which grant and door a permit belongs to; nil if there is none, or not
 	// any more. An entry counts only if its grant has the permit.
 	Permit(ctx context.Context, id PermitID) (*PermitRef, error)
 
 	// Unschedule takes a grant that no longer exists off the schedule.
-	Unschedule(ctx context.Context, id ParcelHash) error
+	Unschedule(ctx context.Context, id GrantID) error
+
+	// Unlist takes a parcel out of a customer's index.
+	Unlist(ctx context.Context, c CustomerRef, id ParcelHash) error
 }
 
 // Query is what Load reads.
@@ -136,7 +139,7 @@ type Snapshot struct {
 	Account Account
 	Door    *Door
 
-	// Archived says that a later generation exists: this one can be read, not changed.
+	// Archived says that a later generation exists: to this one only time does something.
 	Archived bool
 }
 
@@ -215,6 +218,9 @@ type Change struct {
 	From   Version
 	Record Record
 	Events []Event
+
+	// Archived says that the record is of a generation that a later one followed.
+	Archived bool
 
 	// Settle ends the courier's reservation along with the commit. A wrong code is
 	// counted only if the commit happened; giving back needs no such care, since whoever

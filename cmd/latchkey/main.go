@@ -6,6 +6,7 @@
 //	latchkey door enroll|run          a door controller, on the small computer beside the lock
 //	latchkey keys new|rotate          the keys that seal what is stored
 //	latchkey outbox list|replay       mails that could not be sent
+//	latchkey erase                    forget a customer on request
 package main
 
 import (
@@ -29,6 +30,7 @@ type cli struct {
 	Door     doorCmd     `cmd:"" help:"Enroll a door and run it, on the small computer beside the lock."`
 	Keys     keysCmd     `cmd:"" help:"Make and rotate the keys that seal what is stored."`
 	Outbox   outboxCmd   `cmd:"" help:"List and replay the mails that could not be sent."`
+	Erase    eraseCmd    `cmd:"" help:"Forget a customer."`
 
 	Config  kong.ConfigFlag  `help:"Read flags from a JSON file: {\"redis_url\": \"...\", ...}." placeholder:"FILE"`
 	Version kong.VersionFlag `help:"Print the version."`

@@ -44,6 +44,18 @@ type serveCmd struct {
 	Debug bool `env:"LATCHKEY_DEBUG" help:"Log more (${env})."`
 }
 
+func loadPolicy(path string) (*handoff.Policy, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := handoff.ParsePolicy(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return policy, nil
+}
+
 type wallClock struct{}
 
 func (wallClock) Now() time.Time { return time.Now() }
@@ -58,13 +70,9 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	content, err := os.ReadFile(c.Policy)
+	policy, err := loadPolicy(c.Policy)
 	if err != nil {
 		return err
-	}
-	policy, err := handoff.ParsePolicy(content)
-	if err != nil {
-		return fmt.Errorf("%s: %w", c.Policy, err)
 	}
 	signer, revocation, err := c.doors()
 	if err != nil {

@@ -169,8 +169,65 @@ var grantTests = map[string]func(*testing.T, *World){
 		until := first.Record.Grant.Window.Until
 		due, err := w.Store.Due(t.Context(), q.Parcel.Partition(), until, 10)
 		noError(t, "Due", err)
-		equal(t, "due after a refused recall", due, []handoff.ParcelHash{q.Parcel})
+		equal(t, "due after a refused recall", due, []handoff.GrantID{first.Record.Grant.ID})
 		equal(t, "account after conflicts that would have counted", w.Account(t, "c1"), handoff.Account{Reserved: []handoff.Instant{reservation.At}})
+	},
+
+	"TimeChangesAnArchivedGeneration": func(t *testing.T, w *World) {
+		first := commit(t, w, minted(t, w, 0, Sample("p1")))
+		closed := commit(t, w, follows(w, first, handoff.EventRecalled))
+		later := Sample("p1")
+		later.Day = Today.Next()
+		second := commit(t, w, minted(t, w, closed.From.Next(1), later))
+		hash := first.Record.Grant.ID.Hash
+
+		never := handoff.InstantOf(Noon.AddDate(1, 0, 0))
+		due := func() []handoff.GrantID {
+			t.Helper()
+			ids, err := w.Store.Due(t.Context(), hash.Partition(), never, 10)
+			noError(t, "Due", err)
+			slices.SortFunc(ids, func(a, b handoff.GrantID) int { return a.Generation - b.Generation })
+			return ids
+		}
+		equal(t, "due: both generations", due(), []handoff.GrantID{{Hash: hash, Generation: 1}, {Hash: hash, Generation: 2}})
+
+		old := load(t, w, handoff.Query{Parcel: hash, Generation: 1})
+		scrubbed := follows(w, closed, handoff.EventScrubbed)
+		scrubbed.From, scrubbed.Archived = old.Version, true
+		scrubbed.Record.Grant.Scrubbed = []byte("a digest")
+		commit(t, w, scrubbed)
+		if err := w.Store.Commit(t.Context(), scrubbed); !errors.Is(err, handoff.ErrConflict) {
+			t.Errorf("the same commit again: got %v, want ErrConflict", err)
+		}
+		old = load(t, w, handoff.Query{Parcel: hash, Generation: 1})
+		equal(t, "the archived generation", old.Record, &scrubbed.Record)
+		newest := load(t, w, handoff.Query{Parcel: hash})
+		equal(t, "the newest", newest.Record, &second.Record)
+		equal(t, "its version", newest.Version.Generation(), 2)
+		equal(t, "due: the newest alone", due(), []handoff.GrantID{{Hash: hash, Generation: 2}})
+	},
+
+	"UnlistTakesOneParcelOfOneCustomer": func(t *testing.T, w *World) {
+		index := handoff.Index{
+			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"}, Route: handoff.RouteRef{Carrier: Carrier, Route: Route, Day: Today},
+			Until: handoff.InstantOf(Noon.Add(time.Hour)), Now: handoff.InstantOf(Noon),
+		}
+		other := index
+		other.Customer.ID = "cus_82"
+		ids := []handoff.ParcelHash{w.Service.ParcelHash(Carrier, "p1"), w.Service.ParcelHash(Carrier, "p2")}
+		for _, id := range ids {
+			load(t, w, handoff.Query{Parcel: id, Index: &index})
+			load(t, w, handoff.Query{Parcel: id, Index: &other})
+		}
+		for range 2 {
+			noError(t, "Unlist", w.Store.Unlist(t.Context(), index.Customer, ids[0]))
+		}
+		left, err := w.Store.OfCustomer(t.Context(), index.Customer)
+		noError(t, "OfCustomer", err)
+		equal(t, "left", left, ids[1:])
+		theirs, err := w.Store.OfCustomer(t.Context(), other.Customer)
+		noError(t, "OfCustomer", err)
+		equal(t, "the other's", len(theirs), 2)
 	},
 
 	"EventsLandInOrderInTheGrantsPartition": func(t *testing.T, w *World) {
@@ -275,14 +332,14 @@ var grantTests = map[string]func(*testing.T, *World){
 
 	"Schedule": func(t *testing.T, w *World) {
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
-		id, until := c.Record.Grant.ID.Hash, c.Record.Grant.Window.Until
+		id, until := c.Record.Grant.ID, c.Record.Grant.Window.Until
 		due := func(now handoff.Instant) bool {
 			t.Helper()
-			ids, err := w.Store.Due(t.Context(), id.Partition(), now, 10)
+			ids, err := w.Store.Due(t.Context(), id.Hash.Partition(), now, 10)
 			noError(t, "Due", err)
 			return slices.Contains(ids, id)
 		}
-		elsewhere, err := w.Store.Due(t.Context(), (id.Partition()+1)%handoff.Partitions, until, 10)
+		elsewhere, err := w.Store.Due(t.Context(), (id.Hash.Partition()+1)%handoff.Partitions, until, 10)
 		noError(t, "Due", err)
 		if due(until-1) || !due(until) || slices.Contains(elsewhere, id) {
 			t.Errorf("an active grant is due from the end of its window on, in its partition: %v before, %v at the end, %v elsewhere", due(until-1), due(until), elsewhere)
@@ -333,7 +390,7 @@ var grantTests = map[string]func(*testing.T, *World){
 	},
 
 	"UnscheduleIsHarmless": func(t *testing.T, w *World) {
-		noError(t, "Unschedule", w.Store.Unschedule(t.Context(), w.Service.ParcelHash(Carrier, "gone")))
+		noError(t, "Unschedule", w.Store.Unschedule(t.Context(), handoff.GrantID{Hash: w.Service.ParcelHash(Carrier, "gone"), Generation: 1}))
 	},
 }
 

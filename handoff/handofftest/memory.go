@@ -22,7 +22,7 @@ import (
 type Memory struct {
 	mu       sync.Mutex
 	parcels  map[handoff.ParcelHash]*parcel
-	due      map[handoff.ParcelHash]handoff.Instant
+	due      map[handoff.GrantID]handoff.Instant
 	ofOwner  map[handoff.CustomerRef]map[handoff.ParcelHash]bool
 	onRoute  map[handoff.RouteRef]map[handoff.ParcelHash]bool
 	couriers map[handoff.CourierRef]*handoff.Courier
@@ -40,8 +40,9 @@ type Memory struct {
 
 // parcel is every generation of one parcel's grants, encoded.
 type parcel struct {
-	version handoff.Version
-	records map[int][]byte
+	version  handoff.Version
+	records  map[int][]byte
+	archived map[int]handoff.Version // of the generations that others followed
 }
 
 // guess is a place in a courier's budget: reserved, or counted.
@@ -55,7 +56,7 @@ type guess struct {
 func NewMemory() *Memory {
 	return &Memory{
 		parcels:  map[handoff.ParcelHash]*parcel{},
-		due:      map[handoff.ParcelHash]handoff.Instant{},
+		due:      map[handoff.GrantID]handoff.Instant{},
 		ofOwner:  map[handoff.CustomerRef]map[handoff.ParcelHash]bool{},
 		onRoute:  map[handoff.RouteRef]map[handoff.ParcelHash]bool{},
 		couriers: map[handoff.CourierRef]*handoff.Courier{},
@@ -102,6 +103,9 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 		newest := p.version.Generation()
 		generation := cmp.Or(q.Generation, newest)
 		snap.Archived = generation < newest
+		if snap.Archived {
+			snap.Version = p.archived[generation]
+		}
 		if snap.Record, err = p.record(q.Parcel, generation); err != nil {
 			return handoff.Snapshot{}, err
 		}
@@ -160,9 +164,13 @@ func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
 	id := c.Record.Grant.ID
 	p := m.parcels[id.Hash]
 	if p == nil {
-		p = &parcel{records: map[int][]byte{}}
+		p = &parcel{records: map[int][]byte{}, archived: map[int]handoff.Version{}}
 	}
-	if p.version != c.From {
+	version := p.version
+	if c.Archived {
+		version = p.archived[id.Generation]
+	}
+	if version != c.From {
 		return handoff.ErrConflict
 	}
 	record, err := cbor.Marshal(c.Record)
@@ -176,12 +184,17 @@ func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
 		}
 	}
 
-	p.version = c.From.Next(id.Generation)
+	if c.Archived {
+		p.archived[id.Generation] = c.From.Next(id.Generation)
+	} else {
+		p.archived[c.From.Generation()] = c.From
+		p.version = c.From.Next(id.Generation)
+	}
 	p.records[id.Generation] = record
 	m.parcels[id.Hash] = p
-	delete(m.due, id.Hash)
+	delete(m.due, id)
 	if due := c.Record.Grant.Due(); due != 0 {
-		m.due[id.Hash] = due
+		m.due[id] = due
 	}
 	if courier := m.couriers[c.SeenCourier]; c.Seen != nil && courier != nil {
 		courier.Seen = c.Seen
@@ -273,32 +286,43 @@ func (m *Memory) OnRoute(ctx context.Context, r handoff.RouteRef) ([]handoff.Par
 }
 
 // Due implements [handoff.Grants].
-func (m *Memory) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.ParcelHash, error) {
+func (m *Memory) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.GrantID, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	var due []handoff.ParcelHash
+	var due []handoff.GrantID
 	for id, until := range m.due {
-		if id.Partition() == partition && until <= now {
+		if id.Hash.Partition() == partition && until <= now {
 			due = append(due, id)
 		}
 	}
-	slices.SortFunc(due, func(a, b handoff.ParcelHash) int { return cmp.Compare(m.due[a], m.due[b]) })
+	slices.SortFunc(due, func(a, b handoff.GrantID) int { return cmp.Compare(m.due[a], m.due[b]) })
 	return due[:min(limit, len(due))], nil
 }
 
 // Unschedule implements [handoff.Grants].
-func (m *Memory) Unschedule(ctx context.Context, id handoff.ParcelHash) error {
+func (m *Memory) Unschedule(ctx context.Context, id handoff.GrantID) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
-	if m.parcels[id] == nil {
+	if m.parcels[id.Hash] == nil {
 		delete(m.due, id)
 	}
+	return nil
+}
+
+// Unlist implements [handoff.Grants].
+func (m *Memory) Unlist(ctx context.Context, c handoff.CustomerRef, id handoff.ParcelHash) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	delete(m.ofOwner[c], id)
 	return nil
 }
 

@@ -327,22 +327,48 @@ func (m *model) ordered(t *rapid.T, event handoff.EventType, err error) {
 	m.refused(t, fresh, err, "order")
 }
 
-// sweep expires every grant whose window is over, and no other.
+// sweep expires every grant whose window is over, and no other, and forgets the people
+// behind those that closed a week ago.
 func (m *model) sweep(t *rapid.T) {
 	m.faulty.Calm()
 	if _, err := m.Service.Sweep(context.Background(), 100); err != nil {
 		t.Fatalf("Sweep: %v", err)
 	}
 	for _, e := range m.fresh(t) {
-		if e.Type != handoff.EventExpired {
+		switch e.Type {
+		case handoff.EventExpired:
+		case handoff.EventScrubbed:
+			if closed := closedAt(m.lives[e.Grant]); closed == 0 || e.At-closed < week {
+				t.Fatalf("a sweep caused %v, and the grant closed at %v", e, closed)
+			}
+		default:
 			t.Fatalf("a sweep caused %v", e)
 		}
 	}
 	for _, parcel := range m.parcels {
-		if g := m.Parcel(t, parcel); g.Status == handoff.Active && g.Window.Over(m.Clock.Now()) {
+		g, now := m.Parcel(t, parcel), handoff.InstantOf(m.Clock.Now())
+		if g.Status == handoff.Active && g.Window.Over(now.Time()) {
 			t.Fatalf("%s is still active after a sweep", g.ID)
 		}
+		if closed := closedAt(m.lives[g.ID]); g.Status.Closed() && now-closed >= week && g.Dispatch.Customer.Email != "" {
+			t.Fatalf("%s closed at %v and still knows its customer", g.ID, closed)
+		}
 	}
+}
+
+const week = 7 * 24 * 3600 // seconds
+
+// closedAt is when a life closed for the last time; 0 if it is open.
+func closedAt(life []handoff.Event) (at handoff.Instant) {
+	for _, e := range life {
+		switch e.Type {
+		case handoff.EventReleased, handoff.EventCollected, handoff.EventRecalled, handoff.EventExpired:
+			at = e.At
+		case handoff.EventAborted, handoff.EventRescheduled:
+			at = 0
+		}
+	}
+	return at
 }
 
 func (m *model) wait(t *rapid.T) {

@@ -227,7 +227,7 @@ func (s *Store) indexCmds(ctx context.Context, q handoff.Query) []redis.Cmder {
 //	ARGV[2] new value
 //	ARGV[3] milliseconds until the grant may be forgotten
 //	ARGV[4] when the grant is due, in seconds, or '' to take it off the schedule
-//	ARGV[5] the grant's name on the schedule
+//	ARGV[5] the grant's name on the schedule: each generation has its own
 //	ARGV[6...] events
 //
 // It returns 1, or 0 if the version is another; then nothing was written. The check
@@ -260,7 +260,10 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 		return err
 	}
 	keys := []string{grantKey(hash), logKey(hash.Partition()), dueKey(hash.Partition())}
-	if from := c.From.Generation(); from != 0 && from != g.ID.Generation {
+	switch from := c.From.Generation(); {
+	case c.Archived:
+		keys[0] = archiveKey(hash, g.ID.Generation)
+	case from != 0 && from != g.ID.Generation:
 		keys = append(keys, archiveKey(hash, from))
 	}
 	due := ""
@@ -268,7 +271,7 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 		due = strconv.FormatInt(int64(at), 10)
 	}
 	args := make([]any, 0, 5+len(c.Events))
-	args = append(args, versionBytes(c.From), value, s.keepFor(g.Window.Until, c.Now)*1000, due, string(hash))
+	args = append(args, versionBytes(c.From), value, s.keepFor(g.Window.Until, c.Now)*1000, due, g.ID.String())
 	for i := range c.Events {
 		e, err := encodeEvent(&c.Events[i])
 		if err != nil {
@@ -487,11 +490,23 @@ func (s *Store) OnRoute(ctx context.Context, r handoff.RouteRef) ([]handoff.Parc
 const listed = 2000
 
 // Due implements handoff.Grants.
-func (s *Store) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.ParcelHash, error) {
-	return s.hashes(ctx, "zrangebyscore", dueKey(partition), "-inf", int64(now), "limit", 0, limit)
+func (s *Store) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.GrantID, error) {
+	members, err := s.members(ctx, "zrangebyscore", dueKey(partition), "-inf", int64(now), "limit", 0, limit)
+	if err != nil {
+		return nil, err
+	}
+	due := make([]handoff.GrantID, 0, len(members))
+	for _, member := range members {
+		id, err := handoff.ParseGrantID(member)
+		if err != nil {
+			return nil, fmt.Errorf("redisstore: the schedule of partition %d: %w", partition, err)
+		}
+		due = append(due, id)
+	}
+	return due, nil
 }
 
-func (s *Store) hashes(ctx context.Context, args ...any) ([]handoff.ParcelHash, error) {
+func (s *Store) members(ctx context.Context, args ...any) ([]string, error) {
 	var cmd *redis.StringSliceCmd
 	err := s.read(ctx, func() []redis.Cmder {
 		cmd = redis.NewStringSliceCmd(ctx, args...)
@@ -500,16 +515,31 @@ func (s *Store) hashes(ctx context.Context, args ...any) ([]handoff.ParcelHash, 
 	if err != nil {
 		return nil, err
 	}
-	hashes := make([]handoff.ParcelHash, 0, len(cmd.Val()))
-	for _, member := range cmd.Val() {
+	return cmd.Val(), nil
+}
+
+func (s *Store) hashes(ctx context.Context, args ...any) ([]handoff.ParcelHash, error) {
+	members, err := s.members(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	hashes := make([]handoff.ParcelHash, 0, len(members))
+	for _, member := range members {
 		hashes = append(hashes, handoff.ParcelHash(member))
 	}
 	return hashes, nil
 }
 
 // Unschedule implements handoff.Grants.
-func (s *Store) Unschedule(ctx context.Context, h handoff.ParcelHash) error {
+func (s *Store) Unschedule(ctx context.Context, id handoff.GrantID) error {
 	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{redis.NewIntCmd(ctx, "zrem", dueKey(h.Partition()), string(h))}
+		return []redis.Cmder{redis.NewIntCmd(ctx, "zrem", dueKey(id.Hash.Partition()), id.String())}
+	})
+}
+
+// Unlist implements handoff.Grants.
+func (s *Store) Unlist(ctx context.Context, c handoff.CustomerRef, id handoff.ParcelHash) error {
+	return s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{redis.NewIntCmd(ctx, "zrem", customerKey(c), string(id))}
 	})
 }

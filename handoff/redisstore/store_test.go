@@ -292,6 +292,37 @@ func sent(before, after map[string]int) string {
 
 // A copy of Redis yields no code, no secret, no name, no address: no value shows what
 // was sent, and none opens under another key or version.
+// contents is all that a Redis holds: every key, field, member and value.
+func contents(t testing.TB, client redis.UniversalClient) string {
+	t.Helper()
+	ctx := context.Background()
+	var all strings.Builder
+	keys := client.Scan(ctx, 0, "*", 1000).Iterator()
+	for keys.Next(ctx) {
+		key := keys.Val()
+		kind, err := client.Type(ctx, key).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := map[string][]any{
+			"string": {"get", key}, "hash": {"hgetall", key}, "set": {"smembers", key},
+			"zset": {"zrange", key, 0, -1}, "list": {"lrange", key, 0, -1}, "stream": {"xrange", key, "-", "+"},
+		}[kind]
+		if cmd == nil {
+			t.Fatalf("%s is a %s, which this test cannot read", key, kind)
+		}
+		value, err := client.Do(ctx, cmd...).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&all, key, value)
+	}
+	if err := keys.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
+}
+
 func TestADumpTellsNothing(t *testing.T) {
 	m := miniredis.RunT(t)
 	client := dial(t, "redis://"+m.Addr())
@@ -322,7 +353,7 @@ func TestADumpTellsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	dump := m.Dump()
+	dump := contents(t, client)
 	for what, secret := range map[string]string{
 		"code": g.CurrentCode().Reveal(), "new code": newest.CurrentCode().Reveal(), "wrong code": wrong.Reveal(),
 		"secret": string(secret), "name": d.Customer.Name, "mail": d.Customer.Email, "street": d.To.Lines[0],

@@ -121,7 +121,7 @@ func (s *story) dayOver() { s.Clock.Set(s.Parcel(s.t, "P1").Window.Until.Time())
 func (s *story) expire() {
 	s.t.Helper()
 	s.dayOver()
-	s.ok(s.Service.Expire(s.t.Context(), s.grant().ID.Hash))
+	s.ok(s.Service.Expire(s.t.Context(), s.grant().ID))
 }
 
 func (s *story) later(d time.Duration) { s.Clock.Advance(d) }

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/handoff/keyring"
+	"latchkey/handoff/redisstore"
+)
+
+// eraseCmd forgets a customer on request (GDPR article 17).
+type eraseCmd struct {
+	RedisURL  string        `required:"" env:"LATCHKEY_REDIS_URL" placeholder:"URL" help:"The service's Redis (${env})."`
+	Keyset    string        `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"The service's keys (${env})."`
+	Policy    string        `required:"" env:"LATCHKEY_POLICY" placeholder:"FILE" type:"path" help:"The service's rules (${env})."`
+	Retention time.Duration `env:"LATCHKEY_RETENTION" default:"720h" help:"The service's retention (${env})."`
+	Customer  string        `required:"" placeholder:"SHOP/ID" help:"Whom to forget: a shop, and the customer's id there."`
+}
+
+// Run erases, and says what could not be erased yet.
+func (c *eraseCmd) Run(ctx context.Context, io streams) error {
+	shop, id, _ := strings.Cut(c.Customer, "/")
+	if err := errors.Join(handoff.CheckID(shop), handoff.CheckID(id)); err != nil {
+		return errors.New("--customer: must be SHOP/ID, each of which " + handoff.ErrID.Error())
+	}
+	ring, err := keyring.Load(c.Keyset)
+	if err != nil {
+		return err
+	}
+	policy, err := loadPolicy(c.Policy)
+	if err != nil {
+		return err
+	}
+	client, err := redisstore.Dial(c.RedisURL)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: c.Retention})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	service, err := handoff.NewService(handoff.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader})
+	if err != nil {
+		return err
+	}
+	defer service.Close()
+	erased, open, err := service.Erase(ctx, handoff.CustomerRef{Shop: shop, ID: id})
+	fmt.Fprintf(io.out, "%d deliveries erased, %d are under way and will be when they close\n", erased, open)
+	return err
+}

@@ -1,0 +1,89 @@
+package redisstore
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+)
+
+// open seals nothing, so that a dump shows what a keyset would bring out.
+type open struct{}
+
+func (open) Seal(plain, _ []byte) ([]byte, error)  { return slices.Clone(plain), nil }
+func (open) Open(stored, _ []byte) ([]byte, error) { return slices.Clone(stored), nil }
+
+// An erased customer is in no key and in no value, sealed or not: in no generation of a
+// grant, no index, no log.
+func TestAnErasedCustomerIsNowhere(t *testing.T) {
+	m := miniredis.RunT(t)
+	client := dial(t, "redis://"+m.Addr())
+	s, err := New(Config{Client: client, Sealer: open{}, Retention: retention, Lanes: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(); _ = client.Close() })
+	w := handofftest.New(t, s)
+	ctx := t.Context()
+	shop := handoff.Actor{Role: handoff.RoleShop, Shop: handofftest.Shop}
+	w.Cleared(t, "c1")
+	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+
+	d := handofftest.Sample("p1")
+	d.Customer.ID = "cus_erased"
+	first := w.Dispatch(t, d)
+	secret, err := first.Code.Secret.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Service.Recall(ctx, shop, first.ID, "a note that names somebody"); err != nil {
+		t.Fatal(err)
+	}
+	again := d
+	again.Day = d.Day.Next()
+	second := w.Dispatch(t, again)
+	if _, err := w.Service.Recall(ctx, shop, second.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	under := d
+	under.Parcel = "p2"
+	g := w.Dispatch(t, under)
+	wrong := handofftest.AtDoor("c1", "p2", handofftest.WrongCode(&g, 1))
+	wrong.Attempt = "a1"
+	_, _ = w.Service.Verify(ctx, wrong)
+
+	personal := map[string]string{
+		"id": d.Customer.ID, "name": d.Customer.Name, "mail": d.Customer.Email, "street": d.To.Lines[0],
+		"postal code": d.To.Postal, "unit": d.To.Unit, "order": d.Order, "note": "names somebody", "secret": string(secret),
+	}
+	before := contents(t, client)
+	for what, text := range personal {
+		if !strings.Contains(before, text) {
+			t.Errorf("the dump does not show the %s at the start: this test looks at the wrong place", what)
+		}
+	}
+
+	ref := handoff.CustomerRef{Shop: handofftest.Shop, ID: d.Customer.ID}
+	if erased, open, err := w.Service.Erase(ctx, ref); err != nil || erased != 2 || open != 1 {
+		t.Fatalf("erased %d, open %d, %v", erased, open, err)
+	}
+	if _, err := w.Service.Verify(ctx, handofftest.AtDoor("c1", "p2", g.CurrentCode())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Service.Sweep(ctx, 100); err != nil {
+		t.Fatal(err)
+	}
+	after := contents(t, client)
+	for what, text := range personal {
+		if strings.Contains(after, text) {
+			t.Errorf("the dump still shows the %s", what)
+		}
+	}
+	if !strings.Contains(after, "p2") {
+		t.Error("the dump shows nothing at all")
+	}
+}
