@@ -2,18 +2,25 @@ package controller
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"latchkey/handoff/door"
 )
 
 // office is the service as a door sees it: a stream that resumes, and a place for reports.
@@ -244,6 +251,53 @@ func TestLostReply(t *testing.T) {
 	wants(t, string(o.reports[0]), string(o.reports[1]))
 	wants(t, r.end(), "")
 }
+
+// When the service is there again, reports do not wait for the end of their own pause.
+func TestReportsGoWithTheStream(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		folder := newSite(t).open(t)
+		if _, err := folder.outbox.Add(door.Tamper, door.PermitID{}, 0, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		var up atomic.Bool
+		var tries atomic.Int32
+		back := make(chan struct{}, 1)
+		l := newLink(Service{
+			URL: &url.URL{Scheme: "https", Host: "service.example"}, Token: func() (string, error) { return "token", nil },
+			Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				tries.Add(1)
+				if !up.Load() {
+					return nil, errors.New("no network")
+				}
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+			}),
+		}, theDoor)
+		r := &reporter{link: l, outbox: folder.outbox, back: back, failed: func(error) {}}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			r.run(ctx)
+			close(ended)
+		}()
+		for n := int32(0); ; n = tries.Load() { // until it has just failed, and pauses for 15 s or more
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if tries.Load() > max(6, n) {
+				break
+			}
+		}
+		up.Store(true)
+		back <- struct{}{}
+		synctest.Wait()
+		wants(t, len(folder.outbox.Pending(1)), 0)
+		stop()
+		<-ended
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // What the service cannot verify it cannot verify the next time either; it is told, and
 // the outbox goes on.

@@ -144,14 +144,18 @@ func (c *Controller) dial(ctx, working context.Context, sources, workers *sync.W
 		return
 	}
 	l := newLink(*c.Service, c.folder.door)
+	back := make(chan struct{}, 1)
 	s := &stream{
 		link: l, cursor: c.folder.cursor(), keep: c.folder.setCursor,
 		handle: func(e event) { _ = c.hear(e) },
 		failed: func(err error) { c.log.Warn("the stream of permits", "error", err) },
-		opened: func() { c.log.Info("connected to the service") },
+		opened: func() {
+			c.log.Info("connected to the service")
+			signal(back)
+		},
 	}
 	r := &reporter{
-		link: l, outbox: c.folder.outbox, wake: c.wake,
+		link: l, outbox: c.folder.outbox, wake: c.wake, back: back,
 		failed: func(err error) { c.log.Warn("reporting", "error", err) },
 	}
 	sources.Go(func() { s.run(ctx) })
@@ -333,11 +337,16 @@ func (c *Controller) report(s door.State, permit door.PermitID, why door.Refusal
 		about = append(about, "reason", why.String())
 	}
 	c.log.Info("reported", about...)
+	signal(c.wake)
+	return nil
+}
+
+// signal says something to whoever will listen, once however often it is said.
+func signal(to chan<- struct{}) {
 	select {
-	case c.wake <- struct{}{}:
+	case to <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // move runs the opener. No stop breaks it off: a lock is moved to its end.

@@ -14,6 +14,7 @@ type reporter struct {
 	link   *link
 	outbox *door.Outbox
 	wake   <-chan struct{} // a report was added
+	back   <-chan struct{} // the service answers again: waiting after a failure is over
 	failed func(error)     // told of what went wrong
 }
 
@@ -37,7 +38,7 @@ func (r *reporter) run(ctx context.Context) {
 				return
 			}
 			failures++
-			pause(ctx, backoff(failures))
+			r.rest(ctx, backoff(failures))
 		case sent:
 			failures = 0
 		case ctx.Err() != nil:
@@ -48,6 +49,17 @@ func (r *reporter) run(ctx context.Context) {
 			case <-r.wake:
 			}
 		}
+	}
+}
+
+// rest waits after a failure. A stream that came back has waited for its own turn, and
+// the reports need not wait for another: somebody may look at a door that says nothing.
+func (r *reporter) rest(ctx context.Context, d time.Duration) {
+	ctx, stop := context.WithTimeout(ctx, d)
+	defer stop()
+	select {
+	case <-ctx.Done():
+	case <-r.back:
 	}
 }
 
