@@ -602,6 +602,56 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// A door without a network is heard through the courier's phone: what it said of a
+// permit counts whoever brings it, and nothing else does.
+func TestReportsByTheCourier(t *testing.T) {
+	h := house5(t)
+	h.dispatch(t, "P1", nil)
+	lobby := h.physical(t, "lobby", false)
+	h.expect(t, manager, "PUT", "/v1/doors/lobby", doorJSON("lobby", "carried", `"public_key":"`+lobby.key.Public().String()+`"`), 200, "")
+	permit := h.expect(t, courier, "POST", "/v1/doors/lobby/unlock", unlockBody("P1", here, `"challenge":"Y2hhbGxlbmdlLTE"`), 200, "").body["permit_id"].(string)
+	const reports = "/v1/doors/lobby/reports"
+	bring := func(by auth.Principal, path, body, want string) {
+		t.Helper()
+		if a := h.expect(t, by, "POST", path, body, 200, ""); a.text != want {
+			t.Errorf("got  %s\nwant %s", a.text, want)
+		}
+	}
+	state := func(want string) {
+		t.Helper()
+		if a := h.expect(t, courier, "GET", "/v1/doors/lobby/unlocks/"+permit, "", 200, ""); a.body["state"] != want {
+			t.Errorf("the state is %v, want %s", a.body["state"], want)
+		}
+	}
+	const none = `{"accepted":0,"refused":[{"index":0,"code":"bad-report"}]}`
+	bring(courier, reports, h.physical(t, "lobby", false).reports(t, h.Clock.Now(), permit, door.Opened), none)
+	bring(courier, "/v1/doors/nowhere/reports", lobby.reports(t, h.Clock.Now(), permit, door.Opened), none)
+	state("authorised")
+	body := lobby.reports(t, h.Clock.Now(), permit, door.Delivered, door.Confirmed)
+	bring(courier, reports, body, `{"accepted":2,"refused":[]}`)
+	state("confirmed")
+	bring(courier, reports, lobby.reports(t, h.Clock.Now(), permit, door.Relocked), `{"accepted":1,"refused":[]}`)
+	bring(courier, reports, body, `{"accepted":2,"refused":[]}`)
+	state("relocked")
+
+	// Alarms count each time, so they are taken from the door itself.
+	alarms := lobby.reports(t, h.Clock.Now(), "", door.Forced, door.Tamper)
+	bring(courier, reports, alarms, `{"accepted":2,"refused":[]}`)
+	if strings.Contains(h.log.String(), "door alarm") {
+		t.Error("a courier raised an alarm")
+	}
+	bring(asDoor("lobby"), reports, alarms, `{"accepted":2,"refused":[]}`)
+	if n := strings.Count(h.log.String(), "door alarm"); n != 2 {
+		t.Errorf("%d alarms, want 2", n)
+	}
+	h.expect(t, manager, "POST", reports, body, 403, "insufficient-scope")
+	nobodys := courier
+	nobodys.Carrier = ""
+	if status := h.do(t, nobodys, "POST", reports, body).status; status == 200 {
+		t.Error("a courier of no carrier was heard")
+	}
+}
+
 func TestDoorKeys(t *testing.T) {
 	list := []byte{1, 2, 3}
 	h := newHouse(t, nil, func(c *api.Config) { c.Doors.Revocation = list })

@@ -61,7 +61,7 @@ func TestScopes(t *testing.T) {
 		"POST /v1/doors/{door_id}/unlock":               {auth.Courier},
 		"GET /v1/doors/{door_id}/unlocks/{permit_id}":   {auth.Courier, auth.Building},
 		"GET /v1/doors/{door_id}/permits":               {auth.Door},
-		"POST /v1/doors/{door_id}/reports":              {auth.Door},
+		"POST /v1/doors/{door_id}/reports":              {auth.Door, auth.Courier},
 	}
 	fill := strings.NewReplacer("{carrier_id}", "swift", "{date}", "2026-11-24", "{customer_id}", "cus_81",
 		"{grant_id}", "000000000000000000000000-1", "{route_id}", "BER-042", "{courier_id}", "cou_7", "{parcel_id}", "P1",

@@ -115,6 +115,24 @@ func (o *Outbox) Pending(limit int) []SignedReport {
 	return append([]SignedReport(nil), o.pending[:max(0, min(limit, len(o.pending)))]...)
 }
 
+// About are the reports about one permit, oldest first and at most limit of them, that
+// were not acknowledged. Whoever knows a permit's id may read them: they say nothing of
+// anybody else.
+func (o *Outbox) About(permit PermitID, limit int) []SignedReport {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var about []SignedReport
+	for _, p := range o.pending {
+		if len(about) >= limit || permit.IsZero() {
+			break
+		}
+		if id, err := reportedPermit(p.Raw); err == nil && id == permit {
+			about = append(about, p)
+		}
+	}
+	return about
+}
+
 // Done says that the service has all reports up to seq.
 func (o *Outbox) Done(seq uint64) error {
 	o.mu.Lock()

@@ -114,19 +114,34 @@ func (v ReportVerifier) Verify(raw []byte) (Report, error) {
 	if err := e.claims(&c); err != nil {
 		return Report{}, err
 	}
-	r := Report{Door: v.Door, Seq: c.Own.Seq, At: fromWire(c.IssuedAt), State: c.Own.State, Refusal: c.Own.Refusal}
-	switch len(c.Own.Permit) {
-	case 0:
-	case len(r.Permit):
-		copy(r.Permit[:], c.Own.Permit)
-		if r.Permit.IsZero() {
-			return Report{}, fmt.Errorf("%w: permit id", Malformed)
-		}
-	default:
-		return Report{}, fmt.Errorf("%w: permit id", Malformed)
+	permit, err := c.Own.permit()
+	if err != nil {
+		return Report{}, err
 	}
+	r := Report{Door: v.Door, Seq: c.Own.Seq, At: fromWire(c.IssuedAt), State: c.Own.State, Permit: permit, Refusal: c.Own.Refusal}
 	if err := r.check(); err != nil {
 		return Report{}, err
 	}
 	return r, nil
+}
+
+func (o *reportOwn) permit() (id PermitID, err error) {
+	if len(o.Permit) > 0 && (len(o.Permit) != len(id) || copy(id[:], o.Permit) == 0 || id.IsZero()) {
+		return PermitID{}, fmt.Errorf("%w: permit id", Malformed)
+	}
+	return id, nil
+}
+
+// reportedPermit is the permit that a report is about, for a door that knows its own
+// reports: nothing is verified.
+func reportedPermit(raw []byte) (PermitID, error) {
+	e, err := parse(raw, maxReport)
+	if err != nil {
+		return PermitID{}, err
+	}
+	var c reportClaims
+	if err := e.claims(&c); err != nil {
+		return PermitID{}, err
+	}
+	return c.Own.permit()
 }

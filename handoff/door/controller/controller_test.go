@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -34,6 +36,56 @@ func TestCarried(t *testing.T) {
 		if strings.Contains(r.log.String(), permit) {
 			t.Error("the log holds a permit")
 		}
+	})
+}
+
+// What a carried door has to say of a permit it tells whoever knows the permit's id, and
+// goes on telling: a phone's word that it arrived is not the service's.
+func TestBundle(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newSite(t).run(t, &lock{})
+		bundle := func(id string) (words string) {
+			t.Helper()
+			if _, err := io.WriteString(r.lines, "reports "+id+"\n"); err != nil {
+				t.Fatal(err)
+			}
+			line, err := r.out.ReadBytes('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b Bundle
+			if err := json.Unmarshal(line, &b); err != nil || b.Reports == nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			var all [][]byte
+			for _, text := range b.Reports {
+				all = append(all, raw(t, text))
+			}
+			words, about := r.read(t, all...)
+			for _, p := range about {
+				wants(t, p.String(), id)
+			}
+			return words
+		}
+		first, permit := r.permit(t, nil)
+		second, other := r.permit(t, nil)
+		wants(t, bundle(first.ID.String()), "")
+		wants(t, r.ask(permit), Answer{Result: "opened"})
+		wants(t, r.ask("tamper"), Answer{Result: "ok"})
+		wants(t, r.ask(other), Answer{Result: "opened"})
+		time.Sleep(10 * time.Second) // of the bubble's clock
+		synctest.Wait()
+		wants(t, r.ask(permit), Answer{Result: "refused", Reason: "replayed"})
+		synctest.Wait() // whoever asks is answered first
+		for range 2 {
+			wants(t, bundle(first.ID.String()), "delivered confirmed relocked refused/replayed")
+		}
+		wants(t, bundle(second.ID.String()), "delivered confirmed relocked")
+		for _, id := range []string{"", "x", strings.Repeat("0", 31), strings.Repeat("0", 33)} {
+			wants(t, r.ask("reports "+id), Answer{Result: "refused", Reason: "malformed"})
+		}
+		wants(t, bundle(strings.Repeat("0", 32)), "") // tells nothing of what is about no permit
+		r.end()
 	})
 }
 

@@ -8,6 +8,11 @@
 //	Opener    moves the lock: a [Command], or [MQTT] in zigbee2mqtt's convention
 //	reporter  brings the signed reports to the service, in order, at least once
 //
+// A carried door has no service to report to. It keeps its newest reports, and hands
+// those about a permit to the phone that asks for them (see [Bundle]), which brings them
+// to the service. They are signed: a phone can withhold them, and can change none.
+// Alarms do not travel so; the reader program hears of them where it tells of them.
+//
 // # What a report means here
 //
 // Every state is said of something that this controller has seen, never of what should

@@ -25,10 +25,20 @@ import (
 //	tamper                  ok
 //	recall BASE64URL        ok or refused
 //	revocation BASE64URL    ok or refused
+//	reports PERMIT          a [Bundle]: what the door said of the permit of this id
 type Answer struct {
 	Result    string `json:"result,omitzero"` // opened: the lock has confirmed that it is unlocked
 	Reason    string `json:"reason,omitzero"` // with refused, a door.Refusal; with failed, what was missing
 	Challenge string `json:"challenge,omitzero"`
+}
+
+// Bundle is what a courier's phone brings to the service from a door that has no
+// network: signed reports about one permit, oldest first, base64url. It is the body of
+// POST /v1/doors/{door_id}/reports as it stands. The door keeps what it gave out, for
+// nobody but the service can say that it arrived; and it gives a permit's reports only
+// to whoever knows its id, so that passers-by cannot ask when somebody came.
+type Bundle struct {
+	Reports []string `json:"reports"`
 }
 
 const (
@@ -73,8 +83,11 @@ func (c *Controller) serveLine(ctx context.Context, line []byte, long bool, out 
 		return context.Canceled
 	}
 	defer c.answering.end()
-	answer := Answer{Result: resultRefused, Reason: door.Malformed.String()}
-	if !long {
+	var answer any = Answer{Result: resultRefused, Reason: door.Malformed.String()}
+	var about door.PermitID
+	if word, id, _ := strings.Cut(string(line), " "); word == "reports" && about.UnmarshalText([]byte(id)) == nil {
+		answer = c.bundle(about)
+	} else if !long {
 		answer = c.answer(ctx, string(line))
 	}
 	b, err := json.Marshal(answer)
@@ -126,6 +139,14 @@ func (c *Controller) challenge() Answer {
 		return Answer{Result: resultFailed, Reason: "no-challenge"}
 	}
 	return Answer{Challenge: base64url.EncodeToString(b)}
+}
+
+func (c *Controller) bundle(permit door.PermitID) Bundle {
+	b := Bundle{Reports: []string{}}
+	for _, r := range c.folder.outbox.About(permit, reportsAtOnce) {
+		b.Reports = append(b.Reports, base64url.EncodeToString(r.Raw))
+	}
+	return b
 }
 
 // refusal is the answer to an error that wraps a door.Refusal or is nil.
