@@ -7,7 +7,7 @@ import (
 )
 
 // Arrows between packages run one way: cmd -> api, notify -> handoff -> otp. Each
-// outside library has one room. Test helpers (handofftest, redistest, mailtest) may be
+// outside library has one room. Test helpers (handofftest, redistest, mailtest, mqtttest) may be
 // imported by tests alone, hence by no package here.
 func TestArrows(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "latchkey/...").Output()
@@ -35,34 +35,35 @@ func TestArrows(t *testing.T) {
 	}
 	// Which rooms may use a library.
 	libraries := map[string][]string{
-		"github.com/pquerna/otp":                {otp, "latchkey/handoff/door"},
-		"github.com/eclipse/paho.mqtt.golang":   {"latchkey/handoff/door/controller"},
-		"github.com/tmaxmax/go-sse":             {"latchkey/handoff/door/controller"},
-		"github.com/veraison/go-cose":           {"latchkey/handoff/door"},
-		"github.com/redis/go-redis":             {store},
-		"github.com/wneessen/go-mail":           {"latchkey/notify/mail"},
-		"github.com/gofiber/fiber":              {api},
-		"github.com/danielgtaylor/huma":         {api},
-		"github.com/tink-crypto/tink-go":        {"latchkey/handoff/keyring"},
-		"github.com/alicebob/miniredis":         {"latchkey/cmd/latchkey"},
-		"github.com/prometheus/client_golang":   {api, "latchkey/cmd/latchkey"},
-		"github.com/golang-jwt/jwt":             {"latchkey/api/auth"},
-		"latchkey/handoff/handofftest":          {"latchkey/handoff/handofftest"},
-		"latchkey/handoff/redisstore/redistest": {"latchkey/handoff/redisstore/redistest"},
-		"latchkey/notify/mail/mailtest":         {"latchkey/notify/mail/mailtest"},
-		"latchkey/cmd/latchkey/sample":          {"latchkey/cmd"},
-		"latchkey/cmd/latchkey/demo":            {"latchkey/cmd"},
-		"github.com/emersion/go-smtp":           {"latchkey/notify/mail/mailtest", "latchkey/cmd/latchkey/demo"},
-		"github.com/go-json-experiment/json":    {api, domain, cmd},
-		"github.com/fxamacker/cbor":             {domain},
-		"github.com/schollz/progressbar":        {"latchkey/cmd/latchkey"},
-		"github.com/alecthomas/kong":            {"latchkey/cmd/latchkey"},
-		"github.com/valyala/fasthttp":           {api, "latchkey/cmd/latchkey"},
-		"github.com/MicahParks/keyfunc":         {"latchkey/api/auth"},
-		"github.com/Shopify/toxiproxy":          {},
-		"github.com/rogpeppe/go-internal":       {},
-		"pgregory.net/rapid":                    {"latchkey/handoff/handofftest"},
-		"testing":                               {"latchkey/handoff/handofftest", "latchkey/handoff/redisstore/redistest", "latchkey/notify/mail/mailtest"},
+		"github.com/pquerna/otp":                    {otp, "latchkey/handoff/door"},
+		"github.com/eclipse/paho.mqtt.golang":       {"latchkey/handoff/door/controller"},
+		"github.com/tmaxmax/go-sse":                 {"latchkey/handoff/door/controller"},
+		"github.com/veraison/go-cose":               {"latchkey/handoff/door"},
+		"github.com/redis/go-redis":                 {store},
+		"github.com/wneessen/go-mail":               {"latchkey/notify/mail"},
+		"github.com/gofiber/fiber":                  {api},
+		"github.com/danielgtaylor/huma":             {api},
+		"github.com/tink-crypto/tink-go":            {"latchkey/handoff/keyring"},
+		"github.com/alicebob/miniredis":             {"latchkey/cmd/latchkey"},
+		"github.com/prometheus/client_golang":       {api, "latchkey/cmd/latchkey"},
+		"github.com/golang-jwt/jwt":                 {"latchkey/api/auth"},
+		"latchkey/handoff/handofftest":              {"latchkey/handoff/handofftest"},
+		"latchkey/handoff/redisstore/redistest":     {"latchkey/handoff/redisstore/redistest"},
+		"latchkey/notify/mail/mailtest":             {"latchkey/notify/mail/mailtest"},
+		"latchkey/handoff/door/controller/mqtttest": {"latchkey/handoff/door/controller/mqtttest"},
+		"latchkey/cmd/latchkey/sample":              {"latchkey/cmd"},
+		"latchkey/cmd/latchkey/demo":                {"latchkey/cmd"},
+		"github.com/emersion/go-smtp":               {"latchkey/notify/mail/mailtest", "latchkey/cmd/latchkey/demo"},
+		"github.com/go-json-experiment/json":        {api, domain, cmd},
+		"github.com/fxamacker/cbor":                 {domain},
+		"github.com/schollz/progressbar":            {"latchkey/cmd/latchkey"},
+		"github.com/alecthomas/kong":                {"latchkey/cmd/latchkey"},
+		"github.com/valyala/fasthttp":               {api, "latchkey/cmd/latchkey"},
+		"github.com/MicahParks/keyfunc":             {"latchkey/api/auth"},
+		"github.com/Shopify/toxiproxy":              {},
+		"github.com/rogpeppe/go-internal":           {},
+		"pgregory.net/rapid":                        {"latchkey/handoff/handofftest"},
+		"testing":                                   {"latchkey/handoff/handofftest", "latchkey/handoff/redisstore/redistest", "latchkey/notify/mail/mailtest", "latchkey/handoff/door/controller/mqtttest"},
 	}
 	packages := 0
 	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
