@@ -1,27 +1,19 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"io"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,39 +26,49 @@ const testDoor = "turm5-lobby"
 // the service that signs for it.
 type doorSite struct {
 	t      *testing.T
+	id     string
 	dir    string
-	moves  string // a file
-	signer *door.Signer
+	moves  string       // a file
+	signer *door.Signer // nil where a real service signs
 	public door.PublicKey
 }
 
 func newDoorSite(t *testing.T) *doorSite {
 	t.Helper()
-	s := &doorSite{t: t, dir: filepath.Join(t.TempDir(), "door")}
-	s.moves = filepath.Join(filepath.Dir(s.dir), "moves")
-	var err error
-	if s.signer, err = door.NewSigner(rand.Reader); err != nil {
+	signer, err := door.NewSigner(rand.Reader)
+	if err != nil {
 		t.Fatal(err)
 	}
+	set, err := json.Marshal(signer.Publish())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := enroll(t, testDoor, append(bytes.TrimSuffix(set, []byte("}")), `,"revocation":null}`...)) // as the service answers
+	s.signer = signer
+	return s
+}
+
+// enroll makes the folder of a door that believes a service, of which it is given the
+// answer of GET /v1/doors/keys.
+func enroll(t *testing.T, id string, published []byte, args ...string) *doorSite {
+	t.Helper()
+	s := &doorSite{t: t, id: id, dir: filepath.Join(t.TempDir(), "door")}
+	s.moves = filepath.Join(filepath.Dir(s.dir), "moves")
 	root, err := door.NewPrivateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	set, err := json.Marshal(s.signer.Publish())
-	if err != nil {
-		t.Fatal(err)
-	}
-	set = append(bytes.TrimSuffix(set, []byte("}")), `,"revocation":null}`...) // as the service answers
 	keys := filepath.Join(t.TempDir(), "keys.json")
-	if err := os.WriteFile(keys, set, 0o600); err != nil {
+	if err := os.WriteFile(keys, published, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var out, problems output
-	if code := run(t.Context(), []string{"door", "enroll", s.dir, "--door", testDoor, "--root=" + root.Public().String(), "--keys", keys}, streams{out: &out, err: &problems}); code != 0 {
-		t.Fatalf("exit code %d: %s", code, problems.String())
+	args = append([]string{"door", "enroll", s.dir, "--door", id, "--root=" + root.Public().String(), "--keys", keys}, args...)
+	code, out, errs := once(args...)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, errs)
 	}
-	if err := s.public.UnmarshalText([]byte(strings.TrimSpace(out.String()))); err != nil {
-		t.Fatalf("printed %q, want a public key", out.String())
+	if err := s.public.UnmarshalText([]byte(strings.TrimSpace(out))); err != nil {
+		t.Fatalf("printed %q, want a public key", out)
 	}
 	return s
 }
@@ -89,7 +91,7 @@ func (s *doorSite) moved() string {
 }
 
 func (s *doorSite) permit() string {
-	p, err := door.NewPermit(rand.Reader, testDoor, door.GrantRef{1}, nil, time.Now())
+	p, err := door.NewPermit(rand.Reader, s.id, door.GrantRef{1}, nil, time.Now())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -105,7 +107,7 @@ func (s *doorSite) words(raw ...[]byte) string {
 	s.t.Helper()
 	var all []string
 	for _, b := range raw {
-		r, err := door.ReportVerifier{Door: testDoor, Key: s.public}.Verify(b)
+		r, err := door.ReportVerifier{Door: s.id, Key: s.public}.Verify(b)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -129,7 +131,7 @@ func (s *doorSite) said() string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	o, err := door.OpenOutbox(filepath.Join(s.dir, "outbox"), testDoor, key)
+	o, err := door.OpenOutbox(filepath.Join(s.dir, "outbox"), s.id, key)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -141,72 +143,11 @@ func (s *doorSite) said() string {
 	return s.words(raw...)
 }
 
-// doorProcess is a controller as a process of its own, which can be killed.
-type doorProcess struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    *bufio.Reader
-	err    output
-	waited func() error
-}
-
-// TestDoorProcess is not a test but the program, in a process that a test started.
-func TestDoorProcess(t *testing.T) {
-	if os.Getenv("LATCHKEY_TEST_DOOR_PROCESS") == "" {
-		t.Skip("other tests start this one")
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	code := run(ctx, flag.Args(), streams{out: os.Stdout, err: os.Stderr})
-	stop()
-	os.Exit(code)
-}
-
-func (s *doorSite) run(open, closed string, args ...string) *doorProcess {
+// run starts the door's controller with a lock that programs move.
+func (s *doorSite) run(open, closed string, args ...string) *process {
 	s.t.Helper()
-	p := &doorProcess{t: s.t}
-	p.cmd = exec.Command(os.Args[0], append([]string{
-		"-test.run=^TestDoorProcess$", "--", "door", "run", s.dir, "--open-command=" + open, "--close-command=" + closed,
-	}, args...)...)
-	p.cmd.Env = append(os.Environ(), "LATCHKEY_TEST_DOOR_PROCESS=1", "LATCHKEY_DOOR_TOKEN=door-token")
-	p.cmd.Stderr = &p.err
-	var err error
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		s.t.Fatal(err)
-	}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	p.out = bufio.NewReader(out)
-	if err := p.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	p.waited = sync.OnceValue(p.cmd.Wait)
-	s.t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		_ = p.waited()
-		if s.t.Failed() {
-			s.t.Logf("latchkey door run\n%s", p.err.String())
-		}
-	})
-	return p
-}
-
-// ask writes a line and gives the answer; empty if the process was gone.
-func (p *doorProcess) ask(line string) string {
-	_, _ = io.WriteString(p.in, line+"\n")
-	answer, _ := p.out.ReadString('\n')
-	return strings.TrimSpace(answer)
-}
-
-// stop ends the process as an init system does.
-func (p *doorProcess) stop() {
-	p.t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	if err := p.waited(); err != nil {
-		p.t.Errorf("it ended with %v", err)
-	}
+	return spawn(s.t, []string{"LATCHKEY_DOOR_TOKEN=door-token"},
+		append([]string{"door", "run", s.dir, "--open-command=" + open, "--close-command=" + closed}, args...)...)
 }
 
 func is(t *testing.T, got, want string) {
@@ -437,43 +378,15 @@ func TestDoorKilledAnytime(t *testing.T) {
 
 // A running controller, with every source it can have, listens on no network.
 func TestDoorListensOnNothing(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("looks into /proc")
-	}
 	s := newDoorSite(t)
 	service := newDoorService(t, s.permit())
 	socket := filepath.Join(filepath.Dir(s.dir), "socket")
 	p := s.run(s.program("open", ""), s.program("close", ""), "--url", service.URL, "--socket", socket, "--relock=1ms")
 	await(t, "a whole unlock", func() bool { return service.heard(s) == "delivered confirmed relocked" })
 
-	own := map[string]bool{} // the process's sockets by inode
-	descriptors := fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid)
-	entries, err := os.ReadDir(descriptors)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if target, err := os.Readlink(filepath.Join(descriptors, e.Name())); err == nil && strings.HasPrefix(target, "socket:[") {
-			own[strings.TrimSuffix(strings.TrimPrefix(target, "socket:["), "]")] = true
-		}
-	}
-	dialed := 0
-	for _, table := range []string{"tcp", "tcp6", "udp", "udp6", "raw", "raw6"} {
-		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", p.cmd.Process.Pid, table))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range strings.Split(string(content), "\n")[1:] {
-			f := strings.Fields(line) // sl local remote st ... inode
-			if len(f) < 10 || !own[f[9]] {
-				continue
-			}
-			if strings.HasPrefix(table, "tcp") && f[3] != "0A" { // 0A: LISTEN
-				dialed++
-				continue
-			}
-			t.Errorf("it listens: %s %s", table, line)
-		}
+	listens, dialed := p.sockets()
+	if len(listens) > 0 {
+		t.Errorf("it listens: %q", listens)
 	}
 	if dialed == 0 {
 		t.Error("the look at /proc does not even find the connection that it dialed")

@@ -68,7 +68,12 @@ func start(t *testing.T, args ...string) *program {
 // bounds a failure.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	awaitWithin(t, 30*time.Second, what, ok)
+}
+
+func awaitWithin(t *testing.T, patience time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
@@ -80,9 +85,15 @@ var address = regexp.MustCompile(`http://(127\.0\.0\.1:\d+)|"addr":"(127\.0\.0\.
 // url waits until the program says where it listens.
 func (p *program) url(t *testing.T) string {
 	t.Helper()
+	return announced(t, func() string { return p.out.String() + p.err.String() })
+}
+
+// announced is the address that a program wrote that it listens on.
+func announced(t *testing.T, said func() string) string {
+	t.Helper()
 	var found []string
 	await(t, "the program's address", func() bool {
-		found = address.FindStringSubmatch(p.out.String() + p.err.String())
+		found = address.FindStringSubmatch(said())
 		return found != nil
 	})
 	return "http://" + found[1] + found[2]
@@ -126,6 +137,16 @@ func (c client) do(method, path, token, body string) (int, map[string]any) {
 		}
 	}
 	return resp.StatusCode, answer
+}
+
+// must is do where nothing but success is an answer.
+func (c client) must(method, path, token, body string) map[string]any {
+	c.t.Helper()
+	status, answer := c.do(method, path, token, body)
+	if status != http.StatusOK && status != http.StatusCreated {
+		c.t.Fatalf("%s %s: %d %v", method, path, status, answer)
+	}
+	return answer
 }
 
 func (c client) token(claims string) string {

@@ -56,36 +56,16 @@ func TestUnlock(t *testing.T) {
 
 func unlockWith(t *testing.T, program *program, c client, token func(auth.Principal) string, now func() time.Time) {
 	t.Helper()
-	manager := token(auth.Principal{Subject: "m", Building: "bld_1", Scopes: []auth.Scope{auth.Building}})
 	controller := token(auth.Principal{Subject: "gate", Scopes: []auth.Scope{auth.Door}})
-	courier := token(auth.Principal{Subject: "cou_7", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}})
-	warehouse := token(auth.Principal{Subject: "w", Shop: "demo", Scopes: []auth.Scope{auth.Dispatch}})
-	operator := token(auth.Principal{Subject: "o", Scopes: []auth.Scope{auth.Ops}})
-	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	day := now().In(berlin).Format(time.DateOnly)
-	must := func(method, path, token, body string) map[string]any {
-		t.Helper()
-		status, answer := c.do(method, path, token, body)
-		if status != http.StatusOK && status != http.StatusCreated {
-			t.Fatalf("%s %s: %d %v", method, path, status, answer)
-		}
-		return answer
-	}
+	courier := token(theCourier)
+	warehouse := token(theWarehouse)
+	must := c.must
 
 	own, err := door.NewPrivateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	must("PUT", "/v1/buildings/bld_1", manager, `{"name":"One","address":"Turmstr. 5","time_zone":"Europe/Berlin","location":`+gatePlace+`,"carriers":["swift"]}`)
-	must("PUT", "/v1/doors/gate", manager, `{"building_id":"bld_1","kind":"gate","mode":"connected","location":`+gatePlace+`,"public_key":"`+own.Public().String()+`"}`)
-	must("PUT", "/v1/couriers/swift/cou_7", operator, `{"name":"Courier 7","cleared_until":"2030-01-01"}`)
-	must("PUT", "/v1/routes/swift/R1/"+day, operator, `{"courier_id":"cou_7"}`)
-	grant := must("POST", "/v1/dispatches", warehouse, `{"parcel_id":"P1","carrier_id":"swift","route_id":"R1","delivery_date":"`+day+`",
-		"value":{"amount":"1","currency":"EUR"},"customer":{"id":"cus_1","email":"customer@shop.example"},
-		"destination":{"kind":"residence","lines":["Turmstr. 5"],"city":"Berlin","country":"DE","time_zone":"Europe/Berlin","building_id":"bld_1"}}`)["grant_id"].(string)
+	grant := errand(c, token, now(), map[string]string{"gate": `"kind":"gate","mode":"connected","public_key":"` + own.Public().String() + `"`})
 
 	status, published := c.do("GET", "/v1/doors/keys", "", "")
 	text, err := json.Marshal(published)
@@ -182,6 +162,34 @@ func unlockWith(t *testing.T, program *program, c client, token func(auth.Princi
 	if err := events.Err(); err != nil {
 		t.Errorf("the stream was cut off: %v", err)
 	}
+}
+
+var (
+	theManager   = auth.Principal{Subject: "m", Building: "bld_1", Scopes: []auth.Scope{auth.Building}}
+	theCourier   = auth.Principal{Subject: "cou_7", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}}
+	theWarehouse = auth.Principal{Subject: "w", Shop: "demo", Scopes: []auth.Scope{auth.Dispatch}}
+	theOperator  = auth.Principal{Subject: "o", Scopes: []auth.Scope{auth.Ops}}
+)
+
+// errand sets up what brings the courier before doors: a building with them, the courier
+// on its route today, and parcel P1 on its way there. It gives the grant's id.
+func errand(c client, token func(auth.Principal) string, now time.Time, doors map[string]string) string {
+	c.t.Helper()
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	day := now.In(berlin).Format(time.DateOnly)
+	manager, operator := token(theManager), token(theOperator)
+	c.must("PUT", "/v1/buildings/bld_1", manager, `{"name":"One","address":"Turmstr. 5","time_zone":"Europe/Berlin","location":`+gatePlace+`,"carriers":["swift"]}`)
+	for id, about := range doors {
+		c.must("PUT", "/v1/doors/"+id, manager, `{"building_id":"bld_1","location":`+gatePlace+`,`+about+`}`)
+	}
+	c.must("PUT", "/v1/couriers/swift/cou_7", operator, `{"name":"Courier 7","cleared_until":"2030-01-01"}`)
+	c.must("PUT", "/v1/routes/swift/R1/"+day, operator, `{"courier_id":"cou_7"}`)
+	return c.must("POST", "/v1/dispatches", token(theWarehouse), `{"parcel_id":"P1","carrier_id":"swift","route_id":"R1","delivery_date":"`+day+`",
+		"value":{"amount":"1","currency":"EUR"},"customer":{"id":"cus_1","email":"customer@shop.example"},
+		"destination":{"kind":"residence","lines":["Turmstr. 5"],"city":"Berlin","country":"DE","time_zone":"Europe/Berlin","building_id":"bld_1"}}`)["grant_id"].(string)
 }
 
 // newGate is the verifier of a door that was enrolled with the service's keys.
