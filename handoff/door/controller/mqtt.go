@@ -92,7 +92,8 @@ type MQTT struct {
 	client  paho.Client
 
 	mu         sync.Mutex
-	subscribed bool // on the connection that stands
+	subscribed bool          // on the connection that stands
+	up         chan struct{} // closed when subscribed becomes true
 	waiting    *expectation
 	tell       func(Signal) // nil: nobody watches
 	tampered   map[string]bool
@@ -123,7 +124,7 @@ func NewMQTT(c MQTTConfig) (*MQTT, error) {
 			return nil, err
 		}
 	}
-	m := &MQTT{broker: c.Broker, contact: c.Contact, log: c.Log, tampered: make(map[string]bool)}
+	m := &MQTT{broker: c.Broker, contact: c.Contact, log: c.Log, up: make(chan struct{}), tampered: make(map[string]bool)}
 	scheme := "tcp://"
 	if c.Broker.tls {
 		scheme = "ssl://"
@@ -189,6 +190,8 @@ func (m *MQTT) connected(client paho.Client) {
 	}
 	m.mu.Lock()
 	m.subscribed = true
+	close(m.up)
+	m.up = make(chan struct{})
 	m.mu.Unlock()
 	m.log.Info("connected to the broker", "broker", m.broker)
 }
@@ -239,8 +242,24 @@ func (d *device) says(state string) bool {
 // Unlock publishes UNLOCK and waits for the lock's word.
 func (m *MQTT) Unlock(ctx context.Context) error { return m.set(ctx, "UNLOCK") }
 
-// Lock publishes LOCK and waits for the lock's word.
-func (m *MQTT) Lock(ctx context.Context) error { return m.set(ctx, "LOCK") }
+// Lock publishes LOCK and waits for the lock's word. Unlike an unlocking, which must not
+// come when nobody expects it any more, it waits for the connection: a controller that
+// was just started has none yet, and may find its lock unlocked.
+func (m *MQTT) Lock(ctx context.Context) error {
+	for {
+		m.mu.Lock()
+		up := m.up
+		m.mu.Unlock()
+		if err := m.set(ctx, "LOCK"); !errors.Is(err, errNotConnected) {
+			return err
+		}
+		select {
+		case <-up:
+		case <-ctx.Done():
+			return errNotConnected
+		}
+	}
+}
 
 var errNotConnected = errors.New("no connection to the broker")
 

@@ -145,9 +145,13 @@ func TestMQTT(t *testing.T) {
 		if err := m.Unlock(within(t, 20*time.Second)); !errors.Is(err, errNotConnected) {
 			t.Errorf("without a broker: %v", err)
 		}
+		if err := m.Lock(within(t, 300*time.Millisecond)); !errors.Is(err, errNotConnected) {
+			t.Errorf("locking without a broker: %v", err)
+		}
+		locked := make(chan error, 1)
+		go func() { locked <- m.Lock(within(t, 40*time.Second)) }()
 		mosquitto.Restart()
-		soon(t, m.stands)
-		if err := m.Lock(within(t, 20*time.Second)); err != nil {
+		if err := <-locked; err != nil {
 			t.Errorf("after the broker came back: %v", err)
 		}
 		// What was asked for while it was away was not kept for later.
