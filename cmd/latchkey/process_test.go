@@ -68,10 +68,17 @@ func spawn(t *testing.T, env []string, args ...string) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("latchkey %s\n%s", strings.Join(args[:min(2, len(args))], " "), p.err.String())
+			t.Logf("latchkey %s, but for requests that went well\n%s", strings.Join(args[:min(2, len(args))], " "), withoutRequests(p.err.String()))
 		}
 	})
 	return p
+}
+
+func withoutRequests(log string) string {
+	lines := strings.SplitAfter(log, "\n")
+	return strings.Join(slices.DeleteFunc(lines, func(line string) bool {
+		return strings.Contains(line, `"msg":"request"`) && strings.Contains(line, `"status":200`)
+	}), "")
 }
 
 // ask writes a line and gives the answer; empty if the process was gone.
