@@ -301,6 +301,10 @@ func (d *deliberation) firstFailure(r rule) Reason {
 
 // compareCode judges the code, all else being well. Nil: it is the right one. Every
 // code ever issued is compared, so that the time taken tells nothing.
+//
+// A wrong code that is a slip of the right one, or was superseded, is excused: honest
+// customers make such, and hardly anybody who guesses (59 in a million). The caller is
+// not told, and the code's and the grant's limits know no excuse.
 func (d *deliberation) compareCode() *Decision {
 	said, code, limits := d.evidence().Code, &d.grant.Code, d.facts.Policy.Limits
 	switch {
@@ -313,11 +317,12 @@ func (d *deliberation) compareCode() *Decision {
 		return &Decision{Wait: true}
 	}
 
-	right, superseded := false, false
+	right, superseded, slip := false, false, false
 	for i, counter := range code.Issued {
-		same := d.grant.code(counter).Equal(said)
+		issued := d.grant.code(counter)
+		same := issued.Equal(said)
 		if i == len(code.Issued)-1 {
-			right = same
+			right, slip = same, issued.Slip(said)
 		} else {
 			superseded = superseded || same
 		}
@@ -335,7 +340,7 @@ func (d *deliberation) compareCode() *Decision {
 	refused := d.refuse(reason)
 	refused.Refusal.AttemptsLeft = min(limits.CodeTries-code.Wrong, limits.GrantTries-code.TotalWrong) - 1
 	e := d.event(EventCodeRefused)
-	e.Reason = reason
+	e.Reason, e.Excused = reason, superseded || slip
 	refused.Events = []Event{e}
 	if refused.Refusal.AttemptsLeft == 0 {
 		refused.Events = append(refused.Events, d.event(EventCodeLocked))

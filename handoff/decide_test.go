@@ -940,3 +940,49 @@ func TestAReturnIsCollectedWithoutACode(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// What is excused is no guess: a slip of the code that counts, or a superseded code. A
+// slip of a superseded code is a guess, since who knows that code could make five of
+// them a parcel. The caller is told the same whichever it is.
+func TestWhatIsExcused(t *testing.T) {
+	r := rows()[0]
+	slips, guesses := 0, 0
+	issued := r.scene(t).grant
+	current, before := issued.CurrentCode(), handofftest.CodeAt(issued, 1)
+	for n := range 1_000_000 {
+		said, err := otp.Parse(fmt.Sprintf("%06d", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n%1000 != 0 && !current.Slip(said) && !before.Slip(said) { // a thousand others are enough
+			continue
+		}
+		s := r.scene(t)
+		s.cmd.Evidence.Code = said
+		d := s.decide()
+		if d.Refusal == nil || d.Refusal.Reason != CodeMismatch || d.Refusal.AttemptsLeft != 4 || len(d.Events) != 1 || d.Verdict != r.verdict(&flaw{proof: ProofCode, result: Failed}) {
+			t.Fatalf("%06d: %+v", n, d)
+		}
+		if d.Events[0].Excused != current.Slip(said) {
+			t.Fatalf("%06d: excused %v", n, d.Events[0].Excused)
+		}
+		if d.Events[0].Excused {
+			slips++
+		} else {
+			guesses++
+		}
+		if after := Apply(*s.grant, d.Events[0]); after.Code.Wrong != 1 || after.Code.TotalWrong != 1 {
+			t.Fatalf("%06d: the code's own limits know no excuse: %+v", n, after.Code)
+		}
+	}
+	if slips < 54 || slips > 59 || guesses < 1000 {
+		t.Errorf("%d slips, %d guesses", slips, guesses)
+	}
+	for _, counter := range []uint64{1, 2} {
+		s := r.scene(t)
+		s.cmd.Evidence.Code = handofftest.CodeAt(s.grant, counter)
+		if d := s.decide(); reasonOf(d) != CodeSuperseded || !d.Events[0].Excused {
+			t.Errorf("superseded code %d: %+v", counter, d)
+		}
+	}
+}

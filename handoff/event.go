@@ -40,6 +40,12 @@ type Event struct {
 	Building string       `cbor:"19,keyasint,omitempty"`
 	Awaited  bool         `cbor:"20,keyasint,omitempty"` // permitted: the door can answer, and should within 15 s
 
+	// Excused says that a refused code was no guess: a slip of the pen, or a superseded
+	// code. It weighs on its courier for a day and not for thirty. Whoever could see it
+	// would learn of a wrong code that it is near the right one: it is for nobody who may
+	// stand at a door.
+	Excused bool `cbor:"30,keyasint,omitempty"`
+
 	// Challenge is the door's own, which a permit is bound to where presence is asked.
 	Challenge []byte `cbor:"21,keyasint,omitempty"`
 

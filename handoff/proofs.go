@@ -79,7 +79,8 @@ func (c *Courier) drives(route string, day Date) bool {
 // van full of parcels is the first adversary: without it, five guesses a parcel on
 // 150 parcels a day would open one parcel in a few years.
 type Budget struct {
-	// Spent are the times of the wrong codes of the last thirty days.
+	// Spent are the times of the wrong codes of the last thirty days, the excused ones
+	// of the last day among them.
 	Spent []Instant
 
 	// Admitted says that a place under the limit is reserved for this attempt's code.

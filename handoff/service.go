@@ -651,7 +651,7 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 			if len(tried) > 0 {
 				continue // a commit is in doubt: it is worth asking again
 			}
-			s.settle(ctx, q, false)
+			s.settle(ctx, q.settlement(nil))
 			return outcome{}, err
 		}
 		if o, done := committed(snap.Record, tried); done {
@@ -664,7 +664,7 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 			return s.tell(ctx, q, o)
 		}
 
-		facts := Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.budget(s.policy.Limits, now), Door: snap.Door}
+		facts := Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.Budget(s.policy.Limits, now), Door: snap.Door}
 		d := Decide(g, cmd, facts, now)
 		if d.Wait {
 			q.Reservation.Held = snap.Account.Placed // it keeps its place in the queue
@@ -695,12 +695,12 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 		case errors.Is(err, ErrUnknownOutcome):
 			tried[id] = o
 		default: // nothing was written
-			s.settle(ctx, q, false)
+			s.settle(ctx, q.settlement(nil))
 			return outcome{}, err
 		}
 	}
 	if len(tried) == 0 { // else it may have been counted
-		s.settle(ctx, q, false)
+		s.settle(ctx, q.settlement(nil))
 	}
 	return outcome{}, ErrUnavailable
 }
@@ -752,10 +752,23 @@ func (s *Service) changeOf(snap Snapshot, q query, cmd Command, d *Decision, o *
 	if cmd.Act == Open && d.Refusal == nil && snap.Door.Location != nil {
 		change.Seen, change.SeenCourier = &Sighting{At: InstantOf(now), Place: *snap.Door.Location}, cmd.Evidence.Courier
 	}
-	if q.Reservation != nil {
-		change.Settle = &Settlement{Reservation: *q.Reservation, Counted: d.Counted()}
-	}
+	change.Settle = q.settlement(d.Events)
 	return change
+}
+
+// settlement is how a decision with these events ends the request's reservation; nil if
+// it made none.
+func (q *query) settlement(events []Event) *Settlement {
+	if q.Reservation == nil {
+		return nil
+	}
+	st := &Settlement{Reservation: *q.Reservation}
+	for i := range events {
+		if e := &events[i]; e.Type == EventCodeRefused {
+			st.Counted, st.Excused = true, e.Excused
+		}
+	}
+	return st
 }
 
 func keep[T any](list []T, most int, v T) []T {
@@ -774,8 +787,7 @@ func (s *Service) commitID() CommitID {
 // tell answers with what needs no commit of its own (any more), and settles the
 // reservation as the answer demands. Giving back twice, or counting twice, is harmless.
 func (s *Service) tell(ctx context.Context, q query, o outcome) (outcome, error) {
-	counted := slices.ContainsFunc(o.events, func(e Event) bool { return e.Type == EventCodeRefused })
-	s.settle(ctx, q, counted)
+	s.settle(ctx, q.settlement(o.events))
 	s.observer.Decided(o.act, o.answer.Reason, o.events)
 	return o, o.answer.refusal()
 }
@@ -789,16 +801,15 @@ const (
 
 // settle ends the request's reservation. One that cannot be settled takes up a place
 // until it is abandoned, so that a store that stumbles is asked again.
-func (s *Service) settle(ctx context.Context, q query, counted bool) {
-	if q.Reservation == nil {
+func (s *Service) settle(ctx context.Context, st *Settlement) {
+	if st == nil {
 		return
 	}
-	st := Settlement{Reservation: *q.Reservation, Counted: counted}
 	ctx = context.WithoutCancel(ctx)
 	try := func() error {
 		ctx, cancel := context.WithTimeout(ctx, settleWithin)
 		defer cancel()
-		return s.store.Settle(ctx, st)
+		return s.store.Settle(ctx, *st)
 	}
 	if try() == nil {
 		return

@@ -176,6 +176,57 @@ func TestACouriersBudget(t *testing.T) {
 	}
 }
 
+// Excused wrong codes weigh like any other for a day, so that nobody learns from his
+// budget that he was near, and then no more.
+func TestASlipIsForgivenAfterADay(t *testing.T) {
+	w := world(t)
+	parcels := 0
+	slip := func(n int) (last Reason) {
+		t.Helper()
+		for range n {
+			d := handofftest.Sample(fmt.Sprintf("s%d", parcels))
+			parcels++
+			d.Day = DateOf(w.Clock.Now().Add(time.Hour)) // in Berlin
+			w.Drives(t, "c1", handofftest.Route, d.Day)
+			g := w.Dispatch(t, d)
+			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", d.Parcel, handofftest.SlipOf(&g, 1+n%9)))
+			last = refusal(err)
+		}
+		return last
+	}
+	for day := range 35 { // 700 in all, of which forty would do
+		if got := slip(20); got != CodeMismatch {
+			t.Fatalf("the twentieth slip of day %d: %q", day, got)
+		}
+		if got := slip(1); got != BudgetExhausted {
+			t.Fatalf("the twenty-first slip of day %d: %q", day, got)
+		}
+		w.Clock.Advance(26 * time.Hour)
+	}
+
+	w, parcels = world(t), 0
+	for day := range 2 { // 30 guesses and 10 slips of the last day make forty
+		guesses(t, w, 15)
+		if day == 1 {
+			slip(5)
+		}
+		w.Clock.Advance(24 * time.Hour)
+	}
+	if got := slip(5); got != CodeMismatch {
+		t.Fatalf("the fortieth: %q", got)
+	}
+	if got := slip(1); got != BudgetExhausted {
+		t.Errorf("the forty-first: %q", got)
+	}
+	w.Clock.Advance(2 * time.Hour) // the five of the day before are forgiven
+	if got := slip(5); got != CodeMismatch {
+		t.Errorf("the fortieth again: %q", got)
+	}
+	if got := slip(1); got != BudgetExhausted {
+		t.Errorf("the forty-first again: %q", got)
+	}
+}
+
 // A process that dies before it commits a wrong code has told nobody anything. Its places
 // are free again after a minute.
 func TestAnAbandonedGuessCountsForNothing(t *testing.T) {

@@ -69,7 +69,8 @@ type Grants interface {
 	Commit(ctx context.Context, c Change) error
 
 	// Settle ends a reservation outside of a commit: it becomes a counted wrong code,
-	// or is given back. Settling twice is harmless.
+	// excused or not, or is given back. Settling twice is harmless. An excused one may be
+	// forgotten after two days.
 	Settle(ctx context.Context, s Settlement) error
 
 	// Many loads grants in one trip, in no particular order, leaving out those that are
@@ -238,6 +239,7 @@ type Change struct {
 // Account is a courier's budget as stored.
 type Account struct {
 	Counted  []Instant // wrong codes
+	Excused  []Instant // wrong codes that were no guesses, of the last day at least
 	Reserved []Instant // guesses in flight that reached the store before the asker's own, and that one
 
 	// Doubtful are wrong codes of which nobody knows whether they were committed: whoever
@@ -264,6 +266,7 @@ type Reservation struct {
 type Settlement struct {
 	Reservation
 	Counted bool // a wrong code was counted; false gives the reservation back
+	Excused bool // with Counted: it was no guess
 }
 
 // abandoned is when nobody will settle a reservation any more: no request lives as long.
@@ -271,15 +274,20 @@ type Settlement struct {
 // told anything, and it counts for nothing.
 const abandoned = time.Minute
 
-// budget reads an account: what is spent, and whether the reservation that the asker
+// Budget reads an account: what is spent, and whether the reservation that the asker
 // just made found a place. Reservations queue in the order in which they reached the
 // store, and each sees all that stand before it: no more than the limit can ever be
 // admitted and counted, however many ask at once, and the first in the queue never waits.
-func (a Account) budget(l Limits, now time.Time) Budget {
+func (a Account) Budget(l Limits, now time.Time) Budget {
 	var b Budget
 	inFlight := 0
 	for _, at := range a.Counted {
 		if now.Sub(at.Time()) < budgetPeriod {
+			b.Spent = append(b.Spent, at)
+		}
+	}
+	for _, at := range a.Excused {
+		if now.Sub(at.Time()) < excusedPeriod {
 			b.Spent = append(b.Spent, at)
 		}
 	}
@@ -305,6 +313,11 @@ func (a Account) budget(l Limits, now time.Time) Budget {
 
 // budgetPeriod is the longest that a wrong code counts against its courier.
 const budgetPeriod = 30 * 24 * time.Hour
+
+// excusedPeriod is how long an excused wrong code counts like any other. Forgiven at once,
+// it would show a guesser at his limit that he is near; a civil day has at most 25 hours,
+// and by the end of it the code that he was near is worth nothing.
+const excusedPeriod = 26 * time.Hour
 
 // Registry is the part of a Store that keeps what carriers say of couriers and routes.
 type Registry interface {

@@ -127,6 +127,22 @@ func (c Code) Equal(other Code) bool {
 	return subtle.ConstantTimeCompare(c.digits[:], other.digits[:]) == 1 && !c.IsZero()
 }
 
+// Slip reports whether said is one slip of the pen away from c: one digit wrong, or two
+// neighbours swapped. At most 59 of the million codes are. The digits are compared in
+// constant time; no code is a slip of none.
+func (c Code) Slip(said Code) bool {
+	differ, swapped := 0, 0
+	for i := range Digits {
+		differ += 1 - subtle.ConstantTimeByteEq(c.digits[i], said.digits[i])
+		if i > 0 {
+			swapped |= subtle.ConstantTimeByteEq(c.digits[i-1], said.digits[i]) & subtle.ConstantTimeByteEq(c.digits[i], said.digits[i-1]) &
+				(1 - subtle.ConstantTimeByteEq(c.digits[i-1], c.digits[i]))
+		}
+	}
+	one, two := subtle.ConstantTimeEq(int32(differ), 1), subtle.ConstantTimeEq(int32(differ), 2)
+	return one|two&swapped == 1 && !c.IsZero() && !said.IsZero()
+}
+
 // Reveal returns the digits in the clear, for the customer's mail and page alone.
 func (c Code) Reveal() string {
 	if c.IsZero() {

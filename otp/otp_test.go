@@ -167,3 +167,44 @@ func TestNothingPrintsASecret(t *testing.T) {
 		t.Errorf("only %d redactions: did anything print?", n)
 	}
 }
+
+// Every one of the million codes is held against the definition, for codes whose digits
+// are all different, all the same, and paired.
+func TestSlip(t *testing.T) {
+	for code, want := range map[string]int{"123456": 59, "000000": 54, "112233": 56, "909090": 59} {
+		c, err := Parse(code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slips := map[string]bool{}
+		for i := range Digits {
+			for d := byte('0'); d <= '9'; d++ {
+				changed := []byte(code)
+				changed[i] = d
+				slips[string(changed)] = true
+			}
+			if i > 0 {
+				swapped := []byte(code)
+				swapped[i-1], swapped[i] = swapped[i], swapped[i-1]
+				slips[string(swapped)] = true
+			}
+		}
+		delete(slips, code)
+		if len(slips) != want {
+			t.Errorf("%d codes are a slip, want %d", len(slips), want)
+		}
+		for n := range 1_000_000 {
+			text := fmt.Sprintf("%06d", n)
+			said, err := Parse(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.Slip(said); got != slips[text] || got != said.Slip(c) {
+				t.Fatalf("Slip is %v for %s said for %s", got, text, code)
+			}
+		}
+		if c.Slip(Code{}) || (Code{}).Slip(c) || (Code{}).Slip(Code{}) {
+			t.Error("no code is a slip")
+		}
+	}
+}

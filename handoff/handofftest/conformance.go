@@ -488,6 +488,26 @@ var budgetTests = map[string]func(*testing.T, *World){
 		equal(t, "account", a, handoff.Account{Counted: []handoff.Instant{handoff.InstantOf(Noon) + 1, handoff.InstantOf(Noon) + 2}})
 	},
 
+	"AnExcusedCodeIsKeptApart": func(t *testing.T, w *World) {
+		c := commit(t, w, minted(t, w, 0, Sample("p1")))
+		at := handoff.InstantOf(Noon)
+		for i, excused := range []bool{true, false, true} {
+			r := handoff.Reservation{Courier: Courier("c1"), Token: fmt.Sprint(i), At: at + handoff.Instant(i)}
+			load(t, w, handoff.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r})
+			st := handoff.Settlement{Reservation: r, Counted: true, Excused: excused}
+			if i == 0 {
+				c = follows(w, c, handoff.EventAttempted)
+				c.Settle = &st
+				commit(t, w, c)
+			}
+			noError(t, "Settle", w.Store.Settle(t.Context(), st)) // the first for the second time
+			noError(t, "Settle", w.Store.Settle(t.Context(), handoff.Settlement{Reservation: r}))
+		}
+		a := w.Account(t, "c1")
+		slices.Sort(a.Excused)
+		equal(t, "account", a, handoff.Account{Counted: []handoff.Instant{at + 1}, Excused: []handoff.Instant{at, at + 2}})
+	},
+
 	"ACountedGuessLoadedAgainIsOneGuess": func(t *testing.T, w *World) {
 		// The commit was done and its answer lost: the next load carries the same token.
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))

@@ -44,6 +44,15 @@ var faultTests = map[string]func(*testing.T, *World){
 		settled(t, w, before+1)
 	}),
 
+	"ASlipIsCountedOnceAndExcused": lostReplies(func(t *testing.T, w *World, g handoff.Grant, faults ...Fault) {
+		before := len(w.Account(t, "c1").Excused)
+		_, err := w.Service.Verify(t.Context(), AtDoor("c1", g.Dispatch.Parcel, SlipOf(&g, 1)))
+		equal(t, fmt.Sprint("answer after ", faults), reason(err), string(handoff.CodeMismatch))
+		equal(t, fmt.Sprint("wrong codes after ", faults), w.Parcel(t, g.Dispatch.Parcel).Code.Wrong, 1)
+		equal(t, fmt.Sprint("excused after ", faults), len(w.Account(t, "c1").Excused), before+1)
+		settled(t, w, 0)
+	}),
+
 	"AnOrderIsDoneOnce": lostReplies(func(t *testing.T, w *World, g handoff.Grant, faults ...Fault) {
 		got, err := w.Service.Reissue(t.Context(), handoff.Actor{Role: handoff.RoleShop, Shop: Shop}, g.ID)
 		equal(t, fmt.Sprint("answer after ", faults), reason(err), "")

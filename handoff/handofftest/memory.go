@@ -49,6 +49,7 @@ type parcel struct {
 type guess struct {
 	at      handoff.Instant
 	counted bool
+	excused bool
 	arrived int // orders the reservations
 }
 
@@ -93,7 +94,7 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 	}
 	if r := q.Reservation; r != nil {
 		if _, known := m.guesses[r.Courier][r.Token]; !known && !r.Held {
-			m.guess(*r, false)
+			m.guess(*r, guess{})
 		}
 	}
 
@@ -118,7 +119,9 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 			last, snap.Account.Placed = own.arrived, known && !own.counted
 		}
 		for _, g := range m.guesses[*q.Courier] {
-			if g.counted {
+			if g.excused {
+				snap.Account.Excused = append(snap.Account.Excused, g.at)
+			} else if g.counted {
 				snap.Account.Counted = append(snap.Account.Counted, g.at)
 			} else if g.arrived <= last {
 				snap.Account.Reserved = append(snap.Account.Reserved, g.at)
@@ -229,18 +232,19 @@ func (m *Memory) Settle(ctx context.Context, s handoff.Settlement) error {
 func (m *Memory) settle(s handoff.Settlement) {
 	switch {
 	case s.Counted:
-		m.guess(s.Reservation, true)
+		m.guess(s.Reservation, guess{counted: true, excused: s.Excused})
 	case !m.guesses[s.Courier][s.Token].counted:
 		delete(m.guesses[s.Courier], s.Token)
 	}
 }
 
-func (m *Memory) guess(r handoff.Reservation, counted bool) {
+func (m *Memory) guess(r handoff.Reservation, g guess) {
 	if m.guesses[r.Courier] == nil {
 		m.guesses[r.Courier] = map[string]guess{}
 	}
 	m.arrivals++
-	m.guesses[r.Courier][r.Token] = guess{at: r.At, counted: counted, arrived: m.arrivals}
+	g.at, g.arrived = r.At, m.arrivals
+	m.guesses[r.Courier][r.Token] = g
 }
 
 // Many implements [handoff.Grants].

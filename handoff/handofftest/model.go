@@ -21,7 +21,7 @@ import (
 //   - Nothing is handed over outside its window, by a courier who is not cleared, or by
 //     one who does not drive its route.
 //   - No code is guessed at more than five times, no grant more than ten times, and no
-//     courier guesses more than 20 times in a day or 40 times in thirty.
+//     courier enters more than 20 wrong codes in a day, or 40 that are not excused in thirty.
 //   - A handoff is aborted once a grant, a code is issued anew three times and mailed
 //     again five times.
 //   - A locked code releases nothing, and a release has the code that counts.
@@ -65,7 +65,8 @@ type model struct {
 	drivers  map[handoff.RouteRef]string
 	read     [handoff.Partitions]string // how far the log was read
 	lives    map[handoff.GrantID][]handoff.Event
-	guesses  map[string][]handoff.Instant // by courier
+	guesses  map[string][]handoff.Instant // wrong codes by courier
+	charged  map[string][]handoff.Instant // those that were not excused
 }
 
 // told is the answer to a request with an attempt id.
@@ -84,7 +85,7 @@ var (
 
 func newModel(t *rapid.T, store handoff.Store) *model {
 	m := &model{faulty: &Faulty{Store: store}, attempts: map[string]told{}, drivers: map[handoff.RouteRef]string{}}
-	m.lives, m.guesses = map[handoff.GrantID][]handoff.Event{}, map[string][]handoff.Instant{}
+	m.lives, m.guesses, m.charged = map[handoff.GrantID][]handoff.Event{}, map[string][]handoff.Instant{}, map[string][]handoff.Instant{}
 	m.World = New(t, m.faulty)
 	m.Cleared(t, modelCouriers...)
 	for days := range 3 {
@@ -445,6 +446,9 @@ func (m *model) fresh(t *rapid.T) []handoff.Event {
 func (m *model) witness(t *rapid.T, e handoff.Event) {
 	if e.Type == handoff.EventCodeRefused {
 		m.guesses[e.Courier] = append(m.guesses[e.Courier], e.At)
+		if !e.Excused {
+			m.charged[e.Courier] = append(m.charged[e.Courier], e.At)
+		}
 	}
 	if e.Type != handoff.EventReleased && e.Type != handoff.EventCollected {
 		return
@@ -520,7 +524,15 @@ func (m *model) check(t *rapid.T) {
 	for courier, at := range m.guesses {
 		slices.Sort(at)
 		for i := range at {
-			if i >= 20 && at[i]-at[i-20] < 24*3600 || i >= 40 && at[i]-at[i-40] < 30*24*3600 {
+			if i >= 20 && at[i]-at[i-20] < 24*3600 {
+				t.Fatalf("%s entered too many wrong codes: %v", courier, at)
+			}
+		}
+	}
+	for courier, at := range m.charged {
+		slices.Sort(at)
+		for i := range at {
+			if i >= 40 && at[i]-at[i-40] < 30*24*3600 {
 				t.Fatalf("%s guessed too often: %v", courier, at)
 			}
 		}

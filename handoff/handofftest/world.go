@@ -244,14 +244,26 @@ func AtDoor(courier, parcel string, code otp.Code) handoff.Presentation {
 	}
 }
 
-// WrongCode is a code that the grant never gave out. Different n give different codes.
+// WrongCode is a guess: a code that the grant never gave out, nor a slip of one.
+// Different n give different codes.
 func WrongCode(g *handoff.Grant, n int) otp.Code {
 	for i := n; ; i += 1000 {
 		code, err := otp.Parse(fmt.Sprintf("%06d", i%1_000_000))
-		if err == nil && !slices.ContainsFunc(g.Code.Issued, func(c uint64) bool { return CodeAt(g, c).Equal(code) }) {
+		if err == nil && !slices.ContainsFunc(g.Code.Issued, func(c uint64) bool { return CodeAt(g, c).Equal(code) || CodeAt(g, c).Slip(code) }) {
 			return code
 		}
 	}
+}
+
+// SlipOf is the grant's current code with its last digit changed, by n from 1 to 9.
+func SlipOf(g *handoff.Grant, n int) otp.Code {
+	digits := []byte(g.CurrentCode().Reveal())
+	digits[otp.Digits-1] = '0' + (digits[otp.Digits-1]-'0'+byte(n))%10
+	slip, err := otp.Parse(string(digits))
+	if err != nil {
+		return otp.Code{}
+	}
+	return slip
 }
 
 // CodeAt is the grant's code of one counter; the zero Code where the grant has none.

@@ -27,7 +27,7 @@ import (
 //	lk:building:ID:doors                 set     ids of the building's doors                         never
 //	lk:permit:PERMIT                     string  grant's HASH and door                               two days
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
-//	lk:budget:CARRIER:ID                 list    guesses as they came: reserved, in doubt, counted       31 days after the last guess
+//	lk:budget:CARRIER:ID                 list    guesses as they came: reserved, in doubt, counted, excused   31 days after the last guess
 //
 // Values that hold personal data or a secret are sealed as a whole (keyring); the
 // associated data is the key they belong to and, for a grant, its version, whose upper

@@ -364,6 +364,7 @@ func notSent(err error) bool {
 // kind, the second of its time and a token: r1795518000.abc
 const (
 	counted  = 'c'
+	excused  = 'x' // a counted one that was no guess
 	reserved = 'r'
 	doubtful = 'd' // a commit of a wrong code was sent; the reservation still stands beside it
 )
@@ -387,6 +388,8 @@ func parseAccount(guesses []string, own *handoff.Reservation) handoff.Account {
 		case !ok || err != nil:
 		case g[0] == counted:
 			a.Counted = append(a.Counted, handoff.Instant(when))
+		case g[0] == excused:
+			a.Excused = append(a.Excused, handoff.Instant(when))
 		case g[0] == doubtful:
 			a.Doubtful = append(a.Doubtful, handoff.Instant(when))
 		case !passed && !slices.Contains(seen, g):
@@ -405,13 +408,14 @@ func parseAccount(guesses []string, own *handoff.Reservation) handoff.Account {
 //
 //	KEYS[1] budget
 //	ARGV[1] the reservation   ARGV[2] the guess as counted   ARGV[3] as in doubt
-//	ARGV[4] the oldest second that is kept   ARGV[5] seconds until the budget may be forgotten
+//	ARGV[4] the oldest second that is kept   ARGV[5] the same of an excused guess
+//	ARGV[6] seconds until the budget may be forgotten
 var countScript = newScript(`
 local known = false
 for _, g in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
 	if g == ARGV[2] then
 		known = true
-	elseif tonumber(string.match(g, '^.(%d+)%.') or 0) < tonumber(ARGV[4]) then
+	elseif tonumber(string.match(g, '^.(%d+)%.') or 0) < tonumber(string.sub(g, 1, 1) == 'x' and ARGV[5] or ARGV[4]) then
 		redis.call('LREM', KEYS[1], 0, g)
 	end
 end
@@ -420,7 +424,7 @@ if not known then
 end
 redis.call('LREM', KEYS[1], 0, ARGV[1])
 redis.call('LREM', KEYS[1], 0, ARGV[3])
-redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('EXPIRE', KEYS[1], ARGV[6])
 return 1
 `)
 
@@ -430,12 +434,21 @@ func settleCmd(ctx context.Context, s handoff.Settlement) redis.Cmder {
 	if !s.Counted {
 		return redis.NewIntCmd(ctx, "lrem", key, 0, held)
 	}
+	kind := byte(counted)
+	if s.Excused {
+		kind = excused
+	}
 	keep := int64(budgetKept / time.Second)
-	return countScript.call(ctx, []string{key}, held, guess(counted, s.Reservation), guess(doubtful, s.Reservation), int64(s.At)-keep, keep)
+	return countScript.call(ctx, []string{key}, held, guess(kind, s.Reservation), guess(doubtful, s.Reservation),
+		int64(s.At)-keep, int64(s.At)-int64(excusedKept/time.Second), keep)
 }
 
-// budgetKept is longer than a wrong code counts: the month is the domain's to judge.
-const budgetKept = 31 * 24 * time.Hour
+// budgetKept and excusedKept are longer than a wrong code counts, which is the domain's to
+// judge.
+const (
+	budgetKept  = 31 * 24 * time.Hour
+	excusedKept = 48 * time.Hour
+)
 
 // Settle implements handoff.Grants.
 func (s *Store) Settle(ctx context.Context, st handoff.Settlement) error {
