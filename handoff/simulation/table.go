@@ -1,0 +1,185 @@
+package simulation
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"latchkey/handoff"
+)
+
+// The proposed layer per carrier: in any 24 hours the couriers of a carrier may together
+// enter so many wrong codes that are not excused, and so many more for each parcel that
+// they handed over for a code.
+const (
+	CarrierFixed = 50
+	CarrierShare = 0.015
+)
+
+// CarrierLimit is the proposed number of wrong codes of a carrier in 24 hours.
+func CarrierLimit(handoffs int) int { return CarrierFixed + int(CarrierShare*float64(handoffs)) }
+
+// Without sets the named limits so high that they never bind.
+func Without(off ...func(*handoff.Limits) *int) handoff.Limits {
+	l := handoff.DefaultPolicy().Limits
+	for _, limit := range off {
+		*limit(&l) = endless
+	}
+	return l
+}
+
+// The limits, to be taken away.
+var (
+	PerCode  = func(l *handoff.Limits) *int { return &l.CodeTries }
+	PerGrant = func(l *handoff.Limits) *int { return &l.GrantTries }
+	PerDay   = func(l *handoff.Limits) *int { return &l.CourierDay }
+	PerMonth = func(l *handoff.Limits) *int { return &l.CourierMonth }
+)
+
+// Crew is how many dishonest couriers there are. Honest ones are counted by the thousand,
+// and half as many are enough to see one in a thousand a day.
+const (
+	Crew    = 1000
+	Crowded = 500
+)
+
+// Layers are the attacks by which the table shows what each layer is worth.
+var Layers = []struct {
+	Name   string
+	Attack Attack
+}{
+	{"all layers, as built", Attack{Rule: AsBuilt, Limits: Without()}},
+	{"all layers; he works on 365 days", Attack{Rule: AsBuilt, Limits: Without(), Days: 365}},
+	{"all layers, 60 in thirty days", Attack{Rule: AsBuilt, Limits: month(60)}},
+	{"all layers, 60 in thirty days; he works on 365 days", Attack{Rule: AsBuilt, Limits: month(60), Days: 365}},
+	{"all layers; a person clears his budget once in thirty days", Attack{Rule: AsBuilt, Limits: Without(), Clearings: 1}},
+	{"all layers; a person clears his budget every day", Attack{Rule: AsBuilt, Limits: Without(), Clearings: 30}},
+	{"without the limit per code", Attack{Rule: AsBuilt, Limits: Without(PerCode)}},
+	{"without the limit per grant", Attack{Rule: AsBuilt, Limits: Without(PerGrant)}},
+	{"without the limit per courier in 24 hours", Attack{Rule: AsBuilt, Limits: Without(PerDay)}},
+	{"without the limit per courier in thirty days", Attack{Rule: AsBuilt, Limits: Without(PerMonth)}},
+	{"without both limits per courier", Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth)}},
+	{"the same, and customers never ask for a new code", Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth), NoNewCodes: true}},
+	{"with the limit per code alone", Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth, PerGrant)}},
+}
+
+// Variants are the rules that were weighed, and their limits.
+var Variants = []struct {
+	Name   string
+	Rule   Rule
+	Limits handoff.Limits
+}{
+	{"every wrong code charged (as it was)", AllCharged, Without()},
+	{"the same, 90 in thirty days", AllCharged, month(90)},
+	{"forgiven by the parcel's release", Forgiven, Without()},
+	{"one a parcel, two a day forgiven by the release", ForgivenTwice, Without()},
+	{"slips excused at once", ExcusedAtOnce, Without()},
+	{"slips excused after a day (as built)", AsBuilt, Without()},
+	{"the same, 60 in thirty days", AsBuilt, month(60)},
+}
+
+func month(n int) handoff.Limits {
+	l := Without()
+	l.CourierMonth = n
+	return l
+}
+
+// Rates are the shares of customers whose first entry is mistyped.
+var Rates = []float64{0.01, 0.02, 0.03}
+
+// HonestDays are measured for the table.
+const HonestDays = 30
+
+// Write writes the tables of docs/threats.md.
+func Write(w io.Writer) error {
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "%d dishonest couriers, %d parcels each a day, %d days.\n\n", Crew, Parcels, Days)
+	b.WriteString("| layers | guesses a courier | parcels opened, at most |\n|---|---:|---:|\n")
+	for _, l := range Layers {
+		fmt.Fprintf(b, "| %s | %d | %s |\n", l.Name, l.Attack.Guesses(), figure(l.Attack.Parcels(Crew)))
+	}
+	handoffs := Crew * Parcels
+	bare := Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth)}
+	perDay := CarrierLimit(handoffs)
+	fmt.Fprintf(b, "| a carrier that makes couriers at will, no limit per carrier | %d | %s |\n", bare.Guesses(), figure(bare.Parcels(Crew)))
+	fmt.Fprintf(b, "| the same carrier, limit per carrier (proposed): %d a day | %d | %s |\n\n", perDay, perDay*Days/Crew, figure(float64(perDay*Days)*Hit))
+
+	fmt.Fprintf(b, "%d honest couriers (%d under the rules that are not built), %d parcels each a day on six days of seven, %d days after thirty in which the accounts fill.\n\n", Crowded, Crowded/5, Parcels, HonestDays)
+	b.WriteString("| rule | parcels opened, at most |")
+	for _, r := range Rates {
+		fmt.Fprintf(b, " stopped a day in 1,000, %.0f %% mistyped |", 100*r)
+	}
+	b.WriteString("\n|---|---:|" + strings.Repeat("---:|", len(Rates)) + "\n")
+
+	var crowds []Crowd
+	for _, v := range Variants {
+		couriers := Crowded
+		if v.Rule.Name != AsBuilt.Name { // what fails by far need not be measured finely
+			couriers /= 5
+		}
+		for _, r := range Rates {
+			crowds = append(crowds, Crowd{Rule: v.Rule, Limits: v.Limits, Couriers: couriers, Mistyped: r, Days: HonestDays})
+		}
+	}
+	harder := []struct {
+		name  string
+		crowd Crowd
+	}{
+		{"5 % mistyped, 60 in thirty days", Crowd{Mistyped: 0.05, Limits: month(60)}},
+		{"2 % mistyped, of which 70 % slips, 40 in thirty days", Crowd{Mistyped: 0.02, SlipOnly: 0.70, Limits: Without()}},
+		{"2 % mistyped, of which 70 % slips, 60 in thirty days", Crowd{Mistyped: 0.02, SlipOnly: 0.70, Limits: month(60)}},
+	}
+	for _, h := range harder {
+		h.crowd.Rule, h.crowd.Couriers, h.crowd.Days = AsBuilt, Crowded, HonestDays
+		crowds = append(crowds, h.crowd)
+	}
+	tolls := PlayAll(crowds)
+
+	for i, v := range Variants {
+		fmt.Fprintf(b, "| %s | %s |", v.Name, figure(Attack{Rule: v.Rule, Limits: v.Limits}.Parcels(Crew)))
+		for j := range Rates {
+			fmt.Fprintf(b, " %s |", figure(tolls[i*len(Rates)+j].PerThousand()))
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("\nThe rule as built, played harder:\n\n| customers | stopped a day in 1,000 | at most, at 99 % confidence | not excused, in 1,000 handoffs | the carrier's worst day |\n|---|---:|---:|---:|---:|\n")
+	row := func(name string, t Toll) {
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %.2f %% |\n", name, figure(t.PerThousand()), figure(t.Bound()), figure(t.Charged), 100*t.WorstDay)
+	}
+	for i, v := range Variants {
+		if v.Rule.Name != AsBuilt.Name {
+			continue
+		}
+		for j, r := range Rates {
+			row(fmt.Sprintf("%.0f %% mistyped, %d in thirty days", 100*r, v.Limits.CourierMonth), tolls[i*len(Rates)+j])
+		}
+	}
+	for i, h := range harder {
+		row(h.name, tolls[len(Variants)*len(Rates)+i])
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// PlayAll plays crowds side by side.
+func PlayAll(crowds []Crowd) []Toll {
+	tolls := make([]Toll, len(crowds))
+	var all sync.WaitGroup
+	for i, c := range crowds {
+		all.Go(func() { tolls[i] = c.Play() })
+	}
+	all.Wait()
+	return tolls
+}
+
+// figure is a number with two or three digits that matter.
+func figure(x float64) string {
+	switch {
+	case x >= 100:
+		return fmt.Sprintf("%.0f", x)
+	case x >= 10:
+		return fmt.Sprintf("%.1f", x)
+	}
+	return fmt.Sprintf("%.2f", x)
+}
