@@ -28,6 +28,7 @@ import (
 type Store interface {
 	Grants
 	Registry
+	Credentials
 	Log
 	Feed
 }

@@ -30,6 +30,7 @@ func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
 		{"Registry", registryTests},
 		{"Log", logTests},
 		{"Doors", doorTests},
+		{"Credentials", credentialTests},
 		{"Faults", faultTests},
 		{"Contention", contentionTests},
 	}

@@ -36,6 +36,7 @@ type Memory struct {
 	doors     map[string]handoff.Door
 	permits   map[handoff.PermitID]handoff.PermitRef
 	feeds     map[string][]handoff.DoorMessage
+	keys      map[string]handoff.APIKey
 }
 
 // parcel is every generation of one parcel's grants, encoded.
@@ -69,6 +70,7 @@ func NewMemory() *Memory {
 		doors:     map[string]handoff.Door{},
 		permits:   map[handoff.PermitID]handoff.PermitRef{},
 		feeds:     map[string][]handoff.DoorMessage{},
+		keys:      map[string]handoff.APIKey{},
 	}
 }
 

@@ -26,6 +26,8 @@ import (
 //	lk:building:ID, lk:door:ID           string  sealed registry entry                               never
 //	lk:building:ID:doors                 set     ids of the building's doors                         never
 //	lk:permit:PERMIT                     string  grant's HASH and door                               two days
+//	lk:apikey:ID                         string  sealed record of a key, a hash of its secret in it   until removed
+//	lk:apikeys                           set     ids of all keys (written first, removed last)       never
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
 //	lk:budget:CARRIER:ID                 list    guesses as they came: reserved, in doubt, counted, excused   31 days after the last guess
 //
@@ -68,6 +70,10 @@ func buildingKey(id string) string      { return prefix + "building:" + id }
 func buildingDoorsKey(id string) string { return buildingKey(id) + ":doors" }
 func doorKey(id string) string          { return prefix + "door:" + id }
 func feedKey(door string) string        { return prefix + "feed:" + door }
+
+func apiKeyKey(id string) string { return prefix + "apikey:" + id }
+
+const apiKeysKey = prefix + "apikeys"
 
 func permitKey(id handoff.PermitID) string { return prefix + "permit:" + id.String() }
 
