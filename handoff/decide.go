@@ -13,6 +13,7 @@ type Command struct {
 
 	Evidence Evidence // what a courier brings
 	By       Actor    // whoever else asks
+	Who      string   // the pseudonym of By.Subject
 
 	Parcel   ParcelHash   // mint
 	Dispatch *Dispatch    // mint
@@ -34,6 +35,10 @@ type Actor struct {
 	Role     Role
 	Shop     string // of a shop or a customer
 	Customer string // of a customer
+
+	// Subject is who it is, among all who may ask. It goes no further than Service, which
+	// keeps a pseudonym of it.
+	Subject string
 }
 
 // Role is the capacity in which somebody asks.
@@ -364,6 +369,7 @@ func (d *deliberation) event(t EventType) Event {
 		Type: t, Grant: g.ID, At: InstantOf(d.now),
 		Shop: g.Dispatch.Shop, Carrier: g.Dispatch.Carrier, Parcel: g.Dispatch.Parcel, Route: g.Route(),
 		Courier: d.evidence().Courier.ID, By: string(d.cmd.By.Role),
+		Device: d.evidence().Device, Who: d.cmd.Who, Claimed: d.evidence().Claimed,
 	}
 }
 

@@ -50,6 +50,14 @@ type Event struct {
 	Challenge []byte `cbor:"21,keyasint,omitempty"`
 
 	Digest []byte `cbor:"22,keyasint,omitempty"` // scrubbed, erased: keyed, of the dispatch
+
+	// Device is on which device the courier worked, and Who asked, where it was not a
+	// courier: keyed hashes (see Pseudonym), which are the same each time and name nobody.
+	Device string `cbor:"23,keyasint,omitempty"`
+	Who    string `cbor:"24,keyasint,omitempty"`
+
+	// Claimed is when the courier's device says that it was done. At is when it was decided.
+	Claimed Instant `cbor:"25,keyasint,omitempty"`
 }
 
 // EventType says what happened.

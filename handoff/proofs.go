@@ -25,6 +25,11 @@ type Evidence struct {
 	// Challenge is the door's own, read at the door; empty if none.
 	Challenge []byte
 
+	// Device is the pseudonym of the device that the courier works on; empty if unknown.
+	// Claimed is the time by that device; 0 if it told none. No proof rests on either.
+	Device  string
+	Claimed Instant
+
 	// Approvals are the subjects who approved a release by hand.
 	Approvals []string
 }

@@ -91,20 +91,26 @@ func (s *Service) ParcelHash(carrier, parcel string) ParcelHash {
 // where the same dispatch came before: its grant is returned, in whatever status.
 // A *Refusal says why there is none.
 func (s *Service) Dispatch(ctx context.Context, d Dispatch) (g Grant, created bool, err error) {
+	return s.DispatchBy(ctx, Actor{}, d)
+}
+
+// DispatchBy is Dispatch where it is known who asks: the event says so by a pseudonym.
+func (s *Service) DispatchBy(ctx context.Context, by Actor, d Dispatch) (g Grant, created bool, err error) {
 	secret, err := otp.NewSecret(s.random)
 	if err != nil {
 		return Grant{}, false, err
 	}
 	hash := s.ParcelHash(d.Carrier, d.Parcel)
+	mint := Command{Act: Mint, Parcel: hash, Dispatch: &d, Who: Pseudonym(s.names, "who", by.Subject)}
 	var index *Index
 	// What Decide would refuse to mint, and only answers if it came before, is not indexed.
-	if fresh := Decide(nil, Command{Act: Mint, Parcel: hash, Dispatch: &d}, Facts{Policy: s.policy}, s.clock.Now()); fresh.Refusal == nil {
+	if fresh := Decide(nil, mint, Facts{Policy: s.policy}, s.clock.Now()); fresh.Refusal == nil {
 		index = s.index(&d, d.Route, d.Day)
 	}
 	q := query{
 		Query: Query{Parcel: hash, Index: index},
 		command: func(found *Snapshot) Command {
-			c := Command{Act: Mint, Parcel: hash, Dispatch: &d}
+			c := mint
 			if g := found.grant(); g != nil && g.Scrubbed != nil {
 				c.Digest = s.digestOf(&d)
 			}
@@ -115,7 +121,7 @@ func (s *Service) Dispatch(ctx context.Context, d Dispatch) (g Grant, created bo
 	o, err := s.change(ctx, q)
 	var refused *Refusal
 	if errors.As(err, &refused) && refused.Reason == DispatchConflict && o.grant.Dispatch.Shop == d.Shop {
-		return s.dispatchedBefore(ctx, o.grant, d, err)
+		return s.dispatchedBefore(ctx, o.grant, by, d, err)
 	}
 	if err != nil {
 		return Grant{}, false, err
@@ -126,12 +132,12 @@ func (s *Service) Dispatch(ctx context.Context, d Dispatch) (g Grant, created bo
 // dispatchedBefore resolves a conflict with a parcel's newest grant: the dispatch may
 // be an older generation's sent again, or follow a grant whose window is over but
 // which the sweeper has not closed yet.
-func (s *Service) dispatchedBefore(ctx context.Context, newest Grant, d Dispatch, conflict error) (Grant, bool, error) {
+func (s *Service) dispatchedBefore(ctx context.Context, newest Grant, by Actor, d Dispatch, conflict error) (Grant, bool, error) {
 	if newest.Status == Active && newest.StatusAt(s.clock.Now()) == Expired && d.Day.After(newest.Day()) {
 		if err := s.Expire(ctx, newest.ID); err != nil {
 			return Grant{}, false, err
 		}
-		return s.Dispatch(ctx, d)
+		return s.DispatchBy(ctx, by, d)
 	}
 	for n := newest.ID.Generation - 1; n >= 1; n-- {
 		snap, err := s.store.Load(ctx, Query{Parcel: newest.ID.Hash, Generation: n})
@@ -170,6 +176,12 @@ type Presentation struct {
 	Parcel   string
 	Code     otp.Code // zero: none entered
 	Position *Position
+
+	// Device is on which device the courier works, as its token says; empty if it does not.
+	Device string
+
+	// Claimed is when it was done, by the device's clock; zero if it told no time.
+	Claimed time.Time
 
 	// Attempt is the caller's id for this request, under which it may be repeated: the
 	// first answer is given again. Empty: every request is a new attempt.
@@ -219,6 +231,7 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 		command: func(found *Snapshot) Command {
 			return Command{Act: act(found.grant()), Target: Parcel, Evidence: Evidence{
 				Courier: p.Courier, Parcel: p.Parcel, Position: p.Position, Code: p.Code,
+				Device: s.device(p.Courier, p.Device), Claimed: claimed(p.Claimed),
 			}}
 		},
 	}
@@ -242,7 +255,40 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 // digest is a keyed hash of what a repeated attempt must repeat. It is kept with the
 // sealed grant, for as long as the grant.
 func (s *Service) digest(p Presentation, kind string) []byte {
-	return s.names.Name("attempt", p.Courier.Carrier, p.Courier.ID, p.Attempt, kind, p.Parcel, p.Code.Reveal(), position(p.Position), p.Note)[:8]
+	return s.attemptDigest(p.Claimed, p.Courier.Carrier, p.Courier.ID, p.Attempt, kind, p.Parcel, p.Code.Reveal(), position(p.Position), p.Note)
+}
+
+// attemptDigest adds a time to what was said, where one was told.
+func (s *Service) attemptDigest(claimed time.Time, said ...string) []byte {
+	if !claimed.IsZero() {
+		said = append(said, claimed.UTC().Format(time.RFC3339))
+	}
+	return s.names.Name("attempt", said...)[:8]
+}
+
+func claimed(t time.Time) Instant {
+	if t.IsZero() {
+		return 0
+	}
+	return InstantOf(t)
+}
+
+// Pseudonym is a keyed hash of who or what somebody is, 8 bytes in hexadecimal: the same
+// each time, so that a trail can be followed, and meaningless without the key. Of nobody
+// it is empty.
+func Pseudonym(names Namer, domain, subject string) string {
+	if subject == "" {
+		return ""
+	}
+	return hex.EncodeToString(names.Name(domain, subject)[:8])
+}
+
+// device is the pseudonym of a courier's device. Carriers give out ids of their own.
+func (s *Service) device(c CourierRef, id string) string {
+	if id == "" {
+		return ""
+	}
+	return Pseudonym(s.names, "device", c.Carrier+" "+id)
 }
 
 func position(p *Position) string {
@@ -263,6 +309,9 @@ type Knock struct {
 	Position  *Position
 	Challenge []byte // the door's own, read at the door; empty if none
 	Attempt   string // as in Presentation
+
+	Device  string    // as in Presentation
+	Claimed time.Time // as in Presentation
 }
 
 // Permission says that a door may be opened: what a permit for it must say.
@@ -292,6 +341,7 @@ func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
 		command: func(found *Snapshot) Command {
 			c := Command{Act: Open, Permit: permit, Evidence: Evidence{
 				Courier: k.Courier, Parcel: k.Parcel, Position: k.Position, Challenge: k.Challenge,
+				Device: s.device(k.Courier, k.Device), Claimed: claimed(k.Claimed),
 			}}
 			if door = found.Door; door != nil {
 				c.Target = door.Kind
@@ -301,7 +351,7 @@ func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
 	}
 	if k.Attempt != "" {
 		q.attempt = k.Attempt
-		q.digest = s.names.Name("attempt", k.Courier.Carrier, k.Courier.ID, k.Attempt, "unlock", k.Door, k.Parcel, position(k.Position), hex.EncodeToString(k.Challenge))[:8]
+		q.digest = s.attemptDigest(k.Claimed, k.Courier.Carrier, k.Courier.ID, k.Attempt, "unlock", k.Door, k.Parcel, position(k.Position), hex.EncodeToString(k.Challenge))
 	}
 	o, err := s.change(ctx, q)
 	if err != nil {
@@ -399,6 +449,7 @@ func (s *Service) Lift(ctx context.Context, by Actor, id GrantID, note string) (
 
 // order runs a command that needs no courier.
 func (s *Service) order(ctx context.Context, id GrantID, c Command, note string) (Grant, error) {
+	c.Who = Pseudonym(s.names, "who", c.By.Subject)
 	q := query{Query: Query{Parcel: id.Hash, Generation: id.Generation}, note: note}
 	q.command = func(*Snapshot) Command { return c }
 	if c.Act == Reschedule {
