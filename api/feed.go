@@ -152,6 +152,9 @@ func (s *doorStream) next() error {
 			return io.EOF
 		case <-t.C:
 		}
+		if s.exchange.standing() != nil {
+			return io.EOF
+		}
 		messages, err := s.receive()
 		now := time.Now()
 		switch {

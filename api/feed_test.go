@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -159,4 +160,36 @@ func TestStreamPlaces(t *testing.T) {
 	if _, _, ok = s.enter("c"); !ok {
 		t.Error("no room, though a door left")
 	}
+}
+
+// A door whose key is revoked hears no more within a second or so, whatever there is to
+// hear; one whose key nobody can look at just now goes on.
+func TestStreamOfARevokedKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &scripted{answer: func(string) ([]handoff.DoorMessage, error) { return nil, nil }}
+		s, _ := newDoorStream(f)
+		begun, asked := time.Now(), 0
+		away, revoked := begun.Add(30*time.Second), begun.Add(60*time.Second)
+		s.exchange.again = func() *Problem {
+			asked++
+			switch now := time.Now(); {
+			case now.After(revoked):
+				return newProblem(http.StatusUnauthorized)
+			case now.After(away):
+				return newProblem(http.StatusServiceUnavailable)
+			}
+			return nil
+		}
+		b := make([]byte, 4096)
+		var err error
+		for err == nil {
+			_, err = s.Read(b)
+		}
+		if lived := time.Since(revoked); !errors.Is(err, io.EOF) || lived < 0 || lived > 2*time.Second {
+			t.Errorf("%v, %v after the key was revoked", err, lived)
+		}
+		if asked > 70 {
+			t.Errorf("looked %d times in a minute", asked)
+		}
+	})
 }

@@ -72,9 +72,7 @@ func newHouse(t testing.TB, store handoff.Store, change ...func(*api.Config)) *h
 	if h.issuer, err = auth.NewIssuer(rand.Reader, "https://issuer.example", "latchkey", h.Clock.Now); err != nil {
 		t.Fatal(err)
 	}
-	verifier, err := auth.NewVerifier(t.Context(), auth.Config{
-		JWKS: h.issuer.JWKS(), Issuer: "https://issuer.example", Audience: "latchkey", Now: h.Clock.Now,
-	})
+	verifier, err := auth.NewIssuers(t.Context(), auth.Config{Now: h.Clock.Now}, h.issuer.Trust())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,12 +12,15 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -209,9 +212,13 @@ type exchange struct {
 	route     string // where it is none of the router's
 	start     time.Time
 	principal *auth.Principal
-	code      string // of the problem, if it came to one
-	cause     error  // what failed on our side, if something did
-	streams   bool   // the answer is still being written when the handler returns
+
+	again   func() *Problem // admits the caller once more; nil where no token is asked for
+	looked  atomic.Int64    // when it last did, in seconds
+	refused atomic.Pointer[Problem]
+	code    string // of the problem, if it came to one
+	cause   error  // what failed on our side, if something did
+	streams bool   // the answer is still being written when the handler returns
 }
 
 type exchangeKey struct{}
@@ -224,6 +231,19 @@ func exchangeOf(c *fasthttp.RequestCtx) *exchange {
 // principal is who calls. Only routes behind guard ask.
 func principal(ctx context.Context) *auth.Principal {
 	return ctx.Value(exchangeKey{}).(*exchange).principal
+}
+
+// standing is the problem of a caller whose token holds no longer; nil while it does, and
+// while nobody can tell. It is for answers that take longer than a revoked key may work,
+// and looks once a second however often it is asked.
+func (x *exchange) standing() *Problem {
+	now, last := time.Now().Unix(), x.looked.Load()
+	if x.again != nil && now > last && x.looked.CompareAndSwap(last, now) {
+		if p := x.again(); p != nil && p.Status < http.StatusInternalServerError {
+			x.refused.Store(p)
+		}
+	}
+	return x.refused.Load()
 }
 
 // seal stands outside of the router, which answers some requests on its own. It closes
@@ -440,8 +460,17 @@ func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
 	var p *auth.Principal
 	var problem *Problem
+	x := exchangeOf(humafiber.Unwrap(ctx).Context())
 	if scopes := a.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
-		p, problem = a.admit(ctx.Context(), ctx.Header(fiber.HeaderAuthorization), scopes)
+		caller, header := a.caller(humafiber.Unwrap(ctx).Context()), ctx.Header(fiber.HeaderAuthorization)
+		p, problem = a.admit(auth.WithCaller(ctx.Context(), caller), header, scopes)
+		x.looked.Store(time.Now().Unix())
+		x.again = func() *Problem {
+			bounded, cancel := context.WithTimeout(context.Background(), a.RequestTimeout)
+			defer cancel()
+			_, problem := a.admit(auth.WithCaller(bounded, caller), header, scopes)
+			return problem
+		}
 	}
 	if problem == nil {
 		problem = acceptable(ctx, op)
@@ -450,10 +479,19 @@ func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
 		_ = huma.WriteErr(a.huma, ctx, problem.Status, "", problem)
 		return
 	}
-	exchangeOf(humafiber.Unwrap(ctx).Context()).principal = p
+	x.principal = p
 	bounded, cancel := context.WithTimeout(ctx.Context(), a.RequestTimeout)
 	defer cancel()
 	next(huma.WithContext(ctx, bounded))
+}
+
+// caller is the address that a request came from: the connection's peer.
+func (a *api) caller(c *fasthttp.RequestCtx) netip.Addr {
+	peer, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return peer.AddrPort().Addr()
 }
 
 // admit authenticates, and authorises for any one of the scopes (RFC 6750 section 3).
@@ -466,13 +504,17 @@ func (a *api) admit(ctx context.Context, header string, scopes []auth.Scope) (*a
 	}
 	token, ok := auth.BearerToken(header)
 	if ok {
-		if p, err := a.Verifier.Verify(ctx, token); err == nil {
+		p, err := a.Verifier.Verify(ctx, token)
+		if err == nil {
 			for _, s := range scopes {
 				if p.Has(s) && complete(p, s) {
 					return p, nil
 				}
 			}
 			return nil, insufficient(scopes...)
+		}
+		if !errors.Is(err, auth.ErrToken) { // nobody can tell: no reason to throw a token away
+			return nil, problemOf(err)
 		}
 	}
 	p := newProblem(http.StatusUnauthorized)

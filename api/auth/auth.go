@@ -1,14 +1,17 @@
 // Package auth says who calls. A [Verifier] turns a bearer token into a
 // [Principal]; what a principal may do is decided by the routes of package api.
 //
-// The seam is narrow on purpose: one method. Which issuers there are, and how far
-// each is trusted, stays behind it.
+// The seam is narrow on purpose: one method. Behind it stand the tokens of issuers
+// ([Issuers]), each trusted for what its entry in a file says and no more ([Trust]), and
+// keys for machines ([Keys]).
 package auth
 
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Scope is a capacity in which a caller acts, as the scope claim of its token names it.
@@ -29,15 +32,28 @@ const (
 // Principal is who calls, as a verified token says. It is shared between requests:
 // treat it as read-only.
 type Principal struct {
-	Subject  string  // sub: the courier's or customer's id, where one calls
-	Scopes   []Scope // scope
+	Subject  string  // sub: the courier's, customer's or door's id, where one calls
+	Scopes   []Scope // those that the token names and its issuer may give
 	Carrier  string  // carrier_id
 	Shop     string  // shop_id
 	Building string  // building_id
+
+	Issuer string // iss; empty for a key
+	Key    string // the id of the key that was shown; empty for an issuer's token
+	Device string // device_id: on which device the caller works, where the issuer says so
 }
 
 // Has reports whether the principal was given a scope.
 func (p *Principal) Has(s Scope) bool { return slices.Contains(p.Scopes, s) }
+
+// Identity names who calls among the subjects of all issuers and all keys. It may name a
+// person: what is kept is a keyed hash of it.
+func (p *Principal) Identity() string {
+	if p.Key != "" {
+		return "key " + p.Key
+	}
+	return p.Issuer + " " + p.Subject
+}
 
 // ErrToken says that a token is not to be believed: malformed, forged, expired, or of
 // another issuer or audience. It does not say which, and does not repeat the token.
@@ -45,6 +61,45 @@ var ErrToken = errors.New("auth: the token is not valid")
 
 // Verifier checks bearer tokens.
 type Verifier interface {
-	// Verify returns whom a token speaks for. The error is ErrToken.
+	// Verify returns whom a token speaks for. The error is ErrToken, or
+	// handoff.ErrUnavailable where nobody can tell for now.
 	Verify(ctx context.Context, token string) (*Principal, error)
+}
+
+// Either makes one Verifier of both kinds: what looks like a key is asked of keys, and
+// all else of tokens.
+func Either(tokens, keys Verifier) Verifier { return either{tokens, keys} }
+
+type either struct{ tokens, keys Verifier }
+
+func (e either) Verify(ctx context.Context, token string) (*Principal, error) {
+	if strings.HasPrefix(token, keyPrefix) { // never that of a JWT, which begins with an encoded brace
+		return e.keys.Verify(ctx, token)
+	}
+	return e.tokens.Verify(ctx, token)
+}
+
+type callerKey struct{}
+
+// WithCaller keeps the address of the caller, for keys that are bound to networks.
+func WithCaller(ctx context.Context, addr netip.Addr) context.Context {
+	return context.WithValue(ctx, callerKey{}, addr)
+}
+
+// Caller is the address that WithCaller kept; the zero Addr, which is in no network, if
+// there is none.
+func Caller(ctx context.Context) netip.Addr {
+	addr, _ := ctx.Value(callerKey{}).(netip.Addr)
+	return addr.Unmap()
+}
+
+// BearerToken takes the token out of an Authorization header (RFC 6750 section 2.1).
+// The scheme's name is case-insensitive (RFC 9110 section 11.1).
+func BearerToken(header string) (token string, ok bool) {
+	const scheme = "Bearer "
+	if len(header) <= len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
+		return "", false
+	}
+	token = strings.TrimLeft(header[len(scheme):], " ")
+	return token, token != "" && !strings.ContainsAny(token, " ,")
 }

@@ -61,16 +61,26 @@ func (i *Issuer) Sign(p Principal, life time.Duration) (string, error) {
 		scopes[n] = string(s)
 	}
 	now := i.now()
-	c := claims{
-		Scope: strings.Join(scopes, " "), Carrier: p.Carrier, Shop: p.Shop, Building: p.Building,
-		RegisteredClaims: jwt.RegisteredClaims{
-			Subject: p.Subject, Issuer: i.name, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(life)),
-		},
+	c := jwt.MapClaims{
+		"iss": i.name, "aud": i.audience, "sub": p.Subject, "scope": strings.Join(scopes, " "),
+		"iat": jwt.NewNumericDate(now), "exp": jwt.NewNumericDate(now.Add(life)),
 	}
-	if i.audience != "" {
-		c.Audience = jwt.ClaimStrings{i.audience}
+	for name, value := range map[string]string{"carrier_id": p.Carrier, "shop_id": p.Shop, "building_id": p.Building, "device_id": p.Device} {
+		if value != "" {
+			c[name] = value
+		}
 	}
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
 	token.Header["kid"] = i.kid
 	return token.SignedString(i.key)
+}
+
+// Trust is the entry that believes all that this issuer says.
+func (i *Issuer) Trust() Trust {
+	anyone := []string{Anyone}
+	return Trust{
+		Issuer: i.name, Audience: i.audience, Keys: i.JWKS(),
+		Scopes:   []Scope{Dispatch, Shop, Customer, Carrier, Courier, Building, Door, Ops},
+		Carriers: anyone, Shops: anyone, Buildings: anyone,
+	}
 }

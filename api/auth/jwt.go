@@ -1,55 +1,41 @@
 package auth
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
-	"errors"
-	"fmt"
-	"io"
+	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/MicahParks/jwkset"
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
-	"golang.org/x/time/rate"
 
 	"latchkey/handoff"
 )
 
-// Config describes the one issuer whose tokens are accepted. Exactly one of JWKS and
-// URL is given.
+// Config is what Issuers need besides whom to trust. The zero Config is complete.
 type Config struct {
-	// JWKS is the issuer's key set (RFC 7517 section 5).
-	JWKS []byte
-
-	// URL is where the key set is fetched: at the start, every hour, and when a token
-	// names a key that is not in it, but then at most once a minute, so that forged
-	// tokens cause no flood.
-	URL string
-
-	// Client fetches URL. Nil is a client with a timeout of five seconds.
+	// Client fetches key sets. Nil is one that follows no redirect to where the answer
+	// could be changed on the way.
 	Client *http.Client
 
-	// Failed hears of a fetch that failed; nil ignores it. The keys fetched before stay
-	// in use.
-	Failed func(error)
-
-	Issuer   string // iss; empty accepts any
-	Audience string // aud; empty accepts any
+	// Failed hears of an issuer that could not be asked; nil ignores it. Keys that were
+	// fetched before stay in use.
+	Failed func(issuer string, err error)
 
 	Now func() time.Time // nil is time.Now
 }
 
 const (
-	leeway    = 10 * time.Second // how far the issuer's clock may be off
-	maxToken  = 8 << 10          // bytes
-	maxJWKS   = 1 << 20          // bytes
-	cacheSize = 8 << 10          // tokens a generation
-	cacheFor  = 5 * time.Minute  // how long a withdrawn key may still be honoured
+	leeway     = 10 * time.Second // how far an issuer's clock may be off
+	maxToken   = 8 << 10          // bytes
+	maxSubject = 255              // OpenID Connect Core 1.0 section 2
+	tokenKept  = time.Minute      // how long a verified token is remembered
 )
 
 // methods are the signatures that are accepted: all asymmetric, so that a public key
@@ -58,138 +44,222 @@ var methods = []string{
 	jwt.SigningMethodEdDSA.Alg(), jwt.SigningMethodES256.Alg(), jwt.SigningMethodRS256.Alg(),
 }
 
-type verifier struct {
-	parser *jwt.Parser
-	keys   keyfunc.Keyfunc
-	now    func() time.Time
-	cache  cache
+// Issuers is the Verifier of JWTs (RFC 7519) of several issuers. A token must be signed
+// by a key of its issuer, carry exp, and name an audience that is configured with the
+// issuer; it speaks for those alone for whom its issuer may.
+type Issuers struct {
+	ctx    context.Context
+	config Config
+
+	changing sync.Mutex
+	trusted  atomic.Pointer[trusted]
 }
 
-// NewVerifier makes a Verifier of JWTs (RFC 7519). A token must be signed by a key of
-// the set, carry exp, and name the configured issuer and audience. Where the set is
-// fetched, ctx ends the fetching, and a first fetch that fails is an error.
-func NewVerifier(ctx context.Context, c Config) (Verifier, error) {
-	if (len(c.JWKS) == 0) == (c.URL == "") {
-		return nil, errors.New("auth: either a key set or the URL of one is needed")
+// trusted is all that one configuration says and all that was verified by it, so that a
+// token of an issuer that is removed is forgotten along with it.
+type trusted struct {
+	issuers map[string][]*entry
+	sources map[sourceName]*keySource
+	cache   cache[[sha256.Size]byte, *Principal] // by digest, so that a dump of memory holds no token
+}
+
+type entry struct {
+	Trust
+	parser *jwt.Parser
+	source *keySource
+}
+
+type sourceName struct{ issuer, url string }
+
+// NewIssuers makes a Verifier that trusts the entries. It does not wait for any issuer
+// to answer. Ctx ends the fetching of keys.
+func NewIssuers(ctx context.Context, c Config, entries ...Trust) (*Issuers, error) {
+	if c.Client == nil {
+		c.Client = &http.Client{Timeout: fetchWithin, CheckRedirect: onward}
+	}
+	if c.Failed == nil {
+		c.Failed = func(string, error) {}
 	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	keys, err := c.keys(ctx)
+	v := &Issuers{ctx: ctx, config: c}
+	v.trusted.Store(new(trusted))
+	return v, v.Trust(entries...)
+}
+
+// Trust replaces all entries at once, or none of them if there is an error. Keys that
+// are known of an issuer that stays are kept.
+func (v *Issuers) Trust(entries ...Trust) error {
+	if err := checkTrust(entries); err != nil {
+		return err
+	}
+	v.changing.Lock()
+	defer v.changing.Unlock()
+	before := v.trusted.Load()
+	next := &trusted{issuers: map[string][]*entry{}, sources: map[sourceName]*keySource{}}
+	for _, t := range entries {
+		source, err := v.source(t, before, next)
+		if err != nil {
+			return err
+		}
+		t.Claims = t.Claims.named()
+		next.issuers[t.Issuer] = append(next.issuers[t.Issuer], &entry{Trust: t, source: source, parser: jwt.NewParser(
+			jwt.WithIssuer(t.Issuer), jwt.WithAudience(t.Audience), jwt.WithExpirationRequired(), jwt.WithValidMethods(methods),
+			jwt.WithLeeway(leeway), jwt.WithTimeFunc(v.config.Now), jwt.WithStrictDecoding(),
+		)})
+	}
+	v.trusted.Store(next)
+	for _, s := range next.sources {
+		go s.current(v.ctx, false) // so that the first token need not wait, and a failure is told early
+	}
+	return nil
+}
+
+func (v *Issuers) source(t Trust, before, next *trusted) (*keySource, error) {
+	if t.Keys != nil {
+		var found jwkset.JWKSMarshal
+		if err := json.Unmarshal(t.Keys, &found); err != nil {
+			return nil, err
+		}
+		set, err := keysOf(found)
+		return &keySource{set: set}, err
+	}
+	name := sourceName{t.Issuer, t.JWKSURL}
+	s := next.sources[name]
+	if s == nil {
+		s = before.sources[name]
+	}
+	if s == nil {
+		s = &keySource{issuer: t.Issuer, url: t.JWKSURL, ctx: v.ctx, client: v.config.Client, failed: v.config.Failed, now: v.config.Now}
+	}
+	next.sources[name] = s
+	return s, nil
+}
+
+var unverified = jwt.NewParser(jwt.WithStrictDecoding())
+
+// choose finds the entry by which a token is to be verified, from what it says of itself.
+func (t *trusted) choose(token string) *entry {
+	var c jwt.RegisteredClaims
+	parsed, _, err := unverified.ParseUnverified(token, &c)
 	if err != nil {
-		return nil, fmt.Errorf("auth: key set: %w", err)
+		return nil
 	}
-	options := []jwt.ParserOption{
-		jwt.WithValidMethods(methods), jwt.WithExpirationRequired(), jwt.WithLeeway(leeway),
-		jwt.WithTimeFunc(c.Now), jwt.WithStrictDecoding(),
+	if _, critical := parsed.Header["crit"]; critical { // none is understood (RFC 7515 section 4.1.11)
+		return nil
 	}
-	if c.Issuer != "" {
-		options = append(options, jwt.WithIssuer(c.Issuer))
+	var chosen *entry
+	for _, e := range t.issuers[c.Issuer] {
+		if slices.Contains(c.Audience, e.Audience) {
+			if chosen != nil { // for two audiences of ours: nobody can say what it may
+				return nil
+			}
+			chosen = e
+		}
 	}
-	if c.Audience != "" {
-		options = append(options, jwt.WithAudience(c.Audience))
-	}
-	return &verifier{parser: jwt.NewParser(options...), keys: keys, now: c.Now}, nil
+	return chosen
 }
 
-func (c *Config) keys(ctx context.Context) (keyfunc.Keyfunc, error) {
-	if len(c.JWKS) > 0 {
-		return keyfunc.NewJWKSetJSON(c.JWKS)
-	}
-	client := c.Client
-	if client == nil {
-		client = &http.Client{Timeout: 5 * time.Second}
-	}
-	bounded := *client
-	bounded.Transport = limited{cmp.Or(client.Transport, http.DefaultTransport)}
-	failed := c.Failed
-	if failed == nil {
-		failed = func(error) {}
-	}
-	remote, err := jwkset.NewStorageFromHTTP(c.URL, jwkset.HTTPClientStorageOptions{
-		Client: &bounded, Ctx: ctx, HTTPTimeout: 5 * time.Second, RefreshInterval: time.Hour,
-		RefreshErrorHandler: func(_ context.Context, err error) { failed(err) },
-	})
-	if err != nil {
-		return nil, err
-	}
-	storage, err := jwkset.NewHTTPClient(jwkset.HTTPClientOptions{
-		HTTPURLs: map[string]jwkset.Storage{c.URL: remote},
-		// The wait bounds the fetch as well. Whoever would wait longer for a turn fails at once.
-		RateLimitWaitMax:  3 * time.Second,
-		RefreshUnknownKID: rate.NewLimiter(rate.Every(time.Minute), 1),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return keyfunc.New(keyfunc.Options{Ctx: ctx, Storage: storage})
-}
-
-// limited refuses to read more of an answer than a key set can need.
-type limited struct{ http.RoundTripper }
-
-func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := l.RoundTripper.RoundTrip(r)
-	if err == nil {
-		resp.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(resp.Body, maxJWKS), resp.Body}
-	}
-	return resp, err
-}
-
-// claims is the payload of a token. Scope is as in RFC 8693 section 4.2.
-type claims struct {
-	Scope    string `json:"scope"`
-	Carrier  string `json:"carrier_id,omitempty"`
-	Shop     string `json:"shop_id,omitempty"`
-	Building string `json:"building_id,omitempty"`
-	jwt.RegisteredClaims
-}
-
-// Verify implements Verifier. A token that was verified is remembered for five
-// minutes, or until it expires: checking an Ed25519 signature takes 50 µs, and a
-// courier sends the same token hundreds of times.
-func (v *verifier) Verify(ctx context.Context, token string) (*Principal, error) {
+// Verify implements Verifier. A token that was verified is remembered for a minute, or
+// until it expires: checking an Ed25519 signature takes 50 µs, and a courier sends the
+// same token hundreds of times.
+func (v *Issuers) Verify(ctx context.Context, token string) (*Principal, error) {
 	if len(token) > maxToken {
 		return nil, ErrToken
 	}
-	now, key := v.now(), sha256.Sum256([]byte(token))
-	if p := v.cache.get(key, now); p != nil {
+	t := v.trusted.Load()
+	now, digest := v.config.Now(), sha256.Sum256([]byte(token))
+	if p, ok := t.cache.get(digest, now); ok {
 		return p, nil
 	}
-	var c claims
-	parsed, err := v.parser.ParseWithClaims(token, &c, v.keys.KeyfuncCtx(ctx))
-	if err != nil {
+	e := t.choose(token)
+	if e == nil {
 		return nil, ErrToken
 	}
-	if _, critical := parsed.Header["crit"]; critical { // none is understood (RFC 7515 section 4.1.11)
+	c := jwt.MapClaims{}
+	if _, err := e.parser.ParseWithClaims(token, c, func(parsed *jwt.Token) (any, error) { return e.source.key(ctx, parsed) }); err != nil {
 		return nil, ErrToken
 	}
-	p, ok := c.principal()
-	if !ok {
+	p, ok := e.principal(c)
+	expires, err := c.GetExpirationTime()
+	if !ok || err != nil {
 		return nil, ErrToken
 	}
-	if until := c.ExpiresAt.Time; now.Before(until) { // not within the leeway: there exp is over
-		v.cache.put(key, p, earlier(until, now.Add(cacheFor)))
+	if now.Before(expires.Time) { // not within the leeway: there exp is over
+		t.cache.put(digest, p, earlier(expires.Time, now.Add(tokenKept)))
 	}
 	return p, nil
 }
 
-// principal reads the claims. Ids become parts of keys and log lines, so they keep to
-// the rule for all ids from outside.
-func (c *claims) principal() (*Principal, bool) {
-	for _, id := range []string{c.Carrier, c.Shop, c.Building} {
-		if id != "" && handoff.CheckID(id) != nil {
+// principal reads the claims as far as the issuer is believed. Ids become parts of keys
+// and log lines, so they keep to the rule for all ids from outside.
+func (e *entry) principal(c jwt.MapClaims) (*Principal, bool) {
+	p := &Principal{Issuer: e.Issuer}
+	for _, claim := range []struct {
+		name string
+		into *string
+	}{
+		{"sub", &p.Subject},
+		{e.Claims.Carrier, &p.Carrier},
+		{e.Claims.Shop, &p.Shop},
+		{e.Claims.Building, &p.Building},
+		{e.Claims.Device, &p.Device},
+	} {
+		said, given := c[claim.name]
+		if text, ok := said.(string); ok {
+			*claim.into = text
+		} else if given && said != nil {
 			return nil, false
 		}
 	}
-	p := &Principal{Subject: c.Subject, Carrier: c.Carrier, Shop: c.Shop, Building: c.Building}
-	for s := range strings.FieldsSeq(c.Scope) {
-		p.Scopes = append(p.Scopes, Scope(s))
+	if len(p.Subject) > maxSubject || strings.ContainsFunc(p.Subject, unicode.IsControl) {
+		return nil, false
 	}
-	return p, true
+	if p.Device != "" && handoff.CheckID(p.Device) != nil {
+		return nil, false
+	}
+	var carrier, shop, building bool
+	p.Carrier, carrier = tenant(e.Carriers, p.Carrier)
+	p.Shop, shop = tenant(e.Shops, p.Shop)
+	p.Building, building = tenant(e.Buildings, p.Building)
+	if !carrier || !shop || !building {
+		return nil, false
+	}
+	scopes, ok := words(c[e.Claims.Scope])
+	for _, s := range scopes {
+		if s := Scope(s); e.gives(s, p) && !p.Has(s) {
+			p.Scopes = append(p.Scopes, s)
+		}
+	}
+	return p, ok
+}
+
+// gives reports whether the issuer may give a scope to p. Of other tenants the routes
+// ask for the id in the token; a door's token could leave its building out.
+func (e *entry) gives(s Scope, p *Principal) bool {
+	return slices.Contains(e.Scopes, s) && (s != Door || p.Building != "" || slices.Contains(e.Buildings, Anyone))
+}
+
+// words reads a claim that is a text with spaces (RFC 8693 section 4.2) or a list of texts.
+func words(claim any) ([]string, bool) {
+	switch claim := claim.(type) {
+	case nil:
+		return nil, true
+	case string:
+		return strings.Fields(claim), true
+	case []any:
+		list := make([]string, 0, len(claim))
+		for _, item := range claim {
+			text, ok := item.(string)
+			if !ok {
+				return nil, false
+			}
+			list = append(list, text)
+		}
+		return list, true
+	}
+	return nil, false
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -197,53 +267,4 @@ func earlier(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// cache remembers verified tokens by their digest, so that a dump of memory holds no
-// token. It keeps two generations: when the young one is full it becomes the old one,
-// and what is still asked for moves back. So it is bounded without a list to maintain.
-type cache struct {
-	mu         sync.RWMutex
-	young, old map[[sha256.Size]byte]cached
-}
-
-type cached struct {
-	principal *Principal
-	until     time.Time
-}
-
-func (c *cache) get(key [sha256.Size]byte, now time.Time) *Principal {
-	c.mu.RLock()
-	e, young := c.young[key]
-	if !young {
-		e = c.old[key]
-	}
-	c.mu.RUnlock()
-	if e.principal == nil || !now.Before(e.until) {
-		return nil
-	}
-	if !young {
-		c.put(key, e.principal, e.until)
-	}
-	return e.principal
-}
-
-func (c *cache) put(key [sha256.Size]byte, p *Principal, until time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.young == nil || len(c.young) >= cacheSize {
-		c.old, c.young = c.young, make(map[[sha256.Size]byte]cached)
-	}
-	c.young[key] = cached{p, until}
-}
-
-// BearerToken takes the token out of an Authorization header (RFC 6750 section 2.1).
-// The scheme's name is case-insensitive (RFC 9110 section 11.1).
-func BearerToken(header string) (token string, ok bool) {
-	const scheme = "Bearer "
-	if len(header) <= len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
-		return "", false
-	}
-	token = strings.TrimLeft(header[len(scheme):], " ")
-	return token, token != "" && !strings.ContainsAny(token, " ,")
 }

@@ -60,6 +60,7 @@ func TestArrows(t *testing.T) {
 		"github.com/alecthomas/kong":                {"latchkey/cmd/latchkey"},
 		"github.com/valyala/fasthttp":               {api, "latchkey/cmd/latchkey"},
 		"github.com/MicahParks/keyfunc":             {"latchkey/api/auth"},
+		"github.com/MicahParks/jwkset":              {"latchkey/api/auth"},
 		"github.com/Shopify/toxiproxy":              {},
 		"github.com/rogpeppe/go-internal":           {},
 		"pgregory.net/rapid":                        {"latchkey/handoff/handofftest"},

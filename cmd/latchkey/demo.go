@@ -115,7 +115,7 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 	if err != nil {
 		return nil, nil, err
 	}
-	verifier, err := auth.NewVerifier(ctx, auth.Config{JWKS: issuer.JWKS(), Issuer: demoIssuer, Audience: demoIssuer})
+	verifier, err := auth.NewIssuers(ctx, auth.Config{}, issuer.Trust())
 	if err != nil {
 		return nil, nil, err
 	}

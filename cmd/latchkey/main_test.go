@@ -299,6 +299,8 @@ type service struct {
 	sink   *mailtest.SinkServer
 	issuer *auth.Issuer
 	args   []string
+
+	issuers string // the file
 }
 
 func newService(t *testing.T, redisConf ...string) *service {
@@ -314,12 +316,29 @@ func newService(t *testing.T, redisConf ...string) *service {
 	if code, _, errs := once("keys", "new", keyset); code != 0 {
 		t.Fatal(errs)
 	}
+	s.issuers = filepath.Join(t.TempDir(), "issuers.json")
+	s.trust(t, map[string]any{
+		"issuer": "issuer", "audience": "latchkey", "jwks_url": keys.URL, "carriers": []string{"*"}, "shops": []string{"*"}, "buildings": []string{"*"},
+		"scopes": []auth.Scope{auth.Dispatch, auth.Shop, auth.Customer, auth.Carrier, auth.Courier, auth.Building, auth.Door, auth.Ops},
+	})
 	s.args = []string{
 		"serve", "--addr", "127.0.0.1:0", "--redis-url", "redis://" + s.redis.Addr(), "--smtp-url", "smtp://" + s.sink.Addr(),
 		"--mail-from", "Latchkey <latchkey@shop.example>", "--keyset", keyset, "--policy", "../../docs/policy.json",
-		"--jwks-url", keys.URL, "--issuer", "issuer", "--audience", "latchkey",
+		"--issuers", s.issuers,
 	}
 	return s
+}
+
+// trust writes the file of issuers.
+func (s *service) trust(t *testing.T, entries ...map[string]any) {
+	t.Helper()
+	content, err := json.Marshal(map[string]any{"issuers": entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.issuers, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *service) token(t *testing.T, p auth.Principal) string {
@@ -433,7 +452,8 @@ func TestServeRefuses(t *testing.T) {
 		"no Redis":             {with("--redis-url", "redis://127.0.0.1:1"), "cannot reach Redis"},
 		"not a Redis URL":      {with("--redis-url", "http://:hunter2@x"), "redis://"},
 		"not an SMTP URL":      {with("--smtp-url", "ftp://:hunter2@x"), "smtp://"},
-		"no issuer":            {with("--jwks-url", "http://127.0.0.1:1/jwks"), ""},
+		"no issuers":           {with("--issuers", "/nowhere/issuers.json"), "/nowhere/issuers.json"},
+		"issuers with a slip":  {with("--issuers", "../../docs/policy.json"), "docs/policy.json: issuers: /code_from"},
 		"durability":           {append(with("--addr", "127.0.0.1:0"), "--durability", "always"), "durability always is demanded"},
 		"a port that is taken": {with("--addr", s.redis.Addr()), "cannot listen"},
 	} {

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"latchkey/api/auth"
@@ -34,9 +37,7 @@ type serveCmd struct {
 	DKIMDomain   string            `name:"dkim-domain" env:"LATCHKEY_DKIM_DOMAIN" help:"The signing domain (${env})."`
 	DKIMSelector string            `name:"dkim-selector" env:"LATCHKEY_DKIM_SELECTOR" help:"The selector of the key (${env})."`
 
-	JWKSURL  string `name:"jwks-url" required:"" env:"LATCHKEY_JWKS_URL" placeholder:"URL" help:"The keys of the issuer whose tokens are accepted (${env})."`
-	Issuer   string `env:"LATCHKEY_ISSUER" help:"What its tokens must say as iss; without it, and a warning, anything (${env})."`
-	Audience string `env:"LATCHKEY_AUDIENCE" help:"What its tokens must say as aud; without it, and a warning, anything (${env})."`
+	Issuers string `required:"" env:"LATCHKEY_ISSUERS" placeholder:"FILE" type:"path" help:"Whose tokens are accepted, and for what; see docs/issuers.md. Read again on SIGHUP (${env})."`
 
 	DoorKeys       string `env:"LATCHKEY_DOOR_KEYS" placeholder:"FILE" type:"path" help:"Keys that sign permits for doors, made by: latchkey keys doors new; without it no door is opened (${env})."`
 	DoorRevocation string `env:"LATCHKEY_DOOR_REVOCATION" placeholder:"FILE" type:"path" help:"The newest revocation list that the doors' root key signed, base64url (${env})."`
@@ -86,15 +87,17 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	verifier, err := auth.NewVerifier(ctx, auth.Config{
-		URL: c.JWKSURL, Issuer: c.Issuer, Audience: c.Audience,
-		Failed: func(err error) { log.Warn("the issuer's keys could not be fetched", "error", err) },
-	})
+	trust, err := readIssuers(c.Issuers)
 	if err != nil {
 		return err
 	}
-	if c.Issuer == "" || c.Audience == "" {
-		log.Warn("tokens are accepted from any issuer and for any audience that the key set signs for; set --issuer and --audience")
+	issuers, err := auth.NewIssuers(ctx, auth.Config{
+		Failed: func(issuer string, err error) {
+			log.Warn("an issuer's keys could not be fetched; those that are known stay in use", "issuer", issuer, "error", err)
+		},
+	}, trust...)
+	if err != nil {
+		return err
 	}
 	client, err := redisstore.Dial(c.RedisURL)
 	if err != nil {
@@ -113,19 +116,60 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	}
 
 	s, err := newSystem(parts{
-		client: client, store: store, ring: ring, policy: policy, clock: wallClock{}, verifier: verifier, sender: sender,
-		mailer: mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
-		log:    log, retention: c.Retention, metrics: m, signer: signer, revocation: revocation,
+		client: client, store: store, ring: ring, policy: policy, clock: wallClock{}, sender: sender,
+		verifier: auth.Either(issuers, auth.NewKeys(store, ring, nil)),
+		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
+		log:      log, retention: c.Retention, metrics: m, signer: signer, revocation: revocation,
 	})
 	if err != nil {
 		return err
 	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP) // from before it says that it serves
+	defer signal.Stop(again)
+	reloading, stop := context.WithCancel(ctx)
+	defer stop()
+	go c.reload(reloading, again, issuers, log)
+
 	ln, err := listen(c.Addr)
 	if err != nil {
 		return err
 	}
 	log.Info("serving", "addr", ln.Addr().String(), "durability", promise.String(), "promise", promise.Promise(), "smtp", c.SMTPURL.String())
 	return s.run(ctx, ln)
+}
+
+func readIssuers(path string) ([]auth.Trust, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := auth.ParseTrust(content)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return trust, nil
+}
+
+// reload reads the file of issuers at each signal until ctx ends. One that is broken
+// changes nothing.
+func (c *serveCmd) reload(ctx context.Context, again <-chan os.Signal, issuers *auth.Issuers, log *slog.Logger) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+		}
+		trust, err := readIssuers(c.Issuers)
+		if err == nil {
+			err = issuers.Trust(trust...)
+		}
+		if err != nil {
+			log.Error("the issuers stay as they were: the file is not accepted", "error", err)
+			continue
+		}
+		log.Info("the issuers were read again", "file", c.Issuers, "entries", len(trust))
+	}
 }
 
 // promise reads what Redis promises, and refuses less than was demanded.

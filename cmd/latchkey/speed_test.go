@@ -244,7 +244,7 @@ func newBench(tb testing.TB, redisAddr string) *bench {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	verifier, err := auth.NewVerifier(tb.Context(), auth.Config{JWKS: issuer.JWKS(), Issuer: "bench", Audience: "bench"})
+	verifier, err := auth.NewIssuers(tb.Context(), auth.Config{}, issuer.Trust())
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,0 +1,275 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+)
+
+// counted is a store of keys that counts how often it is asked, and can be out of reach.
+type counted struct {
+	handoff.Credentials
+	reads int
+	down  bool
+}
+
+func (s *counted) APIKey(ctx context.Context, id string) (*handoff.APIKey, error) {
+	s.reads++
+	if s.down {
+		return nil, handoff.ErrUnavailable
+	}
+	return s.Credentials.APIKey(ctx, id)
+}
+
+func newKey(t *testing.T, store handoff.Credentials, k handoff.APIKey) (token string, id string) {
+	t.Helper()
+	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.AddAPIKey(t.Context(), k); err != nil {
+		t.Fatal(err)
+	}
+	return token, k.ID
+}
+
+func TestKeySaysWho(t *testing.T) {
+	c, store := &clock{now: start}, handofftest.NewMemory()
+	v := Either(newIssuers(t, c), NewKeys(store, handofftest.Namer{}, c.Now))
+	for name, k := range map[string]struct {
+		key  handoff.APIKey
+		want Principal
+	}{
+		"warehouse": {handoff.APIKey{Scopes: []string{"dispatch", "shop"}, Shop: "demo"}, Principal{Shop: "demo", Scopes: []Scope{Dispatch, Shop}}},
+		"carrier":   {handoff.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"}, Principal{Carrier: "swift", Scopes: []Scope{Carrier}}},
+		"building":  {handoff.APIKey{Scopes: []string{"building"}, Building: "b1"}, Principal{Building: "b1", Scopes: []Scope{Building}}},
+		"door":      {handoff.APIKey{Scopes: []string{"door"}, Door: "d1"}, Principal{Subject: "d1", Scopes: []Scope{Door}}},
+		"operator":  {handoff.APIKey{Scopes: []string{"ops"}}, Principal{Scopes: []Scope{Ops}}},
+	} {
+		token, id := newKey(t, store, k.key)
+		k.want.Key = id
+		if k.want.Subject == "" {
+			k.want.Subject = "lk_" + id
+		}
+		p, err := v.Verify(t.Context(), token)
+		if err != nil || !reflect.DeepEqual(*p, k.want) {
+			t.Errorf("%s: %+v %v", name, p, err)
+		}
+		if handoff.CheckID(p.Subject) != nil || p.Identity() != "key "+id {
+			t.Errorf("%s: subject %q, identity %q", name, p.Subject, p.Identity())
+		}
+	}
+}
+
+// What is stored of a key is of no use to whoever reads it, and a key has one spelling.
+func TestKeyIsStoredAsAHash(t *testing.T) {
+	c, store := &clock{now: start}, handofftest.NewMemory()
+	token, id := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}})
+	parts := strings.Split(token, "_")
+	if len(parts) != 3 || parts[0] != "lk" || parts[1] != id || len(parts[2]) < 52 {
+		t.Fatalf("a key reads %d parts", len(parts))
+	}
+	other, _ := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}})
+	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	stranger, k, err := NewKey(rand.Reader, otherNamer{}, handoff.APIKey{Scopes: []string{"ops"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.AddAPIKey(t.Context(), k); err != nil {
+		t.Fatal(err)
+	}
+	for name, forged := range map[string]string{
+		"nothing":           "lk_",
+		"no secret":         "lk_" + id,
+		"the hash":          "lk_" + id + "_" + base32Lower.EncodeToString(k.Hash[:]),
+		"another's secret":  "lk_" + id + "_" + strings.Split(other, "_")[2],
+		"another service's": stranger,
+		"in capitals":       "lk_" + strings.ToUpper(id) + "_" + parts[2],
+		"with a tail":       token + "_a",
+		"padded":            token + "=",
+		"a longer id":       "lk_" + id + "a_" + parts[2],
+		"a broken line":     "lk_" + id[:8] + "\n" + id[8:] + "_" + parts[2],
+		"a slip":            slip(token),
+		"long":              token + strings.Repeat("a", maxToken),
+	} {
+		if good(t, v, forged) {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+	for _, end := range "abcdefghijklmnopqrstuvwxyz234567" { // the last letter holds two bits
+		if again := token[:len(token)-1] + string(end); again != token && good(t, v, again) {
+			t.Errorf("a second spelling, with %c at the end", end)
+		}
+	}
+	if !good(t, v, token) {
+		t.Error("the good one is refused")
+	}
+}
+
+func slip(token string) string {
+	b := []byte(token)
+	if i := len(b) - 20; b[i] == 'a' {
+		b[i] = 'b'
+	} else {
+		b[i] = 'a'
+	}
+	return string(b)
+}
+
+type otherNamer struct{}
+
+func (otherNamer) Name(domain string, parts ...string) []byte {
+	return handofftest.Namer{}.Name("other", append([]string{domain}, parts...)...)
+}
+
+// Made-up keys ask the store nothing, and a key that is gone next to nothing.
+func TestWrongKeysAreCheap(t *testing.T) {
+	c, store := &clock{now: start}, &counted{Credentials: handofftest.NewMemory()}
+	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	for range 500 {
+		forged, _, err := NewKey(rand.Reader, otherNamer{}, handoff.APIKey{Scopes: []string{"ops"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if good(t, v, forged) {
+			t.Fatal("a made-up key is accepted")
+		}
+	}
+	if store.reads != 0 {
+		t.Errorf("%d reads for 500 made-up keys", store.reads)
+	}
+	token, id := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}})
+	if _, err := store.RemoveAPIKey(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		if good(t, v, token) {
+			t.Fatal("a revoked key is accepted")
+		}
+	}
+	if store.reads != 1 {
+		t.Errorf("%d reads for a key that is gone", store.reads)
+	}
+}
+
+// Two instances over one store: a key that was in use all the time stops within five
+// seconds on both.
+func TestRevokedKeyStops(t *testing.T) {
+	c, store := &clock{now: start}, &counted{Credentials: handofftest.NewMemory()}
+	here, there := NewKeys(store, handofftest.Namer{}, c.Now), NewKeys(store, handofftest.Namer{}, c.Now)
+	token, id := newKey(t, store, handoff.APIKey{Scopes: []string{"dispatch"}, Shop: "demo"})
+	for range 100 {
+		if !good(t, here, token) || !good(t, there, token) {
+			t.Fatal("refused before it was revoked")
+		}
+	}
+	if store.reads != 2 {
+		t.Errorf("%d reads for two hundred calls on two instances", store.reads)
+	}
+	if _, err := store.RemoveAPIKey(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	for after := 100 * time.Millisecond; after <= 5*time.Second; after += 100 * time.Millisecond {
+		c.at(after)
+		good(t, here, token)
+		good(t, there, token)
+	}
+	if good(t, here, token) || good(t, there, token) {
+		t.Error("accepted five seconds after it was revoked")
+	}
+}
+
+func TestKeyExpires(t *testing.T) {
+	c, store := &clock{now: start}, handofftest.NewMemory()
+	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	token, _ := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}, Expires: handoff.InstantOf(start.Add(time.Second))})
+	if !good(t, v, token) {
+		t.Error("refused before its end")
+	}
+	c.at(time.Second)
+	if good(t, v, token) {
+		t.Error("accepted at its end, from memory")
+	}
+}
+
+func TestKeyIsBoundToNetworks(t *testing.T) {
+	c, store := &clock{now: start}, handofftest.NewMemory()
+	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	token, _ := newKey(t, store, handoff.APIKey{
+		Scopes: []string{"ops"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
+	})
+	for from, want := range map[string]bool{
+		"192.0.2.7": true, "192.0.3.1": false, "::ffff:192.0.2.7": true, "2001:db8::1": true, "2001:db9::1": false, "": false,
+	} {
+		ctx := t.Context()
+		if from != "" {
+			ctx = WithCaller(ctx, netip.MustParseAddr(from))
+		}
+		if _, err := v.Verify(ctx, token); (err == nil) != want {
+			t.Errorf("from %q: %v", from, err)
+		}
+	}
+}
+
+// Out of reach is not the same as wrong: who is told so keeps the key.
+func TestKeysOutOfReach(t *testing.T) {
+	c, store := &clock{now: start}, &counted{Credentials: handofftest.NewMemory()}
+	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	token, _ := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}})
+	store.down = true
+	if _, err := v.Verify(t.Context(), token); !errors.Is(err, handoff.ErrUnavailable) || errors.Is(err, ErrToken) {
+		t.Errorf("%v", err)
+	}
+	store.down = false
+	if !good(t, v, token) {
+		t.Error("a failure is remembered")
+	}
+}
+
+func TestCheckKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		key  handoff.APIKey
+		want string // empty: accepted
+	}{
+		"good":            {handoff.APIKey{Scopes: []string{"dispatch", "shop"}, Shop: "demo"}, ""},
+		"no scope":        {handoff.APIKey{Shop: "demo"}, "scope"},
+		"twice":           {handoff.APIKey{Scopes: []string{"ops", "ops"}}, "twice"},
+		"a courier":       {handoff.APIKey{Scopes: []string{"courier"}, Carrier: "swift"}, "courier"},
+		"a customer":      {handoff.APIKey{Scopes: []string{"customer"}, Shop: "demo"}, "customer"},
+		"no shop":         {handoff.APIKey{Scopes: []string{"dispatch"}}, "needs a shop"},
+		"no door":         {handoff.APIKey{Scopes: []string{"door"}}, "needs a door"},
+		"a shop too many": {handoff.APIKey{Scopes: []string{"ops"}, Shop: "demo"}, "for a shop"},
+		"a door besides":  {handoff.APIKey{Scopes: []string{"shop"}, Shop: "demo", Door: "d1"}, "for a door"},
+		"no id":           {handoff.APIKey{Scopes: []string{"shop"}, Shop: "a b"}, "shop"},
+	} {
+		err := CheckKey(c.key)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestKeyID(t *testing.T) {
+	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, handoff.APIKey{Scopes: []string{"ops"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{token, k.ID, "lk_" + k.ID} {
+		if id, ok := KeyID(text); !ok || id != k.ID {
+			t.Errorf("an id is read as %q, %v", id, ok)
+		}
+	}
+	for _, text := range []string{"", "lk_", "a", k.ID + "a", "eyJhbGciOiJFZERTQSJ9.e30.c2ln"} {
+		if id, ok := KeyID(text); ok {
+			t.Errorf("%q is an id: %q", text, id)
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package auth
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+
+	"github.com/go-json-experiment/json"
+
+	"latchkey/handoff"
+)
+
+// Trust is how far one issuer is believed: an entry of the file that docs/issuers.md
+// describes.
+type Trust struct {
+	Issuer   string `json:"issuer"`   // iss
+	Audience string `json:"audience"` // aud
+
+	// JWKSURL is where its key set is (RFC 7517 section 5). Left out, the issuer is asked
+	// (OpenID Connect Discovery 1.0 section 4).
+	JWKSURL string `json:"jwks_url"`
+
+	// Scopes are those that it may give. Any other that a token names is ignored.
+	Scopes []Scope `json:"scopes"`
+
+	// For whom it may speak. Of exactly one the tokens need not say so; Anyone alone is
+	// every id.
+	Carriers  []string `json:"carriers"`
+	Shops     []string `json:"shops"`
+	Buildings []string `json:"buildings"`
+
+	// Claims are the names under which its tokens say what Latchkey asks.
+	Claims Claims `json:"claims"`
+
+	// Keys is its key set, where it is known beforehand and nothing is fetched. Not from a file.
+	Keys []byte `json:"-"`
+}
+
+// Anyone, alone in a list of Trust, stands for every id: for the issuer of whoever runs
+// the service.
+const Anyone = "*"
+
+// Claims names the claims of a token. What is left out is scope, carrier_id, shop_id,
+// building_id and device_id.
+type Claims struct {
+	Scope    string `json:"scope"` // text with spaces (RFC 8693 section 4.2) or a list
+	Carrier  string `json:"carrier"`
+	Shop     string `json:"shop"`
+	Building string `json:"building"`
+	Device   string `json:"device"`
+}
+
+func (c Claims) named() Claims {
+	return Claims{
+		Scope: cmp.Or(c.Scope, "scope"), Carrier: cmp.Or(c.Carrier, "carrier_id"), Shop: cmp.Or(c.Shop, "shop_id"),
+		Building: cmp.Or(c.Building, "building_id"), Device: cmp.Or(c.Device, "device_id"),
+	}
+}
+
+// ParseTrust reads a file of issuers, {"issuers": [...]}. Names that it does not know are
+// refused, and every error about an entry names it.
+func ParseTrust(content []byte) ([]Trust, error) {
+	var file struct {
+		Issuers []Trust `json:"issuers"`
+	}
+	err := json.Unmarshal(content, &file, json.RejectUnknownMembers(true))
+	var semantic *json.SemanticError
+	switch {
+	case err == nil:
+	case errors.As(err, &semantic) && errors.Is(semantic.Err, json.ErrUnknownName):
+		return nil, fmt.Errorf("issuers: %s is not a known name", semantic.JSONPointer)
+	case errors.As(err, &semantic):
+		return nil, fmt.Errorf("issuers: %s is of the wrong type", semantic.JSONPointer)
+	default:
+		return nil, fmt.Errorf("issuers: %w", err)
+	}
+	if len(file.Issuers) == 0 {
+		return nil, errors.New("issuers: none is listed")
+	}
+	return file.Issuers, checkTrust(file.Issuers)
+}
+
+func checkTrust(entries []Trust) error {
+	seen := map[[2]string]int{}
+	for i := range entries {
+		t := &entries[i]
+		name := fmt.Sprintf("issuers[%d] (%s)", i, t.Issuer)
+		if err := t.check(); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		key := [2]string{t.Issuer, t.Audience}
+		if other, twice := seen[key]; twice {
+			return fmt.Errorf("%s: the same issuer and audience as issuers[%d]", name, other)
+		}
+		seen[key] = i
+	}
+	return nil
+}
+
+func (t *Trust) check() error {
+	switch {
+	case t.Issuer == "":
+		return errors.New("issuer is missing")
+	case t.Audience == "":
+		return errors.New("audience is missing")
+	case len(t.Scopes) == 0:
+		return errors.New("scopes is missing: it may give none")
+	}
+	switch u, err := url.Parse(t.Issuer); {
+	case t.Keys != nil:
+	case t.JWKSURL != "":
+		keys, err := url.Parse(t.JWKSURL)
+		if err != nil || !confidential(keys) {
+			return errors.New("jwks_url must be an https URL (http on loopback)")
+		}
+	case err != nil || !confidential(u) || u.RawQuery != "" || u.Fragment != "":
+		return errors.New("without jwks_url, issuer must be an https URL (http on loopback) with no query")
+	}
+	for name, ids := range map[string][]string{"carriers": t.Carriers, "shops": t.Shops, "buildings": t.Buildings} {
+		for _, id := range ids {
+			if err := handoff.CheckID(id); err != nil && (id != Anyone || len(ids) != 1) {
+				return fmt.Errorf("%s: %q %w", name, id, err)
+			}
+		}
+	}
+	for i, s := range t.Scopes {
+		switch needs, known := t.binds(s); {
+		case !known:
+			return fmt.Errorf("scopes: there is no scope %q", s)
+		case slices.Contains(t.Scopes[:i], s):
+			return fmt.Errorf("scopes: %s is listed twice", s)
+		case needs != "":
+			return fmt.Errorf("scopes: %s is of no use without %s", s, needs)
+		}
+	}
+	c := t.Claims.named()
+	names := []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
+	for _, name := range []string{c.Scope, c.Carrier, c.Shop, c.Building, c.Device} {
+		if slices.Contains(names, name) {
+			return fmt.Errorf("claims: %q has another meaning already", name)
+		}
+		names = append(names, name)
+	}
+	return nil
+}
+
+// binds names the list that a scope needs and the entry lacks; empty if none.
+func (t *Trust) binds(s Scope) (needs string, known bool) {
+	lacks := func(ids []string, name string) string {
+		if len(ids) == 0 {
+			return name
+		}
+		return ""
+	}
+	switch s {
+	case Dispatch, Shop, Customer:
+		return lacks(t.Shops, "shops"), true
+	case Carrier, Courier:
+		return lacks(t.Carriers, "carriers"), true
+	case Building, Door: // a door is one of a building
+		return lacks(t.Buildings, "buildings"), true
+	case Ops:
+		return "", true
+	}
+	return "", false
+}
+
+// confidential reports whether what is fetched from u cannot be changed on the way:
+// keys decide who is believed.
+func confidential(u *url.URL) bool {
+	if u.Host == "" || u.User != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	loopback := u.Hostname() == "localhost" || err == nil && addr.IsLoopback()
+	return u.Scheme == "https" || u.Scheme == "http" && loopback
+}
+
+// tenant is the one of ids for whom a token speaks, given what it claims.
+func tenant(ids []string, claimed string) (id string, ok bool) {
+	switch anyone := slices.Equal(ids, []string{Anyone}); {
+	case claimed == "" && len(ids) == 1 && !anyone:
+		return ids[0], true
+	case claimed == "":
+		return "", true // the scopes that need one are worth nothing
+	case anyone:
+		return claimed, handoff.CheckID(claimed) == nil
+	}
+	return claimed, slices.Contains(ids, claimed)
+}
