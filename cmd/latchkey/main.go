@@ -5,6 +5,7 @@
 //	latchkey dispatch FILE.ndjson     send a file of dispatches
 //	latchkey door enroll|run          a door controller, on the small computer beside the lock
 //	latchkey keys new|rotate          the keys that seal what is stored
+//	latchkey apikey create|revoke     the keys by which machines call
 //	latchkey outbox list|replay       mails that could not be sent
 //	latchkey erase                    forget a customer on request
 package main
@@ -29,6 +30,7 @@ type cli struct {
 	Dispatch dispatchCmd `cmd:"" help:"Send a file of dispatches (NDJSON) to a service. Sending it twice is harmless."`
 	Door     doorCmd     `cmd:"" help:"Enroll a door and run it, on the small computer beside the lock."`
 	Keys     keysCmd     `cmd:"" help:"Make and rotate the keys that seal what is stored."`
+	APIKey   apiKeyCmd   `cmd:"" name:"apikey" help:"Make, list and revoke the keys by which machines call."`
 	Outbox   outboxCmd   `cmd:"" help:"List and replay the mails that could not be sent."`
 	Erase    eraseCmd    `cmd:"" help:"Forget a customer."`
 

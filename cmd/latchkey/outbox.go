@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -25,17 +26,23 @@ type outboxCmd struct {
 }
 
 func (c *outboxCmd) open() (*redisstore.Store, func(), error) {
-	client, err := redisstore.Dial(c.RedisURL)
-	if err != nil {
-		return nil, nil, err
-	}
 	ring, err := keyring.New() // opens nothing; nothing sealed is read
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: time.Hour})
+	return openStore(c.RedisURL, ring)
+}
+
+// openStore opens a service's store for a command that looks at it, or changes what no
+// grant is in. Done lets go of it.
+func openStore(url string, ring *keyring.Ring) (store *redisstore.Store, done func(), err error) {
+	client, err := redisstore.Dial(url)
 	if err != nil {
 		return nil, nil, err
+	}
+	store, err = redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: time.Hour})
+	if err != nil {
+		return nil, nil, errors.Join(err, client.Close())
 	}
 	return store, func() { store.Close(); _ = client.Close() }, nil
 }
