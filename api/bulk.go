@@ -275,6 +275,10 @@ func (s *stream) dispatch(l *line) (result []byte) {
 		r.refused(newProblem(l.failed))
 		return
 	}
+	if p := s.exchange.standing(); p != nil {
+		r.refused(p)
+		return
+	}
 	d, bad := parse[dispatchRequest, handoff.Dispatch](l.data)
 	if len(bad) > 0 {
 		r.refused(invalid(bad))
@@ -283,7 +287,7 @@ func (s *stream) dispatch(l *line) (result []byte) {
 	d.Shop = s.exchange.principal.Shop
 	ctx, cancel := context.WithTimeout(s.ctx, s.api.RequestTimeout)
 	defer cancel()
-	g, created, err := s.api.Service.Dispatch(ctx, d)
+	g, created, err := s.api.Service.DispatchBy(ctx, shopOf(s.exchange.principal), d)
 	switch {
 	case err != nil:
 		p := inputProblem(err)

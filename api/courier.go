@@ -73,7 +73,7 @@ type receiptOutput struct{ Body receiptAnswer }
 func present(ctx context.Context, parcel pathID, p handoff.Presentation,
 	act func(context.Context, handoff.Presentation) (handoff.Receipt, error),
 ) (*receiptOutput, error) {
-	p.Courier, p.Parcel = ofCourier(ctx), parcel.id
+	p.Courier, p.Device, p.Parcel = ofCourier(ctx), principal(ctx).Device, parcel.id
 	r, err := act(ctx, p)
 	if err != nil {
 		return nil, err

@@ -40,9 +40,9 @@ func (a *api) customer() {
 // asActor is the shop for a shop's token, and else the customer.
 func asActor(p *auth.Principal) handoff.Actor {
 	if p.Has(auth.Shop) {
-		return handoff.Actor{Role: handoff.RoleShop, Shop: p.Shop}
+		return shopOf(p)
 	}
-	return handoff.Actor{Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject}
+	return handoff.Actor{Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject, Subject: p.Identity()}
 }
 
 // handoffAnswer is a grant as its customer sees it.
@@ -221,7 +221,7 @@ func (a *api) consent(ctx context.Context, in *consentInput) (*handoffOutput, er
 		return nil, err
 	}
 	p := principal(ctx)
-	by := handoff.Actor{Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject}
+	by := handoff.Actor{Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject, Subject: p.Identity()}
 	g, err := a.Service.Consent(ctx, by, id, in.Body.value)
 	return a.handoffOutput(ctx, g, err)
 }

@@ -120,7 +120,7 @@ func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error
 		return nil, problemOfCode(codeNoDoors)
 	}
 	k := in.Body.value
-	k.Courier, k.Door = ofCourier(ctx), in.Door.id
+	k.Courier, k.Device, k.Door = ofCourier(ctx), principal(ctx).Device, in.Door.id
 	granted, err := a.Service.Unlock(ctx, k)
 	if err != nil {
 		return nil, turnedAway(err)
@@ -223,7 +223,7 @@ func (a *api) ownDoor(ctx context.Context, id string) (*handoff.Door, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d == nil {
+	if b := principal(ctx).Building; d == nil || b != "" && b != d.BuildingID {
 		return nil, problemOfCode(codeDoorUnknown)
 	}
 	return d, nil

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -228,6 +229,17 @@ func (vs *violations) date(at, value string) handoff.Date {
 		vs.add(at, handoff.ErrDate.Error())
 	}
 	return day
+}
+
+func (vs *violations) optionalTime(at string, value *string) time.Time {
+	if value == nil {
+		return time.Time{}
+	}
+	t, ok := instant(*value)
+	if !ok {
+		vs.add(at, "must be a date-time of RFC 3339 after 1970")
+	}
+	return t
 }
 
 // each holds every item to a rule, and adds to what breaks it which item it was.

@@ -101,7 +101,7 @@ type dispatchOutput struct {
 func (a *api) dispatch(ctx context.Context, in *dispatchInput) (*dispatchOutput, error) {
 	d := in.Body.value
 	d.Shop = principal(ctx).Shop
-	g, created, err := a.Service.Dispatch(ctx, d)
+	g, created, err := a.Service.DispatchBy(ctx, ofShop(ctx), d)
 	if err != nil {
 		return nil, inputProblem(err)
 	}
@@ -127,16 +127,19 @@ func (id *pathID) grant() (handoff.GrantID, error) {
 }
 
 // ofShop is the actor that a token of a shop, or of its warehouse, stands for.
-func ofShop(ctx context.Context) handoff.Actor {
-	return handoff.Actor{Role: handoff.RoleShop, Shop: principal(ctx).Shop}
+func ofShop(ctx context.Context) handoff.Actor { return shopOf(principal(ctx)) }
+
+func shopOf(p *auth.Principal) handoff.Actor {
+	return handoff.Actor{Role: handoff.RoleShop, Shop: p.Shop, Subject: p.Identity()}
 }
 
 // ofShopOrOps is the shop for a shop's token, and else the operator.
 func ofShopOrOps(ctx context.Context) handoff.Actor {
-	if p := principal(ctx); p.Has(auth.Shop) && complete(p, auth.Shop) {
-		return ofShop(ctx)
+	p := principal(ctx)
+	if p.Has(auth.Shop) && complete(p, auth.Shop) {
+		return shopOf(p)
 	}
-	return handoff.Actor{Role: handoff.RoleOps}
+	return handoff.Actor{Role: handoff.RoleOps, Subject: p.Identity()}
 }
 
 func (a *api) dispatched(ctx context.Context, in *grantInput) (*grantOutput, error) {

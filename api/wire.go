@@ -158,12 +158,14 @@ type verifyRequest struct {
 	Code      *string          `json:"code,omitempty" pattern:"^[0-9]{6}$" example:"123456" doc:"What the customer said. Parcels without a code need none"`
 	Location  *positionRequest `json:"location,omitempty"`
 	AttemptID *string          `json:"attempt_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Under which this request may be repeated: the first answer is given again"`
+	ClaimedAt *string          `json:"claimed_at,omitempty" maxLength:"40" example:"2026-11-24T11:02:03Z" doc:"When it was done by the device's clock (RFC 3339 date-time). Kept beside the service's own time; decides nothing"`
 }
 
 func (r *verifyRequest) parse(bad *violations) handoff.Presentation {
 	p := handoff.Presentation{
 		Position: r.Location.parse(bad),
 		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
+		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),
 	}
 	if r.Code != nil {
 		var err error
@@ -178,12 +180,14 @@ type reportRequest struct {
 	Reason    string           `json:"reason" minLength:"1" maxLength:"200" example:"Nobody answered"`
 	Location  *positionRequest `json:"location,omitempty"`
 	AttemptID *string          `json:"attempt_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Under which this request may be repeated: the first answer is given again"`
+	ClaimedAt *string          `json:"claimed_at,omitempty" maxLength:"40" example:"2026-11-24T11:02:03Z" doc:"When it was done by the device's clock (RFC 3339 date-time). Kept beside the service's own time; decides nothing"`
 }
 
 func (r *reportRequest) parse(bad *violations) handoff.Presentation {
 	return handoff.Presentation{
 		Position: r.Location.parse(bad),
 		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
+		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),
 		Note:     bad.text("reason", r.Reason, 200),
 	}
 }
@@ -245,6 +249,12 @@ func endOf(text string) (handoff.Instant, bool) {
 	if day, err := handoff.ParseDate(text); err == nil {
 		text = day.Next().String() + "T00:00:00Z"
 	}
+	t, ok := instant(text)
+	return handoff.InstantOf(t), ok
+}
+
+// instant reads an RFC 3339 date-time after 1970.
+func instant(text string) (time.Time, bool) {
 	t, err := time.Parse(time.RFC3339, strings.ToUpper(text))
-	return handoff.InstantOf(t), err == nil && t.Unix() > 0
+	return t, err == nil && t.Unix() > 0
 }

@@ -159,6 +159,7 @@ type unlockRequest struct {
 	Location  *positionRequest `json:"location,omitempty"`
 	Challenge *string          `json:"challenge,omitempty" pattern:"^[A-Za-z0-9_-]{11,43}$" doc:"What the door shows: 8 to 32 bytes in base64url. Asked for at a carried door, and at a garage or home; of no effect elsewhere"`
 	AttemptID *string          `json:"attempt_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Under which this request may be repeated: the first answer is given again"`
+	ClaimedAt *string          `json:"claimed_at,omitempty" maxLength:"40" example:"2026-11-24T11:02:03Z" doc:"When it was done by the device's clock (RFC 3339 date-time). Kept beside the service's own time; decides nothing"`
 }
 
 var challengeRule = regexp.MustCompile(`^[A-Za-z0-9_-]{11,43}$`)
@@ -168,6 +169,7 @@ func (r *unlockRequest) parse(bad *violations) handoff.Knock {
 		Parcel:   bad.id("parcel_id", r.ParcelID),
 		Position: r.Location.parse(bad),
 		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
+		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),
 	}
 	if r.Challenge != nil && bad.match("challenge", *r.Challenge, challengeRule) != "" && challengeRule.MatchString(*r.Challenge) {
 		var err error
