@@ -34,7 +34,7 @@ func (c *apiKeyCmd) open() (*redisstore.Store, *keyring.Ring, func(), error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	store, done, err := openStore(c.RedisURL, ring)
+	store, done, err := openStore(c.RedisURL, ring, time.Hour)
 	return store, ring, done, err
 }
 

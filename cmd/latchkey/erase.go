@@ -10,7 +10,6 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/keyring"
-	"latchkey/handoff/redisstore"
 )
 
 // eraseCmd forgets a customer on request (GDPR article 17).
@@ -36,16 +35,11 @@ func (c *eraseCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	client, err := redisstore.Dial(c.RedisURL)
+	store, done, err := openStore(c.RedisURL, ring, c.Retention)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: c.Retention})
-	if err != nil {
-		return err
-	}
-	defer store.Close()
+	defer done()
 	service, err := handoff.NewService(handoff.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader})
 	if err != nil {
 		return err

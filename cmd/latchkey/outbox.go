@@ -30,17 +30,17 @@ func (c *outboxCmd) open() (*redisstore.Store, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return openStore(c.RedisURL, ring)
+	return openStore(c.RedisURL, ring, time.Hour)
 }
 
-// openStore opens a service's store for a command that looks at it, or changes what no
-// grant is in. Done lets go of it.
-func openStore(url string, ring *keyring.Ring) (store *redisstore.Store, done func(), err error) {
+// openStore opens a service's store for a command. Retention is of no effect where the
+// command changes no grant. Done lets go of it.
+func openStore(url string, ring *keyring.Ring, retention time.Duration) (store *redisstore.Store, done func(), err error) {
 	client, err := redisstore.Dial(url)
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err = redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: time.Hour})
+	store, err = redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: retention})
 	if err != nil {
 		return nil, nil, errors.Join(err, client.Close())
 	}
