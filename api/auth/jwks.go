@@ -28,7 +28,7 @@ const (
 	waitAtMost   = 2 * time.Second // of a request, for a fetch
 
 	maxFetched = 1 << 20 // bytes of one answer
-	maxKeys    = 64      // of one set: a token without a key id is tried with each
+	maxKeys    = 64      // of one set
 )
 
 // keySource is the key set of an issuer. It lives by use: whoever needs a key starts
@@ -57,6 +57,9 @@ func (s *keySource) key(ctx context.Context, token *jwt.Token) (any, error) {
 	if set == nil {
 		return nil, ErrToken
 	}
+	if _, named := token.Header[jwkset.HeaderKID]; !named {
+		return only(ctx, set)
+	}
 	key, err := set.KeyfuncCtx(ctx)(token)
 	if !errors.Is(err, jwkset.ErrKeyNotFound) {
 		return key, err
@@ -65,6 +68,16 @@ func (s *keySource) key(ctx context.Context, token *jwt.Token) (any, error) {
 		return nil, ErrToken
 	}
 	return set.KeyfuncCtx(ctx)(token)
+}
+
+// only is the key of a set that has no other, which a token need not name (OpenID Connect
+// Core 1.0 section 10.1). To try each of many would be work that anybody can order.
+func only(ctx context.Context, set keyfunc.Keyfunc) (any, error) {
+	all, err := set.VerificationKeySet(ctx)
+	if err != nil || len(all.Keys) != 1 {
+		return nil, ErrToken
+	}
+	return all.Keys[0], nil
 }
 
 // current is the set to use now; nil if there is none. Unknown says that the set at hand

@@ -199,6 +199,24 @@ func TestOnlyVerifyingKeysCount(t *testing.T) {
 	}
 }
 
+// A token that names no key is verified by the only one there is, and by none of several.
+func TestTokenWithoutKeyID(t *testing.T) {
+	c := &clock{now: start}
+	p := newProvider(t, c)
+	unnamed := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"iss": p.name, "aud": audience, "sub": "s", "exp": start.Add(time.Hour).Unix()})
+	token, err := unnamed.SignedString(p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !good(t, p.verifier(t, c, p.discovered()), token) {
+		t.Error("refused though there is one key")
+	}
+	p.publish(p.Issuer, newIssuer(t, p.name, audience, c))
+	if good(t, p.verifier(t, c, p.discovered()), token) {
+		t.Error("accepted though there are two keys")
+	}
+}
+
 // Tokens with made-up key ids make one more fetch and not one each, even all at once.
 func TestForgedTokensCauseNoFlood(t *testing.T) {
 	c := &clock{now: start}

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -339,9 +340,14 @@ func TestADumpTellsNothing(t *testing.T) {
 	g := w.Dispatch(t, d)
 	wrong := handofftest.WrongCode(&g, 1)
 	p := handofftest.AtDoor("cou_7", "JJD1", wrong)
-	p.Attempt = "attempt-1"
+	p.Attempt, p.Device = "attempt-1", "phone-of-somebody"
 	_, _ = w.Service.Verify(ctx, p)
-	if _, err := w.Service.Reissue(ctx, handoff.Actor{Role: handoff.RoleShop, Shop: d.Shop}, g.ID); err != nil {
+	by := handoff.Actor{Role: handoff.RoleShop, Shop: d.Shop, Subject: "https://id.shop.example clerk@shop.example"}
+	if _, err := w.Service.Reissue(ctx, by, g.ID); err != nil {
+		t.Fatal(err)
+	}
+	key := handoff.APIKey{ID: "k1", Hash: sha256.Sum256([]byte("a secret of 256 bits")), Scopes: []string{"ops"}, Label: "what it is for"}
+	if err := s.AddAPIKey(ctx, key); err != nil {
 		t.Fatal(err)
 	}
 	newest := w.Parcel(t, "JJD1")
@@ -358,6 +364,7 @@ func TestADumpTellsNothing(t *testing.T) {
 		"code": g.CurrentCode().Reveal(), "new code": newest.CurrentCode().Reveal(), "wrong code": wrong.Reveal(),
 		"secret": string(secret), "name": d.Customer.Name, "mail": d.Customer.Email, "street": d.To.Lines[0],
 		"postal code": d.To.Postal, "unit": d.To.Unit, "order": d.Order, "courier's name": name, "note": "names somebody",
+		"device": p.Device, "clerk": "clerk@", "key's hash": string(key.Hash[:]), "key's label": key.Label,
 	} {
 		if strings.Contains(dump, secret) {
 			t.Errorf("the dump shows the %s", what)
