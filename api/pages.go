@@ -31,7 +31,7 @@ func describe(version string) *huma.OpenAPI {
 		Components: &huma.Components{
 			Schemas: huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer),
 			SecuritySchemes: map[string]*huma.SecurityScheme{
-				"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
+				"bearer": {Type: "http", Scheme: "bearer", Description: "A JWT of an issuer that the service trusts, or an API key (lk_...)."},
 			},
 		},
 	}
