@@ -156,7 +156,7 @@ func turnedAway(err error) error {
 	if !errors.As(err, &refused) || refused.Reason == handoff.AttemptReused {
 		return err
 	}
-	told := handoff.Refusal{Reason: handoff.AccessRefused, Verdict: refused.Verdict}
+	told := handoff.Refusal{Reason: handoff.AccessRefused, Verdict: refused.Verdict, RetryAfter: refused.RetryAfter}
 	p := kinds[handoff.AccessRefused]
 	if refused.Reason == handoff.ParcelUnknown {
 		told.Verdict = handoff.Verdict{handoff.ProofParcel: handoff.Failed}

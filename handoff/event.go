@@ -168,10 +168,9 @@ func Apply(g Grant, e Event) Grant {
 		g.Rights = addUses(g.Rights, +1, Open)
 	case EventPermitted:
 		g.Visits = begin(g.Visits, e)
-		g.Unlocks = append(slices.Clone(g.Unlocks), Unlock{
+		g.Unlocks = remember(g.Unlocks, Unlock{
 			Permit: e.Permit, Door: e.Door, Target: e.Target, At: e.At, State: DoorAuthorised, Since: e.At, Awaited: e.Awaited,
 		})
-		g.Unlocks = g.Unlocks[max(0, len(g.Unlocks)-unlocksKept):]
 	case EventConsented:
 		g.Consents = slices.Clone(e.Consents)
 	case EventAccessRefused, EventImpossible:

@@ -75,7 +75,8 @@ type Grant struct {
 	// Consents are the kinds of door that the customer agreed to have opened.
 	Consents []TargetKind `cbor:"11,keyasint,omitempty"`
 
-	// Unlocks are the permits given out and how far each came; the newest 16.
+	// Unlocks are the permits given out and how far each came: the newest 16, all live
+	// ones among them.
 	Unlocks []Unlock `cbor:"14,keyasint,omitempty"`
 
 	// Knocks counts the refusals at doors, of which the log keeps a limited number.

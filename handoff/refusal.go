@@ -49,6 +49,7 @@ const (
 	AttemptReused         Reason = "attempt-reused"
 	VisitOver             Reason = "visit-over"
 	ImpossibleJourney     Reason = "impossible-journey"
+	TooManyPermits        Reason = "too-many-permits" // that may still open a door
 	PermitUnknown         Reason = "permit-unknown"
 	ConsentUsed           Reason = "consent-used"
 	NoConsentNeeded       Reason = "no-consent-needed"

@@ -47,7 +47,31 @@ type Unlock struct {
 	Said uint16 `cbor:"8,keyasint,omitempty"`
 }
 
+// unlocksKept is how many permits a grant remembers. One that is live is never forgotten,
+// or it could not be taken back: while all of them are live, no further one is given out.
 const unlocksKept = 16
+
+// permitLives is how long after it was given out a permit can still open its door, and
+// the door still answer: 60 s of its own, the 30 s that a door grants its clock and the
+// 30 s by which that clock may really be slow, and the time that a door has for its answer.
+const permitLives = 120*time.Second + answerWithin
+
+func (u *Unlock) live(now Instant) bool { return now.Time().Sub(u.At.Time()) < permitLives }
+
+// forgettable is where the oldest permit stands that is not live; -1 if all are.
+func forgettable(unlocks []Unlock, now Instant) int {
+	return slices.IndexFunc(unlocks, func(u Unlock) bool { return !u.live(now) })
+}
+
+// remember adds a permit, for which the oldest that is not live makes room.
+func remember(unlocks []Unlock, u Unlock) []Unlock {
+	unlocks = slices.Clone(unlocks)
+	if len(unlocks) >= unlocksKept {
+		i := max(0, forgettable(unlocks, u.At))
+		unlocks = slices.Delete(unlocks, i, i+1)
+	}
+	return append(unlocks, u)
+}
 
 // DoorState is how far an unlock came, each step reported by the door itself but for
 // the first and the last.
@@ -102,8 +126,10 @@ func (s DoorState) follows(before DoorState) bool {
 // answerWithin is how long a door that can answer is waited for.
 const answerWithin = 15 * time.Second
 
+// unanswered reports whether the door is still waited for. It is given up once: what it
+// says afterwards stands, however late.
 func (u *Unlock) unanswered() bool {
-	return u.Awaited && (u.State == DoorAuthorised || u.State == DoorDelivered)
+	return u.Awaited && (u.State == DoorAuthorised || u.State == DoorDelivered) && u.Said&(1<<DoorSilent) == 0
 }
 
 func (u *Unlock) deadline() Instant { return InstantOf(u.At.Time().Add(answerWithin)) }
@@ -164,6 +190,10 @@ func open(d *deliberation) Decision {
 		return d.turnAway(VisitOver)
 	case door.Location != nil && d.facts.Courier.Seen.tooFar(*door.Location, d.now):
 		return d.turnAway(ImpossibleJourney)
+	case len(d.grant.Unlocks) >= unlocksKept && forgettable(d.grant.Unlocks, InstantOf(d.now)) < 0:
+		refused := d.turnAway(TooManyPermits)
+		refused.Refusal.RetryAfter = d.grant.Unlocks[0].At.Time().Add(permitLives).Sub(d.now)
+		return refused
 	}
 	e := d.atDoor(EventPermitted)
 	e.Permit, e.Awaited = d.cmd.Permit, door.Mode != Carried
@@ -219,7 +249,7 @@ func report(d *deliberation) Decision {
 		return d.refuse(PermitUnknown)
 	}
 	t, known := doorEvents[d.cmd.State]
-	if !known {
+	if !known || d.cmd.State == DoorSilent { // no door says that it said nothing
 		return d.refuse(UnknownAct)
 	}
 	if u.Said&(1<<d.cmd.State) != 0 || !d.cmd.State.follows(u.State) {

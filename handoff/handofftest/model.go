@@ -26,11 +26,24 @@ import (
 //     again five times.
 //   - A locked code releases nothing, and a release has the code that counts.
 //   - The caller is told what was done: as many events are in the log as the answer says.
+//   - A permit for a door is given exactly if every proof of the right to it holds at
+//     that moment: the courier, the route, the day, the place, the building (its carriers,
+//     hours, returns, the door's owner), the challenge and the consent where they are asked
+//     for. What the registry and the customer say after dispatch counts at once.
+//   - A visit gives at most three permits, and a door no more visits than its right has
+//     uses. A garage or home that opened gives no more permits in that visit.
+//   - A grant that is released, collected, recalled, expired or held opens nothing. A
+//     locked code closes no door.
+//   - Nobody is given permits at two doors too far apart for the time between.
+//   - A permit that can still open its door is never forgotten.
+//   - A door's state is one that the door reported, or authorised, or no-answer after 15 s
+//     of silence. It never goes backwards, and saying it again is no news.
+//   - The same attempt, sent again, gets the same answer and causes nothing.
 //   - A grant's events, replayed over its dispatch and secret, give the stored grant.
 //
 // Open gives an empty store for each check: rapid.Check(t, handofftest.Model(open)).
-// The rules are checked on the log and the stored grants alone, by arithmetic of the
-// model's own; what it does not do is to decide a second time.
+// The rules of the code are checked on the log and the stored grants alone, those of the
+// doors on books that the model keeps of what it did itself: see book. Neither asks Decide.
 func Model(open func() handoff.Store) func(*rapid.T) {
 	return func(t *rapid.T) {
 		m := newModel(t, open())
@@ -51,6 +64,13 @@ func Model(open func() handoff.Store) func(*rapid.T) {
 			"courier":    m.courier,
 			"assign":     m.assign,
 			"lose reply": m.fault,
+			"knock":      m.knock,
+			"way in":     m.wayIn,
+			"detour":     m.detour,
+			"consent":    m.consent,
+			"report":     m.report,
+			"building":   m.building,
+			"door":       m.door,
 		})
 	}
 }
@@ -67,13 +87,14 @@ type model struct {
 	lives    map[handoff.GrantID][]handoff.Event
 	guesses  map[string][]handoff.Instant // wrong codes by courier
 	charged  map[string][]handoff.Instant // those that were not excused
+	books
 }
 
 // told is the answer to a request with an attempt id.
 type told struct {
-	request handoff.Presentation
+	request any
 	kind    string
-	receipt handoff.Receipt
+	receipt any
 	reason  string
 }
 
@@ -87,12 +108,18 @@ func newModel(t *rapid.T, store handoff.Store) *model {
 	m := &model{faulty: &Faulty{Store: store}, attempts: map[string]told{}, drivers: map[handoff.RouteRef]string{}}
 	m.lives, m.guesses, m.charged = map[handoff.GrantID][]handoff.Event{}, map[string][]handoff.Instant{}, map[string][]handoff.Instant{}
 	m.World = New(t, m.faulty)
+	m.books = newBooks()
 	m.Cleared(t, modelCouriers...)
+	m.enrol(t)
 	for days := range 3 {
 		m.assignTo(t, "c1", Route, m.today().plus(days))
 	}
-	for _, parcel := range modelParcels[:4] { // something to begin with
-		m.send(t, Sample(parcel))
+	for i, parcel := range modelParcels[:4] { // something to begin with
+		d := Sample(parcel)
+		if i == 3 {
+			d.To.Building = otherHouse
+		}
+		m.send(t, d)
 	}
 	return m
 }
@@ -121,13 +148,15 @@ func pick[T any](t *rapid.T, name string, from []T) T { return rapid.SampledFrom
 func (m *model) dispatch(t *rapid.T) {
 	d := Sample(pick(t, "parcel", modelParcels))
 	d.Day, d.Route = m.today().plus(rapid.IntRange(0, 2).Draw(t, "days")), pick(t, "route", modelRoutes)
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0:
 		d.Value.Amount = "10"
 	case 1:
 		d.Purpose = handoff.PurposeReturn
 	case 2:
 		d.Shop = "other"
+	case 3:
+		d.To.Building = pick(t, "building", []string{otherHouse, ""})
 	}
 	m.send(t, d)
 }
@@ -136,13 +165,16 @@ func (m *model) send(t *rapid.T, d handoff.Dispatch) {
 	before := m.Parcel(t, d.Parcel)
 	g, created, err := m.Service.Dispatch(context.Background(), d)
 	// A grant whose window is over is expired first, to make room for the next one.
-	fresh := slices.DeleteFunc(m.fresh(t), func(e handoff.Event) bool { return e.Type == handoff.EventExpired })
+	fresh := slices.DeleteFunc(m.fresh(t), func(e handoff.Event) bool {
+		return e.Type == handoff.EventExpired || e.Type == handoff.EventDoorSilent
+	})
 	switch {
 	case err == nil && created:
 		m.expect(t, fresh, handoff.EventDispatched, "dispatch")
 		if g.ID.Generation != before.ID.Generation+1 {
 			t.Fatalf("after %s came %s", before.ID, g.ID)
 		}
+		m.opened(g)
 		if !slices.Contains(m.parcels, d.Parcel) {
 			m.parcels = append(m.parcels, d.Parcel)
 		}
@@ -255,13 +287,13 @@ func (m *model) present(t *rapid.T, kind string, p handoff.Presentation, do verb
 	before := m.Parcel(t, p.Parcel)
 	receipt, err := do(context.Background(), p)
 	fresh := m.fresh(t)
-	key := fmt.Sprint(before.ID, p.Courier, p.Attempt)
+	key := attemptKey(before.ID, p.Courier, p.Attempt)
 	first, again := m.attempts[key]
 	switch {
 	case p.Attempt != "" && again:
 		m.expect(t, fresh, 0, "an attempt sent again")
-		same := first.kind == kind && reflect.DeepEqual(first.request, p)
-		if same && (reason(err) != first.reason || receipt != first.receipt) || !same && reason(err) != string(handoff.AttemptReused) {
+		same := first.kind == kind && reflect.DeepEqual(first.request, any(p))
+		if same && (reason(err) != first.reason || any(receipt) != first.receipt) || !same && reason(err) != string(handoff.AttemptReused) {
 			t.Fatalf("attempt %s, sent again (the same: %v): %+v, %v; first %+v", key, same, receipt, err, first)
 		}
 		return
@@ -269,6 +301,7 @@ func (m *model) present(t *rapid.T, kind string, p handoff.Presentation, do verb
 		t.Fatalf("%s was released without the code that counts", before.ID)
 	case err == nil:
 		m.expect(t, fresh, done[receipt.Act], kind)
+		m.of(p.Parcel).presented(receipt.Act)
 	case reason(err) == string(handoff.CodeMismatch), reason(err) == string(handoff.CodeSuperseded):
 		if n := Count(fresh, handoff.EventCodeRefused); n != 1 || len(fresh) != 1+Count(fresh, handoff.EventCodeLocked) {
 			t.Fatalf("%s: %v, with the events %v", kind, err, fresh)
@@ -296,7 +329,10 @@ func (m *model) order(t *rapid.T) {
 		_, err = m.Service.Recall(ctx, by, g.ID, "")
 	case 1, 2:
 		event = handoff.EventRescheduled
-		_, err = m.Service.Reschedule(ctx, by, g.ID, m.today().plus(rapid.IntRange(0, 3).Draw(t, "days")), pick(t, "route", append([]string{""}, modelRoutes...)))
+		day, route := m.today().plus(rapid.IntRange(0, 3).Draw(t, "days")), pick(t, "route", append([]string{""}, modelRoutes...))
+		if _, err = m.Service.Reschedule(ctx, by, g.ID, day, route); err == nil {
+			m.of(g.Dispatch.Parcel).moved(day, route)
+		}
 	case 3:
 		event = handoff.EventCodeResent
 		_, err = m.Service.Resend(ctx, by, g.ID)
@@ -305,17 +341,25 @@ func (m *model) order(t *rapid.T) {
 		_, err = m.Service.Reissue(ctx, by, g.ID)
 	}
 	m.ordered(t, event, err)
+	if err == nil {
+		m.of(g.Dispatch.Parcel).ordered(event)
+	}
 }
 
 func (m *model) hold(t *rapid.T) {
 	g := m.Parcel(t, pick(t, "parcel", m.parcels))
 	ops := handoff.Actor{Role: handoff.RoleOps}
-	if g.Status == handoff.Held {
-		_, err := m.Service.Lift(context.Background(), ops, g.ID, "settled by phone")
-		m.ordered(t, handoff.EventLifted, err)
-	} else if rapid.IntRange(0, 2).Draw(t, "hold") == 0 {
-		_, err := m.Service.Hold(context.Background(), ops, g.ID, "disputed")
-		m.ordered(t, handoff.EventHeld, err)
+	event, do, why := handoff.EventHeld, m.Service.Hold, "disputed"
+	switch {
+	case g.Status == handoff.Held:
+		event, do, why = handoff.EventLifted, m.Service.Lift, "settled by phone"
+	case rapid.IntRange(0, 2).Draw(t, "hold") > 0:
+		return
+	}
+	_, err := do(context.Background(), ops, g.ID, why)
+	m.ordered(t, event, err)
+	if err == nil {
+		m.of(g.Dispatch.Parcel).ordered(event)
 	}
 }
 
@@ -328,8 +372,8 @@ func (m *model) ordered(t *rapid.T, event handoff.EventType, err error) {
 	m.refused(t, fresh, err, "order")
 }
 
-// sweep expires every grant whose window is over, and no other, and forgets the people
-// behind those that closed a week ago.
+// sweep expires every grant whose window is over, and no other, gives up waiting for doors
+// that did not answer, and forgets the people behind grants that closed a week ago.
 func (m *model) sweep(t *rapid.T) {
 	m.faulty.Calm()
 	if _, err := m.Service.Sweep(context.Background(), 100); err != nil {
@@ -337,7 +381,7 @@ func (m *model) sweep(t *rapid.T) {
 	}
 	for _, e := range m.fresh(t) {
 		switch e.Type {
-		case handoff.EventExpired:
+		case handoff.EventExpired, handoff.EventDoorSilent:
 		case handoff.EventScrubbed:
 			if closed := closedAt(m.lives[e.Grant]); closed == 0 || e.At-closed < week {
 				t.Fatalf("a sweep caused %v, and the grant closed at %v", e, closed)
@@ -355,6 +399,7 @@ func (m *model) sweep(t *rapid.T) {
 			t.Fatalf("%s closed at %v and still knows its customer", g.ID, closed)
 		}
 	}
+	m.allAnswered(t)
 }
 
 const week = 7 * 24 * 3600 // seconds
@@ -403,6 +448,7 @@ func (m *model) courier(t *rapid.T) {
 	if err := m.Store.PutCourier(context.Background(), Courier(id), update); err != nil {
 		t.Fatalf("PutCourier: %v", err)
 	}
+	m.staff[id] = clearance{until: until, suspended: *update.Suspended}
 }
 
 func (m *model) assign(t *rapid.T) {
@@ -450,6 +496,7 @@ func (m *model) witness(t *rapid.T, e handoff.Event) {
 			m.charged[e.Courier] = append(m.charged[e.Courier], e.At)
 		}
 	}
+	m.atDoors(t, e)
 	if e.Type != handoff.EventReleased && e.Type != handoff.EventCollected {
 		return
 	}
@@ -509,7 +556,8 @@ func (m *model) check(t *rapid.T) {
 			if ofCode > 5 || ofGrant > 10 || standing < 0 || standing > 1 {
 				t.Fatalf("%s: %d wrong codes, %d in its life, %d handoffs: %v", id, ofCode, ofGrant, standing, life)
 			}
-			if e.Courier != "" && !g.Window.Contains(e.At.Time()) {
+			knocked := e.Type == handoff.EventAccessRefused || e.Type == handoff.EventImpossible // and was refused
+			if e.Courier != "" && !knocked && !g.Window.Contains(e.At.Time()) {
 				t.Fatalf("%s: %v, outside its window %+v", id, e, g.Window)
 			}
 			g = handoff.Apply(g, e)
@@ -520,6 +568,7 @@ func (m *model) check(t *rapid.T) {
 		if !reflect.DeepEqual(g, stored) {
 			t.Fatalf("%s replays to\n%+v, and is stored as\n%+v", id, g, stored)
 		}
+		m.remembered(t, &stored)
 	}
 	for courier, at := range m.guesses {
 		slices.Sort(at)
