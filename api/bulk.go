@@ -35,7 +35,8 @@ func (a *api) bulk() {
 		Summary: "A file of dispatches", Tags: []string{"Warehouse"},
 		Description: "One dispatch a line, at most 64 KiB each; one result a line, in the same order. Blank lines give no result, but count. " +
 			"A line that is refused stops no other, and sending the whole file again is harmless. Two lines for one parcel race. " +
-			"Results stream while lines are still read; they also wait for a client that sends all before it reads.",
+			"Results stream while lines are still read; they also wait for a client that sends all before it reads. " +
+			"A shop may send four files at once.",
 		Responses: map[string]*huma.Response{"200": {
 			Description: "One result a line",
 			Content:     map[string]*huma.MediaType{ndjson: {Schema: schemas.Schema(reflect.TypeFor[lineResult](), true, "")}},
@@ -66,22 +67,52 @@ func (a *api) dispatchBulk(context.Context, *struct{}) (*huma.StreamResponse, er
 			_ = huma.WriteErr(a.huma, h, http.StatusRequestEntityTooLarge, "")
 			return
 		}
-		select {
-		case a.bulks <- struct{}{}:
-		default:
+		request := c.Context()
+		x := exchangeOf(request)
+		if !a.bulks.enter(x.principal.Shop) {
 			_ = huma.WriteErr(a.huma, h, http.StatusTooManyRequests, "", tooManyBulks())
 			return
 		}
-		request := c.Context()
-		x := exchangeOf(request)
 		x.streams = true
 		c.Set(fiber.HeaderContentType, ndjson)
 		request.SetBodyStream(a.newStream(request.RequestBodyStream(), request.Conn(), x), -1)
 	}}, nil
 }
 
-// bulksAtOnce bounds the bulk requests in work: each has its workers and its buffers.
-const bulksAtOnce = 16
+// The bulk requests in work, of all shops and of one: each has its workers and its
+// buffers, and a shop that sends without end must leave room for the others.
+const (
+	bulksAtOnce = 16
+	bulksOfShop = 4
+)
+
+// bulks are the places for bulk requests, by shop.
+type bulks struct {
+	mu    sync.Mutex
+	total int
+	of    map[string]int
+}
+
+// enter takes a place, which leave gives back. It reports false where there is none.
+func (b *bulks) enter(shop string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.total >= bulksAtOnce || b.of[shop] >= bulksOfShop {
+		return false
+	}
+	b.total++
+	b.of[shop]++
+	return true
+}
+
+func (b *bulks) leave(shop string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.total--
+	if b.of[shop]--; b.of[shop] == 0 {
+		delete(b.of, shop)
+	}
+}
 
 func tooManyBulks() *Problem {
 	p := newProblem(http.StatusTooManyRequests)
@@ -171,7 +202,7 @@ func (s *stream) Close() error {
 	s.results.end(net.ErrClosed)
 	s.done.Wait()
 	s.results.close()
-	<-s.api.bulks
+	s.api.bulks.leave(s.exchange.principal.Shop)
 	s.api.finish(s.exchange, http.MethodPost, bulkPath, http.StatusOK)
 	return nil
 }

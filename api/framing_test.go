@@ -43,39 +43,56 @@ func TestFraming(t *testing.T) {
 	}
 }
 
-// Bulk requests that keep still take up no more than their number of places.
+// Bulk requests that keep still take up no more than their number of places, and those of
+// one shop leave places to the others.
 func TestBulksAtOnce(t *testing.T) {
 	h := newHouse(t, nil)
 	addr := h.listen(t)
-	token := h.token(t, warehouse)
-	open := func() (net.Conn, *bufio.Reader) {
+	open := func(shop string) (net.Conn, int) {
+		t.Helper()
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { conn.Close() })
-		fmt.Fprintf(conn, "POST /v1/dispatches/bulk HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"x\":1}\n\r\n", token)
-		return conn, bufio.NewReader(conn)
-	}
-	var conns []net.Conn
-	for range 16 {
-		conn, r := open()
-		if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 200 {
-			t.Fatalf("%v, %v", resp, err)
+		who := warehouse
+		who.Shop = shop
+		fmt.Fprintf(conn, "POST /v1/dispatches/bulk HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nAuthorization: Bearer %s\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"x\":1}\n\r\n", h.token(t, who))
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		conns = append(conns, conn)
+		if resp.StatusCode == 429 && resp.Header.Get("Retry-After") == "" {
+			t.Error("429 without Retry-After")
+		}
+		return conn, resp.StatusCode
 	}
-	_, r := open()
-	if resp, err := http.ReadResponse(r, nil); err != nil || resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("one too many: %v, %v", resp, err)
+	var first []net.Conn
+	for n := range 16 {
+		conn, status := open(fmt.Sprint("shop", n/4))
+		if status != 200 {
+			t.Fatalf("request %d: %d", n, status)
+		}
+		if n < 4 {
+			first = append(first, conn)
+		}
+		if n == 3 {
+			if _, status := open("shop0"); status != 429 {
+				t.Errorf("a shop's fifth: %d", status)
+			}
+		}
 	}
-	for _, conn := range conns {
+	if _, status := open("shop9"); status != 429 {
+		t.Errorf("one too many: %d", status)
+	}
+	for _, conn := range first {
 		fmt.Fprint(conn, "0\r\n\r\n")
 	}
-	eventually(t, "a place is free", func() bool {
-		conn, r := open()
-		defer conn.Close()
-		resp, err := http.ReadResponse(r, nil)
-		return err == nil && resp.StatusCode == 200
-	})
+	for _, shop := range []string{"shop9", "shop0"} {
+		eventually(t, "a place is free for "+shop, func() bool {
+			conn, status := open(shop)
+			defer conn.Close()
+			return status == 200
+		})
+	}
 }

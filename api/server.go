@@ -89,7 +89,7 @@ const (
 type api struct {
 	Config
 	huma   huma.API
-	bulks  chan struct{}           // one for each bulk request in work
+	bulks  bulks
 	scopes map[string][]auth.Scope // by operation id
 	site   fasthttp.RequestHandler // nil: none
 	routes sync.Map                // the router's patterns to those of the documentation
@@ -125,7 +125,7 @@ func New(c Config) (*fiber.App, error) {
 		d.Heartbeat = cmp.Or(d.Heartbeat, 10*time.Second)
 		c.Doors = &d
 	}
-	a := &api{Config: c, bulks: make(chan struct{}, bulksAtOnce), scopes: map[string][]auth.Scope{}}
+	a := &api{Config: c, bulks: bulks{of: map[string]int{}}, scopes: map[string][]auth.Scope{}}
 	if c.Doors != nil {
 		a.streams = streams{most: c.Doors.Streams, open: map[string]chan struct{}{}}
 	}
