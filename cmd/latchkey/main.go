@@ -6,7 +6,7 @@
 //	latchkey door enroll|run          a door controller, on the small computer beside the lock
 //	latchkey keys new|rotate          the keys that seal what is stored
 //	latchkey apikey create|revoke     the keys by which machines call
-//	latchkey outbox list|replay       mails that could not be sent
+//	latchkey outbox list|replay       mails and messages to doors that were given up
 //	latchkey erase                    forget a customer on request
 package main
 

@@ -17,7 +17,7 @@ type instruments struct {
 	registry *prometheus.Registry
 	requests *metrics.Metrics
 
-	waiting, dead, age prometheus.Gauge
+	waiting, dead, age *prometheus.GaugeVec // by group of readers
 	mails, doors       *prometheus.CounterVec
 	trips              *prometheus.HistogramVec
 }
@@ -25,15 +25,15 @@ type instruments struct {
 func newInstruments() (*instruments, error) {
 	m := &instruments{
 		registry: prometheus.NewRegistry(),
-		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "latchkey_mail_queue_events", Help: "Events that the mail has before it.",
-		}),
-		dead: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "latchkey_mail_dead_letters", Help: "Mails given up, until they are replayed.",
-		}),
-		age: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "latchkey_mail_queue_age_seconds", Help: "Age of the oldest event that the mail has before it; 0 if there is none.",
-		}),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "latchkey_outbox_events", Help: "Events that a group of readers has before it.",
+		}, []string{"group"}),
+		dead: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "latchkey_outbox_dead_letters", Help: "Events that a group of readers gave up, until they are replayed.",
+		}, []string{"group"}),
+		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "latchkey_outbox_age_seconds", Help: "Age of the oldest event that a group of readers has before it; 0 if there is none.",
+		}, []string{"group"}),
 		mails: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_mail_events_total", Help: "Events that the mail finished, will retry, or gave up, by why.",
 		}, []string{"event", "result", "reason"}),
@@ -58,15 +58,15 @@ func newInstruments() (*instruments, error) {
 	return m, err
 }
 
-// backlog shows how far the mail is behind.
-func (m *instruments) backlog(b handoff.Backlog, now time.Time) {
-	m.waiting.Set(float64(b.Waiting))
-	m.dead.Set(float64(b.Dead))
+// backlog shows how far a group of readers is behind.
+func (m *instruments) backlog(group string, b handoff.Backlog, now time.Time) {
+	m.waiting.WithLabelValues(group).Set(float64(b.Waiting))
+	m.dead.WithLabelValues(group).Set(float64(b.Dead))
 	age := 0.0
 	if b.Oldest != 0 {
 		age = max(0, now.Sub(b.Oldest.Time()).Seconds())
 	}
-	m.age.Set(age)
+	m.age.WithLabelValues(group).Set(age)
 }
 
 // trip observes one trip to Redis.
@@ -119,7 +119,7 @@ func (o doorObserver) Retried(e handoff.EventType, r notify.Reason) {
 
 func (o doorObserver) Buried(e handoff.EventType, r notify.Reason) {
 	o.doors.WithLabelValues(e.String(), "dead", r.Class).Inc()
-	o.log.Error("a door was not told", "event", e.String(), "reason", r.String())
+	o.log.Error("a door was not told; see: latchkey outbox list", "event", e.String(), "reason", r.String())
 }
 
 func (o doorObserver) LogFailed(op string, err error) {

@@ -12,13 +12,15 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
+	"latchkey/notify/doors"
+	"latchkey/notify/mail"
 )
 
-// outboxCmd looks at the dead letters of a group of readers. It needs Redis and no
+// outboxCmd looks at the dead letters of the groups of readers. It needs Redis and no
 // keyset: events hold nothing that is sealed.
 type outboxCmd struct {
 	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" help:"The service's Redis." placeholder:"URL"`
-	Group    string `default:"mail" help:"Whose outbox."`
+	Group    string `help:"Whose outbox, mail or doors; both if left out." placeholder:"NAME"`
 
 	List   outboxListCmd   `cmd:"" help:"List the dead letters, oldest first."`
 	Replay outboxReplayCmd `cmd:"" help:"Try dead letters again."`
@@ -47,27 +49,40 @@ func openStore(url string, ring *keyring.Ring, retention time.Duration) (store *
 	return store, func() { store.Close(); _ = client.Close() }, nil
 }
 
+// groups are those that are asked for.
+func (c *outboxCmd) groups() []string {
+	if c.Group == "" {
+		return []string{mail.Group, doors.Group}
+	}
+	return []string{c.Group}
+}
+
 type outboxListCmd struct{}
 
-// Run lists dead letters: id, event, parcel, how often and until when it was tried, why it failed.
+// Run lists dead letters: id, whose, event, grant, how often and until when it was tried,
+// why it failed.
 func (*outboxListCmd) Run(ctx context.Context, io streams, outbox *outboxCmd) error {
 	store, done, err := outbox.open()
 	if err != nil {
 		return err
 	}
 	defer done()
-	letters, err := store.Dead(ctx, outbox.Group)
-	if err != nil {
-		return err
-	}
-	if len(letters) == 0 {
-		fmt.Fprintf(io.out, "no dead letters in %s\n", outbox.Group)
-		return nil
-	}
 	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tEVENT\tGRANT\tTRIES\tGIVEN UP\tERROR")
-	for _, l := range letters {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", eventName(l.ID), l.Event.Type, l.Event.Grant, l.Tries, l.DiedAt.Time().Format(time.RFC3339), l.Error)
+	n := 0
+	for _, group := range outbox.groups() {
+		letters, err := store.Dead(ctx, group)
+		if err != nil {
+			return err
+		}
+		for _, l := range letters {
+			if n++; n == 1 {
+				fmt.Fprintln(w, "ID\tGROUP\tEVENT\tGRANT\tTRIES\tGIVEN UP\tERROR")
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", eventName(l.ID), group, l.Event.Type, l.Event.Grant, l.Tries, l.DiedAt.Time().Format(time.RFC3339), l.Error)
+		}
+	}
+	if n == 0 {
+		fmt.Fprintf(io.out, "no dead letters in %s\n", strings.Join(outbox.groups(), " or "))
 	}
 	return w.Flush()
 }
@@ -78,6 +93,9 @@ type outboxForgetCmd struct {
 
 // Run forgets the group.
 func (c *outboxForgetCmd) Run(ctx context.Context, io streams, outbox *outboxCmd) error {
+	if outbox.Group == "" {
+		return fmt.Errorf("name the --group to forget")
+	}
 	store, done, err := outbox.open()
 	if err != nil {
 		return err
@@ -95,7 +113,7 @@ type outboxReplayCmd struct {
 	All bool     `help:"Replay every dead letter."`
 }
 
-// Run makes dead letters due again.
+// Run makes dead letters due again, an event's in each of the groups that gave it up.
 func (c *outboxReplayCmd) Run(ctx context.Context, io streams, outbox *outboxCmd) error {
 	if (len(c.IDs) == 0) == !c.All {
 		return fmt.Errorf("name the letters to replay, or say --all")
@@ -105,14 +123,32 @@ func (c *outboxReplayCmd) Run(ctx context.Context, io streams, outbox *outboxCmd
 		return err
 	}
 	defer done()
-	var ids []handoff.EventID
-	if c.All {
-		letters, err := store.Dead(ctx, outbox.Group)
-		if err != nil {
-			return err
+	replay := func(id handoff.EventID, groups ...string) (n int, err error) {
+		for _, group := range groups {
+			found, err := store.Replay(ctx, group, id, time.Now())
+			if err != nil {
+				return n, err
+			}
+			if found {
+				n++
+			}
 		}
-		for _, l := range letters {
-			ids = append(ids, l.ID)
+		return n, nil
+	}
+	total := 0
+	if c.All {
+		for _, group := range outbox.groups() {
+			letters, err := store.Dead(ctx, group)
+			if err != nil {
+				return err
+			}
+			for _, l := range letters {
+				n, err := replay(l.ID, group)
+				if err != nil {
+					return err
+				}
+				total += n
+			}
 		}
 	}
 	for _, name := range c.IDs {
@@ -120,18 +156,16 @@ func (c *outboxReplayCmd) Run(ctx context.Context, io streams, outbox *outboxCmd
 		if err != nil {
 			return err
 		}
-		ids = append(ids, id)
-	}
-	for _, id := range ids {
-		found, err := store.Replay(ctx, outbox.Group, id, time.Now())
+		n, err := replay(id, outbox.groups()...)
 		if err != nil {
 			return err
 		}
-		if !found {
-			return fmt.Errorf("%s is no dead letter of %s", eventName(id), outbox.Group)
+		if n == 0 {
+			return fmt.Errorf("%s is no dead letter of %s", name, strings.Join(outbox.groups(), " or "))
 		}
+		total += n
 	}
-	fmt.Fprintf(io.out, "%d letters will be tried again\n", len(ids))
+	fmt.Fprintf(io.out, "%d letters will be tried again\n", total)
 	return nil
 }
 

@@ -51,6 +51,7 @@ type system struct {
 	service *handoff.Service
 	app     server
 	readers []*notify.Reader
+	groups  []string // the readers' names in the log
 }
 
 // server is what a fiber application is to us.
@@ -109,7 +110,7 @@ const doorsTimeout = 5 * time.Second
 func (s *system) read(c notify.Config) error {
 	c.Log, c.Clock = s.store, s.clock
 	r, err := notify.NewReader(c)
-	s.readers = append(s.readers, r)
+	s.readers, s.groups = append(s.readers, r), append(s.groups, c.Group)
 	return err
 }
 
@@ -190,12 +191,16 @@ func (s *system) trim(ctx context.Context) error {
 }
 
 func (s *system) measure(ctx context.Context) error {
-	b, err := s.store.Backlog(ctx, mail.Group)
-	if err != nil {
-		return err
+	var failed []error
+	for _, group := range s.groups {
+		b, err := s.store.Backlog(ctx, group)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", group, err))
+			continue
+		}
+		s.metrics.backlog(group, b, s.clock.Now())
 	}
-	s.metrics.backlog(b, s.clock.Now())
-	return nil
+	return errors.Join(failed...)
 }
 
 // newLog writes JSON lines. Debug adds what is only good to know when something is wrong.
