@@ -29,6 +29,7 @@ import (
 	"latchkey/api/auth"
 	"latchkey/cmd/latchkey/sample"
 	"latchkey/handoff"
+	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
@@ -61,11 +62,51 @@ func BenchmarkVerify(b *testing.B) {
 		{"naive", serve(b, naiveHandler(client, "naive", plainTrips(client))), bench.anyRequest, nil},
 		{"floor", serve(b, naiveHandler(client, "floor", sharedTrips(b, server.Addr()))), bench.anyRequest, nil},
 	}
+	medians := compete(b, client, contenders, rounds, requests, func() {
+		bench.mint(b, requests)
+		seed(b, client, "naive", requests)
+		seed(b, client, "floor", requests)
+	})
+	b.Logf("ours is %.2f x floor, %.2f x naive, %.2f x bare; p99 %.2f x naive's",
+		medians["ours"].rate/medians["floor"].rate, medians["ours"].rate/medians["naive"].rate,
+		medians["ours"].rate/medians["bare"].rate, ms(medians["ours"].p99)/ms(medians["naive"].p99))
+}
+
+// BenchmarkUnlock measures unlocks per second over HTTP against a real redis-server beside
+// verifies, in interleaved rounds of one run. An unlock is POST /v1/doors/{id}/unlock at a
+// connected lobby: authenticate, read (grant, courier, door, building), decide, commit,
+// sign the permit, answer. Each is the first of its parcel.
+//
+// Run it with: go test ./cmd/latchkey -run '^$' -bench Unlock -benchtime 1x
+//
+// LATCHKEY_BENCH_ROUNDS and LATCHKEY_BENCH_REQUESTS are as for BenchmarkVerify.
+func BenchmarkUnlock(b *testing.B) {
+	rounds, requests := setting("LATCHKEY_BENCH_ROUNDS", 5), setting("LATCHKEY_BENCH_REQUESTS", 20_000)
+	server := redistest.Single(b)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	b.Cleanup(func() { _ = client.Close() })
+	bench := newBench(b, server.Addr())
+	bench.enrol(b)
+	var knocks [][]byte
+	medians := compete(b, client, []contender{
+		{"verify", bench.url, bench.request, nil},
+		{"unlock", bench.url, func(i int) ([]byte, string, string) {
+			return knocks[i], "/v1/doors/lobby/unlock", bench.tokens[i%connections]
+		}, nil},
+	}, rounds, requests, func() {
+		bench.mint(b, requests)
+		knocks = bench.knocks()
+		bench.mint(b, requests) // other parcels to verify: a grant that was knocked for is larger
+	})
+	b.Logf("unlock is %.2f x verify; p99 %.2f x verify's", medians["unlock"].rate/medians["verify"].rate, ms(medians["unlock"].p99)/ms(medians["verify"].p99))
+}
+
+// compete loads the contenders in turn, round after round, and reports their medians.
+func compete(b *testing.B, client *redis.Client, contenders []contender, rounds, requests int, prepare func()) map[string]result {
+	b.Helper()
 	for b.Loop() {
 		for round := range rounds + 1 { // the first warms everything up
-			bench.mint(b, requests)
-			seed(b, client, "naive", requests)
-			seed(b, client, "floor", requests)
+			prepare()
 			for i := range contenders {
 				ourCPU, redisCPU := processCPU(b), serverCPU(b, client)
 				r := contenders[i].run(b, requests)
@@ -85,9 +126,7 @@ func BenchmarkVerify(b *testing.B) {
 		b.Logf("%-6s %10.0f %9.2f %9.2f %14d %14d", c.name, m.rate, ms(m.p50), ms(m.p99), m.ours.Microseconds(), m.redis.Microseconds())
 		b.ReportMetric(m.rate, c.name+"/s")
 	}
-	b.Logf("ours is %.2f x floor, %.2f x naive, %.2f x bare; p99 %.2f x naive's",
-		medians["ours"].rate/medians["floor"].rate, medians["ours"].rate/medians["naive"].rate,
-		medians["ours"].rate/medians["bare"].rate, ms(medians["ours"].p99)/ms(medians["naive"].p99))
+	return medians
 }
 
 func setting(name string, otherwise int) int {
@@ -217,6 +256,7 @@ type bench struct {
 	sign    signer
 	tokens  []string
 	minted  int
+	parcels []string
 	bodies  [][]byte
 	paths   []string
 }
@@ -248,6 +288,10 @@ func newBench(tb testing.TB, redisAddr string) *bench {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	permits, err := door.NewSigner(rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	clock := handofftest.NewClock(handofftest.Noon)
 	server, err := mail.ParseURL("smtp://127.0.0.1:9") // nobody there: the mail is another benchmark
 	if err != nil {
@@ -259,7 +303,7 @@ func newBench(tb testing.TB, redisAddr string) *bench {
 	}
 	s, err := newSystem(parts{
 		client: client, store: store, ring: ring, policy: handofftest.Policy(), clock: clock, verifier: verifier, sender: sender,
-		log: slog.New(slog.DiscardHandler), retention: 30 * 24 * time.Hour, metrics: m,
+		log: slog.New(slog.DiscardHandler), retention: 30 * 24 * time.Hour, metrics: m, signer: permits,
 	})
 	if err != nil {
 		tb.Fatal(err)
@@ -303,7 +347,7 @@ func route(courier int) string { return "BER-" + strconv.Itoa(courier) }
 // that release them.
 func (bn *bench) mint(tb testing.TB, n int) {
 	tb.Helper()
-	bn.bodies, bn.paths = make([][]byte, n), make([]string, n)
+	bn.parcels, bn.bodies, bn.paths = make([]string, n), make([][]byte, n), make([]string, n)
 	first := bn.minted
 	bn.minted += n
 	var wg sync.WaitGroup
@@ -318,6 +362,7 @@ func (bn *bench) mint(tb testing.TB, n int) {
 					tb.Error(err)
 					return
 				}
+				bn.parcels[i] = d.Parcel
 				bn.paths[i] = "/v1/parcels/" + d.Parcel + "/verify"
 				bn.bodies[i] = fmt.Appendf(nil, `{"code":"%s","location":{"lat":52.5256,"lon":13.3421,"accuracy_m":8},"attempt_id":"a%d"}`,
 					g.CurrentCode().Reveal(), first+i)
@@ -325,6 +370,26 @@ func (bn *bench) mint(tb testing.TB, n int) {
 		})
 	}
 	wg.Wait()
+}
+
+// enrol registers the building that the parcels go to, and its lobby.
+func (bn *bench) enrol(tb testing.TB) {
+	tb.Helper()
+	to, place := handofftest.Sample("").To, handofftest.Home
+	house := handoff.Building{ID: to.Building, Zone: to.Zone, Carriers: []string{handofftest.Carrier}, Hours: &handoff.Hours{From: 7 * 60, To: 21 * 60}}
+	lobby := handoff.Door{ID: "lobby", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &place, BuildingID: house.ID}
+	if err := errors.Join(bn.store.PutBuilding(tb.Context(), house), bn.store.PutDoor(tb.Context(), lobby)); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// knocks are requests for a permit, one for each of the parcels minted last.
+func (bn *bench) knocks() [][]byte {
+	knocks := make([][]byte, len(bn.parcels))
+	for i, parcel := range bn.parcels {
+		knocks[i] = fmt.Appendf(nil, `{"parcel_id":"%s","location":{"lat":52.5256,"lon":13.3421,"accuracy_m":8},"attempt_id":"u%d"}`, parcel, i)
+	}
+	return knocks
 }
 
 func (bn *bench) request(i int) (body []byte, path, token string) {

@@ -210,28 +210,39 @@ func TestSeeds(t *testing.T) {
 }
 
 func BenchmarkPermitSign(b *testing.B) {
-	p := newPermit(b, "bench", theDoor, make([]byte, 16), noon)
-	var raw []byte
-	for b.Loop() {
-		raw = signed(b, signer, p)
+	for name, challenge := range map[string][]byte{"plain": nil, "challenge": make([]byte, challengeSize)} {
+		b.Run(name, func(b *testing.B) {
+			p := newPermit(b, "bench", theDoor, challenge, noon)
+			var raw []byte
+			for b.Loop() {
+				raw = signed(b, signer, p)
+			}
+			b.ReportMetric(float64(len(raw)), "bytes/permit")
+		})
 	}
-	b.ReportMetric(float64(len(raw)), "bytes/permit")
 }
 
-// BenchmarkPermitVerify is a door's whole decision but for the disk.
+// BenchmarkPermitVerify is a door's whole decision but for its memory of used permits.
 func BenchmarkPermitVerify(b *testing.B) {
-	door := newStation(b, theDoor, true)
-	challenge := check(door.challenges.Next(noon))(b)
-	raw := signed(b, signer, newPermit(b, "bench", theDoor, challenge, noon))
-	for b.Loop() {
-		if _, err := door.verifier.check(raw, noon); err != nil {
-			b.Fatal(err)
-		}
+	for _, presence := range []bool{false, true} {
+		b.Run(fmt.Sprintf("presence=%v", presence), func(b *testing.B) {
+			door := newStation(b, theDoor, presence)
+			var challenge []byte
+			if presence {
+				challenge = check(door.challenges.Next(noon))(b)
+			}
+			raw := signed(b, signer, newPermit(b, "bench", theDoor, challenge, noon))
+			for b.Loop() {
+				if _, err := door.verifier.check(raw, noon); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "permits/s")
+		})
 	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "permits/s")
 }
 
-// BenchmarkAdmit includes the fsync that makes a use final.
+// BenchmarkAdmit is the decision with the memory, and the fsync that makes a use final.
 func BenchmarkAdmit(b *testing.B) {
 	door := newStation(b, theDoor, false)
 	now := noon
@@ -244,6 +255,7 @@ func BenchmarkAdmit(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "permits/s")
 }
 
 func BenchmarkReportVerify(b *testing.B) {
