@@ -1,8 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -16,7 +19,7 @@ func (a *api) customer() {
 	either := []auth.Scope{auth.Customer, auth.Shop}
 	route(a, huma.Operation{
 		OperationID: "customer-handoffs", Method: http.MethodGet, Path: "/v1/customers/{customer_id}/handoffs",
-		Summary: "A customer's parcels", Tags: []string{"Customer"}, Description: "The one that ends last comes first.",
+		Summary: "A customer's parcels", Tags: []string{"Customer"}, Description: "The one that ends last comes first. Where there may be more, next is the cursor of the next page, which may be shorter or empty.",
 	}, either, a.handoffs)
 	route(a, huma.Operation{
 		OperationID: "get-handoff", Method: http.MethodGet, Path: "/v1/handoffs/{grant_id}",
@@ -226,24 +229,68 @@ func (a *api) consent(ctx context.Context, in *consentInput) (*handoffOutput, er
 	return a.handoffOutput(ctx, g, err)
 }
 
-type customerPath struct {
-	Customer pathID `path:"customer_id"`
+type handoffsInput struct {
+	Customer pathID    `path:"customer_id"`
+	Limit    pageLimit `query:"limit" doc:"Of one page; 2000 if left out"`
+	Cursor   cursor    `query:"cursor" doc:"The next of the page before"`
+}
+
+// pageLimit is how many entries of a list are asked for at most; zero: all that one page
+// can hold.
+type pageLimit struct{ n int }
+
+const longestPage = 2000
+
+// UnmarshalText holds the limit to the rule.
+func (l *pageLimit) UnmarshalText(text []byte) error {
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n < 1 || n > longestPage {
+		return errors.New("must be between 1 and 2000")
+	}
+	l.n = n
+	return nil
+}
+
+// Schema documents the rule.
+func (*pageLimit) Schema(huma.Registry) *huma.Schema {
+	least, most := 1.0, float64(longestPage)
+	return &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Maximum: &most}
+}
+
+// cursor is a place in a list. To callers it is opaque.
+type cursor struct{ handoff.Listed }
+
+const cursorPattern = "^[0-9]{1,12}-[0-9a-f]{24}$"
+
+// UnmarshalText reads what an earlier page gave out as next.
+func (c *cursor) UnmarshalText(text []byte) (err error) {
+	var ok bool
+	if c.Listed, ok = handoff.ParseListed(string(text)); !ok {
+		err = errors.New("must be the next of another page")
+	}
+	return err
+}
+
+// Schema documents the rule.
+func (*cursor) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: cursorPattern}
 }
 
 type handoffsAnswer struct {
 	_ struct{} `additionalProperties:"true"`
 
 	Handoffs []handoffAnswer `json:"handoffs"`
+	Next     string          `json:"next,omitempty" doc:"The cursor of the next page; absent at the end"`
 }
 
 type handoffsOutput struct{ Body handoffsAnswer }
 
-func (a *api) handoffs(ctx context.Context, in *customerPath) (*handoffsOutput, error) {
+func (a *api) handoffs(ctx context.Context, in *handoffsInput) (*handoffsOutput, error) {
 	by := asActor(principal(ctx))
 	if by.Role == handoff.RoleCustomer && by.Customer != in.Customer.id {
 		return nil, problemOfCode(codeCustomerUnknown) // whether there is such a customer stays untold
 	}
-	grants, err := a.Service.OfCustomer(ctx, handoff.CustomerRef{Shop: by.Shop, ID: in.Customer.id})
+	grants, next, err := a.Service.OfCustomer(ctx, handoff.CustomerRef{Shop: by.Shop, ID: in.Customer.id}, in.Cursor.Listed, cmp.Or(in.Limit.n, longestPage))
 	if err != nil {
 		return nil, err
 	}
@@ -263,5 +310,5 @@ func (a *api) handoffs(ctx context.Context, in *customerPath) (*handoffsOutput, 
 		}
 		answers[i] = a.handoffAnswer(g, name)
 	}
-	return &handoffsOutput{Body: handoffsAnswer{Handoffs: answers}}, nil
+	return &handoffsOutput{Body: handoffsAnswer{Handoffs: answers, Next: next.String()}}, nil
 }

@@ -163,10 +163,10 @@ func TestErase(t *testing.T) {
 	if g := w.Parcel(t, "p2"); len(people(&g)) != 0 || g.Dispatch.Customer.ID != "" || g.Status != Released {
 		t.Errorf("closed, and still known: %v", people(&g))
 	}
-	if grants, err := w.Service.OfCustomer(ctx, customer); err != nil || len(grants) != 0 {
+	if grants, _, err := w.Service.OfCustomer(ctx, customer, Listed{}, 10); err != nil || len(grants) != 0 {
 		t.Errorf("the customer's list: %d, %v", len(grants), err)
 	}
-	if ids, err := w.Store.OfCustomer(ctx, customer); err != nil || len(ids) != 0 {
+	if ids, err := w.Store.OfCustomer(ctx, customer, Listed{}, 10); err != nil || len(ids) != 0 {
 		t.Errorf("the customer's index: %v, %v", ids, err)
 	}
 }

@@ -478,41 +478,51 @@ func (s *Service) order(ctx context.Context, id GrantID, c Command, note string)
 // each grant that is still open as soon as it closes. It returns how many were closed and
 // how many are open. Doing it again is harmless, and finishes what broke off.
 func (s *Service) Erase(ctx context.Context, c CustomerRef) (erased, open int, err error) {
-	ids, err := s.store.OfCustomer(ctx, c)
+	for after := (Listed{}); ; {
+		list, err := s.store.OfCustomer(ctx, c, after, erasedAtOnce)
+		if err != nil || len(list) == 0 {
+			return erased, open, err
+		}
+		for _, l := range list {
+			closed, stay, err := s.eraseParcel(ctx, c, l.Parcel)
+			erased, open, after = erased+closed, open+stay, l
+			if err != nil {
+				return erased, open, err
+			}
+		}
+	}
+}
+
+// erasedAtOnce is how much of a customer's list is read in one trip.
+const erasedAtOnce = 256
+
+// eraseParcel forgets the customer of all generations of a parcel's grants, and takes the
+// parcel off the customer's list unless one is open.
+func (s *Service) eraseParcel(ctx context.Context, c CustomerRef, hash ParcelHash) (erased, open int, err error) {
+	snap, err := s.store.Load(ctx, Query{Parcel: hash})
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, hash := range ids {
-		snap, err := s.store.Load(ctx, Query{Parcel: hash})
-		if err != nil {
+	for n := snap.Version.Generation(); n >= 1; n-- {
+		id := GrantID{Hash: hash, Generation: n}
+		g, err := s.eraseOne(ctx, c, id)
+		switch {
+		case err != nil:
 			return erased, open, err
-		}
-		mayStay := false
-		for n := snap.Version.Generation(); n >= 1; n-- {
-			id := GrantID{Hash: hash, Generation: n}
-			g, err := s.eraseOne(ctx, c, id)
-			switch {
-			case err != nil:
+		case g == nil:
+		case g.Status.Closed():
+			erased++
+			if err := s.Expire(ctx, id); err != nil {
 				return erased, open, err
-			case g == nil:
-			case g.Status.Closed():
-				erased++
-				if err := s.Expire(ctx, id); err != nil {
-					return erased, open, err
-				}
-			default:
-				open++
-				mayStay = true
 			}
-		}
-		if mayStay {
-			continue
-		}
-		if err := s.store.Unlist(ctx, c, hash); err != nil {
-			return erased, open, err
+		default:
+			open++
 		}
 	}
-	return erased, open, nil
+	if open > 0 {
+		return erased, open, nil
+	}
+	return erased, open, s.store.Unlist(ctx, c, hash)
 }
 
 // eraseOne marks a grant; nil if it is not this customer's.
@@ -607,14 +617,28 @@ func (s *Service) Record(ctx context.Context, by Actor, id GrantID) (Record, err
 	return *snap.Record, nil
 }
 
-// OfCustomer lists a customer's grants, the one that ends last first.
-func (s *Service) OfCustomer(ctx context.Context, c CustomerRef) ([]Grant, error) {
-	ids, err := s.store.OfCustomer(ctx, c)
-	if err != nil {
-		return nil, err
+// OfCustomer lists up to limit of a customer's grants, the one that ends last first,
+// beginning after a place (zero: with the first). Next is where to go on; zero at the
+// end. Entries of the list that count for nothing leave a page shorter.
+func (s *Service) OfCustomer(ctx context.Context, c CustomerRef, after Listed, limit int) (grants []Grant, next Listed, err error) {
+	list, err := s.store.OfCustomer(ctx, c, after, limit)
+	if err != nil || len(list) == 0 {
+		return []Grant{}, Listed{}, err
+	}
+	ids := make([]ParcelHash, len(list))
+	place := make(map[ParcelHash]int, len(list))
+	for i, l := range list {
+		ids[i], place[l.Parcel] = l.Parcel, i
 	}
 	by := Actor{Role: RoleCustomer, Shop: c.Shop, Customer: c.ID}
-	return s.listed(ctx, ids, by.may)
+	if grants, err = s.listed(ctx, ids, by.may); err != nil {
+		return nil, Listed{}, err
+	}
+	slices.SortFunc(grants, func(a, b Grant) int { return place[a.ID.Hash] - place[b.ID.Hash] })
+	if len(list) == limit {
+		next = list[limit-1]
+	}
+	return grants, next, nil
 }
 
 // Stops lists the grants on the routes that a courier drives at this hour.

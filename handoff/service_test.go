@@ -418,7 +418,8 @@ func TestListsShowWhatIsTheirs(t *testing.T) {
 		slices.Sort(ids)
 		return strings.Join(ids, " ")
 	}
-	if got := parcels(w.Service.OfCustomer(ctx, CustomerRef{Shop: handofftest.Shop, ID: "cus_81"})); got != "p1" {
+	ofCustomer, _, err := w.Service.OfCustomer(ctx, CustomerRef{Shop: handofftest.Shop, ID: "cus_81"}, Listed{}, 10)
+	if got := parcels(ofCustomer, err); got != "p1" {
 		t.Errorf("of customer: %s", got)
 	}
 	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c1"))); got != "OTHp2 p1" {

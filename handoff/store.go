@@ -3,6 +3,8 @@ package handoff
 import (
 	"context"
 	"errors"
+	"regexp"
+	"strconv"
 	"time"
 )
 
@@ -78,9 +80,12 @@ type Grants interface {
 	// gone.
 	Many(ctx context.Context, ids []ParcelHash) ([]Grant, error)
 
-	// OfCustomer lists the parcels indexed for a customer. The index is written before
-	// the commit: an entry counts only if its grant names this shop and customer.
-	OfCustomer(ctx context.Context, c CustomerRef) ([]ParcelHash, error)
+	// OfCustomer lists up to limit parcels indexed for a customer, the one whose window
+	// ends last first and among equals the greater hash, beginning after a place (zero:
+	// with the first). The index is written before the commit: an entry counts only if its
+	// grant names this shop and customer. A parcel that is moved to a later day meanwhile
+	// moves up, so that whoever pages may see it twice or not at all.
+	OfCustomer(ctx context.Context, c CustomerRef, after Listed, limit int) ([]Listed, error)
 
 	// OnRoute lists the parcels indexed for a route on a day, with the same caution.
 	OnRoute(ctx context.Context, r RouteRef) ([]ParcelHash, error)
@@ -118,6 +123,35 @@ type Index struct {
 	Route    RouteRef
 	Until    Instant // end of the grant's window
 	Now      Instant
+}
+
+// Listed is a place in a customer's list: a parcel and the end of its window.
+type Listed struct {
+	Parcel ParcelHash
+	Until  Instant
+}
+
+// String is the place in a form that ParseListed reads; empty for none.
+func (l Listed) String() string {
+	if l == (Listed{}) {
+		return ""
+	}
+	return strconv.FormatInt(int64(l.Until), 10) + "-" + string(l.Parcel)
+}
+
+var listedRule = regexp.MustCompile(`^([0-9]{1,12})-([0-9a-f]{24})$`)
+
+// ParseListed reads what String writes.
+func ParseListed(text string) (l Listed, ok bool) {
+	if text == "" {
+		return Listed{}, true
+	}
+	m := listedRule.FindStringSubmatch(text)
+	if m == nil {
+		return Listed{}, false
+	}
+	until, err := strconv.ParseInt(m[1], 10, 64)
+	return Listed{Parcel: ParcelHash(m[2]), Until: Instant(until)}, err == nil
 }
 
 // RouteRef names one route of a carrier on one day.

@@ -223,10 +223,10 @@ var grantTests = map[string]func(*testing.T, *World){
 		for range 2 {
 			noError(t, "Unlist", w.Store.Unlist(t.Context(), index.Customer, ids[0]))
 		}
-		left, err := w.Store.OfCustomer(t.Context(), index.Customer)
+		left, err := w.Store.OfCustomer(t.Context(), index.Customer, handoff.Listed{}, 10)
 		noError(t, "OfCustomer", err)
-		equal(t, "left", left, ids[1:])
-		theirs, err := w.Store.OfCustomer(t.Context(), other.Customer)
+		equal(t, "left", left, []handoff.Listed{{Parcel: ids[1], Until: index.Until}})
+		theirs, err := w.Store.OfCustomer(t.Context(), other.Customer, handoff.Listed{}, 10)
 		noError(t, "OfCustomer", err)
 		equal(t, "the other's", len(theirs), 2)
 	},
@@ -300,6 +300,39 @@ var grantTests = map[string]func(*testing.T, *World){
 		}
 	},
 
+	"ACustomersListIsPaged": func(t *testing.T, w *World) {
+		index := handoff.Index{
+			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"},
+			Route:    handoff.RouteRef{Carrier: Carrier, Route: Route, Day: Today}, Now: handoff.InstantOf(Noon),
+		}
+		var want []handoff.Listed
+		for n := range 9 { // three days, of two, five and two parcels
+			l := handoff.Listed{Parcel: w.Service.ParcelHash(Carrier, fmt.Sprint("p", n)), Until: handoff.InstantOf(Noon.AddDate(0, 0, (n+3)/5))}
+			index.Until = l.Until
+			load(t, w, handoff.Query{Parcel: l.Parcel, Index: &index})
+			want = append(want, l)
+		}
+		index.Until = want[8].Until - 24*3600 // an older end does not count
+		load(t, w, handoff.Query{Parcel: want[8].Parcel, Index: &index})
+		slices.SortFunc(want, func(a, b handoff.Listed) int {
+			return cmp.Or(cmp.Compare(b.Until, a.Until), cmp.Compare(b.Parcel, a.Parcel))
+		})
+		for limit := 1; limit <= 10; limit++ {
+			var got []handoff.Listed
+			for after := (handoff.Listed{}); ; after = got[len(got)-1] {
+				page, err := w.Store.OfCustomer(t.Context(), index.Customer, after, limit)
+				noError(t, "OfCustomer", err)
+				if len(page) > limit {
+					t.Fatalf("%d entries, asked for %d", len(page), limit)
+				}
+				if got = append(got, page...); len(page) < limit || len(got) > len(want) {
+					break
+				}
+			}
+			equal(t, fmt.Sprint("pages of ", limit), got, want)
+		}
+	},
+
 	"IndexIsWrittenByLoad": func(t *testing.T, w *World) {
 		index := handoff.Index{
 			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"},
@@ -316,12 +349,19 @@ var grantTests = map[string]func(*testing.T, *World){
 			return slices.Sorted(slices.Values(ids))
 		}
 		want := slices.Sorted(slices.Values([]handoff.ParcelHash{a, b}))
-		equal(t, "of customer", sorted(w.Store.OfCustomer(t.Context(), index.Customer)), want)
+		ofCustomer := func(c handoff.CustomerRef) (ids []handoff.ParcelHash, err error) {
+			list, err := w.Store.OfCustomer(t.Context(), c, handoff.Listed{}, 10)
+			for _, l := range list {
+				ids = append(ids, l.Parcel)
+			}
+			return ids, err
+		}
+		equal(t, "of customer", sorted(ofCustomer(index.Customer)), want)
 		equal(t, "on route", sorted(w.Store.OnRoute(t.Context(), index.Route)), want)
 
 		var none []handoff.ParcelHash
 		otherShop := handoff.CustomerRef{Shop: "other", ID: index.Customer.ID}
-		equal(t, "same id of another shop", sorted(w.Store.OfCustomer(t.Context(), otherShop)), none)
+		equal(t, "same id of another shop", sorted(ofCustomer(otherShop)), none)
 		for _, r := range []handoff.RouteRef{
 			{Carrier: "rival", Route: Route, Day: Today},
 			{Carrier: Carrier, Route: "BER-043", Day: Today},

@@ -23,8 +23,8 @@ type Memory struct {
 	mu       sync.Mutex
 	parcels  map[handoff.ParcelHash]*parcel
 	due      map[handoff.GrantID]handoff.Instant
-	ofOwner  map[handoff.CustomerRef]map[handoff.ParcelHash]bool
-	onRoute  map[handoff.RouteRef]map[handoff.ParcelHash]bool
+	ofOwner  map[handoff.CustomerRef]map[handoff.ParcelHash]handoff.Instant
+	onRoute  map[handoff.RouteRef]map[handoff.ParcelHash]handoff.Instant
 	couriers map[handoff.CourierRef]*handoff.Courier
 	drivers  map[handoff.RouteRef]string
 	guesses  map[handoff.CourierRef]map[string]guess // by token
@@ -59,8 +59,8 @@ func NewMemory() *Memory {
 	return &Memory{
 		parcels:  map[handoff.ParcelHash]*parcel{},
 		due:      map[handoff.GrantID]handoff.Instant{},
-		ofOwner:  map[handoff.CustomerRef]map[handoff.ParcelHash]bool{},
-		onRoute:  map[handoff.RouteRef]map[handoff.ParcelHash]bool{},
+		ofOwner:  map[handoff.CustomerRef]map[handoff.ParcelHash]handoff.Instant{},
+		onRoute:  map[handoff.RouteRef]map[handoff.ParcelHash]handoff.Instant{},
 		couriers: map[handoff.CourierRef]*handoff.Courier{},
 		drivers:  map[handoff.RouteRef]string{},
 		guesses:  map[handoff.CourierRef]map[string]guess{},
@@ -91,8 +91,8 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 	}
 	defer end()
 	if i := q.Index; i != nil {
-		add(m.ofOwner, i.Customer, q.Parcel)
-		add(m.onRoute, i.Route, q.Parcel)
+		add(m.ofOwner, i.Customer, q.Parcel, i.Until)
+		add(m.onRoute, i.Route, q.Parcel, i.Until)
 	}
 	if r := q.Reservation; r != nil {
 		if _, known := m.guesses[r.Courier][r.Token]; !known && !r.Held {
@@ -139,11 +139,11 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 	return snap, nil
 }
 
-func add[K comparable](index map[K]map[handoff.ParcelHash]bool, k K, id handoff.ParcelHash) {
+func add[K comparable](index map[K]map[handoff.ParcelHash]handoff.Instant, k K, id handoff.ParcelHash, until handoff.Instant) {
 	if index[k] == nil {
-		index[k] = map[handoff.ParcelHash]bool{}
+		index[k] = map[handoff.ParcelHash]handoff.Instant{}
 	}
-	index[k][id] = true
+	index[k][id] = max(index[k][id], until)
 }
 
 func (p *parcel) record(id handoff.ParcelHash, generation int) (*handoff.Record, error) {
@@ -272,13 +272,23 @@ func (m *Memory) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.
 }
 
 // OfCustomer implements [handoff.Grants].
-func (m *Memory) OfCustomer(ctx context.Context, c handoff.CustomerRef) ([]handoff.ParcelHash, error) {
+func (m *Memory) OfCustomer(ctx context.Context, c handoff.CustomerRef, after handoff.Listed, limit int) ([]handoff.Listed, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	return slices.Collect(maps.Keys(m.ofOwner[c])), nil
+	order := func(a, b handoff.Listed) int {
+		return cmp.Or(cmp.Compare(b.Until, a.Until), cmp.Compare(b.Parcel, a.Parcel))
+	}
+	var list []handoff.Listed
+	for id, until := range m.ofOwner[c] {
+		if l := (handoff.Listed{Parcel: id, Until: until}); after == (handoff.Listed{}) || order(l, after) > 0 {
+			list = append(list, l)
+		}
+	}
+	slices.SortFunc(list, order)
+	return list[:min(limit, len(list))], nil
 }
 
 // OnRoute implements [handoff.Grants].

@@ -489,9 +489,34 @@ func (s *Store) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.G
 	return grants, nil
 }
 
-// OfCustomer implements handoff.Grants.
-func (s *Store) OfCustomer(ctx context.Context, c handoff.CustomerRef) ([]handoff.ParcelHash, error) {
-	return s.hashes(ctx, "zrange", customerKey(c), "+inf", "-inf", "byscore", "rev", "limit", 0, listed)
+// OfCustomer implements handoff.Grants. A set sorts members of one score by their bytes.
+func (s *Store) OfCustomer(ctx context.Context, c handoff.CustomerRef, after handoff.Listed, limit int) ([]handoff.Listed, error) {
+	from := "+inf"
+	if after != (handoff.Listed{}) {
+		from = strconv.FormatInt(int64(after.Until), 10)
+	}
+	var list []handoff.Listed
+	for read := 0; ; { // those of the same end that were listed before are read over
+		var cmd *redis.ZSliceCmd
+		err := s.read(ctx, func() []redis.Cmder {
+			cmd = redis.NewZSliceCmd(ctx, "zrange", customerKey(c), from, "-inf", "byscore", "rev", "limit", read, limit, "withscores")
+			return []redis.Cmder{cmd}
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, z := range cmd.Val() {
+			member, _ := z.Member.(string)
+			l := handoff.Listed{Parcel: handoff.ParcelHash(member), Until: handoff.Instant(z.Score)}
+			if from == "+inf" || l.Until < after.Until || l.Parcel < after.Parcel {
+				list = append(list, l)
+			}
+		}
+		read += len(cmd.Val())
+		if len(list) >= limit || len(cmd.Val()) < limit {
+			return list[:min(limit, len(list))], nil
+		}
+	}
 }
 
 // OnRoute implements handoff.Grants.
@@ -499,7 +524,7 @@ func (s *Store) OnRoute(ctx context.Context, r handoff.RouteRef) ([]handoff.Parc
 	return s.hashes(ctx, "zrange", routeGrantsKey(r), 0, listed-1)
 }
 
-// listed bounds a list: no customer and no van has so many parcels.
+// listed bounds a list: no van has so many parcels.
 const listed = 2000
 
 // Due implements handoff.Grants.

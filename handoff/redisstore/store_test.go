@@ -642,7 +642,7 @@ func TestAnOldDispatchDoesNotHideAParcel(t *testing.T) {
 	other := handofftest.Sample("JJD2")
 	other.Day = handoff.DateOf(w.Clock.Now())
 	w.Dispatch(t, other)
-	grants, err := w.Service.OfCustomer(t.Context(), handoff.CustomerRef{Shop: d.Shop, ID: d.Customer.ID})
+	grants, _, err := w.Service.OfCustomer(t.Context(), handoff.CustomerRef{Shop: d.Shop, ID: d.Customer.ID}, handoff.Listed{}, 10)
 	if err != nil || len(grants) != 2 {
 		t.Errorf("the customer has %d parcels, %v", len(grants), err)
 	}
