@@ -621,7 +621,7 @@ func (m *model) atDoors(t *rapid.T, e handoff.Event) {
 	case p.said[handoff.DoorRelocked]:
 		t.Fatalf("%+v, after it was locked again", e)
 	case state == handoff.DoorSilent:
-		if p.door.Mode == handoff.Carried || e.At.Time().Sub(p.at) < doorPatience || p.furthest() > 1 || p.said[handoff.DoorFailed] || p.said[handoff.DoorRefused] {
+		if p.door.Mode == handoff.Carried || e.At.Time().Sub(p.at) < doorPatience || p.state != handoff.DoorAuthorised && p.state != handoff.DoorDelivered {
 			t.Fatalf("%+v, of a door that need not answer, has time left, or answered: %v", e, p.said)
 		}
 	case !p.told[state]:
