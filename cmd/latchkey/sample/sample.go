@@ -11,7 +11,8 @@
 // EUR up, so that rounding it in another currency moves no parcel across.
 //
 // day.ndjson is generated, by internal/gen from a fixed seed; a test holds the
-// file to it. Its first line is the parcel of the documentation's examples.
+// file to it. Its first line is the parcel of the documentation's examples, its last a
+// return of the same customer; the house that both are at has doors ([TheBuilding]).
 // Streets and postal codes are real, house numbers are drawn, customers are
 // nobody.
 package sample

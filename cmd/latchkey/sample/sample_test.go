@@ -349,3 +349,47 @@ func location(t *testing.T, zone string) *time.Location {
 	}
 	return l
 }
+
+// The building has a door of each way in, and the day has parcels that show what it does:
+// one for the owner of the garage that needs a code, a return of hers, and one of a carrier
+// that is not admitted.
+func TestBuilding(t *testing.T) {
+	b := sample.TheBuilding()
+	var allows struct {
+		Carriers []string `json:"carriers"`
+		Returns  bool     `json:"returns"`
+	}
+	if err := json.Unmarshal(b.Building, &allows); err != nil || !allows.Returns {
+		t.Errorf("%s, %v", b.Building, err)
+	}
+	var owner string
+	kinds := make(map[string]string)
+	for _, d := range b.Doors {
+		kinds[d.Door.Kind] = d.Door.Mode
+		if d.Door.BuildingID != b.ID || d.ID == "" || d.Door.RelockS == 0 || d.Door.Location.Lat == 0 {
+			t.Errorf("door %+v", d)
+		}
+		if (d.Door.Owner != nil) != (d.Door.Kind == "garage") {
+			t.Errorf("%s has the owner %v", d.ID, d.Door.Owner)
+		}
+		if d.Door.Owner != nil {
+			owner = d.Door.Owner.CustomerID
+		}
+	}
+	if len(kinds) != 3 || kinds["gate"] != "connected" || kinds["lobby"] != "carried" || kinds["garage"] != "connected" {
+		t.Errorf("doors %v", kinds)
+	}
+	var valuable, returned, foreign bool
+	for _, d := range parse(t, sample.Day()) {
+		if d.Destination.BuildingID != b.ID {
+			continue
+		}
+		admitted, own := slices.Contains(allows.Carriers, d.CarrierID), d.Customer.ID == owner
+		valuable = valuable || admitted && own && d.Purpose == "delivery" && d.worth(t) > 1
+		returned = returned || admitted && own && d.Purpose == "return_pickup"
+		foreign = foreign || !admitted
+	}
+	if !valuable || !returned || !foreign {
+		t.Errorf("valuable %t, returned %t, of a carrier that is not admitted %t", valuable, returned, foreign)
+	}
+}

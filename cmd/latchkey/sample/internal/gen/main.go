@@ -33,6 +33,13 @@ const example = `{"parcel_id":"JJD000390001187","order_id":"302-1234567","carrie
 	`"destination":{"kind":"residence","lines":["Turmstr. 5"],"postal_code":"10559","city":"Berlin","country":"DE",` +
 	`"time_zone":"Europe/Berlin","location":{"lat":52.5256,"lon":13.3421},"building_id":"bld_turm5","unit":"4 links"}}`
 
+// exampleReturn is the last line: what the same customer sends back, on the same route.
+const exampleReturn = `{"parcel_id":"JJD000390001194","order_id":"298-7654321","carrier_id":"swift","route_id":"BER-042",` +
+	`"delivery_date":"2026-11-24","purpose":"return_pickup","value":{"amount":"59.90","currency":"EUR"},"categories":["clothing"],` +
+	`"customer":{"id":"cus_101","name":"Sample Customer 101","email":"sample.customer.101@shop.example","locale":"de"},` +
+	`"destination":{"kind":"residence","lines":["Turmstr. 5"],"postal_code":"10559","city":"Berlin","country":"DE",` +
+	`"time_zone":"Europe/Berlin","location":{"lat":52.5256,"lon":13.3421},"building_id":"bld_turm5","unit":"4 links"}}`
+
 const (
 	exampleCustomer = 101 // the others are numbered on from it
 	date            = "2026-11-24"
@@ -94,7 +101,7 @@ func day() []byte {
 		Rand:      rand.New(rand.NewPCG(2026, 738)),
 		customers: exampleCustomer,
 		buildings: map[*district][]address{moabit: {turm5}},
-		taken:     map[string]bool{"JJD000390001187": true, turm5.line: true},
+		taken:     map[string]bool{"JJD000390001187": true, "JJD000390001194": true, turm5.line: true},
 	}
 	var out bytes.Buffer
 	out.WriteString(example + "\n")
@@ -107,6 +114,7 @@ func day() []byte {
 			}
 		}
 	}
+	out.WriteString(exampleReturn + "\n")
 	return out.Bytes()
 }
 
