@@ -20,6 +20,7 @@ import (
 	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
+	"latchkey/notify"
 	"latchkey/notify/mail"
 )
 
@@ -28,7 +29,7 @@ import (
 type demoCmd struct {
 	Addr  string    `default:"127.0.0.1:8080" help:"Where to listen; loopback only."`
 	Now   time.Time `help:"Where the demo's clock starts (RFC 3339); it then ticks." placeholder:"TIME"`
-	Empty bool      `help:"Leave out the sample day."`
+	Empty bool      `help:"Leave out the sample day and its building."`
 	Debug bool      `help:"Log requests."`
 }
 
@@ -45,6 +46,8 @@ const (
 	demoRetention = 30 * 24 * time.Hour
 	demoToken     = 30 * 24 * time.Hour // by the machine's clock: moving the demo's signs nobody out
 	demoMails     = 2000
+
+	housePoll = 100 * time.Millisecond // of the log, for the page of the doors: somebody looks at it
 )
 
 // Run serves the demonstration until ctx ends.
@@ -68,69 +71,96 @@ func (c *demoCmd) Run(ctx context.Context, streams streams) error {
 		return err
 	}
 	defer mailbox.Close()
-	s, sign, err := c.system(ctx, ln.Addr(), clock, mailbox, log)
+	var house *demo.House
+	if !c.Empty {
+		house = demo.NewHouse(clock, log)
+	}
+	// The service outlives ctx for as long as the doors need to lock and to say so.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	s, keys, sign, err := c.system(serving, ln.Addr(), clock, mailbox, house, log)
 	if err != nil {
 		return err
 	}
-
 	ended := make(chan error, 1)
-	go func() { ended <- s.run(ctx, ln) }()
-	if !c.Empty {
-		if err := s.loadSample(ctx, "http://"+ln.Addr().String(), sign); err != nil {
-			return errors.Join(fmt.Errorf("the sample day: %w", err), ctx.Err())
+	go func() { ended <- s.run(serving, ln) }()
+	url := "http://" + ln.Addr().String()
+	if err = c.furnish(ctx, s, house, url, keys, sign); err == nil {
+		fmt.Fprintf(streams.out, "Latchkey demo is ready: open %s/ and follow a parcel from the warehouse to the door (Ctrl-C ends it).\n", url)
+		select {
+		case <-ctx.Done():
+		case err = <-ended:
+			ended <- nil
 		}
 	}
-	fmt.Fprintf(streams.out, "Latchkey demo is ready: open http://%s/ and follow a parcel from the warehouse to the door (Ctrl-C ends it).\n", ln.Addr())
-	return <-ended
+	if house != nil {
+		err = errors.Join(err, house.Close())
+	}
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+// furnish brings in the sample day and opens the building that it goes to.
+func (c *demoCmd) furnish(ctx context.Context, s *system, house *demo.House, url string, keys door.KeySet, sign signer) error {
+	if c.Empty {
+		return nil
+	}
+	if err := s.loadSample(ctx, url, sign); err != nil {
+		return errors.Join(fmt.Errorf("the sample day: %w", err), ctx.Err())
+	}
+	if err := house.Open(ctx, url, keys, sign); err != nil {
+		return errors.Join(fmt.Errorf("the sample building: %w", err), ctx.Err())
+	}
+	return nil
 }
 
 // signer makes a token that the demo accepts.
 type signer func(auth.Principal) (string, error)
 
-func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, mailbox *demo.Mailbox, log *slog.Logger) (*system, signer, error) {
+func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, mailbox *demo.Mailbox, house *demo.House, log *slog.Logger) (*system, door.KeySet, signer, error) {
 	ring, err := keyring.New()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	m, err := newInstruments()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	redis, password := miniredis.NewMiniRedis(), rand.Text()
 	redis.RequireAuth(password) // it listens on loopback, where others may live too
 	if err := redis.Start(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	client, err := redisstore.Dial("redis://:" + password + "@" + redis.Addr())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	redisstore.Observe(client, m.trip)
 	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: demoRetention, Lanes: 2})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 
 	issuer, err := auth.NewIssuer(rand.Reader, demoIssuer, demoIssuer, time.Now)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	verifier, err := auth.NewIssuers(ctx, auth.Config{}, issuer.Trust())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	sign := func(p auth.Principal) (string, error) { return issuer.Sign(p, demoToken) }
 	server, err := mail.ParseURL("smtp://" + mailbox.Addr())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	sender, err := mail.NewSender(mail.Config{Server: server, From: "Latchkey demo <latchkey@shop.example>", Clock: clock})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	signer, err := door.NewSigner(rand.Reader)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	s, err := newSystem(parts{
 		client: closers{client, redis}, store: store, ring: ring, policy: demoPolicy(), clock: clock, verifier: verifier, sender: sender,
@@ -141,16 +171,21 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 		},
 		log: log, retention: demoRetention, metrics: m, signer: signer,
 		site: demo.New(demo.Config{
-			Clock: clock, Mailbox: mailbox, Log: log,
+			Clock: clock, Mailbox: mailbox, House: house, Log: log,
 			Sign: sign,
 		}),
 		allowHost: demo.LoopbackHost,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	if house != nil {
+		if err := s.read(notify.Config{Group: "demo", Handle: house.Handle, Poll: housePoll}); err != nil {
+			return nil, nil, nil, err
+		}
 	}
 	go forget(ctx, redis, clock)
-	return s, sign, nil
+	return s, signer.Publish(), sign, nil
 }
 
 // forget lets the embedded Redis's keys run out by the demo's clock. It has no clock of

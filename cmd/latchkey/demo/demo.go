@@ -25,10 +25,13 @@ import (
 	"latchkey/handoff"
 )
 
-// Config is what the demonstration stands on. All of it is needed.
+// Config is what the demonstration stands on. All of it is needed but the House.
 type Config struct {
 	Clock   *Clock
 	Mailbox *Mailbox
+
+	// House is the sample building; nil for none.
+	House *House
 
 	// Sign makes a bearer token that the API takes.
 	Sign func(auth.Principal) (string, error)
@@ -51,6 +54,10 @@ const maxBody = 16 << 10
 //	GET  /demo/mailbox/{id}    one mail's HTML, in a sandbox
 //	GET  /demo/clock           {"now"}
 //	POST /demo/clock           {"now"} moves the clock forward -> {"now"}
+//	GET  /demo/doors           the sample building's doors, as the log tells of them, as JSON or as a page
+//	POST /demo/doors/{id}/network    {"cut"} cuts a door's network, or mends it -> {"cut"}
+//	POST /demo/doors/{id}/challenge  reads what a door shows -> {"challenge"}
+//	POST /demo/doors/{id}/permit     {"permit"} holds a phone to a door -> {"result","reason"}
 //	GET  /demo/assets/{name}   style and script of the pages
 //
 // Errors are RFC 9457 problems. Host headers are checked here too, not only where the
@@ -63,6 +70,10 @@ func New(c Config) http.Handler {
 	mux.Handle("/demo/mailbox", methods{http.MethodGet: s.mailbox})
 	mux.Handle("/demo/mailbox/{id}", methods{http.MethodGet: s.mail})
 	mux.Handle("/demo/clock", methods{http.MethodGet: s.clock, http.MethodPost: s.moveClock})
+	mux.Handle("/demo/doors", methods{http.MethodGet: s.doors})
+	mux.Handle("/demo/doors/{id}/network", methods{http.MethodPost: s.network})
+	mux.Handle("/demo/doors/{id}/challenge", methods{http.MethodPost: s.read})
+	mux.Handle("/demo/doors/{id}/permit", methods{http.MethodPost: s.read})
 	mux.Handle("/demo/assets/{name}", methods{http.MethodGet: s.asset})
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { newProblem(http.StatusNotFound).write(w) })
 

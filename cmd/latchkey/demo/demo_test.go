@@ -28,7 +28,8 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{mails: newMailbox(t, 200)}
-	s.Handler = New(Config{Clock: NewClock(noon), Mailbox: s.mails, Log: slog.New(slog.DiscardHandler), Sign: s.sign})
+	clock, log := NewClock(noon), slog.New(slog.DiscardHandler)
+	s.Handler = New(Config{Clock: clock, Mailbox: s.mails, House: NewHouse(clock, log), Log: log, Sign: s.sign})
 	return s
 }
 
@@ -158,8 +159,9 @@ func TestTokenFailureStaysInside(t *testing.T) {
 
 // Whoever may make tokens may do anything, so no other site's page may have them made.
 func TestOrdersFromOtherSitesAreRefused(t *testing.T) {
-	for _, target := range []string{"/demo/token", "/demo/clock"} {
-		body := map[string]string{"/demo/token": `{"scope":"ops"}`, "/demo/clock": `{"now":"2026-11-25T00:00:00Z"}`}[target]
+	for target, body := range map[string]string{
+		"/demo/token": `{"scope":"ops"}`, "/demo/clock": `{"now":"2026-11-25T00:00:00Z"}`, "/demo/doors/turm5-gate/network": `{"cut":true}`,
+	} {
 		for _, foreign := range [][]string{
 			{"Origin", "http://evil.test"},
 			{"Origin", "http://localhost:9999"},
@@ -177,6 +179,9 @@ func TestOrdersFromOtherSitesAreRefused(t *testing.T) {
 			if err := json.Unmarshal(ask(s, "GET", "/demo/clock", "").Body.Bytes(), &clock); err != nil || clock.Now.Day() != noon.Day() {
 				t.Errorf("%v moved the clock to %v (%v)", foreign, clock.Now, err)
 			}
+			if w := ask(s, "GET", "/demo/doors", ""); strings.Contains(w.Body.String(), `"cut":true`) {
+				t.Errorf("%v cut a door's network", foreign)
+			}
 		}
 		for _, own := range [][]string{{"Origin", "http://localhost:8080"}, {"Sec-Fetch-Site", "same-origin"}, {}} {
 			if w := ask(newStage(t), "POST", target, body, own...); w.Code != 200 {
@@ -188,7 +193,7 @@ func TestOrdersFromOtherSitesAreRefused(t *testing.T) {
 
 func TestEveryPathIsGuarded(t *testing.T) {
 	s := newStage(t)
-	for _, target := range []string{"/", "/demo/token", "/demo/mailbox", "/demo/mailbox/1", "/demo/clock", "/demo/assets/app.js", "/demo/none"} {
+	for _, target := range []string{"/", "/demo/token", "/demo/mailbox", "/demo/mailbox/1", "/demo/clock", "/demo/assets/app.js", "/demo/doors", "/demo/none"} {
 		r := httptest.NewRequest("GET", target, nil)
 		r.Host = "rebound.evil.test"
 		w := httptest.NewRecorder()
@@ -299,7 +304,7 @@ func TestMailIsShownInASandbox(t *testing.T) {
 func TestPagesRunNothingInline(t *testing.T) {
 	s := newStage(t)
 	mustSend(t, s.mails, "Subject: page\nContent-Type: text/html\n\n<p style='color:red' onclick='x()'>page</p>\n", "a@shop.example")
-	for _, target := range []string{"/", "/demo/mailbox", "/demo/mailbox?mail=1"} {
+	for _, target := range []string{"/", "/demo/mailbox", "/demo/mailbox?mail=1", "/demo/doors"} {
 		w := ask(s, "GET", target, "", "Accept", "text/html")
 		policy := w.Header().Get("Content-Security-Policy")
 		if w.Code != 200 || !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
@@ -311,7 +316,7 @@ func TestPagesRunNothingInline(t *testing.T) {
 				t.Errorf("%s has %s", target, inline)
 			}
 		}
-		scripts := strings.Count(page, "<script") - strings.Count(page, `<script type="module" src="/demo/assets/app.js"></script>`) -
+		scripts := strings.Count(page, "<script") - strings.Count(page, `<script type="module" src="/demo/assets/`) -
 			strings.Count(page, `<script type="application/json"`)
 		if scripts != 0 {
 			t.Errorf("%s has %d scripts of its own", target, scripts)
@@ -321,7 +326,7 @@ func TestPagesRunNothingInline(t *testing.T) {
 
 func TestFrontPageLinksEverything(t *testing.T) {
 	page := ask(newStage(t), "GET", "/", "").Body.String()
-	for _, link := range []string{"/docs", "/openapi.json", "/demo/mailbox", "/metrics", "/healthz"} {
+	for _, link := range []string{"/docs", "/openapi.json", "/demo/mailbox", "/demo/doors", "/metrics", "/healthz"} {
 		if !strings.Contains(page, `href="`+link+`"`) {
 			t.Errorf("no link to %s", link)
 		}
@@ -384,7 +389,7 @@ func TestOtherPathsAndMethods(t *testing.T) {
 	s := newStage(t)
 	wantProblem(t, ask(s, "GET", "/demo/s3cret", ""), 404, "not-found", "s3cret")
 	wantProblem(t, ask(s, "GET", "/s3cret", ""), 404, "not-found", "s3cret")
-	for target, allow := range map[string]string{"/": "GET", "/demo/mailbox": "GET", "/demo/mailbox/1": "GET", "/demo/clock": "GET, POST", "/demo/token": "POST"} {
+	for target, allow := range map[string]string{"/": "GET", "/demo/mailbox": "GET", "/demo/mailbox/1": "GET", "/demo/clock": "GET, POST", "/demo/token": "POST", "/demo/doors": "GET", "/demo/doors/turm5-gate/network": "POST"} {
 		w := ask(s, "DELETE", target, "")
 		wantProblem(t, w, 405, "method-not-allowed")
 		if got := w.Header().Get("Allow"); got != allow {

@@ -35,13 +35,14 @@ const (
 
 // pages are the templates, and the parcels that the first page offers.
 type pages struct {
-	front, mailbox *template.Template
-	samples        []offer
+	front, mailbox, doors *template.Template
+	samples               []offer
+	parcels               []offer // for the building with doors
 }
 
 // offer is a dispatch of the sample day and who drives its route.
 type offer struct {
-	Label    string          `json:"-"`
+	Label    string          `json:"label"`
 	Courier  offeredCourier  `json:"courier"`
 	Dispatch json.RawMessage `json:"dispatch"`
 }
@@ -72,40 +73,65 @@ func newPages() *pages {
 			"clock": func(t time.Time) string { return t.Format("2 Jan 2006, 15:04:05 MST") },
 		}).ParseFS(files, "pages/"+name))
 	}
-	p := &pages{front: parse("front.html"), mailbox: parse("mailbox.html")}
+	p := &pages{front: parse("front.html"), mailbox: parse("mailbox.html"), doors: parse("doors.html")}
+	day := sampleDay()
 	for _, w := range offered {
-		p.samples = append(p.samples, w.offer())
+		p.samples = append(p.samples, w.offer(day))
+	}
+	building := sample.TheBuilding().ID
+	for _, d := range day {
+		if d.To.Building == building {
+			p.parcels = append(p.parcels, d.offer())
+		}
 	}
 	return p
 }
 
-func (w wanted) offer() offer {
+// dispatched is a line of the sample day, as far as the pages must know it.
+type dispatched struct {
+	Carrier    string                            `json:"carrier_id"`
+	Route      string                            `json:"route_id"`
+	Purpose    string                            `json:"purpose"`
+	Value      struct{ Amount, Currency string } `json:"value"`
+	Categories []string                          `json:"categories"`
+	To         struct {
+		Kind, City string
+		Building   string `json:"building_id"`
+	} `json:"destination"`
+
+	line []byte
+}
+
+func sampleDay() (day []dispatched) {
 	for line := range bytes.Lines(sample.Day()) {
-		var d struct {
-			Carrier    string                            `json:"carrier_id"`
-			Route      string                            `json:"route_id"`
-			Purpose    string                            `json:"purpose"`
-			Value      struct{ Amount, Currency string } `json:"value"`
-			Categories []string                          `json:"categories"`
-			To         struct{ Kind, City string }       `json:"destination"`
-		}
+		d := dispatched{line: bytes.Clone(bytes.TrimSpace(line))}
 		if err := json.Unmarshal(line, &d); err != nil {
 			panic(fmt.Sprintf("demo: sample day: %v", err))
 		}
-		if w.city != d.To.City || w.kind != d.To.Kind || w.purpose != d.Purpose || !slices.Contains(d.Categories, w.category) {
-			continue
-		}
-		what := strings.Join(d.Categories, " and ")
-		if d.Purpose == "return_pickup" {
-			what = "return of " + what
-		}
-		return offer{
-			Label:    fmt.Sprintf("%s, %s %s, %s", capital(what), d.Value.Amount, d.Value.Currency, d.To.City),
-			Courier:  driver(d.Carrier, d.Route),
-			Dispatch: bytes.Clone(bytes.TrimSpace(line)),
+		day = append(day, d)
+	}
+	return day
+}
+
+func (w wanted) offer(day []dispatched) offer {
+	for _, d := range day {
+		if w.city == d.To.City && w.kind == d.To.Kind && w.purpose == d.Purpose && slices.Contains(d.Categories, w.category) {
+			return d.offer()
 		}
 	}
 	panic(fmt.Sprintf("demo: no parcel like %v in the sample day", w))
+}
+
+func (d *dispatched) offer() offer {
+	what := strings.Join(d.Categories, " and ")
+	if d.Purpose == "return_pickup" {
+		what = "return of " + what
+	}
+	return offer{
+		Label:    fmt.Sprintf("%s, %s %s, %s", capital(what), d.Value.Amount, d.Value.Currency, d.To.City),
+		Courier:  driver(d.Carrier, d.Route),
+		Dispatch: d.line,
+	}
 }
 
 // driver is who drives a route of the sample day.

@@ -21,7 +21,7 @@ type Building struct {
 // Door is one door of the building.
 type Door struct {
 	ID   string   `json:"door_id"`
-	Door DoorBody `json:"door"`
+	Body DoorBody `json:"door"`
 }
 
 // DoorBody is a door as PUT /v1/doors/{door_id} takes it. The file leaves out the public

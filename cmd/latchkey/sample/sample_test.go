@@ -365,15 +365,15 @@ func TestBuilding(t *testing.T) {
 	var owner string
 	kinds := make(map[string]string)
 	for _, d := range b.Doors {
-		kinds[d.Door.Kind] = d.Door.Mode
-		if d.Door.BuildingID != b.ID || d.ID == "" || d.Door.RelockS == 0 || d.Door.Location.Lat == 0 {
+		kinds[d.Body.Kind] = d.Body.Mode
+		if d.Body.BuildingID != b.ID || d.ID == "" || d.Body.RelockS == 0 || d.Body.Location.Lat == 0 {
 			t.Errorf("door %+v", d)
 		}
-		if (d.Door.Owner != nil) != (d.Door.Kind == "garage") {
-			t.Errorf("%s has the owner %v", d.ID, d.Door.Owner)
+		if (d.Body.Owner != nil) != (d.Body.Kind == "garage") {
+			t.Errorf("%s has the owner %v", d.ID, d.Body.Owner)
 		}
-		if d.Door.Owner != nil {
-			owner = d.Door.Owner.CustomerID
+		if d.Body.Owner != nil {
+			owner = d.Body.Owner.CustomerID
 		}
 	}
 	if len(kinds) != 3 || kinds["gate"] != "connected" || kinds["lobby"] != "carried" || kinds["garage"] != "connected" {

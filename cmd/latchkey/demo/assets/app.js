@@ -1,7 +1,8 @@
 // The first page of the demo. It uses the public HTTP contract only, with tokens of
 // /demo/token, and shows nothing that an answer did not say.
 
-const $ = (id) => document.getElementById(id);
+import { $, ask, askAs, assignCourier, dayAt, digits, doing, element, now, place, readClock, refused, show, timeAt } from './common.js';
+
 const samples = JSON.parse($('samples').textContent);
 
 // What the page knows, all of it from answers.
@@ -13,98 +14,18 @@ const state = {
   reader: null,   // as whom the account is read
   assigned: false, // the courier is cleared and on the route
   mails: '',      // ids of the mails on show
-  skew: 0,        // the service's clock minus this machine's, in milliseconds
 };
 
-// ---- asking
-
-// ask sends JSON and returns everything that a reader may want to see of the exchange.
-async function ask(method, path, body, token) {
-  const headers = { Accept: 'application/json' };
-  if (token) headers.Authorization = `Bearer ${token}`;
-  if (body !== undefined) headers['Content-Type'] = 'application/json';
-  const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  const text = await response.text();
-  let answer = null;
-  try { answer = JSON.parse(text); } catch { answer = { title: 'An answer that is not JSON' }; }
-  return { method, path, body, status: response.status, ok: response.ok, answer };
-}
-
-// askAs asks in a role. Every call gets a fresh token, because a jump of the clock ends
-// the old ones.
-async function askAs(role, method, path, body) {
-  const token = await ask('POST', '/demo/token', role);
-  return token.ok ? ask(method, path, body, token.answer.token) : token;
-}
-
 const asWarehouse = () => ({ scope: 'dispatch', sub: 'warehouse' });
-const asCarrier = () => ({ scope: 'carrier', sub: 'dispatcher', carrier_id: state.dispatch.carrier_id });
 const asCourier = () => ({ scope: 'courier', sub: state.courier.id, carrier_id: state.dispatch.carrier_id });
 
 // ---- time
 
-const now = () => new Date(Date.now() + state.skew);
 const zone = () => (state.dispatch ?? state.account ?? chosen().dispatch).destination.time_zone;
-const place = (tz) => tz.split('/').pop().replaceAll('_', ' ');
-
-// dayAt is the civil day of an instant in a zone, as YYYY-MM-DD.
-function dayAt(instant, timeZone) {
-  const parts = new Intl.DateTimeFormat('en', { timeZone, calendar: 'gregory', numberingSystem: 'latn', year: 'numeric', month: '2-digit', day: '2-digit' })
-    .formatToParts(instant);
-  const part = (type) => parts.find((p) => p.type === type).value;
-  return `${part('year')}-${part('month')}-${part('day')}`;
-}
-
-const timeAt = (instant, timeZone, options) =>
-  new Intl.DateTimeFormat('en-GB', { timeZone, day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', ...options }).format(new Date(instant));
-
-async function readClock() {
-  const sent = Date.now();
-  const clock = await ask('GET', '/demo/clock');
-  if (clock.ok) state.skew = Date.parse(clock.answer.now) - (sent + Date.now()) / 2;
-}
 
 function showClock() {
   $('now').textContent = timeAt(now(), zone(), { second: '2-digit' });
   $('now-where').textContent = `at the address (${place(zone())})`;
-}
-
-// ---- showing
-
-function element(tag, props = {}, ...children) {
-  const e = document.createElement(tag);
-  for (const [name, value] of Object.entries(props)) {
-    if (name in e) e[name] = value; else e.setAttribute(name, value);
-  }
-  e.append(...children);
-  return e;
-}
-
-// show says what an exchange came to: a headline in colour, lines, proofs, and the raw
-// JSON folded.
-function show(where, exchange, mood, headline, ...lines) {
-  const verdict = element('div', { className: `verdict ${mood}` }, element('strong', { textContent: headline }),
-    ...lines.filter(Boolean).map((line) => element('p', { textContent: line })));
-  const parts = [verdict];
-  if (exchange.answer?.proofs) {
-    parts.push(element('ul', { className: 'proofs', 'aria-label': 'Proofs' },
-      ...Object.entries(exchange.answer.proofs).map(([proof, result]) =>
-        element('li', { className: result, textContent: `${proof}: ${result.replace('-', ' ')}` }))));
-  }
-  const sent = exchange.body === undefined ? '' : `\n${JSON.stringify(exchange.body, null, 2)}\n`;
-  parts.push(element('details', {},
-    element('summary', { textContent: `Raw JSON, ${exchange.status}` }),
-    element('pre', { textContent: `${exchange.method} ${exchange.path}${sent}\n${exchange.status}\n${JSON.stringify(exchange.answer, null, 2)}` })));
-  $(where).replaceChildren(...parts);
-}
-
-// refused shows a problem in the service's own words.
-function refused(where, exchange) {
-  const problem = exchange.answer;
-  const broken = (problem.errors ?? []).map((e) => `${e.location} ${e.message}`);
-  const left = problem.attempts_left;
-  show(where, exchange, 'bad', `Refused: ${problem.title}`, problem.detail,
-    left === undefined ? '' : `${left} wrong ${left === 1 ? 'code' : 'codes'} left.`, ...broken);
 }
 
 // ---- 1, the warehouse
@@ -112,10 +33,6 @@ function refused(where, exchange) {
 const chosen = () => samples[$('sample').selectedIndex];
 
 const returns = ({ dispatch }) => dispatch.purpose === 'return_pickup';
-
-function digits(n) {
-  return Array.from(crypto.getRandomValues(new Uint32Array(n)), (r) => r % 10).join('');
-}
 
 // offer fills the form: a parcel id that is new, and today at the address.
 function offer() {
@@ -239,18 +156,12 @@ function openMail(id, button) {
 
 // ---- 3, the courier
 
-// assign makes sure that the carrier cleared the courier and gave out the route.
+// assign lets the carrier say, once a parcel, who drives it.
 async function assign() {
   if (state.assigned) return null;
-  const { carrier_id: carrier, route_id: route, delivery_date: day } = state.dispatch;
-  const clearedUntil = dayAt(new Date(now().getTime() + 365 * 86400e3), 'UTC');
-  const cleared = await askAs(asCarrier(), 'PUT', `/v1/couriers/${carrier}/${state.courier.id}`,
-    { name: state.courier.name, cleared_until: clearedUntil, suspended: false });
-  if (!cleared.ok) return cleared;
-  const driven = await askAs(asCarrier(), 'PUT', `/v1/routes/${carrier}/${route}/${day}`, { courier_id: state.courier.id });
-  if (!driven.ok) return driven;
-  state.assigned = true;
-  return null;
+  const failed = await assignCourier(state.courier, state.dispatch);
+  state.assigned = !failed;
+  return failed;
 }
 
 async function verify(code) {
@@ -309,22 +220,6 @@ async function jump() {
 }
 
 // ---- wiring
-
-// doing runs an action with its button held, and shows a failure of the connection.
-function doing(button, where, action) {
-  return async (event) => {
-    event?.preventDefault();
-    if (button.ariaBusy === 'true') return;
-    button.ariaBusy = 'true';
-    try {
-      await action();
-    } catch (err) {
-      $(where).replaceChildren(element('div', { className: 'verdict bad', textContent: `The service cannot be reached: ${err.message}` }));
-    } finally {
-      button.ariaBusy = 'false';
-    }
-  };
-}
 
 $('sample').addEventListener('change', () => { offer(); showClock(); });
 $('another').addEventListener('click', () => { offer(); $('send').focus(); });

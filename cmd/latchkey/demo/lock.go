@@ -1,0 +1,71 @@
+package demo
+
+import (
+	"context"
+	"time"
+
+	"latchkey/handoff/door/controller"
+)
+
+// lock is a motor bolt with a door contact, and somebody who walks through. It takes the
+// time that such things take.
+type lock struct {
+	motor time.Duration // for one movement
+	reach time.Duration // from the bolt's click until somebody pushes the door
+	stay  time.Duration // until the door has fallen shut behind them
+
+	unlocked chan struct{}
+}
+
+func newLock() *lock {
+	return &lock{
+		motor: 600 * time.Millisecond, reach: 1200 * time.Millisecond, stay: 1800 * time.Millisecond,
+		unlocked: make(chan struct{}, 1),
+	}
+}
+
+// Unlock implements [controller.Opener].
+func (l *lock) Unlock(ctx context.Context) error {
+	if err := wait(ctx, l.motor); err != nil {
+		return err
+	}
+	select {
+	case l.unlocked <- struct{}{}:
+	default: // somebody is on the way already
+	}
+	return nil
+}
+
+// Lock implements [controller.Opener].
+func (l *lock) Lock(ctx context.Context) error { return wait(ctx, l.motor) }
+
+// watch is the contact: it tells of the door, which is shut until somebody walks through.
+func (l *lock) watch(ctx context.Context, tell func(controller.Signal)) {
+	tell(controller.ContactClosed)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.unlocked:
+		}
+		if wait(ctx, l.reach) != nil {
+			return
+		}
+		tell(controller.ContactOpen)
+		if wait(ctx, l.stay) != nil {
+			return
+		}
+		tell(controller.ContactClosed)
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
