@@ -62,6 +62,7 @@ func TestArrows(t *testing.T) {
 		"github.com/MicahParks/keyfunc":             {"latchkey/api/auth"},
 		"github.com/MicahParks/jwkset":              {"latchkey/api/auth"},
 		"github.com/Shopify/toxiproxy":              {},
+		"github.com/chromedp":                       {},
 		"github.com/rogpeppe/go-internal":           {},
 		"pgregory.net/rapid":                        {"latchkey/handoff/handofftest"},
 		"testing":                                   {"latchkey/handoff/handofftest", "latchkey/handoff/redisstore/redistest", "latchkey/notify/mail/mailtest", "latchkey/handoff/door/controller/mqtttest"},

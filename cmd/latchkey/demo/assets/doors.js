@@ -31,7 +31,7 @@ const words = {
   carried: ['wait', 'Permit given', 'It is on the phone. The door knows nothing of it yet.'],
   delivered: ['wait', 'Unlocking', 'The door took the permit, and its lock moves.'],
   confirmed: ['good', 'Unlocked', 'The lock confirmed that it let go.'],
-  opened: ['good', 'Open', 'The contact felt the door open.'],
+  opened: ['good', 'Open', 'The contact says that the door opened.'],
   relocked: ['rest', 'Relocked', 'The lock confirmed that it is locked again.'],
   failed: ['bad', 'Failed', 'The lock did not confirm. How it stands, nobody knows.'],
   refused: ['bad', 'Refused', 'The door turned the permit away.'],
@@ -112,8 +112,11 @@ async function follow() {
 
 // ---- the parcel
 
+// The building admits one carrier. The service decides that; the page only says so ahead.
+const foreign = ({ carrier_id: carrier }) => carrier !== 'swift';
+
 function label({ label: text, dispatch }) {
-  return `${text.replace(`, ${dispatch.destination.city}`, '')} (${dispatch.carrier_id}, …${dispatch.parcel_id.slice(-4)})`;
+  return `${text.replace(`, ${dispatch.destination.city}`, '')} (${foreign(dispatch) ? `${dispatch.carrier_id}, ` : ''}…${dispatch.parcel_id.slice(-4)})`;
 }
 
 async function choose() {
@@ -124,7 +127,7 @@ async function choose() {
   $('lobby-carry').disabled = true;
   const back = dispatch.purpose === 'return_pickup';
   $('who').textContent = `${courier.name} of ${dispatch.carrier_id} ${back ? 'collects it from' : 'brings it to'} ${dispatch.destination.unit ?? 'the house'}.`
-    + (dispatch.carrier_id === 'swift' ? '' : ' The building does not admit this carrier.');
+    + (foreign(dispatch) ? ' The building does not admit this carrier.' : '');
   $('customer-who').textContent = `${dispatch.customer.name}, ${dispatch.destination.unit ?? ''}.`;
   $('hand').textContent = back ? 'Collect it' : 'Hand over with the code';
   await readAccount();
@@ -185,9 +188,9 @@ async function unlock(kind) {
     state.permit = told.answer.permit;
     $('lobby-carry').disabled = false;
     $('lobby-carry').focus();
-    show(`${kind}-answer`, told, 'wait', 'The phone has a permit', `For the lobby, once, until ${clock(told.answer.expires_at)}. Hold the phone to the door.`);
+    show(`${kind}-answer`, told, '', 'The phone has a permit', `Once, until ${clock(told.answer.expires_at)}. Hold the phone to the door.`);
   } else {
-    show(`${kind}-answer`, told, 'wait', 'A permit is on its way', `To the ${kind}, good until ${clock(told.answer.expires_at)}. Whether the door opens, the door will say.`);
+    show(`${kind}-answer`, told, '', 'The service gave a permit', `Once, until ${clock(told.answer.expires_at)}. What comes of it, the door says above.`);
   }
   await follow();
 }
