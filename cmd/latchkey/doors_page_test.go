@@ -174,7 +174,7 @@ func TestDoorsPage(t *testing.T) {
 	b.reads(lobbySaid, "The phone has a permit")
 	b.reads(lobbyState, "Permit given")
 	b.press("lobby-carry")
-	b.reads(lobbySaid, "The lock confirmed")
+	b.reads(lobbySaid, "The door answered")
 	b.reads(lobbyState, "Open")
 
 	b.press("garage-read")
@@ -209,7 +209,7 @@ func TestDoorsPage(t *testing.T) {
 	b.reads("#hand-answer", "van")
 	b.press("gate-unlock")
 	b.reads(gateState, "Open")
-	b.reads("#events", "Gate: The door opened")
+	b.reads("#events", "Gate: Door opened")
 
 	b.mu.Lock()
 	defer b.mu.Unlock()

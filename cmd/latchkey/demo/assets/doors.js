@@ -69,8 +69,8 @@ function showDoors(doors) {
     say(box.querySelector('.state'), word);
     say(box.querySelector('.known'), line);
     const at = Object.fromEntries(door.steps.map((s) => [s.state, s.at]));
-    const list = [...way, ...door.steps.map((s) => s.state).filter((s) => !way.includes(s))];
-    box.querySelector('.steps').replaceChildren(...list.map((name) =>
+    const list = new Set([...way, ...door.steps.map((s) => s.state)]);
+    box.querySelector('.steps').replaceChildren(...Array.from(list, (name) =>
       element('li', { className: `${at[name] ? 'done' : ''} ${way.includes(name) ? '' : 'off'}` },
         element('span', { textContent: name.replace('-', ' ') }), element('time', { textContent: at[name] ? clock(at[name]) : '' }))));
     const cut = $(`${door.kind}-cut`);
@@ -86,9 +86,9 @@ function showDoors(doors) {
 // ---- the events
 
 const tell = {
-  permitted: 'Permit given to the courier', access_refused: 'Refused by the service', impossible_journey: 'Refused: nobody travels so fast',
-  door_delivered: 'The door took the permit', door_confirmed: 'The lock let go', door_opened: 'The door opened', door_relocked: 'Locked again',
-  door_failed: 'The lock did not confirm', door_refused: 'The door refused the permit', door_silent: 'No answer from the door',
+  permitted: 'Permit given', access_refused: 'Refused', impossible_journey: 'Refused: too far, too fast',
+  door_delivered: 'Took the permit', door_confirmed: 'Lock let go', door_opened: 'Door opened', door_relocked: 'Locked again',
+  door_failed: 'Lock failed', door_refused: 'Refused the permit', door_silent: 'No answer',
 };
 
 function showEvents(events) {
@@ -97,7 +97,7 @@ function showEvents(events) {
   state.told = text;
   $('events-none').hidden = events.length > 0;
   const kinds = Object.fromEntries(Object.values(state.doors).map((d) => [d.door_id, names[d.kind]]));
-  $('events').replaceChildren(...events.slice(0, 16).map((e) => element('li', {},
+  $('events').replaceChildren(...events.slice(0, 12).map((e) => element('li', {},
     element('time', { className: 'soft', textContent: clock(e.at) }),
     element('span', { textContent: `${kinds[e.door_id] ?? e.door_id}: ${tell[e.type] ?? e.type.replaceAll('_', ' ')}` }),
     element('span', { className: 'soft', textContent: `…${e.parcel}` }))));
@@ -207,7 +207,7 @@ async function carry() {
   const told = await ask('POST', `/demo/doors/${state.doors.lobby.door_id}/permit`, { permit: state.permit });
   if (!told.ok) { refused('lobby-answer', told); return; }
   const { result, reason } = told.answer;
-  if (result === 'opened') show('lobby-answer', told, 'good', 'The lock confirmed', 'The lobby’s door answered the phone: it is unlocked.');
+  if (result === 'opened') show('lobby-answer', told, '', 'The door answered the phone', `Its lock let go by ${clock(now())}. What came of it, it says above.`);
   else show('lobby-answer', told, 'bad', `The door says: ${result}`, reason ? `Because: ${reason}.` : '');
   await follow();
 }
