@@ -218,6 +218,34 @@ func TestDemoDoors(t *testing.T) {
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
+// The clock may jump a day ahead: the doors stay dialed in, and judge permits by it.
+func TestDemoDoorsAfterTheClockMoved(t *testing.T) {
+	demo := start(t, "demo", "--addr", "127.0.0.1:0", "--now", "2026-11-24T09:00:00Z")
+	await(t, "the demo", func() bool { return strings.Contains(demo.out.String(), "ready") })
+	b := newBuilding(t, demo.url(t))
+	b.forward(24 * time.Hour)
+	if status, answer := b.unlock("turm5-gate", ""); status != http.StatusForbidden || answer["proofs"].(map[string]any)["time"] != "failed" {
+		t.Errorf("yesterday's parcel: %d %v", status, answer)
+	}
+	line, _, _ := bytes.Cut(sample.Day(), []byte("\n"))
+	tomorrow := strings.NewReplacer(b.parcel, "JJD000390001200", sample.Date, "2026-11-25").Replace(string(line))
+	carrier := b.token(`{"scope":"carrier","sub":"dispatcher","carrier_id":"swift"}`)
+	if status, answer := b.do("PUT", "/v1/routes/swift/BER-042/2026-11-25", carrier, `{"courier_id":"cou_7"}`); status != http.StatusOK {
+		t.Fatalf("the route: %d %v", status, answer)
+	}
+	if status, answer := b.do("POST", "/v1/dispatches", b.token(`{"scope":"dispatch","sub":"w"}`), tomorrow); status != http.StatusCreated {
+		t.Fatalf("the parcel: %d %v", status, answer)
+	}
+	b.parcel = "JJD000390001200"
+	if status, answer := b.unlock("turm5-gate", ""); status != http.StatusOK {
+		t.Fatalf("the gate: %d %v", status, answer)
+	}
+	await(t, "the gate to open", func() bool {
+		_, steps := b.shown("turm5-gate")
+		return steps == "authorised delivered confirmed opened"
+	})
+}
+
 // A demo that is stopped while a door is open locks it first.
 func TestDemoEndsWithItsDoorsLocked(t *testing.T) {
 	temp := t.TempDir()

@@ -203,7 +203,7 @@ func TestDoorsPage(t *testing.T) {
 	b.press("hand")
 	b.reads("#hand-answer", "Handed over")
 	b.press("gate-unlock")
-	b.reads(gateSaid, "Refused")
+	b.reads(gateSaid, "already released")
 	b.fits("end")
 	b.press("another")
 	b.reads("#hand-answer", "van")

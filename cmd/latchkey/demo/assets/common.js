@@ -96,6 +96,7 @@ export function refused(where, exchange) {
   const broken = (problem.errors ?? []).map((e) => `${e.location} ${e.message}`);
   const left = problem.attempts_left;
   show(where, exchange, 'bad', `Refused: ${problem.title}`, problem.detail,
+    problem.reason ? `Because: ${problem.reason.replaceAll('-', ' ')}.` : '',
     left === undefined ? '' : `${left} wrong ${left === 1 ? 'code' : 'codes'} left.`, ...broken);
 }
 

@@ -46,6 +46,19 @@ function said(door) {
   return words[door.state === 'authorised' && door.mode === 'carried' ? 'carried' : door.state];
 }
 
+// inOrder are the states of the whole way and those that came besides, as they came; what
+// was never said stands where it would have been.
+function inOrder(steps) {
+  const list = [];
+  const add = (name) => { if (!list.includes(name)) list.push(name); };
+  for (const { state: name } of steps) {
+    way.slice(0, Math.max(0, way.indexOf(name))).forEach(add);
+    add(name);
+  }
+  way.forEach(add);
+  return list;
+}
+
 // say leaves alone what is said already: a screen reader would say it again.
 function say(where, text) {
   if (where.textContent !== text) where.textContent = text;
@@ -69,8 +82,7 @@ function showDoors(doors) {
     say(box.querySelector('.state'), word);
     say(box.querySelector('.known'), line);
     const at = Object.fromEntries(door.steps.map((s) => [s.state, s.at]));
-    const list = new Set([...way, ...door.steps.map((s) => s.state)]);
-    box.querySelector('.steps').replaceChildren(...Array.from(list, (name) =>
+    box.querySelector('.steps').replaceChildren(...inOrder(door.steps).map((name) =>
       element('li', { className: `${at[name] ? 'done' : ''} ${way.includes(name) ? '' : 'off'}` },
         element('span', { textContent: name.replace('-', ' ') }), element('time', { textContent: at[name] ? clock(at[name]) : '' }))));
     const cut = $(`${door.kind}-cut`);
@@ -150,7 +162,7 @@ async function readAccount() {
   const agreed = account.consents.includes('garage');
   $('consent').disabled = account.status !== 'active';
   $('consent').textContent = agreed ? 'Take the consent back' : 'Let the courier open my garage';
-  $('consent-hint').textContent = agreed ? 'The courier may open the garage for this parcel.' : 'Without consent the garage stays shut for this parcel.';
+  $('consent-hint').textContent = account.status !== 'active' ? `The parcel is ${account.status}, so it opens no door.` : agreed ? 'The courier may open the garage for this parcel.' : 'Without consent the garage stays shut for this parcel.';
 }
 
 // another sends one more parcel like the chosen one, for today, and chooses it.
