@@ -80,9 +80,10 @@ func (b *browser) open(url string) {
 	}
 }
 
+// press presses a button once what it did before has ended.
 func (b *browser) press(id string) {
 	b.t.Helper()
-	b.do(chromedp.Click(chromedp.ID(id), chromedp.NodeEnabled))
+	b.do(chromedp.Click(chromedp.CSS("#"+id+`:not([aria-busy="true"])`), chromedp.NodeEnabled))
 }
 
 // reads waits until an element says something.

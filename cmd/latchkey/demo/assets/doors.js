@@ -204,7 +204,6 @@ async function unlock(kind) {
   } else {
     show(`${kind}-answer`, told, '', 'The service gave a permit', `Once, until ${clock(told.answer.expires_at)}. What comes of it, the door says above.`);
   }
-  await follow();
 }
 
 async function readChallenge(kind) {
@@ -221,7 +220,6 @@ async function carry() {
   const { result, reason } = told.answer;
   if (result === 'opened') show('lobby-answer', told, '', 'The door answered the phone', `Its lock let go by ${clock(now())}. What came of it, it says above.`);
   else show('lobby-answer', told, 'bad', `The door says: ${result}`, reason ? `Because: ${reason}.` : '');
-  await follow();
 }
 
 // ---- the customer
