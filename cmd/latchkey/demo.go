@@ -46,8 +46,6 @@ const (
 	demoRetention = 30 * 24 * time.Hour
 	demoToken     = 30 * 24 * time.Hour // by the machine's clock: moving the demo's signs nobody out
 	demoMails     = 2000
-
-	housePoll = 100 * time.Millisecond // of the log, for the page of the doors: somebody looks at it
 )
 
 // Run serves the demonstration until ctx ends.
@@ -180,7 +178,7 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 		return nil, nil, nil, err
 	}
 	if house != nil {
-		if err := s.read(notify.Config{Group: "demo", Handle: house.Handle, Poll: housePoll}); err != nil {
+		if err := s.read(notify.Config{Group: "demo", Handle: house.Handle}); err != nil {
 			return nil, nil, nil, err
 		}
 	}
