@@ -140,7 +140,7 @@ func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error
 func permitOf(g handoff.Permission) door.Permit {
 	p := door.Permit{
 		ID: door.PermitID(g.Permit), Door: g.Door.ID, Grant: door.GrantRef(g.Ref), Act: door.Open,
-		NotBefore: g.At.UTC().Truncate(time.Second),
+		NotBefore: g.At.UTC().Truncate(time.Second), Relock: time.Duration(g.Relock) * time.Second,
 	}
 	p.Expires = p.NotBefore.Add(door.MaxLife)
 	if g.Door.Mode == handoff.Carried || g.Door.Kind == handoff.Garage || g.Door.Kind == handoff.Home {

@@ -220,7 +220,8 @@ func TestWayIn(t *testing.T) {
 	h := house5(t)
 	grant := h.dispatch(t, "P1", nil)
 	lobby := h.physical(t, "lobby", true)
-	h.expect(t, manager, "PUT", "/v1/doors/lobby", doorJSON("lobby", "carried", `"public_key":"`+lobby.key.Public().String()+`"`), 200, "")
+	own := `"public_key":"` + lobby.key.Public().String() + `"`
+	h.expect(t, manager, "PUT", "/v1/doors/lobby", doorJSON("lobby", "carried", `"relock_s":120`, own), 200, "")
 
 	gate := h.physical(t, "gate", false)
 	through := h.expect(t, courier, "POST", "/v1/doors/gate/unlock", unlockBody("P1", here), 200, "")
@@ -240,6 +241,7 @@ func TestWayIn(t *testing.T) {
 	}
 	body := unlockBody("P1", here, `"challenge":"`+base64.RawURLEncoding.EncodeToString(shown)+`"`, `"attempt_id":"a1"`)
 	in := h.expect(t, courier, "POST", "/v1/doors/lobby/unlock", body, 200, "")
+	h.expect(t, manager, "PUT", "/v1/doors/lobby", doorJSON("lobby", "carried", `"relock_s":30`, own), 200, "") // for later permits
 	h.Clock.Advance(7*time.Second + 400*time.Millisecond)
 	if again := h.expect(t, courier, "POST", "/v1/doors/lobby/unlock", body, 200, ""); again.text != in.text {
 		t.Errorf("the same attempt is answered\n%s, and before\n%s", again.text, in.text)
@@ -248,8 +250,8 @@ func TestWayIn(t *testing.T) {
 	if _, err := gate.verifier.Admit(permitBytes(t, in), h.Clock.Now()); err == nil {
 		t.Error("the gate opens for the lobby's permit")
 	}
-	if _, err := lobby.verifier.Admit(permitBytes(t, in), h.Clock.Now()); err != nil {
-		t.Errorf("the lobby: %v", err)
+	if p, err := lobby.verifier.Admit(permitBytes(t, in), h.Clock.Now()); err != nil || p.Relock != 2*time.Minute {
+		t.Errorf("the lobby: %v, and relocks after %s", err, p.Relock)
 	}
 
 	permit := in.body["permit_id"].(string)

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"regexp"
 	"slices"
+	"time"
 
 	"latchkey/handoff"
 	"latchkey/handoff/door"
@@ -91,7 +92,7 @@ type doorRequest struct {
 	Location   pointRequest  `json:"location"`
 	GeofenceM  *float64      `json:"geofence_m,omitempty" minimum:"1" maximum:"500" example:"30" doc:"Meters around the door within which the courier must be. Left out: the policy's"`
 	PublicKey  *string       `json:"public_key,omitempty" pattern:"^[A-Za-z0-9_-]{43}$" doc:"The door's own Ed25519 public key, 32 bytes in base64url: what it signs its reports with. Without it the door cannot report"`
-	RelockS    *int          `json:"relock_s,omitempty" minimum:"1" maximum:"120" example:"5" doc:"Seconds after which it locks again"`
+	RelockS    *int          `json:"relock_s,omitempty" minimum:"1" maximum:"120" example:"5" doc:"Seconds after which it locks again, signed into every permit. Left out: as the door itself is set, which also holds for PINs"`
 	Owner      *ownerRequest `json:"owner,omitempty" doc:"Whose garage or home it is: required for these, refused for others"`
 }
 
@@ -104,7 +105,7 @@ var keyRule = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 
 const (
 	leastFence, mostFence   = 1, 500 // meters
-	leastRelock, mostRelock = 1, 120 // seconds
+	leastRelock, mostRelock = 1, int(door.MaxRelock / time.Second)
 )
 
 func (r *doorRequest) parse(bad *violations) handoff.Door {

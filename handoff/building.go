@@ -21,7 +21,8 @@ type Door struct {
 	// a door that does not report.
 	Key []byte `cbor:"6,keyasint,omitempty"`
 
-	// Relock is how many seconds after an unlock the door locks again.
+	// Relock is how many seconds after an unlock the door locks again, at most 120; 0: as
+	// the door is set itself. It travels in the permit.
 	Relock int `cbor:"7,keyasint,omitempty"`
 
 	// BuildingID never changes: a door does not move.

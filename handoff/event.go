@@ -58,6 +58,8 @@ type Event struct {
 
 	// Claimed is when the courier's device says that it was done. At is when it was decided.
 	Claimed Instant `cbor:"25,keyasint,omitempty"`
+
+	Relock int `cbor:"26,keyasint,omitempty"` // permitted: seconds after which the door locks again; 0: as it is set itself
 }
 
 // EventType says what happened.

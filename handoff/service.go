@@ -321,6 +321,7 @@ type Permission struct {
 	Ref       [8]byte // names the grant to the door, and means nothing to it
 	Door      Door
 	Challenge []byte
+	Relock    int // seconds; 0: as the door is set itself
 	At        time.Time
 }
 
@@ -362,7 +363,7 @@ func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
 	}
 	return Permission{
 		Permit: o.answer.Permit, Grant: o.grant.ID, Ref: DoorRef(s.names, o.grant.ID), Door: *door,
-		Challenge: k.Challenge, At: o.answer.At.Time(),
+		Challenge: k.Challenge, Relock: o.answer.Relock, At: o.answer.At.Time(),
 	}, nil
 }
 
@@ -945,7 +946,7 @@ func (q *query) answerOf(d *Decision, cmd Command, now time.Time) Answer {
 		a.Reason, a.Left, a.retry = d.Refusal.Reason, d.Refusal.AttemptsLeft, d.Refusal.RetryAfter
 	} else if len(d.Events) > 0 {
 		a.Distance = d.Events[0].Distance
-		a.Permit = d.Events[0].Permit
+		a.Permit, a.Relock = d.Events[0].Permit, d.Events[0].Relock
 	}
 	return a
 }

@@ -231,7 +231,8 @@ type Answer struct {
 	Left     int     `cbor:"7,keyasint,omitempty"`
 	Verdict  []byte  `cbor:"8,keyasint"`
 
-	Permit PermitID `cbor:"9,keyasint,omitzero"` // of an unlock
+	Permit PermitID `cbor:"9,keyasint,omitzero"`   // of an unlock
+	Relock int      `cbor:"10,keyasint,omitempty"` // of an unlock: what the permit says, in seconds
 
 	retry time.Duration // never remembered: by then it would be wrong
 }

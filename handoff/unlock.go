@@ -196,7 +196,7 @@ func open(d *deliberation) Decision {
 		return refused
 	}
 	e := d.atDoor(EventPermitted)
-	e.Permit, e.Awaited = d.cmd.Permit, door.Mode != Carried
+	e.Permit, e.Awaited, e.Relock = d.cmd.Permit, door.Mode != Carried, door.Relock
 	if d.verdict[ProofPresence] == OK {
 		e.Challenge = d.evidence().Challenge
 	}

@@ -110,7 +110,7 @@ type doorRunCmd struct {
 	MQTTContact    string            `name:"mqtt-contact" placeholder:"TOPIC" help:"The topic of a door contact beside the lock."`
 	ContactCommand controller.Argv   `placeholder:"COMMAND" help:"Reads a door contact, twice a second: it prints open or closed."`
 
-	Relock   time.Duration `default:"5s" help:"How long the lock stays unlocked."`
+	Relock   time.Duration `default:"5s" help:"How long the lock stays unlocked, for PINs and wherever the registry names no time for this door (relock_s)."`
 	HeldOpen time.Duration `default:"30s" help:"After which a door that stays open behind a locked lock is reported."`
 	Patience time.Duration `default:"10s" help:"How long the lock may take to move."`
 

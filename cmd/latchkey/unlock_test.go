@@ -65,7 +65,7 @@ func unlockWith(t *testing.T, program *program, c client, token func(auth.Princi
 	if err != nil {
 		t.Fatal(err)
 	}
-	grant := errand(c, token, now(), map[string]string{"gate": `"kind":"gate","mode":"connected","public_key":"` + own.Public().String() + `"`})
+	grant := errand(c, token, now(), map[string]string{"gate": `"kind":"gate","mode":"connected","relock_s":9,"public_key":"` + own.Public().String() + `"`})
 
 	status, published := c.do("GET", "/v1/doors/keys", "", "")
 	text, err := json.Marshal(published)
@@ -120,6 +120,9 @@ func unlockWith(t *testing.T, program *program, c client, token func(auth.Princi
 	permit, err := gate.Admit(raw, now())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if permit.Relock != 9*time.Second {
+		t.Errorf("the gate is told to lock again after %s", permit.Relock)
 	}
 	report, err := door.Report{Door: "gate", Seq: 1, At: now().Truncate(time.Second), State: door.Confirmed, Permit: permit.ID}.Sign(own)
 	if err != nil {

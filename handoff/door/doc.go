@@ -32,7 +32,7 @@
 //
 //	message      limit  claims
 //	permit         144  4 (exp), 5 (nbf): uint   7 (cti): 16 bytes, random
-//	                    -65537: [grant: 8 bytes, act: uint, door: 4 bytes, challenge: 4 bytes or 0]
+//	                    -65537: [grant: 8 bytes, act: uint, door: 4 bytes, challenge: 4 bytes or 0, relock: uint]
 //	recall         144  4 (exp): uint, the permit's
 //	                    -65537: [permit: 16 bytes]
 //	report         144  6 (iat): uint, the door's clock
@@ -50,25 +50,29 @@
 //	revocation   ["latchkey/revocation/v1"]
 //
 // So a permit's signature covers the whole door id and the whole challenge, and its
-// size depends on neither: 142 bytes with a challenge and 138 without. The four bytes
-// of each that it does carry (of the SHA-256) are a hint, by which a door can tell
-// "for another door" from "forged", and finds the one of its challenges that is meant.
+// size depends on neither's length: 138 bytes, 4 more with a challenge, and 1 for the
+// relock delay, or 2 from 24 seconds on. The four bytes of each that it does carry (of the
+// SHA-256) are a hint, by which a door can tell "for another door" from "forged", and
+// finds the one of its challenges that is meant. The relock delay is in seconds, 1 to 120,
+// or 0 for the door's own setting.
+//
 // For the door "door_turm5-lobby", without a challenge:
 //
 //	| d2 84                                       | tag 18, array of 4
 //	| 4d a2 0127 0448 c91e703563cdc29e             | alg EdDSA, kid
 //	| a0                                          | nothing unprotected
-//	| 5835 a4                                     | claims
+//	| 5836 a4                                     | claims
 //	| 04 1a 6b057c7c                              | exp 2026-11-24T12:01:00Z
 //	| 05 1a 6b057c40                              | nbf 2026-11-24T12:00:00Z
 //	| 07 50 b0d4542a73df65f714023f260b3bc95a       | cti
-//	| 3a00010000 84                               | -65537
+//	| 3a00010000 85                               | -65537
 //	| 48 0102030405060708                         | grant
 //	| 03                                          | open
 //	| 44 ee2a8d32                                 | door
 //	| 40                                          | no challenge
-//	| 5840 bf7a9f07bf73304d197948b33318e833e4ed4fcdfd2896d80c1ce4e3dfd152a8 | signature
-//	| e6cf14ec2b65d64f52f883c851bdc1d232740fc8f5496c52bf1c282ad69db904      |
+//	| 00                                          | relocks as it is set itself
+//	| 5840 136a1412e297ddf79af447bc3e1896d18ad568b0bf95231f3ea4b3c85d61a11e | signature
+//	| 8d00a28d7f369245c843cf5b5b2fd4ef2023aa42a122e30957e5ed1eb7ae3702      |
 //
 // A keypad's PIN is TOTP (RFC 6238) by HMAC-SHA-1, a step of 60 seconds, eight digits.
 // Reports name it by a permit id that both sides compute: the first 16 bytes of

@@ -145,6 +145,8 @@ func seeds(t testing.TB) map[string]map[string][]byte {
 	add("FuzzPermit", "good", signed(t, signer, p))
 	p.Challenge = make([]byte, 16)
 	add("FuzzPermit", "bound to a challenge", signed(t, signer, p))
+	p.Challenge, p.Relock = nil, MaxRelock
+	add("FuzzPermit", "relocks late", signed(t, signer, p))
 	add("FuzzRecall", "good", check(signer.Recall(Recall{theDoor, p.ID, p.Expires}))(t))
 	add("FuzzRecall", "late", check(signer.Recall(Recall{theDoor, p.ID, p.Expires.AddDate(1, 0, 0)}))(t))
 	for _, r := range []Report{reports[2], reports[5], reports[10]} {

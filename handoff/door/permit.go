@@ -15,6 +15,7 @@ const (
 	MaxPermit = 144              // bytes on the wire
 	MaxLife   = 60 * time.Second // from NotBefore to Expires
 	Skew      = 30 * time.Second // by which a door's clock may be off, at either end
+	MaxRelock = 2 * time.Minute  // that a permit may keep a lock unlocked
 
 	minChallenge, maxChallenge = 8, 32 // bytes
 )
@@ -32,6 +33,10 @@ type Permit struct {
 
 	// Challenge is what the door showed, 8 to 32 bytes; empty where no presence is asked.
 	Challenge []byte
+
+	// Relock is how long the lock stays unlocked for this permit: whole seconds, at most
+	// MaxRelock. 0: as long as the door's own setting says.
+	Relock time.Duration
 }
 
 // GrantRef ties a permit to its grant for the service, and tells nobody else
@@ -75,6 +80,8 @@ func (p *Permit) check() error {
 		return fmt.Errorf("%w: valid for %s, at most %s", Malformed, life, MaxLife)
 	case n != 0 && (n < minChallenge || n > maxChallenge):
 		return fmt.Errorf("%w: a challenge of %d bytes", Malformed, n)
+	case p.Relock < 0 || p.Relock > MaxRelock || p.Relock%time.Second != 0:
+		return fmt.Errorf("%w: to lock again after %s, at most %s", Malformed, p.Relock, MaxRelock)
 	}
 	return nil
 }
@@ -99,6 +106,7 @@ type permitOwn struct {
 	Act       Act
 	Door      tag
 	Challenge []byte // a tag, or empty
+	Relock    uint8  // seconds
 }
 
 // tag is a hint by which a door finds the name or the challenge that a message was
@@ -121,7 +129,7 @@ func (p *Permit) claims() (*permitClaims, error) {
 	}
 	c := &permitClaims{
 		Expires: uint32(p.Expires.Unix()), NotBefore: uint32(p.NotBefore.Unix()), ID: p.ID,
-		Own: permitOwn{Grant: p.Grant, Act: p.Act, Door: tagOf([]byte(p.Door))},
+		Own: permitOwn{Grant: p.Grant, Act: p.Act, Door: tagOf([]byte(p.Door)), Relock: uint8(p.Relock / time.Second)},
 	}
 	if len(p.Challenge) > 0 {
 		t := tagOf(p.Challenge)
@@ -146,6 +154,7 @@ func (c *permitClaims) permit(door string, challenge []byte) (Permit, error) {
 	p := Permit{
 		ID: c.ID, Door: door, Grant: c.Own.Grant, Act: c.Own.Act,
 		NotBefore: fromWire(c.NotBefore), Expires: fromWire(c.Expires), Challenge: challenge,
+		Relock: time.Duration(c.Own.Relock) * time.Second,
 	}
 	return p, p.check()
 }

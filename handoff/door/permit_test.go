@@ -26,20 +26,22 @@ func TestActsAreTheDomains(t *testing.T) {
 }
 
 // The worst case of every field at once stays within the limit, and no field's
-// length moves it but the presence of a challenge.
+// length moves it but the presence of a challenge and the size of the relock delay.
 func TestPermitSize(t *testing.T) {
 	for _, tt := range []struct {
 		name, door string
 		challenge  []byte
+		relock     time.Duration
 		want       int
 	}{
-		{"all fields at their longest", longest64, bytes.Repeat([]byte{0xff}, maxChallenge), 142},
-		{"short id, short challenge", "d", make([]byte, minChallenge), 142},
-		{"no challenge", longest64, nil, 138},
+		{"all fields at their longest", longest64, bytes.Repeat([]byte{0xff}, maxChallenge), MaxRelock, MaxPermit},
+		{"short id, short challenge", "d", make([]byte, minChallenge), time.Second, 143},
+		{"no challenge", longest64, nil, MaxRelock, 140},
+		{"no challenge, no relock delay", longest64, nil, 0, 139},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := Permit{
-				Door: tt.door, Act: Open, Challenge: tt.challenge,
+				Door: tt.door, Act: Open, Challenge: tt.challenge, Relock: tt.relock,
 				NotBefore: time.Unix(math.MaxUint32-60, 0), Expires: time.Unix(math.MaxUint32, 0),
 			}
 			for i := range p.ID {
@@ -74,6 +76,18 @@ func TestAdmit(t *testing.T) {
 }
 
 // The two keys that are published both open, before and after a rotation.
+// What the registry says of the lock is signed with all the rest, and reaches the door.
+func TestRelock(t *testing.T) {
+	door := newStation(t, theDoor, false)
+	for _, seconds := range []int{0, 1, 23, 24, 120} {
+		p := newPermit(t, fmt.Sprint("relock ", seconds), theDoor, nil, noon)
+		p.Relock = time.Duration(seconds) * time.Second
+		if got, err := door.verifier.Admit(signed(t, signer, p), noon); err != nil || got.Relock != p.Relock {
+			t.Errorf("relock after %s is read as %s (%v)", p.Relock, got.Relock, err)
+		}
+	}
+}
+
 func TestAdmitWithEitherPublishedKey(t *testing.T) {
 	door := newStation(t, theDoor, false)
 	rotated := check(signer.Rotate())(t)
@@ -225,7 +239,7 @@ func rejected(t testing.TB) map[string]struct {
 		change(&q)
 		c := &permitClaims{
 			Expires: uint32(q.Expires.Unix()), NotBefore: uint32(q.NotBefore.Unix()), ID: q.ID,
-			Own: permitOwn{Grant: q.Grant, Act: q.Act, Door: tagOf([]byte(q.Door))},
+			Own: permitOwn{Grant: q.Grant, Act: q.Act, Door: tagOf([]byte(q.Door)), Relock: uint8(q.Relock / time.Second)},
 		}
 		add(name, want, check(sign(signer.current, c, q.bound()))(t))
 	}
@@ -249,6 +263,7 @@ func rejected(t testing.TB) map[string]struct {
 	with("ends before it begins", Malformed, func(p *Permit) { p.Expires = p.NotBefore.Add(-time.Second) })
 	with("begins in 1970", Malformed, func(p *Permit) { p.NotBefore = time.Unix(0, 0) })
 	with("no id", Malformed, func(p *Permit) { p.ID = PermitID{} })
+	with("relocks too late", Malformed, func(p *Permit) { p.Relock = MaxRelock + time.Second })
 	add("a stranger's key", UnknownKey, signed(t, stranger, p))
 	forge("a stranger who takes our key id", BadSignature, func(f *forgery) { f.key = stranger.current })
 	forge("the root key's id", UnknownKey, func(f *forgery) {
@@ -320,7 +335,7 @@ func rejected(t testing.TB) map[string]struct {
 	})
 	payload("an indefinite claims map", func(b []byte) []byte { return append(append([]byte{0xbf}, b[1:]...), 0xff) })
 	payload("an indefinite array", func(b []byte) []byte {
-		i := bytes.IndexByte(b, 0x84)
+		i := bytes.IndexByte(b, 0x85)
 		b[i] = 0x9f
 		return append(b, 0xff)
 	})
@@ -336,14 +351,23 @@ func rejected(t testing.TB) map[string]struct {
 	payload("a short id", func(b []byte) []byte { b[14] = 0x4f; return append(b[:30:30], b[31:]...) })
 	payload("an id as text", func(b []byte) []byte { b[14] = 0x70; return b })
 	payload("an own claim too many", func(b []byte) []byte {
-		i := bytes.IndexByte(b, 0x84)
-		b[i] = 0x85
+		i := bytes.IndexByte(b, 0x85)
+		b[i] = 0x86
 		return append(b, 0)
 	})
-	payload("a hint of null", func(b []byte) []byte { b[len(b)-1] = 0xf6; return b })
-	payload("a hint as a list of numbers", func(b []byte) []byte { b[len(b)-1] = 0x80; return b })
-	payload("a hint as text", func(b []byte) []byte { b[len(b)-1] = 0x60; return b })
-	payload("a hint of three bytes", func(b []byte) []byte { return append(b[:len(b)-1:len(b)-1], 0x43, 1, 2, 3) })
+	payload("a hint of null", func(b []byte) []byte { b[len(b)-2] = 0xf6; return b })
+	payload("a hint as a list of numbers", func(b []byte) []byte { b[len(b)-2] = 0x80; return b })
+	payload("a hint as text", func(b []byte) []byte { b[len(b)-2] = 0x60; return b })
+	payload("a hint of three bytes", func(b []byte) []byte { return append(b[:len(b)-2:len(b)-2], 0x43, 1, 2, 3, 0) })
+	payload("no relock delay", func(b []byte) []byte {
+		i := bytes.IndexByte(b, 0x85)
+		b[i] = 0x84
+		return b[:len(b)-1]
+	})
+	payload("a relock delay of null", func(b []byte) []byte { b[len(b)-1] = 0xf6; return b })
+	payload("a relock delay below zero", func(b []byte) []byte { b[len(b)-1] = 0x20; return b })
+	payload("a relock delay of 256 s", func(b []byte) []byte { return append(b[:len(b)-1:len(b)-1], 0x19, 0x01, 0x00) })
+	payload("a longer form of the relock delay", func(b []byte) []byte { return append(b[:len(b)-1:len(b)-1], 0x18, 0x05) })
 
 	// The envelope.
 	add("nothing", Malformed, nil)
@@ -459,6 +483,9 @@ func TestSignerRefuses(t *testing.T) {
 		"after 2106":           func(p *Permit) { p.NotBefore, p.Expires = time.Unix(1<<32, 0), time.Unix(1<<32+9, 0) },
 		"a short challenge":    func(p *Permit) { p.Challenge = make([]byte, minChallenge-1) },
 		"a long challenge":     func(p *Permit) { p.Challenge = make([]byte, maxChallenge+1) },
+		"an hour unlocked":     func(p *Permit) { p.Relock = time.Hour },
+		"unlocked for less":    func(p *Permit) { p.Relock = -time.Second },
+		"half a second's lock": func(p *Permit) { p.Relock = time.Second / 2 },
 		"to hand a parcel out": func(p *Permit) { p.Act = Act(handoff.Release) },
 	} {
 		t.Run(name, func(t *testing.T) {

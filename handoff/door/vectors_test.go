@@ -67,14 +67,15 @@ func golden(t testing.TB) vectors {
 
 	plain := newPermit(t, "vector 1", theDoor, nil, noon)
 	present := newPermit(t, "vector 2", longest64, bytes.Repeat([]byte{0xc5}, maxChallenge), noon)
+	present.Relock = MaxRelock
 	permit := func(name string, p Permit) {
 		add(name, "signing", map[string]any{
 			"cti": p.ID.String(), "door": p.Door, "grant": p.Grant.String(), "act": p.Act,
-			"nbf": p.NotBefore.Unix(), "exp": p.Expires.Unix(), "challenge": hexOf(p.Challenge),
+			"nbf": p.NotBefore.Unix(), "exp": p.Expires.Unix(), "challenge": hexOf(p.Challenge), "relock": int(p.Relock.Seconds()),
 		}, p.bound(), signed(t, signer, p))
 	}
 	permit("a permit", plain)
-	permit("a permit of the longest door id and challenge", present)
+	permit("a permit of the longest door id, challenge and relock delay", present)
 
 	recall := Recall{Door: theDoor, Permit: plain.ID, Expires: plain.Expires}
 	add("a recall", "signing", map[string]any{

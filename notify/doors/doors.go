@@ -80,6 +80,7 @@ func (d *Dispatcher) permit(ctx context.Context, e handoff.Event) error {
 	p := door.Permit{
 		ID: door.PermitID(e.Permit), Door: e.Door, Grant: handoff.DoorRef(d.Namer, e.Grant), Act: door.Open,
 		NotBefore: e.At.Time(), Expires: e.At.Time().Add(door.MaxLife), Challenge: e.Challenge,
+		Relock: time.Duration(e.Relock) * time.Second,
 	}
 	if !e.Awaited || !now.Before(p.Expires) {
 		return nil

@@ -45,7 +45,7 @@ func newHall(t *testing.T) *hall {
 	}
 	owner := &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_81"}
 	for _, d := range []handoff.Door{
-		{ID: "gate", Kind: handoff.Gate, Mode: handoff.Connected},
+		{ID: "gate", Kind: handoff.Gate, Mode: handoff.Connected, Relock: 9},
 		{ID: "lobby", Kind: handoff.Lobby, Mode: handoff.Carried},
 		{ID: "bridge", Kind: handoff.Lobby, Mode: handoff.Bridged},
 		{ID: "garage", Kind: handoff.Garage, Mode: handoff.Connected, Owner: owner},
@@ -149,13 +149,13 @@ func TestPermitReachesTheDoor(t *testing.T) {
 	}
 	want, err := h.signer.Permit(door.Permit{
 		ID: door.PermitID(p.Permit), Door: "gate", Grant: door.GrantRef(p.Ref), Act: door.Open,
-		NotBefore: p.At, Expires: p.At.Add(door.MaxLife),
+		NotBefore: p.At, Expires: p.At.Add(door.MaxLife), Relock: 9 * time.Second,
 	})
 	if err != nil || string(want) != string(feed[0].Body) {
 		t.Errorf("the permit differs from the courier's: %v", err)
 	}
 	gate := h.verifier(t, "gate")
-	if got, err := gate.Admit(feed[0].Body, h.Clock.Now()); err != nil || got.ID != door.PermitID(p.Permit) {
+	if got, err := gate.Admit(feed[0].Body, h.Clock.Now()); err != nil || got.ID != door.PermitID(p.Permit) || got.Relock != 9*time.Second {
 		t.Errorf("the gate: %+v %v", got, err)
 	}
 	h.deliver(t, true)

@@ -27,7 +27,7 @@ type Config struct {
 	Answers io.Writer    // with Lines
 	Socket  net.Listener // nil: none; a local socket
 
-	Relock   time.Duration // from the lock's confirmation; 0: 5 s
+	Relock   time.Duration // from the lock's confirmation, for PINs and for permits that do not say; 0: 5 s
 	HeldOpen time.Duration // that the door may stay open behind a locked lock; 0: 30 s
 	Patience time.Duration // with the opener, for each movement; 0: 10 s
 
@@ -382,10 +382,10 @@ func (c *Controller) sensed(s Signal) {
 
 // admit has a permit or a PIN judged, at the moment at which the lock can act on it.
 func (c *Controller) admit(r request) {
-	permit, err := c.judge(r)
+	permit, relock, err := c.judge(r)
 	if err == nil {
 		c.asker = r.reply
-		c.step(input{what: admitted, permit: permit})
+		c.step(input{what: admitted, permit: permit, relock: relock})
 		return
 	}
 	answer := refusal(err)
@@ -404,16 +404,18 @@ func (c *Controller) admit(r request) {
 	}
 }
 
-// judge asks package door. With an error, the permit is named as far as it is known.
-func (c *Controller) judge(r request) (door.PermitID, error) {
+// judge asks package door. With an error, the permit is named as far as it is known. A
+// PIN says nothing of the lock.
+func (c *Controller) judge(r request) (permit door.PermitID, relock time.Duration, err error) {
 	if r.permit != nil {
 		p, err := c.folder.verifier.Admit(r.permit, c.clock.Now())
-		return p.ID, err
+		return p.ID, p.Relock, err
 	}
 	if c.folder.keypad == nil {
-		return door.PermitID{}, door.Malformed
+		return door.PermitID{}, 0, door.Malformed
 	}
-	return c.folder.keypad.Enter(r.pin, c.clock.Now())
+	permit, err = c.folder.keypad.Enter(r.pin, c.clock.Now())
+	return permit, 0, err
 }
 
 func (r *request) answer(a Answer) {

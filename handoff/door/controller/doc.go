@@ -60,6 +60,7 @@
 // bolt needs hardware that waits for the door. A lock should be one that locks when its
 // power goes. Without a battery clock, start the controller after the time was set
 // (systemd: After=time-sync.target), for what stands at [door.Replay]. To stop, give it
-// the relock time and twice the patience, and signal this process alone, not the program
-// that it runs (TimeoutStopSec=, KillMode=mixed).
+// the longest relock time, its own or the registry's (two minutes at most), and twice the
+// patience, and signal this process alone, not the program that it runs (TimeoutStopSec=,
+// KillMode=mixed).
 package controller

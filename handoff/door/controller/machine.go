@@ -16,6 +16,7 @@ type machine struct {
 	phase   phase
 	unlocks []unlock  // in force: from delivered until the lock is locked again
 	next    time.Time // when unlocked or settling ends
+	until   time.Time // how long those who were let in may count on the lock
 
 	contact  contact
 	moved    bool          // the door opened while the lock had not yet answered
@@ -32,7 +33,7 @@ type machine struct {
 
 // rules are the times of a door.
 type rules struct {
-	relock   time.Duration // from the lock's confirmation until it is told to lock
+	relock   time.Duration // from the lock's confirmation until it is told to lock, where a permit does not say
 	heldOpen time.Duration // that a door may stay open behind a locked lock
 }
 
@@ -66,6 +67,8 @@ type unlock struct {
 	Permit door.PermitID `json:"permit"`
 	Stage  stage         `json:"stage"`
 	Failed bool          `json:"failed,omitzero"` // it was reported that the lock did not lock again
+
+	relock time.Duration // from its confirmation; after a restart the lock is locked at once
 }
 
 type stage string
@@ -80,6 +83,7 @@ const (
 type input struct {
 	what   happening
 	permit door.PermitID // with admitted
+	relock time.Duration // with admitted: the permit's own, 0 for the door's
 	yes    bool          // with answered: the lock confirmed; with contactIs: open
 }
 
@@ -138,7 +142,7 @@ func (m machine) step(in input, now time.Time) (machine, []effect) {
 	case ticked:
 		m.tick(now)
 	case admitted:
-		m.admit(in.permit)
+		m.admit(in.permit, in.relock)
 	case answered:
 		if m.phase == unlocking {
 			m.unlockAnswered(in.yes, now)
@@ -206,8 +210,11 @@ func (m *machine) tick(now time.Time) {
 
 // admit begins an unlock. The save comes first: whatever is said or done of the permit
 // after it, a restart knows of it.
-func (m *machine) admit(permit door.PermitID) {
-	m.unlocks = append(m.unlocks, unlock{Permit: permit, Stage: delivered})
+func (m *machine) admit(permit door.PermitID, relock time.Duration) {
+	if relock <= 0 || relock > door.MaxRelock {
+		relock = m.relock
+	}
+	m.unlocks = append(m.unlocks, unlock{Permit: permit, Stage: delivered, relock: relock})
 	m.phase, m.moved, m.heldAt = unlocking, false, time.Time{}
 	m.do(save)
 	m.say(door.Delivered, permit)
@@ -228,14 +235,17 @@ func (m *machine) unlockAnswered(yes bool, now time.Time) {
 		m.lock()
 		return
 	}
-	m.phase, m.next = unlocked, now.Add(m.relock)
 	var fresh []door.PermitID
 	for i, u := range m.unlocks {
 		if u.Stage == delivered {
 			m.unlocks[i].Stage = confirmed
 			fresh = append(fresh, u.Permit)
+			if end := now.Add(u.relock); end.After(m.until) { // a short time cuts no longer one short
+				m.until = end
+			}
 		}
 	}
+	m.phase, m.next = unlocked, m.until
 	m.do(save) // before it is said: a restart must not call an unlock failed that was confirmed
 	if yes {
 		for _, permit := range fresh {

@@ -135,6 +135,41 @@ func TestMachine(t *testing.T) {
 			{14, tick, locksAgain},
 			{15, yes, "relocked:A relocked:B save"},
 		}},
+		{"a permit says how long", []moment{
+			{0, input{what: admitted, permit: permitA, relock: 20 * time.Second}, admitsA},
+			{1, yes, "save confirmed:A"},
+			{20.9, tick, ""},
+			{21, tick, locksAgain},
+			{22, yes, "relocked:A save"},
+			{30, admitB, "save delivered:B unlock"}, // and says it for its own opening only
+			{31, yes, "save confirmed:B"},
+			{36, tick, locksAgain},
+		}},
+		{"a permit says for less long than the door would", []moment{
+			{0, input{what: admitted, permit: permitA, relock: time.Second}, admitsA},
+			{1, yes, "save confirmed:A"},
+			{2, tick, locksAgain},
+		}},
+		{"no permit keeps a lock unlocked for longer than two minutes", []moment{
+			{0, input{what: admitted, permit: permitA, relock: door.MaxRelock + time.Second}, admitsA},
+			{1, yes, "save confirmed:A"},
+			{6, tick, locksAgain},
+		}},
+		{"nor for no time", []moment{
+			{0, input{what: admitted, permit: permitA, relock: -time.Second}, admitsA},
+			{1, yes, "save confirmed:A"},
+			{5.9, tick, ""},
+			{6, tick, locksAgain},
+		}},
+		{"who comes second cuts nobody's time short", []moment{
+			{0, input{what: admitted, permit: permitA, relock: 20 * time.Second}, admitsA},
+			{1, yes, "save confirmed:A"},
+			{2, admitB, "save delivered:B unlock"},
+			{3, yes, "save confirmed:B"},
+			{20.9, tick, ""},
+			{21, tick, locksAgain},
+			{22, yes, "relocked:A relocked:B save"},
+		}},
 		{"two couriers at one door", []moment{
 			{0, closedNow, ""},
 			{0, admitA, admitsA},
@@ -417,7 +452,7 @@ func TestMachineAlways(t *testing.T) {
 			switch {
 			case what == 0 && m.ready() && permits < 100:
 				permits++
-				step(input{what: admitted, permit: door.PermitID{permits}})
+				step(input{what: admitted, permit: door.PermitID{permits}, relock: time.Duration(rapid.IntRange(-1, 121).Draw(t, "relock")) * time.Second})
 			case what <= 2 && moving != 0:
 				moving = 0
 				step(input{what: answered, yes: what == 1 || rapid.Bool().Draw(t, "confirms")})
