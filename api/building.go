@@ -29,7 +29,7 @@ func (a *api) building() {
 	route(a, huma.Operation{
 		OperationID: "put-door", Method: http.MethodPut, Path: "/v1/doors/{door_id}",
 		Summary: "A door of a building", Tags: []string{"Building"},
-		Description: "Replaces all of it; counts at the next unlock. The building must exist, and stays the same.", DefaultStatus: http.StatusOK,
+		Description: "Replaces all of it but a keypad's key, which is kept where none is sent; counts at the next unlock. The building must exist, and stays the same.", DefaultStatus: http.StatusOK,
 	}, managers, a.putDoor)
 	route(a, huma.Operation{
 		OperationID: "get-door", Method: http.MethodGet, Path: "/v1/doors/{door_id}",
@@ -141,10 +141,11 @@ type doorAnswer struct {
 	DoorID     string       `json:"door_id"`
 	BuildingID string       `json:"building_id"`
 	Kind       string       `json:"kind" enum:"lobby,gate,garage,home"`
-	Mode       string       `json:"mode" enum:"carried,connected,bridged"`
+	Mode       string       `json:"mode" enum:"carried,connected,bridged,keypad"`
 	Location   *point       `json:"location,omitempty"`
 	GeofenceM  float64      `json:"geofence_m" doc:"The policy's, where none was given"`
 	PublicKey  string       `json:"public_key,omitempty"`
+	KeypadKey  bool         `json:"has_keypad_key,omitempty,omitzero" doc:"That a keypad has its key here. The key itself is never shown"`
 	RelockS    int          `json:"relock_s,omitempty"`
 	Owner      *ownerAnswer `json:"owner,omitempty"`
 }
@@ -159,7 +160,7 @@ type doorOutput struct{ Body doorAnswer }
 func (a *api) doorOutput(d *handoff.Door) *doorOutput {
 	answer := doorAnswer{
 		DoorID: d.ID, BuildingID: d.BuildingID, Kind: d.Kind.String(), Mode: d.Mode.String(),
-		Location: pointOf(d.Location), GeofenceM: d.Fence, RelockS: d.Relock,
+		Location: pointOf(d.Location), GeofenceM: d.Fence, KeypadKey: d.Mode == handoff.Keypad, RelockS: d.Relock,
 	}
 	if answer.GeofenceM == 0 {
 		answer.GeofenceM = a.Service.Policy().Fences.Door
@@ -202,9 +203,12 @@ func (a *api) putDoor(ctx context.Context, in *putDoorInput) (*doorOutput, error
 	if b == nil {
 		return nil, invalid(violations{{Location: "body.building_id", Message: "must name a building that is registered"}})
 	}
-	if err := a.Registry.PutDoor(ctx, d); errors.Is(err, handoff.ErrDoorMoved) {
+	switch err := a.Registry.PutDoor(ctx, d); {
+	case errors.Is(err, handoff.ErrDoorMoved):
 		return nil, problemOfCode(codeDoorMoved)
-	} else if err != nil {
+	case errors.Is(err, handoff.ErrKeypadKey):
+		return nil, invalid(violations{{Location: "body.keypad_key", Message: "is required: the door has none yet"}})
+	case err != nil:
 		return nil, err
 	}
 	return a.doorOutput(&d), nil

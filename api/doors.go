@@ -41,6 +41,7 @@ func (a *api) doors() {
 		OperationID: "unlock", Method: http.MethodPost, Path: "/v1/doors/{door_id}/unlock", DefaultStatus: http.StatusOK,
 		Summary: "Ask for a permit to open a door", Tags: []string{"Courier"},
 		Description: "A permit opens this door once, within a minute. A connected door gets it on its own; to a carried one the courier's phone brings it. " +
+			"At a keypad the answer is a PIN in the permit's place, which this request alone is given: where others took all PINs of the minute, the reason is keypad-busy, and Retry-After says when there are more. " +
 			"Every refusal is access-refused, and its proofs say what each was worth.",
 	}, couriers, a.unlock)
 	route(a, huma.Operation{
@@ -107,10 +108,12 @@ type unlockInput struct {
 type permitAnswer struct {
 	_ struct{} `additionalProperties:"true"`
 
-	Permit    string    `json:"permit" doc:"For the door, base64url; at most 144 bytes"`
-	PermitID  string    `json:"permit_id" example:"b0d4542a73df65f714023f260b3bc95a"`
-	DoorID    string    `json:"door_id"`
-	ExpiresAt time.Time `json:"expires_at"`
+	Permit    string     `json:"permit,omitempty" doc:"For the door, base64url; at most 144 bytes. Not at a keypad"`
+	PIN       string     `json:"pin,omitempty" pattern:"^[0-9]{8}$" doc:"At a keypad, in the permit's place: opens the door once. A recall of the parcel does not reach a keypad, so that a PIN works until it expires"`
+	PermitID  string     `json:"permit_id" example:"b0d4542a73df65f714023f260b3bc95a"`
+	DoorID    string     `json:"door_id"`
+	ValidFrom *time.Time `json:"valid_from,omitempty" doc:"Of a PIN: from when every keypad whose clock is right to 30 s accepts it. Before, one may count it as a wrong PIN"`
+	ExpiresAt time.Time  `json:"expires_at" doc:"Of a PIN: until when every keypad whose clock is right to 30 s accepts it. One may do so for a minute longer"`
 }
 
 type permitOutput struct{ Body permitAnswer }
@@ -125,6 +128,9 @@ func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error
 	if err != nil {
 		return nil, turnedAway(err)
 	}
+	if granted.Door.Mode == handoff.Keypad {
+		return pinOf(granted)
+	}
 	p := permitOf(granted)
 	raw, err := a.Doors.Signer.Permit(p)
 	if err != nil {
@@ -132,6 +138,22 @@ func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error
 	}
 	return &permitOutput{Body: permitAnswer{
 		Permit: base64url.EncodeToString(raw), PermitID: p.ID.String(), DoorID: p.Door, ExpiresAt: p.Expires,
+	}}, nil
+}
+
+// pinOf tells the PIN of a permission, which is written down nowhere.
+func pinOf(g handoff.Permission) (*permitOutput, error) {
+	key, err := door.ParsePINKey(g.Door.Keypad)
+	if err != nil {
+		return nil, err
+	}
+	pin, err := key.PIN(g.Minute)
+	if err != nil {
+		return nil, err
+	}
+	from, until := door.PINHolds(g.Minute)
+	return &permitOutput{Body: permitAnswer{
+		PIN: pin, PermitID: g.Permit.String(), DoorID: g.Door.ID, ValidFrom: &from, ExpiresAt: until,
 	}}, nil
 }
 
@@ -314,15 +336,17 @@ func (a *api) record(ctx context.Context, r *door.Report, own bool) (result stri
 		}
 		return "alarm", nil
 	}
-	// A permit that came twice is refused the second time. How the first time went is
-	// what there is to know of it.
+	// A permit that came twice is refused the second time: the feed and the phone both
+	// brought it, or somebody copied it. The unlock is that of the first time, and how that
+	// went is what there is to know of it. Heard while it is still under way, the second
+	// would show an unlock as refused that happens.
 	if r.Permit.IsZero() || r.Refusal == door.Replayed {
 		return "ignored", nil
 	}
 	err = a.Service.Reported(ctx, r.Door, handoff.PermitID(r.Permit), state)
 	var refused *handoff.Refusal
 	if errors.As(err, &refused) {
-		return string(refused.Reason), nil // forgotten, or a PIN's: the door must be able to empty its outbox
+		return string(refused.Reason), nil // forgotten, or of a PIN that nobody was given: the door must be able to empty its outbox
 	}
 	return "recorded", err
 }

@@ -187,22 +187,22 @@ func TestBuildingRegistry(t *testing.T) {
 	h.expect(t, ops, "PUT", "/v1/buildings/bld_other", buildingJSON, 200, "")
 	h.expect(t, rival, "PUT", "/v1/doors/lobby", strings.Replace(doorJSON("lobby", "carried"), "bld_turm5", "bld_other", 1), 409, "door-moved")
 	for name, body := range map[string]string{
-		"no such building":   strings.Replace(doorJSON("lobby", "carried"), "bld_turm5", "bld_none", 1),
-		"keypad":             doorJSON("lobby", "keypad"),
-		"parcel":             doorJSON("parcel", "carried"),
-		"owner of a lobby":   doorJSON("lobby", "carried", `"owner":{"shop_id":"demo","customer_id":"cus_81"}`),
-		"nobody's garage":    strings.Replace(doorJSON("garage", "carried"), `,"owner":{"shop_id":"demo","customer_id":"cus_81"}`, "", 1),
-		"no place":           strings.Replace(doorJSON("lobby", "carried"), `,"location":{"lat":52.5256,"lon":13.3421}`, "", 1),
-		"fence of a village": doorJSON("lobby", "carried", `"geofence_m":501`),
-		"half a key":         doorJSON("lobby", "carried", `"public_key":"11qYAYKxCrfVS_7TyWQH"`),
+		"no such building":    strings.Replace(doorJSON("lobby", "carried"), "bld_turm5", "bld_none", 1),
+		"keypad without key":  doorJSON("lobby", "keypad"),
+		"half a keypad's key": doorJSON("lobby", "keypad", `"keypad_key":"AQIDBAUGBwgJCgsMDQ4PEBESEw"`),
+		"keypad of zeros":     doorJSON("lobby", "keypad", `"keypad_key":"AAAAAAAAAAAAAAAAAAAAAAAAAAA"`),
+		"key, and no keypad":  doorJSON("lobby", "carried", `"keypad_key":"AQIDBAUGBwgJCgsMDQ4PEBESExQ"`),
+		"parcel":              doorJSON("parcel", "carried"),
+		"owner of a lobby":    doorJSON("lobby", "carried", `"owner":{"shop_id":"demo","customer_id":"cus_81"}`),
+		"nobody's garage":     strings.Replace(doorJSON("garage", "carried"), `,"owner":{"shop_id":"demo","customer_id":"cus_81"}`, "", 1),
+		"no place":            strings.Replace(doorJSON("lobby", "carried"), `,"location":{"lat":52.5256,"lon":13.3421}`, "", 1),
+		"fence of a village":  doorJSON("lobby", "carried", `"geofence_m":501`),
+		"half a key":          doorJSON("lobby", "carried", `"public_key":"11qYAYKxCrfVS_7TyWQH"`),
 	} {
 		h.expect(t, ops, "PUT", "/v1/doors/new", body, 422, "invalid-request")
 		if _, known := h.do(t, ops, "GET", "/v1/doors/new", "").body["door_id"]; known {
 			t.Errorf("%s: registered", name)
 		}
-	}
-	if a := h.do(t, ops, "PUT", "/v1/doors/new", doorJSON("lobby", "keypad")); !strings.Contains(a.text, "keypad is not supported yet") {
-		t.Errorf("keypad: %s", a.text)
 	}
 	h.expect(t, ops, "PUT", "/v1/doors/keys", doorJSON("lobby", "carried"), 422, "invalid-request")
 	for _, hours := range []string{`{"from":"07:00","to":"07:00"}`, `{"from":"24:00","to":"07:00"}`, `{"from":"7:00","to":"08:00"}`} {
@@ -795,5 +795,172 @@ func TestPermitStreamLives(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the place of a door that is gone is never given back")
 		}
+	}
+}
+
+// keypad hangs beside a door: it knows its key and its clock.
+func keypad(t testing.TB) (pad *door.Keypad, registered string) {
+	t.Helper()
+	key, err := door.NewPINKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err1 := key.MarshalBinary()
+	path := filepath.Join(t.TempDir(), "keypad")
+	if err := errorsOf(err1, door.CreateKeypad(path)); err != nil {
+		t.Fatal(err)
+	}
+	if pad, err = door.OpenKeypad(path, key); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pad.Close() })
+	return pad, base64.RawURLEncoding.EncodeToString(secret)
+}
+
+// A keypad's key goes in and never out, and stays until it is replaced or its mode goes.
+func TestKeypadKeys(t *testing.T) {
+	h := house5(t)
+	stored := func() string {
+		d, err := h.Store.Door(background, "pad")
+		if err != nil || d == nil {
+			t.Fatal(d, err)
+		}
+		return base64.RawURLEncoding.EncodeToString(d.Keypad)
+	}
+	_, first := keypad(t)
+	_, second := keypad(t)
+	put := func(body string, status int, code string) {
+		t.Helper()
+		a := h.expect(t, manager, "PUT", "/v1/doors/pad", body, status, code)
+		got := h.do(t, manager, "GET", "/v1/doors/pad", "")
+		for _, text := range []string{a.text, got.text, h.log.String()} {
+			if strings.Contains(text, first) || strings.Contains(text, second) {
+				t.Errorf("the key is shown: %s", text)
+			}
+		}
+		if status == 200 && got.text != a.text {
+			t.Errorf("put %s, got %s", a.text, got.text)
+		}
+	}
+	with := func(key string) string { return doorJSON("lobby", "keypad", `"keypad_key":"`+key+`"`) }
+	put(doorJSON("lobby", "keypad"), 422, "invalid-request")
+	put(with(first), 200, "")
+	if got := h.do(t, manager, "GET", "/v1/doors/pad", ""); got.body["has_keypad_key"] != true || got.body["mode"] != "keypad" {
+		t.Errorf("got %s", got.text)
+	}
+	put(doorJSON("lobby", "keypad", `"geofence_m":12`), 200, "")
+	if stored() != first {
+		t.Error("a PUT without the key changed it")
+	}
+	put(with(second), 200, "")
+	if stored() != second {
+		t.Error("the key was not replaced")
+	}
+	put(doorJSON("lobby", "carried", `"keypad_key":"`+first+`"`), 422, "invalid-request")
+	put(doorJSON("lobby", "carried"), 200, "")
+	if stored() != "" {
+		t.Error("a door without a keypad has a key")
+	}
+	put(doorJSON("lobby", "keypad"), 422, "invalid-request")
+}
+
+// The same decision as at any door, and then a PIN that the keypad accepts, that is
+// nobody else's, and that the door reports on.
+func TestKeypad(t *testing.T) {
+	h := house5(t)
+	grant := h.dispatch(t, "P1", nil)
+	h.dispatch(t, "P2", nil)
+	pad, key := keypad(t)
+	beside := h.physical(t, "pad", false)
+	h.expect(t, manager, "PUT", "/v1/doors/pad", doorJSON("lobby", "keypad", `"keypad_key":"`+key+`"`, `"public_key":"`+beside.key.Public().String()+`"`), 200, "")
+
+	// Who is refused takes no PIN from others.
+	for range 3 {
+		if a := h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P1"), 403, "access-refused"); a.body["reason"] != "outside-geofence" {
+			t.Errorf("elsewhere: %s", a.text)
+		}
+	}
+	h.Clock.Advance(20 * time.Second)
+	first := h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P1", here, `"attempt_id":"a1"`), 200, "")
+	if _, permit := first.body["permit"]; permit || first.body["door_id"] != "pad" ||
+		first.body["valid_from"] != "2026-11-24T10:59:30Z" || first.body["expires_at"] != "2026-11-24T11:01:30Z" {
+		t.Errorf("this minute's: %s", first.text)
+	}
+	second := h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P2", here), 200, "")
+	if second.body["pin"] == first.body["pin"] || second.body["permit_id"] == first.body["permit_id"] ||
+		second.body["valid_from"] != "2026-11-24T11:00:30Z" || second.body["expires_at"] != "2026-11-24T11:02:30Z" {
+		t.Errorf("the next minute's: %s, after %s", second.text, first.text)
+	}
+	third := h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P1", here, `"attempt_id":"a2"`), 403, "access-refused")
+	if third.body["reason"] != "keypad-busy" || third.header.Get("Retry-After") != "40" {
+		t.Errorf("none is left: %v %s", third.header, third.text)
+	}
+	if again := h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P1", here, `"attempt_id":"a1"`), 200, ""); again.text != first.text {
+		t.Errorf("the same attempt is answered\n%s, and before\n%s", again.text, first.text)
+	}
+	h.Clock.Advance(40 * time.Second)
+	if third = h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P1", here, `"attempt_id":"a2"`), 200, ""); third.body["valid_from"] != "2026-11-24T11:01:30Z" {
+		t.Errorf("the same attempt in the next minute: %s", third.text)
+	}
+	if again := h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P1", here, `"attempt_id":"a1"`), 200, ""); again.text != first.text {
+		t.Errorf("a minute later the same attempt is answered\n%s, and before\n%s", again.text, first.text)
+	}
+
+	for _, a := range []*answer{second, first} {
+		id, err := pad.Enter(a.body["pin"].(string), h.Clock.Now())
+		if err != nil || id.String() != a.body["permit_id"] {
+			t.Errorf("the keypad: %v, %s", err, id)
+		}
+	}
+	permit := first.body["permit_id"].(string)
+	state := func(want string) {
+		t.Helper()
+		if a := h.expect(t, courier, "GET", "/v1/doors/pad/unlocks/"+permit, "", 200, ""); a.body["state"] != want {
+			t.Errorf("want %s: %s", want, a.text)
+		}
+	}
+	h.Clock.Advance(30 * time.Second)
+	if _, err := h.Service.Sweep(background, 100); err != nil {
+		t.Fatal(err)
+	}
+	state("authorised") // and not no-answer: people type when they type
+	said := h.expect(t, asDoor("pad"), "POST", "/v1/doors/pad/reports", beside.reports(t, h.Clock.Now(), permit, door.Delivered, door.Confirmed), 200, "")
+	if said.body["accepted"] != 2.0 {
+		t.Errorf("reports: %s", said.text)
+	}
+	state("confirmed")
+
+	// A new key is another keypad's: what was given out with the old one is over.
+	_, other := keypad(t)
+	h.expect(t, manager, "PUT", "/v1/doors/pad", doorJSON("lobby", "keypad", `"keypad_key":"`+other+`"`), 200, "")
+	h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P1", here, `"attempt_id":"a1"`), 403, "access-refused")
+
+	seen := h.expect(t, customer, "GET", "/v1/handoffs/"+grant, "", 200, "")
+	events := fmt.Sprintf("%+v", h.Events(t))
+	for _, a := range []*answer{first, second, third} {
+		pin := a.body["pin"].(string)
+		for where, text := range map[string]string{"the log": h.log.String(), "the events": events, "the customer's page": seen.text} {
+			if strings.Contains(text, pin) {
+				t.Errorf("%s: holds a PIN", where)
+			}
+		}
+	}
+}
+
+// A keypad has no challenge to show: at a garage it asks for all else.
+func TestKeypadOfAGarage(t *testing.T) {
+	h := house5(t)
+	grant := h.dispatch(t, "P1", nil)
+	pad, key := keypad(t)
+	h.expect(t, manager, "PUT", "/v1/doors/garage", doorJSON("garage", "keypad", `"keypad_key":"`+key+`"`), 200, "")
+	refused := h.expect(t, courier, "POST", "/v1/doors/garage/unlock", unlockBody("P1", here), 403, "access-refused")
+	proofs := refused.body["proofs"].(map[string]any)
+	if _, asked := proofs["presence"]; asked || proofs["consent"] != "missing" {
+		t.Errorf("proofs: %s", refused.text)
+	}
+	h.expect(t, customer, "POST", "/v1/handoffs/"+grant+"/consent", `{"doors":["garage"]}`, 200, "")
+	in := h.expect(t, courier, "POST", "/v1/doors/garage/unlock", unlockBody("P1", here), 200, "")
+	if _, err := pad.Enter(in.body["pin"].(string), h.Clock.Now()); err != nil {
+		t.Error(err)
 	}
 }

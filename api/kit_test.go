@@ -64,7 +64,7 @@ func newHouse(t testing.TB, store handoff.Store, change ...func(*api.Config)) *h
 		t.Fatal(err)
 	}
 	h.Service, err = handoff.NewService(handoff.Config{
-		Store: store, Policy: h.Policy, Clock: h.Clock, Namer: handofftest.Namer{}, Random: rand.Reader, Observer: m,
+		Store: store, Policy: h.Policy, Clock: h.Clock, Namer: handofftest.Namer{}, Random: rand.Reader, Keypads: door.PINs{}, Observer: m,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -126,6 +126,7 @@ var kinds = map[handoff.Reason]kind{
 	handoff.VisitOver:             {status: 403, title: "The visit is over", detail: "Record that nobody answered to begin another."},
 	handoff.ImpossibleJourney:     {status: 403, title: "Too far from the last door"},
 	handoff.TooManyPermits:        {status: 403, title: "Too many permits at once", detail: "Try again once the oldest is over."},
+	handoff.KeypadBusy:            {status: 429, title: "All PINs of this minute are taken", detail: "Others were given them. Ask again in the next minute."},
 	handoff.PermitUnknown:         {status: 404, title: "Permit unknown"},
 	handoff.ConsentUsed:           {status: 409, title: "Already used", detail: "The door was opened with this consent."},
 	handoff.NoConsentNeeded:       {status: 422, title: "No door that asks for consent", detail: "Consent is for a garage or a home of a parcel that goes to a building."},

@@ -88,10 +88,11 @@ func (r *hoursRequest) parse(bad *violations, at string) *handoff.Hours {
 type doorRequest struct {
 	BuildingID string        `json:"building_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"bld_turm5" doc:"A door never changes its building"`
 	Kind       string        `json:"kind" enum:"lobby,gate,garage,home"`
-	Mode       string        `json:"mode" enum:"carried,connected,bridged" doc:"How permits reach it: carried by the courier's phone, over a connection that the door dials, or through a bridge that dials. keypad is not supported yet"`
+	Mode       string        `json:"mode" enum:"carried,connected,bridged,keypad" doc:"How permits reach it: carried by the courier's phone, over a connection that the door dials, or through a bridge that dials. At a keypad the courier types a PIN instead, which cannot be recalled"`
 	Location   pointRequest  `json:"location"`
 	GeofenceM  *float64      `json:"geofence_m,omitempty" minimum:"1" maximum:"500" example:"30" doc:"Meters around the door within which the courier must be. Left out: the policy's"`
 	PublicKey  *string       `json:"public_key,omitempty" pattern:"^[A-Za-z0-9_-]{43}$" doc:"The door's own Ed25519 public key, 32 bytes in base64url: what it signs its reports with. Without it the door cannot report"`
+	KeypadKey  *string       `json:"keypad_key,omitempty" writeOnly:"true" pattern:"^[A-Za-z0-9_-]{27,86}$" doc:"For mode keypad only: what the keypad makes its PINs from, 20 to 64 random bytes in base64url. It is never shown again. Left out of a later PUT that keeps the mode, the door keeps the key that it has; another mode forgets it"`
 	RelockS    *int          `json:"relock_s,omitempty" minimum:"1" maximum:"120" example:"5" doc:"Seconds after which it locks again, signed into every permit. Left out: as the door itself is set, which also holds for PINs"`
 	Owner      *ownerRequest `json:"owner,omitempty" doc:"Whose garage or home it is: required for these, refused for others"`
 }
@@ -115,10 +116,8 @@ func (r *doorRequest) parse(bad *violations) handoff.Door {
 	if d.Kind, known = handoff.ParseTarget(r.Kind); !known || d.Kind == handoff.Parcel {
 		bad.oneOf("kind", "lobby", "gate", "garage", "home")
 	}
-	if d.Mode, known = handoff.ParseDoorMode(r.Mode); r.Mode == "keypad" {
-		bad.add("mode", "keypad is not supported yet: must be one of carried, connected, bridged")
-	} else if !known {
-		bad.oneOf("mode", "carried", "connected", "bridged")
+	if d.Mode, known = handoff.ParseDoorMode(r.Mode); !known {
+		bad.oneOf("mode", "carried", "connected", "bridged", "keypad")
 	}
 	if r.GeofenceM != nil {
 		d.Fence = bad.number("geofence_m", r.GeofenceM, leastFence, mostFence)
@@ -130,6 +129,7 @@ func (r *doorRequest) parse(bad *violations) handoff.Door {
 		}
 		d.Key = key[:]
 	}
+	d.Keypad = r.keypadKey(bad, d.Mode)
 	if r.RelockS != nil {
 		if *r.RelockS < leastRelock || *r.RelockS > mostRelock {
 			bad.add("relock_s", "must be between 1 and 120")
@@ -138,6 +138,27 @@ func (r *doorRequest) parse(bad *violations) handoff.Door {
 	}
 	d.Owner = r.owner(bad, d.Kind)
 	return d
+}
+
+var keypadKeyRule = regexp.MustCompile(`^[A-Za-z0-9_-]{27,86}$`)
+
+// keypadKey is nil where none was sent: whether the door then has one, the registry knows.
+func (r *doorRequest) keypadKey(bad *violations, mode handoff.DoorMode) handoff.KeypadKey {
+	if r.KeypadKey == nil {
+		return nil
+	}
+	if mode != handoff.Keypad {
+		bad.add("keypad_key", "is for mode keypad only")
+		return nil
+	}
+	key, err := base64url.DecodeString(*r.KeypadKey)
+	if err == nil {
+		_, err = door.ParsePINKey(key)
+	}
+	if err != nil || !keypadKeyRule.MatchString(*r.KeypadKey) {
+		bad.add("keypad_key", "must be 20 to 64 random bytes in base64url")
+	}
+	return key
 }
 
 func (r *doorRequest) owner(bad *violations, kind handoff.TargetKind) *handoff.CustomerRef {

@@ -2,6 +2,8 @@ package handoff
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"slices"
 	"time"
 )
@@ -28,6 +30,9 @@ type Door struct {
 	// BuildingID never changes: a door does not move.
 	BuildingID string `cbor:"8,keyasint"`
 
+	// Keypad is what a keypad makes its PINs from; empty for a door of another mode.
+	Keypad KeypadKey `cbor:"9,keyasint,omitempty"`
+
 	// Building is read along with the door.
 	Building Building `cbor:"-"`
 }
@@ -41,14 +46,49 @@ const (
 	Carried            // with the courier's phone: the door has no network, so the courier must prove to stand there
 	Connected          // the door's controller dials out
 	Bridged            // through a lock that speaks something else; its bridge dials out
+	Keypad             // not at all: the courier types a PIN of eight digits in their place
 )
 
-var modeNames = enum[DoorMode]{Carried: "carried", Connected: "connected", Bridged: "bridged"}
+var modeNames = enum[DoorMode]{Carried: "carried", Connected: "connected", Bridged: "bridged", Keypad: "keypad"}
 
 func (m DoorMode) String() string { return modeNames.name(m) }
 
 // ParseDoorMode reads a mode's name.
 func ParseDoorMode(name string) (DoorMode, bool) { return modeNames.parse(name) }
+
+// KeypadKey is the secret that a keypad shares with the service: whoever knows it knows
+// every PIN of its door. It prints as ******.
+type KeypadKey []byte
+
+// Format prints ****** for every verb.
+func (k KeypadKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+
+// MarshalText yields ******, so that JSON and its kin cannot leak a key.
+func (k KeypadKey) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue yields ******.
+func (k KeypadKey) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// Replacing is d as it is stored in the place of before (nil: of none). A door stays in
+// its building: ErrDoorMoved. A keypad that is given no key keeps the one it has, since
+// nobody can read it to say it again; one that has none is ErrKeypadKey. The key is
+// forgotten along with the mode.
+func (d Door) Replacing(before *Door) (Door, error) {
+	if before != nil && before.BuildingID != d.BuildingID {
+		return Door{}, ErrDoorMoved
+	}
+	switch {
+	case d.Mode != Keypad:
+		d.Keypad = nil
+	case len(d.Keypad) == 0 && before != nil:
+		d.Keypad = before.Keypad
+	}
+	if d.Mode == Keypad && len(d.Keypad) == 0 {
+		return Door{}, ErrKeypadKey
+	}
+	d.Building = Building{}
+	return d, nil
+}
 
 // CustomerRef names a customer: ids of different shops may collide.
 type CustomerRef struct {

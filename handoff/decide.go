@@ -17,7 +17,7 @@ type Command struct {
 
 	Parcel   ParcelHash   // mint
 	Dispatch *Dispatch    // mint
-	Permit   PermitID     // open: fresh randomness, since a decision has none of its own; report: of which
+	Permit   PermitID     // open: fresh randomness, since a decision has none of its own (not for a PIN); report: of which
 	Door     string       // report: which door reports
 	State    DoorState    // report: what it says
 	Consents []TargetKind // consent: the kinds that the customer agrees to, all others not
@@ -190,7 +190,8 @@ func (r rule) wrongStatus(s Status) Reason {
 }
 
 // byRight asks what the grant's right to the act asks, and at a door without a
-// network also for the door's challenge.
+// network also for the door's challenge. A keypad has none to show, and binds none: who
+// types a PIN stands before it.
 func byRight(d *deliberation) (ProofSet, bool) {
 	right := d.grant.Right(d.cmd.Act, d.cmd.Target)
 	if right == nil {
@@ -199,6 +200,9 @@ func byRight(d *deliberation) (ProofSet, bool) {
 	asked := right.Proofs
 	if d.cmd.Act == Open && d.facts.Door != nil && d.facts.Door.Mode == Carried {
 		asked |= Proofs(ProofPresence)
+	}
+	if d.cmd.Act == Open && d.facts.Door != nil && d.facts.Door.Mode == Keypad {
+		asked &^= Proofs(ProofPresence)
 	}
 	return asked, true
 }

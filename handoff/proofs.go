@@ -43,7 +43,8 @@ type Facts struct {
 	Policy  *Policy
 	Courier *Courier // nil: the carrier has registered no such courier
 	Budget  Budget
-	Door    *Door // nil: no such door, or no door asked for
+	Door    *Door  // nil: no such door, or no door asked for
+	Claim   *Claim // of a keypad's PIN; nil: none was claimed yet
 }
 
 // Courier is what a carrier, and for clearance its auditors, have said of a courier.

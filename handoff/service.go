@@ -44,6 +44,7 @@ type Service struct {
 	clock    Clock
 	names    Namer
 	random   io.Reader
+	keypads  Keypads
 	observer Observer
 	settling sync.WaitGroup
 }
@@ -55,14 +56,15 @@ type Config struct {
 	Clock    Clock
 	Namer    Namer
 	Random   io.Reader // a cryptographic source
+	Keypads  Keypads
 	Observer Observer
 }
 
 // NewService makes a Service. The error names what is missing or wrong.
 func NewService(c Config) (*Service, error) {
 	switch {
-	case c.Store == nil, c.Policy == nil, c.Clock == nil, c.Namer == nil, c.Random == nil:
-		return nil, errors.New("handoff: a service needs a store, a policy, a clock, a namer and randomness")
+	case c.Store == nil, c.Policy == nil, c.Clock == nil, c.Namer == nil, c.Random == nil, c.Keypads == nil:
+		return nil, errors.New("handoff: a service needs a store, a policy, a clock, a namer, randomness and keypads")
 	}
 	if err := c.Policy.Validate(); err != nil {
 		return nil, fmt.Errorf("handoff: policy: %w", err)
@@ -70,7 +72,7 @@ func NewService(c Config) (*Service, error) {
 	if c.Observer == nil {
 		c.Observer = deaf{}
 	}
-	return &Service{store: c.Store, policy: c.Policy, clock: c.Clock, names: c.Namer, random: c.Random, observer: c.Observer}, nil
+	return &Service{store: c.Store, policy: c.Policy, clock: c.Clock, names: c.Namer, random: c.Random, keypads: c.Keypads, observer: c.Observer}, nil
 }
 
 type deaf struct{}
@@ -239,7 +241,7 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 		q.attempt, q.digest = p.Attempt, s.digest(p, kind)
 	}
 	if !p.Code.IsZero() {
-		q.Reservation = &Reservation{Courier: p.Courier, Token: strconv.FormatUint(rand.Uint64(), 36), At: InstantOf(s.clock.Now())}
+		q.Reservation = &Reservation{Courier: p.Courier, Token: token(), At: InstantOf(s.clock.Now())}
 	}
 	o, err := s.change(ctx, q)
 	if err != nil {
@@ -314,7 +316,8 @@ type Knock struct {
 	Claimed time.Time // as in Presentation
 }
 
-// Permission says that a door may be opened: what a permit for it must say.
+// Permission says that a door may be opened: what a permit for it must say, or whose
+// minute's PIN to tell.
 type Permission struct {
 	Permit    PermitID
 	Grant     GrantID
@@ -323,6 +326,10 @@ type Permission struct {
 	Challenge []byte
 	Relock    int // seconds; 0: as the door is set itself
 	At        time.Time
+
+	// Minute is the minute since 1970 whose PIN it is, at a keypad. No other permission has
+	// the same PIN.
+	Minute uint64
 }
 
 // Unlock decides whether a courier may open a door. The parcel's grant is asked, and no
@@ -337,7 +344,7 @@ func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
 	q := query{
 		Query: Query{
 			Parcel: parcel, Courier: &k.Courier, Door: k.Door,
-			Permit: &PermitRef{Permit: permit, Parcel: parcel, Door: k.Door},
+			Permit: &PermitRef{Permit: permit, Parcel: parcel, Door: k.Door, Claim: token()},
 		},
 		command: func(found *Snapshot) Command {
 			c := Command{Act: Open, Permit: permit, Evidence: Evidence{
@@ -361,11 +368,30 @@ func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
 	if door == nil { // an attempt answered before, at a door that is gone
 		return Permission{}, &Refusal{Reason: AccessRefused}
 	}
-	return Permission{
+	p := Permission{
 		Permit: o.answer.Permit, Grant: o.grant.ID, Ref: DoorRef(s.names, o.grant.ID), Door: *door,
 		Challenge: k.Challenge, Relock: o.answer.Relock, At: o.answer.At.Time(),
-	}, nil
+	}
+	if door.Mode == Keypad {
+		return s.minuteOf(p)
+	}
+	return p, nil
 }
+
+// minuteOf finds the minute of a PIN by its name.
+func (s *Service) minuteOf(p Permission) (Permission, error) {
+	for p.Minute = minuteOf(p.At); p.Minute <= minuteOf(p.At)+pinsAhead; p.Minute++ {
+		if id, err := s.keypads.Permit(p.Door.Keypad, p.Minute); err != nil {
+			return Permission{}, fmt.Errorf("handoff: the keypad of door %s: %w", p.Door.ID, err)
+		} else if id == p.Permit {
+			return p, nil
+		}
+	}
+	return Permission{}, &Refusal{Reason: AccessRefused} // answered before, and the key is another by now
+}
+
+// token is random: two requests never share one.
+func token() string { return strconv.FormatUint(rand.Uint64(), 36) }
 
 // DoorRef names a grant to a door: the same each time, and nothing that the door could
 // know the grant by.
@@ -695,6 +721,9 @@ type query struct {
 	attempt string
 	digest  []byte
 	note    string
+
+	minute uint64      // of the PIN that Permit names
+	claims []PermitRef // of PINs, as far as they may be held
 }
 
 // outcome is what change did, or found done.
@@ -716,8 +745,13 @@ const maxTries = 40
 // A lost answer is no reason to act twice: the next load shows whether the commit is
 // among the grant's last sixteen, and a request that carries an attempt id finds what
 // that attempt was told. Only what was committed is told.
-func (s *Service) change(ctx context.Context, q query) (outcome, error) {
+func (s *Service) change(ctx context.Context, q query) (told outcome, err error) {
 	tried := map[CommitID]outcome{}
+	defer func() {
+		if len(tried) == 0 { // else a commit that uses one may yet have happened: the PIN is nobody's any more
+			s.unclaim(ctx, &q, told.answer.Permit)
+		}
+	}()
 	for try := range maxTries {
 		if err := pause(ctx, try); err != nil {
 			break
@@ -741,7 +775,16 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 		}
 
 		facts := Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.Budget(s.policy.Limits, now), Door: snap.Door}
+		if facts.Claim, err = s.claimed(&q, &snap); err != nil {
+			return outcome{}, err
+		}
 		d := Decide(g, cmd, facts, now)
+		if d.Wait && cmd.Act == Open {
+			if err := s.claim(&q, &snap, facts.Claim, now); err != nil {
+				return outcome{}, err
+			}
+			continue
+		}
 		if d.Wait {
 			q.Reservation.Held = snap.Account.Placed // it keeps its place in the queue
 			continue
@@ -779,6 +822,51 @@ func (s *Service) change(ctx context.Context, q query) (outcome, error) {
 		s.settle(ctx, q.settlement(nil))
 	}
 	return outcome{}, ErrUnavailable
+}
+
+// claim has the next load claim a PIN at the keypad of the door that was found: that of
+// this minute, or of the one after the minute that was claimed before and taken.
+func (s *Service) claim(q *query, found *Snapshot, before *Claim, now time.Time) error {
+	q.minute = minuteOf(now)
+	if before != nil && before.Minute >= q.minute {
+		q.minute = before.Minute + 1
+	}
+	id, err := s.keypads.Permit(found.Door.Keypad, q.minute)
+	if err != nil {
+		return fmt.Errorf("handoff: the keypad of door %s: %w", q.Door, err)
+	}
+	ref := *q.Permit
+	ref.Permit = id
+	q.Permit, q.claims = &ref, append(q.claims, ref)
+	return nil
+}
+
+// claimed is what a load said of the PIN that it claimed; nil if it claimed none, or one
+// of a key that the door no longer has.
+func (s *Service) claimed(q *query, found *Snapshot) (*Claim, error) {
+	if q.minute == 0 || found.Door == nil || found.Door.Mode != Keypad {
+		return nil, nil
+	}
+	id, err := s.keypads.Permit(found.Door.Keypad, q.minute)
+	if err != nil || id != q.Permit.Permit {
+		return nil, err
+	}
+	if !found.Claimed {
+		q.claims = slices.DeleteFunc(q.claims, func(ref PermitRef) bool { return ref.Permit == id })
+	}
+	return &Claim{Permit: id, Minute: q.minute, Held: found.Claimed}, nil
+}
+
+// unclaim gives back the PINs that were claimed and not used, so that others may have
+// them. One that cannot be given back lapses, and its minute with it.
+func (s *Service) unclaim(ctx context.Context, q *query, used PermitID) {
+	for _, ref := range q.claims {
+		if ref.Permit != used {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+			_ = s.store.Unclaim(ctx, ref)
+			cancel()
+		}
+	}
 }
 
 // pause waits before a try, not at all before the first three and then longer each
@@ -825,6 +913,9 @@ func (s *Service) changeOf(snap Snapshot, q query, cmd Command, d *Decision, o *
 		next.Notes = nil // they may name people
 	}
 	change := Change{From: snap.Version, Record: next, Events: d.Events, Archived: snap.Archived, Now: InstantOf(now)}
+	if cmd.Act == Open && d.Refusal == nil {
+		change.Permit = q.Permit
+	}
 	if cmd.Act == Open && d.Refusal == nil && snap.Door.Location != nil {
 		change.Seen, change.SeenCourier = &Sighting{At: InstantOf(now), Place: *snap.Door.Location}, cmd.Evidence.Courier
 	}

@@ -54,6 +54,9 @@ var (
 	// ErrDoorMoved says that a door was to be moved to another building.
 	ErrDoorMoved = errors.New("handoff: a door does not change its building")
 
+	// ErrKeypadKey says that a door with a keypad was to be stored without a key for it.
+	ErrKeypadKey = errors.New("handoff: a keypad needs its key")
+
 	// ErrSealed says that a stored value cannot be opened: it was changed outside, moved
 	// to another key, or its key is not in the keyset.
 	ErrSealed = errors.New("handoff: a stored value cannot be opened")
@@ -62,9 +65,15 @@ var (
 // Grants is the part of a Store that keeps grants.
 type Grants interface {
 	// Load reads a grant and all the facts that a decision on it needs, in one trip.
-	// With an Index it writes the index entries, and with a Reservation it reserves one
-	// guess in the courier's budget, in the same trip. An unknown grant or courier is
-	// nil, and no error. The courier's name, which no decision needs, is left out.
+	// With an Index it writes the index entries, with a Reservation it reserves one guess
+	// in the courier's budget, and with a Permit it claims the permit's id, in the same
+	// trip. An unknown grant or courier is nil, and no error. The courier's name, which no
+	// decision needs, is left out.
+	//
+	// Of all who ever claim one id, one at most finds it Claimed, as long as the claim
+	// stands. It stands for at least five minutes, and from a commit that uses it for two
+	// days; Unclaim ends it. Claiming again what is one's own is harmless. A claim is as
+	// durable as a commit.
 	Load(ctx context.Context, q Query) (Snapshot, error)
 
 	// Commit stores a record and appends its events, if the version is still c.From.
@@ -98,6 +107,10 @@ type Grants interface {
 	// any more. An entry counts only if its grant has the permit.
 	Permit(ctx context.Context, id PermitID) (*PermitRef, error)
 
+	// Unclaim gives a claim back, so that another may have it. Only whoever is sure that
+	// no commit uses it may do so. Another's claim is left alone.
+	Unclaim(ctx context.Context, ref PermitRef) error
+
 	// Unschedule takes a grant that no longer exists off the schedule.
 	Unschedule(ctx context.Context, id GrantID) error
 
@@ -112,7 +125,7 @@ type Query struct {
 
 	Courier     *CourierRef  // whose record and budget to read
 	Door        string       // the door to read, with its building
-	Permit      *PermitRef   // where a permit is to be found, written ahead of its commit
+	Permit      *PermitRef   // a permit to claim: where it is to be found, written ahead of its commit
 	Reservation *Reservation // a guess to reserve in that courier's budget
 	Index       *Index       // entries to write ahead of a commit
 }
@@ -165,6 +178,10 @@ type PermitRef struct {
 	Permit PermitID
 	Parcel ParcelHash
 	Door   string
+
+	// Claim is random: whose claim to the permit it is. Two requests never share one, not
+	// even two of one attempt, so that neither can give back what the other used.
+	Claim string
 }
 
 // Snapshot is what Load found, all of one moment per key.
@@ -174,6 +191,9 @@ type Snapshot struct {
 	Courier *Courier
 	Account Account
 	Door    *Door
+
+	// Claimed says that the permit that was asked for is the asker's, and nobody else's.
+	Claimed bool
 
 	// Archived says that a later generation exists: to this one only time does something.
 	Archived bool
@@ -263,6 +283,9 @@ type Change struct {
 	// counted only if the commit happened; giving back needs no such care, since whoever
 	// commits again reserves again.
 	Settle *Settlement
+
+	// Permit is the claim that the commit uses; nil if it gives out no permit.
+	Permit *PermitRef
 
 	// Seen is where a courier was given a permit; nil if none was. It is a sign of where
 	// the courier is, and may be kept even if the commit is overtaken.
@@ -380,10 +403,12 @@ type Registry interface {
 	// Door reads one door with its building; nil if there is none.
 	Door(ctx context.Context, id string) (*Door, error)
 
-	// PutDoor writes a door, all of it. A door never changes its building: ErrDoorMoved.
+	// PutDoor writes a door, all of it, as what Door.Replacing makes of it and of the one
+	// that it replaces: ErrDoorMoved or ErrKeypadKey if it must not. Of any number who do so
+	// at once, each replaces what another wrote, or the first of them nothing.
 	PutDoor(ctx context.Context, d Door) error
 
-	// Doors lists the ids of a building's doors.
+	// Doors lists the ids of a building's doors, in no particular order.
 	Doors(ctx context.Context, building string) ([]string, error)
 }
 

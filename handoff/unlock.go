@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// PermitID names one permit for one door: 128 random bits. Outside it reads as 32
-// hexadecimal digits.
+// PermitID names one permit for one door: 128 random bits, or what a PIN is named by at
+// a keypad. Outside it reads as 32 hexadecimal digits.
 type PermitID [16]byte
 
 // String is the id in hexadecimal; empty for none.
@@ -184,7 +184,7 @@ func (d *deliberation) atDoor(t EventType) Event {
 func open(d *deliberation) Decision {
 	right, door := d.grant.Right(Open, d.cmd.Target), d.facts.Door
 	switch {
-	case door == nil || door.Kind != d.cmd.Target || d.cmd.Permit == PermitID{}:
+	case door == nil || door.Kind != d.cmd.Target:
 		return d.turnAway(AccessRefused)
 	case !d.grant.mayVisit(right, door.ID, d.now):
 		return d.turnAway(VisitOver)
@@ -195,12 +195,69 @@ func open(d *deliberation) Decision {
 		refused.Refusal.RetryAfter = d.grant.Unlocks[0].At.Time().Add(permitLives).Sub(d.now)
 		return refused
 	}
+	permit := d.cmd.Permit
+	if door.Mode == Keypad {
+		if undecided := d.claimPIN(); undecided != nil {
+			return *undecided
+		}
+		permit = d.facts.Claim.Permit
+	}
+	if permit == (PermitID{}) {
+		return d.turnAway(AccessRefused)
+	}
 	e := d.atDoor(EventPermitted)
-	e.Permit, e.Awaited, e.Relock = d.cmd.Permit, door.Mode != Carried, door.Relock
+	// A keypad may report as well, but nobody can say when the courier will have typed.
+	e.Permit, e.Awaited = permit, door.Mode == Connected || door.Mode == Bridged
+	e.Relock = door.Relock
 	if d.verdict[ProofPresence] == OK {
 		e.Challenge = d.evidence().Challenge
 	}
 	return d.accept(e)
+}
+
+// Keypads names PINs. What a PIN is, a door and its courier know; a grant remembers its
+// name, by which the door reports.
+type Keypads interface {
+	// Permit names the PIN of a minute (since 1970) at the keypad of a key, the same each
+	// time. An error says that it is no key.
+	Permit(key []byte, minute uint64) ([16]byte, error)
+}
+
+// pinsAhead is how many minutes ahead of its own a PIN may be given out: a keypad accepts
+// that of the next minute too.
+const pinsAhead = 1
+
+func minuteOf(t time.Time) uint64 { return uint64(max(t.Unix(), 0)) / 60 }
+
+// Claim is what came of claiming a PIN for an unlock.
+type Claim struct {
+	Permit PermitID // the PIN's name
+	Minute uint64   // since 1970
+	Held   bool     // it is this unlock's; else another has it
+}
+
+// claimPIN weighs the PIN that was claimed. Nil: it may be given out. A PIN is one
+// courier's for one unlock, so that all who knock at one keypad in one minute share the
+// few that it accepts. None is claimed before all else holds: who is refused takes no PIN
+// from others. To come too late is no refusal: it is not remembered, and the same attempt
+// may ask again.
+func (d *deliberation) claimPIN() *Decision {
+	claim, minute := d.facts.Claim, minuteOf(d.now)
+	if len(d.facts.Door.Keypad) == 0 {
+		return ptr(d.turnAway(AccessRefused))
+	}
+	if claim == nil || claim.Minute < minute {
+		return &Decision{Wait: true}
+	}
+	switch given := d.grant.Unlock(claim.Permit) != nil; {
+	case claim.Held && !given && claim.Minute <= minute+pinsAhead:
+		return nil
+	case claim.Minute < minute+pinsAhead:
+		return &Decision{Wait: true}
+	}
+	busy := d.refuse(KeypadBusy)
+	busy.Refusal.RetryAfter = time.Unix(int64(minute+1)*60, 0).Sub(d.now)
+	return &busy
 }
 
 // The fastest that a courier travels between two doors, and the distance within which

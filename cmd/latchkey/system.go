@@ -64,7 +64,7 @@ func newSystem(p parts) (*system, error) {
 	s := &system{parts: p}
 	var err error
 	s.service, err = handoff.NewService(handoff.Config{
-		Store: p.store, Policy: p.policy, Clock: p.clock, Namer: p.ring, Random: rand.Reader, Observer: p.metrics.requests,
+		Store: p.store, Policy: p.policy, Clock: p.clock, Namer: p.ring, Random: rand.Reader, Keypads: door.PINs{}, Observer: p.metrics.requests,
 	})
 	if err != nil {
 		return nil, err

@@ -108,6 +108,26 @@ func (k PINKey) Permit(minute uint64) (id PermitID, err error) {
 	return id, nil
 }
 
+// PINHolds is when a minute's PIN opens a keypad whose clock is right to Skew: from the
+// minute before it to the minute after it, less what such a clock may be off at each end.
+// A keypad whose clock is right accepts it for Skew longer at both.
+func PINHolds(minute uint64) (from, until time.Time) {
+	at := time.Unix(int64(minute*pinStep), 0).UTC()
+	return at.Add(-pinStep*time.Second + Skew), at.Add(2*pinStep*time.Second - Skew)
+}
+
+// PINs names the PINs of every keypad, for a service that has the keys.
+type PINs struct{}
+
+// Permit is [PINKey.Permit] of a key as MarshalBinary gave it.
+func (PINs) Permit(key []byte, minute uint64) ([16]byte, error) {
+	k, err := ParsePINKey(key)
+	if err != nil {
+		return PermitID{}, err
+	}
+	return k.Permit(minute)
+}
+
 // Keypad checks PINs at the door, without a network. It may be used concurrently, by
 // one process.
 //

@@ -134,7 +134,10 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 		snap.Door = m.door(q.Door)
 	}
 	if q.Permit != nil {
-		m.permits[q.Permit.Permit] = *q.Permit
+		if _, known := m.permits[q.Permit.Permit]; !known {
+			m.permits[q.Permit.Permit] = *q.Permit
+		}
+		snap.Claimed = m.permits[q.Permit.Permit] == *q.Permit
 	}
 	return snap, nil
 }
@@ -316,6 +319,19 @@ func (m *Memory) Due(ctx context.Context, partition int, now handoff.Instant, li
 	}
 	slices.SortFunc(due, func(a, b handoff.GrantID) int { return cmp.Compare(m.due[a], m.due[b]) })
 	return due[:min(limit, len(due))], nil
+}
+
+// Unclaim implements [handoff.Grants].
+func (m *Memory) Unclaim(ctx context.Context, ref handoff.PermitRef) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if m.permits[ref.Permit] == ref {
+		delete(m.permits, ref.Permit)
+	}
+	return nil
 }
 
 // Unschedule implements [handoff.Grants].

@@ -59,11 +59,11 @@ func (m *Memory) PutDoor(ctx context.Context, d handoff.Door) error {
 		return err
 	}
 	defer end()
-	if before, known := m.doors[d.ID]; known && before.BuildingID != d.BuildingID {
-		return handoff.ErrDoorMoved
+	stored, err := d.Replacing(m.door(d.ID))
+	if err != nil {
+		return err
 	}
-	d.Building = handoff.Building{}
-	m.doors[d.ID] = d
+	m.doors[d.ID] = stored
 	return nil
 }
 

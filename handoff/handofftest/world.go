@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/door"
 	"latchkey/otp"
 )
 
@@ -131,7 +132,7 @@ type World struct {
 func New(t TB, store handoff.Store) *World {
 	t.Helper()
 	w := &World{Store: store, Clock: NewClock(Noon), Policy: Policy()}
-	s, err := handoff.NewService(handoff.Config{Store: store, Policy: w.Policy, Clock: w.Clock, Namer: Namer{}, Random: rand.Reader})
+	s, err := handoff.NewService(handoff.Config{Store: store, Policy: w.Policy, Clock: w.Clock, Namer: Namer{}, Random: rand.Reader, Keypads: door.PINs{}})
 	if err != nil {
 		t.Fatalf("NewService: %v", err)
 	}

@@ -15,8 +15,9 @@ import (
 // network for a while.
 const permitKept = 48 * time.Hour
 
-// permitAhead is how long a permit is to be found ahead of its commit, which makes it
-// permitKept: who is refused should not fill the store.
+// permitAhead is how long a permit is claimed ahead of its commit, which makes it
+// permitKept: who is refused should not fill the store. No PIN is given out for so long,
+// and no request lives as long.
 const permitAhead = 5 * time.Minute
 
 func formatSighting(s handoff.Sighting) string {
@@ -150,33 +151,122 @@ func (s *Store) Door(ctx context.Context, id string) (*handoff.Door, error) {
 
 // PutDoor implements handoff.Registry.
 func (s *Store) PutDoor(ctx context.Context, d handoff.Door) error {
-	before, err := s.Door(ctx, d.ID)
-	if err != nil {
-		return err
-	}
-	if before != nil && before.BuildingID != d.BuildingID {
-		return handoff.ErrDoorMoved
-	}
-	sealed, err := s.seal(doorKey(d.ID), d)
-	if err != nil {
-		return err
-	}
-	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{
-			redis.NewIntCmd(ctx, "sadd", buildingDoorsKey(d.BuildingID), d.ID),
-			redis.NewStatusCmd(ctx, "set", doorKey(d.ID), sealed),
+	for range putTries {
+		var found *redis.StringCmd
+		err := s.read(ctx, func() []redis.Cmder {
+			found = redis.NewStringCmd(ctx, "get", doorKey(d.ID))
+			return []redis.Cmder{found}
+		})
+		if err != nil {
+			return err
 		}
-	})
+		before := &handoff.Door{ID: d.ID}
+		if known, err := s.open(doorKey(d.ID), found, before); err != nil {
+			return err
+		} else if !known {
+			before = nil
+		}
+		stored, err := d.Replacing(before)
+		if err != nil {
+			return err
+		}
+		sealed, err := s.seal(doorKey(d.ID), stored)
+		if err != nil {
+			return err
+		}
+		// The list is another slot's, and is written ahead: see Doors.
+		err = s.read(ctx, func() []redis.Cmder {
+			return []redis.Cmder{redis.NewIntCmd(ctx, "sadd", buildingDoorsKey(d.BuildingID), d.ID)}
+		})
+		if err != nil {
+			return err
+		}
+		done, err := s.script(ctx, func() *scriptCall {
+			return replaceScript.call(ctx, []string{doorKey(d.ID)}, found.Val(), sealed)
+		})
+		if err != nil {
+			return err
+		}
+		if done == int64(1) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: others keep writing the door", handoff.ErrUnavailable)
 }
 
-// Doors implements handoff.Registry.
+// putTries is how often a door is written while others write it.
+const putTries = 32
+
+// replaceScript writes a value if nobody wrote another since it was read. After a lost
+// answer it says 0 of its own value: reading and writing again is harmless.
+//
+//	KEYS[1] door
+//	ARGV[1] the value that was read, or '' for none   ARGV[2] the new one
+var replaceScript = newScript(`
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
+	return 0
+end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+`)
+
+// Doors implements handoff.Registry. An entry counts only if its door names the building:
+// one whose door was never written, or by another building first, stays in the list.
 func (s *Store) Doors(ctx context.Context, building string) ([]string, error) {
-	var cmd *redis.StringSliceCmd
+	var listed *redis.StringSliceCmd
 	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringSliceCmd(ctx, "smembers", buildingDoorsKey(building))
-		return []redis.Cmder{cmd}
+		listed = redis.NewStringSliceCmd(ctx, "smembers", buildingDoorsKey(building))
+		return []redis.Cmder{listed}
 	})
-	return cmd.Val(), err
+	if err != nil || len(listed.Val()) == 0 {
+		return nil, err
+	}
+	var doors []*redis.StringCmd
+	err = s.read(ctx, func() []redis.Cmder {
+		doors = doors[:0]
+		cmds := make([]redis.Cmder, 0, len(listed.Val()))
+		for _, id := range listed.Val() {
+			doors = append(doors, redis.NewStringCmd(ctx, "get", doorKey(id)))
+			cmds = append(cmds, doors[len(doors)-1])
+		}
+		return cmds
+	})
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for i, id := range listed.Val() {
+		var d handoff.Door
+		if _, err := s.open(doorKey(id), doors[i], &d); err != nil {
+			return nil, err
+		}
+		if d.BuildingID == building {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// permitEntry is a claim as it stands under its permit.
+func permitEntry(p *handoff.PermitRef) string { return string(p.Parcel) + " " + p.Door + " " + p.Claim }
+
+// unclaimScript forgets a claim, if it is the claimer's.
+//
+//	KEYS[1] permit
+//	ARGV[1] the entry
+var unclaimScript = newScript(`
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+	redis.call('DEL', KEYS[1])
+end
+return 1
+`)
+
+// Unclaim implements handoff.Grants.
+func (s *Store) Unclaim(ctx context.Context, ref handoff.PermitRef) error {
+	_, err := s.script(ctx, func() *scriptCall {
+		return unclaimScript.call(ctx, []string{permitKey(ref.Permit)}, permitEntry(&ref))
+	})
+	return err
 }
 
 // Permit implements handoff.Grants.
@@ -189,8 +279,9 @@ func (s *Store) Permit(ctx context.Context, id handoff.PermitID) (*handoff.Permi
 	if err != nil || cmd.Val() == "" {
 		return nil, err
 	}
-	parcel, door, _ := strings.Cut(cmd.Val(), " ")
-	return &handoff.PermitRef{Permit: id, Parcel: handoff.ParcelHash(parcel), Door: door}, nil
+	parcel, rest, _ := strings.Cut(cmd.Val(), " ")
+	door, claim, _ := strings.Cut(rest, " ")
+	return &handoff.PermitRef{Permit: id, Parcel: handoff.ParcelHash(parcel), Door: door, Claim: claim}, nil
 }
 
 // A feed is short: a permit is over after a minute and a half, recalled or not.

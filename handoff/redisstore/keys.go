@@ -24,8 +24,8 @@ import (
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
 //	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, last door, d:DATE/ROUTE   never
 //	lk:building:ID, lk:door:ID           string  sealed registry entry                               never
-//	lk:building:ID:doors                 set     ids of the building's doors                         never
-//	lk:permit:PERMIT                     string  grant's HASH and door                               two days
+//	lk:building:ID:doors                 set     ids of doors; counts if the door names the building never
+//	lk:permit:PERMIT                     string  grant's HASH, door, and whose claim it is           two days; unused, five minutes
 //	lk:apikey:ID                         string  sealed record of a key, a hash of its secret in it   until removed
 //	lk:apikeys                           set     ids of all keys (written first, removed last)       never
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last

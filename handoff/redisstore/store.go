@@ -124,6 +124,7 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 		courier *redis.MapStringStringCmd
 		account *redis.StringSliceCmd
 		door    doorRead
+		claim   *redis.StringCmd
 	)
 	err := s.read(ctx, func() []redis.Cmder {
 		cmds := make([]redis.Cmder, 0, 8)
@@ -144,7 +145,8 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 			cmds = append(cmds, door.cmds()...)
 		}
 		if p := q.Permit; p != nil {
-			cmds = append(cmds, redis.NewStatusCmd(ctx, "set", permitKey(p.Permit), string(p.Parcel)+" "+p.Door, "ex", int64(permitAhead/time.Second)))
+			claim = redis.NewStringCmd(ctx, "set", permitKey(p.Permit), permitEntry(p), "nx", "get", "ex", int64(permitAhead/time.Second))
+			cmds = append(cmds, claim)
 		}
 		return append(cmds, s.indexCmds(ctx, q)...)
 	})
@@ -166,6 +168,9 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 		if snap.Door, err = s.openDoor(ctx, q.Door, door); err != nil {
 			return handoff.Snapshot{}, err
 		}
+	}
+	if q.Permit != nil { // SET NX GET answers with what stood there before
+		snap.Claimed = errors.Is(claim.Err(), redis.Nil) || claim.Val() == permitEntry(q.Permit)
 	}
 	if newest := snap.Version.Generation(); q.Generation != 0 && q.Generation != newest {
 		snap.Record, snap.Version, snap.Archived = nil, 0, true
@@ -291,10 +296,11 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 	if c.Seen != nil {
 		cmds = append(cmds, redis.NewIntCmd(ctx, "hset", courierKey(c.SeenCourier), fieldSeen, formatSighting(*c.Seen)))
 	}
-	for i := range c.Events {
-		if e := &c.Events[i]; e.Type == handoff.EventPermitted {
-			cmds = append(cmds, redis.NewStatusCmd(ctx, "set", permitKey(e.Permit), string(hash)+" "+e.Door, "ex", int64(permitKept/time.Second)))
-		}
+	if p := c.Permit; p != nil { // it stands there already, but for a failover that lost it
+		keep := int64(permitKept / time.Second)
+		cmds = append(cmds,
+			redis.NewStatusCmd(ctx, "set", permitKey(p.Permit), permitEntry(p), "nx", "ex", keep),
+			redis.NewBoolCmd(ctx, "expire", permitKey(p.Permit), keep))
 	}
 	if err := s.lanes.do(ctx, cmds...); err != nil {
 		if errors.Is(err, errClosed) {
