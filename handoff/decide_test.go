@@ -35,8 +35,11 @@ type row struct {
 
 // asked is all that must hold.
 func (r row) asked() ProofSet {
-	if r.act == Open && r.mode == Carried {
+	switch {
+	case r.act == Open && r.mode == Carried:
 		return r.asks | Proofs(ProofPresence)
+	case r.act == Open && r.mode == Keypad: // typing is the presence
+		return r.asks &^ Proofs(ProofPresence)
 	}
 	return r.asks
 }
@@ -73,7 +76,7 @@ func rows() []row {
 	for i, r := range table {
 		if r.act == Open {
 			table[i].mode = Connected
-			for _, mode := range []DoorMode{Carried, Bridged} {
+			for _, mode := range []DoorMode{Carried, Bridged, Keypad} {
 				table = append(table, row{name: r.name + ", " + mode.String(), act: r.act, target: r.target, asks: r.asks, mode: mode})
 			}
 		}
@@ -112,7 +115,7 @@ func (r row) scene(t testing.TB) *scene {
 		g.Status = Released
 		g.Handoff = &Handoff{Courier: "c1", At: InstantOf(noon.Add(-time.Minute))}
 	}
-	return &scene{
+	s := &scene{
 		grant: &g,
 		cmd: Command{Act: r.act, Target: r.target, Permit: PermitID{1}, Evidence: Evidence{
 			Courier: handofftest.Courier("c1"), Parcel: d.Parcel, Position: &Position{Point: home, Accuracy: 10, Age: 1},
@@ -132,6 +135,11 @@ func (r row) scene(t testing.TB) *scene {
 		},
 		now: noon,
 	}
+	if r.mode == Keypad {
+		s.facts.Door.Keypad = KeypadKey("key")
+		s.facts.Claim = &Claim{PermitID{7}, uint64(noon.Unix() / 60), true}
+	}
+	return s
 }
 
 // flaw makes one proof not hold, and no other.

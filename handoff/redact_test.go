@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	. "latchkey/handoff"
 	"latchkey/handoff/handofftest"
 )
 
 // Whoever prints, logs or marshals a grant by accident shows nobody's name, address,
-// mail or code.
+// mail or code, and whoever prints a door no keypad's key.
 func TestAGrantPrintsNobody(t *testing.T) {
 	w := handofftest.New(t, handofftest.NewMemory())
 	g := w.Dispatch(t, handofftest.Sample("JJD1"))
@@ -28,8 +29,21 @@ func TestAGrantPrintsNobody(t *testing.T) {
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
 		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
 	}
+	door := Door{ID: "pad", Mode: Keypad, Keypad: KeypadKey("a keypad's secret")}
+	for _, v := range []any{door, &door, door.Keypad, Permission{Door: door}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(b)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "v", v)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
+	}
 	d := g.Dispatch
-	for _, secret := range []string{d.Customer.Name, d.Customer.Email, d.To.Lines[0], d.To.Postal, d.Order, g.CurrentCode().Reveal()} {
+	for _, secret := range []string{d.Customer.Name, d.Customer.Email, d.To.Lines[0], d.To.Postal, d.Order, g.CurrentCode().Reveal(), string(door.Keypad)} {
 		for _, form := range []string{secret, fmt.Sprintf("%x", secret)} {
 			if strings.Contains(out.String(), form) {
 				t.Errorf("printed %q", form)

@@ -50,7 +50,7 @@ const (
 	VisitOver             Reason = "visit-over"
 	ImpossibleJourney     Reason = "impossible-journey"
 	TooManyPermits        Reason = "too-many-permits" // that may still open a door
-	KeypadBusy            Reason = "keypad-busy" // all PINs of the minute are taken
+	KeypadBusy            Reason = "keypad-busy"      // all PINs of the minute are taken
 	PermitUnknown         Reason = "permit-unknown"
 	ConsentUsed           Reason = "consent-used"
 	NoConsentNeeded       Reason = "no-consent-needed"

@@ -52,9 +52,10 @@ type Unlock struct {
 const unlocksKept = 16
 
 // permitLives is how long after it was given out a permit can still open its door, and
-// the door still answer: 60 s of its own, the 30 s that a door grants its clock and the
-// 30 s by which that clock may really be slow, and the time that a door has for its answer.
-const permitLives = 120*time.Second + answerWithin
+// the door still answer. A permit has 60 s of its own, the 30 s that a door grants its clock
+// and the 30 s by which that clock may really be slow; a PIN of the next minute up to 210 s
+// in all. To these comes the time that a door has for its answer.
+const permitLives = 210*time.Second + answerWithin
 
 func (u *Unlock) live(now Instant) bool { return now.Time().Sub(u.At.Time()) < permitLives }
 

@@ -1,6 +1,7 @@
 package handoff_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -79,11 +80,11 @@ func TestALivePermitIsNeverForgotten(t *testing.T) {
 		given = append(given, p)
 		w.Clock.Advance(time.Second)
 	}
-	for _, wait := range []time.Duration{0, 118 * time.Second} { // 16 and 134 seconds after the first
+	for _, wait := range []time.Duration{0, 208 * time.Second} { // 16 and 224 seconds after the first
 		w.Clock.Advance(wait)
 		_, err := ask(16)
 		var refused *Refusal
-		if !errors.As(err, &refused) || refused.Reason != TooManyPermits || refused.RetryAfter != 119*time.Second-wait {
+		if !errors.As(err, &refused) || refused.Reason != TooManyPermits || refused.RetryAfter != 209*time.Second-wait {
 			t.Fatalf("the seventeenth, %v later: %v, %+v", wait, err, refused)
 		}
 	}
@@ -147,5 +148,158 @@ func TestNoAnswerIsSaidOnce(t *testing.T) {
 	w.Clock.Advance(time.Minute)
 	if got, n := state(), handofftest.Count(w.Events(t), EventDoorSilent); got != DoorDelivered || n != 1 {
 		t.Errorf("%v, given up %d times", got, n)
+	}
+}
+
+// A PIN is judged last, when all else holds, and by what the store said of the claim.
+func TestKeypadIsJudged(t *testing.T) {
+	noon := handofftest.Noon
+	minute, late := uint64(noon.Unix()/60), noon.Add(59500*time.Millisecond)
+	for name, c := range map[string]struct {
+		claim   *Claim
+		change  func(*scene)
+		want    Reason
+		waits   bool
+		retry   time.Duration
+		permits PermitID
+	}{
+		"not claimed yet":           {waits: true},
+		"held":                      {claim: &Claim{PermitID{7}, minute, true}, permits: PermitID{7}},
+		"the next minute's, held":   {claim: &Claim{PermitID{7}, minute + 1, true}, permits: PermitID{7}},
+		"a minute too far ahead":    {claim: &Claim{PermitID{7}, minute + 2, true}, want: KeypadBusy, retry: time.Minute},
+		"held too long":             {claim: &Claim{PermitID{7}, minute - 1, true}, waits: true},
+		"taken":                     {claim: &Claim{PermitID{7}, minute, false}, waits: true},
+		"the next minute's, taken":  {claim: &Claim{PermitID{7}, minute + 1, false}, want: KeypadBusy, retry: time.Minute},
+		"taken, late in the minute": {claim: &Claim{PermitID{7}, minute + 1, false}, change: func(s *scene) { s.now = late }, want: KeypadBusy, retry: 500 * time.Millisecond},
+		"given out before": {claim: &Claim{PermitID{7}, minute + 1, true}, change: func(s *scene) {
+			s.grant.Unlocks = []Unlock{{Permit: PermitID{7}, Door: "pad"}}
+		}, want: KeypadBusy, retry: time.Minute},
+		"no key":          {claim: &Claim{PermitID{7}, minute, true}, change: func(s *scene) { s.facts.Door.Keypad = nil }, want: AccessRefused},
+		"no name":         {claim: &Claim{PermitID{}, minute, true}, want: AccessRefused},
+		"another's route": {change: func(s *scene) { s.facts.Courier.Drives = nil }, want: NotYourRoute},
+		"elsewhere":       {change: func(s *scene) { s.cmd.Evidence.Position = nil }, want: OutsideGeofence},
+		"without consent": {change: func(s *scene) { s.grant.Consents = nil }, want: AccessRefused},
+		"recalled":        {change: func(s *scene) { s.grant.Status = Recalled }, want: IsRecalled},
+		"the visit is over": {change: func(s *scene) {
+			s.grant.Visits = []Visit{{Door: s.facts.Door.ID, Since: InstantOf(noon), Permits: 3}}
+		}, want: VisitOver},
+		"no challenge is asked for": {claim: &Claim{PermitID{7}, minute, true}, change: func(s *scene) { s.cmd.Evidence.Challenge = nil }, permits: PermitID{7}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := row{act: Open, target: Garage, asks: Proofs(append(atTheDoor, ProofBuilding, ProofPresence, ProofConsent)...), mode: Keypad}.scene(t)
+			s.facts.Claim = c.claim
+			if c.change != nil {
+				c.change(s)
+			}
+			d := s.decide()
+			switch {
+			case d.Wait != c.waits || d.Wait && (d.Refusal != nil || len(d.Events) > 0):
+				t.Errorf("waits: %+v", d)
+			case c.want != "" && (d.Refusal == nil || d.Refusal.Reason != c.want || d.Refusal.RetryAfter != c.retry):
+				t.Errorf("refused with %+v, want %s after %s", d.Refusal, c.want, c.retry)
+			case c.want == KeypadBusy && len(d.Events) > 0:
+				t.Errorf("who comes too late is written down: %+v", d.Events)
+			case c.permits != PermitID{} && (d.Refusal != nil || len(d.Events) != 1 || d.Events[0].Permit != c.permits || d.Events[0].Awaited || len(d.Events[0].Challenge) > 0):
+				t.Errorf("got %+v, %+v", d.Refusal, d.Events)
+			}
+			if c.waits || c.permits != (PermitID{}) {
+				if d.Verdict[ProofPresence] != NotAsked {
+					t.Errorf("presence is %v", d.Verdict[ProofPresence])
+				}
+			}
+		})
+	}
+}
+
+// betweenLoads is a store to which something happens before a load that claims a PIN, and
+// which may lose what a load said.
+type betweenLoads struct {
+	Store
+	before func(PermitRef) error
+}
+
+func (b *betweenLoads) Load(ctx context.Context, q Query) (Snapshot, error) {
+	if q.Permit != nil {
+		if err := b.before(*q.Permit); err != nil {
+			_, _ = b.Store.Load(ctx, q)
+			return Snapshot{}, err
+		}
+	}
+	return b.Store.Load(ctx, q)
+}
+
+// A PIN that was claimed and then not given out is there for the next courier: the grant
+// was recalled meanwhile, the store failed after the claim, the door got another key, or
+// its minute passed.
+func TestAClaimedPINIsGivenBack(t *testing.T) {
+	for name, happens := range map[string]func(t *testing.T, w *handofftest.World) (want Reason, err error){
+		"recalled": func(t *testing.T, w *handofftest.World) (Reason, error) {
+			_, err := w.Service.Recall(t.Context(), Actor{Role: RoleShop, Shop: handofftest.Shop}, w.Parcel(t, "p1").ID, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return IsRecalled, nil
+		},
+		"the store failed": func(*testing.T, *handofftest.World) (Reason, error) { return "", ErrUnavailable },
+		"another key": func(t *testing.T, w *handofftest.World) (Reason, error) {
+			putPad(t, w, "another keypad's key of")
+			return "", nil
+		},
+		"another minute": func(_ *testing.T, w *handofftest.World) (Reason, error) {
+			w.Clock.Advance(time.Minute)
+			return "", nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &betweenLoads{Store: handofftest.NewMemory(), before: func(PermitRef) error { return nil }}
+			w := handofftest.New(t, store)
+			w.Cleared(t, "c1")
+			w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+			putPad(t, w, "a keypad's key of 23 by")
+			w.Dispatch(t, handofftest.Sample("p1"))
+			w.Dispatch(t, handofftest.Sample("p2"))
+			var claimed []PermitRef
+			var want Reason
+			loads := 0
+			store.before = func(ref PermitRef) (err error) {
+				if loads++; loads > 1 { // the first finds out that it is a keypad
+					claimed = append(claimed, ref)
+				}
+				if loads == 2 {
+					want, err = happens(t, w)
+				}
+				return err
+			}
+			k := Knock{Courier: handofftest.Courier("c1"), Door: "pad", Parcel: "p1"}
+			got, err := w.Service.Unlock(t.Context(), k)
+			var refused *Refusal
+			if errors.As(err, &refused) != (want != "") || want != "" && refused.Reason != want {
+				t.Fatalf("%v, want %s", err, want)
+			}
+			store.before = func(PermitRef) error { return nil }
+			for i, ref := range claimed {
+				kept, err := w.Store.Permit(t.Context(), ref.Permit)
+				if err != nil || (kept != nil) != (ref.Permit == got.Permit) {
+					t.Errorf("claim %d of %d: %+v %v", i+1, len(claimed), kept, err)
+				}
+			}
+			if len(claimed) == 0 {
+				t.Error("nothing was claimed")
+			}
+			k.Parcel = "p2"
+			if p, err := w.Service.Unlock(t.Context(), k); err != nil || p.Permit == got.Permit || got.Minute == 0 && p.Minute != uint64(w.Clock.Now().Unix()/60) {
+				t.Errorf("the next courier: %+v %v", p.Minute, err)
+			}
+		})
+	}
+}
+
+func putPad(t *testing.T, w *handofftest.World, key string) {
+	t.Helper()
+	if err := w.Store.PutBuilding(t.Context(), Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Store.PutDoor(t.Context(), Door{ID: "pad", Kind: Lobby, Mode: Keypad, BuildingID: "bld_turm5", Keypad: KeypadKey(key)}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -54,6 +54,66 @@ func TestUnlock(t *testing.T) {
 	})
 }
 
+// The PIN that the service answers is the one that the door accepts, once; and what the
+// door then says of it is what the courier is shown.
+func TestKeypad(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "doors.json")
+	if code, _, errs := once("keys", "doors", "new", keys); code != 0 {
+		t.Fatal(errs)
+	}
+	s := newService(t)
+	serve := start(t, append(s.args, "--door-keys", keys)...)
+	c := client{t, serve.url(t)}
+	token := func(p auth.Principal) string { return s.token(t, p) }
+	root, err := door.NewPrivateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, published := c.do("GET", "/v1/doors/keys", "", "")
+	pinned := filepath.Join(t.TempDir(), "keys.json")
+	text, err := json.Marshal(published)
+	if err := errors.Join(err, os.WriteFile(pinned, text, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	site := &doorSite{t: t, dir: filepath.Join(t.TempDir(), "door")}
+	site.moves = filepath.Join(filepath.Dir(site.dir), "moves")
+	code, public, errs := once("door", "enroll", site.dir, "--door=pad", "--root="+root.Public().String(), "--keys="+pinned, "--keypad")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	key, err := os.ReadFile(filepath.Join(site.dir, "keypad.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	errand(c, token, time.Now(), map[string]string{
+		"pad": `"kind":"lobby","mode":"keypad","public_key":"` + strings.TrimSpace(public) + `","keypad_key":"` + strings.TrimSpace(string(key)) + `"`,
+	})
+
+	p := site.run(site.program("open", ""), site.program("close", ""), "--stdin", "--relock=50ms", "--url", c.url,
+		"--token", token(auth.Principal{Subject: "pad", Scopes: []auth.Scope{auth.Door}}))
+	courier, must := token(theCourier), c.must
+	first := must("POST", "/v1/doors/pad/unlock", courier, `{"parcel_id":"P1",`+gateHere+`}`)
+	second := must("POST", "/v1/doors/pad/unlock", courier, `{"parcel_id":"P1",`+gateHere+`}`)
+	pin := first["pin"].(string)
+	is(t, p.ask("pin "+pin), `{"result":"opened"}`)
+	is(t, p.ask("pin "+pin), `{"result":"refused","reason":"used-pin"}`)
+	is(t, p.ask("pin "+second["pin"].(string)), `{"result":"opened"}`)
+	for _, a := range []map[string]any{first, second} {
+		await(t, "the door to say that it is locked again", func() bool {
+			return must("GET", "/v1/doors/pad/unlocks/"+a["permit_id"].(string), courier, "")["state"] == "relocked"
+		})
+	}
+	p.stop()
+	if code := serve.stop(); code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+	for where, log := range map[string]string{"service": serve.err.String(), "door": p.err.String()} {
+		if strings.Contains(log, pin) || strings.Contains(log, strings.TrimSpace(string(key))) {
+			t.Errorf("the log of the %s holds a PIN or its key", where)
+		}
+	}
+}
+
 func unlockWith(t *testing.T, program *program, c client, token func(auth.Principal) string, now func() time.Time) {
 	t.Helper()
 	controller := token(auth.Principal{Subject: "gate", Scopes: []auth.Scope{auth.Door}})

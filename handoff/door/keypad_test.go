@@ -243,3 +243,40 @@ func TestKeypadFileIsBounded(t *testing.T) {
 		t.Errorf("%+v, want %+v", k.state, state)
 	}
 }
+
+// When a PIN is said to hold, it does at every keypad whose clock is right to Skew; a
+// second earlier or later, it does not at one of them.
+func TestPINHolds(t *testing.T) {
+	minute := Minute(noon)
+	pin := check(pinKey(t).PIN(minute))(t)
+	from, until := PINHolds(minute)
+	for at, want := range map[time.Time]bool{
+		from: true, noon: true, until.Add(-1): true, from.Add(-1): false, until: false,
+	} {
+		held := true
+		for _, skew := range []time.Duration{-Skew, 0, Skew} {
+			pad, _ := newKeypad(t)
+			held = held && pad.try(pin, at.Add(skew)) == nil
+		}
+		if held != want {
+			t.Errorf("at %s: %v at every keypad, want %v", at.Sub(noon), held, want)
+		}
+	}
+	if until.Sub(from) != 2*time.Minute {
+		t.Errorf("it holds from %s until %s", from, until)
+	}
+}
+
+// The service names a PIN as the keypad does.
+func TestPINsAreNamedAlike(t *testing.T) {
+	pad, _ := newKeypad(t)
+	key := check(pinKey(t).MarshalBinary())(t)
+	id, err := pad.Enter(pinAt(t, noon), noon)
+	named, err2 := PINs{}.Permit(key, Minute(noon))
+	if err != nil || err2 != nil || id != PermitID(named) {
+		t.Errorf("%s is named %x (%v, %v)", id, named, err, err2)
+	}
+	if _, err := (PINs{}).Permit(key[:minPINKey-1], 1); !errors.Is(err, ErrPINKey) {
+		t.Errorf("a PIN of no key: %v", err)
+	}
+}

@@ -1,12 +1,31 @@
 package handofftest
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"latchkey/handoff"
 )
+
+// keypad registers a door with one, at no place in particular.
+func keypad(t *testing.T, w *World) {
+	t.Helper()
+	ctx := t.Context()
+	noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: Zone, Carriers: []string{Carrier}}))
+	noError(t, "PutDoor", w.Store.PutDoor(ctx, handoff.Door{
+		ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Keypad: handoff.KeypadKey("a keypad's key of 25 byte"),
+	}))
+}
+
+// knock is a courier of the carrier swift at that door.
+func knockAt(courier, parcel string) handoff.Knock {
+	return handoff.Knock{Courier: Courier(courier), Door: "pad", Parcel: parcel}
+}
 
 var doorTests = map[string]func(*testing.T, *World){
 	"BuildingsAndDoorsAreKept": func(t *testing.T, w *World) {
@@ -73,7 +92,7 @@ var doorTests = map[string]func(*testing.T, *World){
 	},
 
 	"PermitsAreFound": func(t *testing.T, w *World) {
-		ref := handoff.PermitRef{Permit: handoff.PermitID{1, 2, 3}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1"}
+		ref := handoff.PermitRef{Permit: handoff.PermitID{1, 2, 3}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Claim: "c1"}
 		load(t, w, handoff.Query{Parcel: ref.Parcel, Permit: &ref})
 		got, err := w.Store.Permit(t.Context(), ref.Permit)
 		noError(t, "Permit", err)
@@ -81,6 +100,218 @@ var doorTests = map[string]func(*testing.T, *World){
 		none, err := w.Store.Permit(t.Context(), handoff.PermitID{9})
 		noError(t, "Permit", err)
 		equal(t, "a permit that was never given out", none == nil, true)
+	},
+
+	"APermitIsClaimedByOne": func(t *testing.T, w *World) {
+		ctx := t.Context()
+		own := handoff.PermitRef{Permit: handoff.PermitID{1}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Claim: "c1"}
+		claimed := func(ref handoff.PermitRef) bool {
+			t.Helper()
+			return load(t, w, handoff.Query{Parcel: ref.Parcel, Permit: &ref}).Claimed
+		}
+		equal(t, "claimed", []bool{claimed(own), claimed(own)}, []bool{true, true})
+		another := []handoff.PermitRef{own, own, own}
+		another[0].Claim = "c2" // the same grant, another request
+		another[1].Parcel, another[1].Claim = w.Service.ParcelHash(Carrier, "p2"), "c3"
+		another[2].Door, another[2].Claim = "d2", "c4"
+		for _, ref := range another {
+			equal(t, "claimed by another", claimed(ref), false)
+			noError(t, "Unclaim", w.Store.Unclaim(ctx, ref)) // what is not one's own is left alone
+		}
+		got, err := w.Store.Permit(ctx, own.Permit)
+		noError(t, "Permit", err)
+		equal(t, "whose it is", got, &own)
+
+		// A commit, even one that is overtaken, leaves the claim as it stands.
+		c := minted(t, w, 0, Sample("p1"))
+		c.Permit = &own
+		commit(t, w, c)
+		if err := w.Store.Commit(ctx, c); !errors.Is(err, handoff.ErrConflict) {
+			t.Errorf("a commit twice: %v", err)
+		}
+		equal(t, "after a commit", []bool{claimed(own), claimed(another[0]), claimed(another[1])}, []bool{true, false, false})
+		noError(t, "Unclaim", w.Store.Unclaim(ctx, own))
+		noError(t, "Unclaim", w.Store.Unclaim(ctx, own))
+		equal(t, "given back", []bool{claimed(another[1]), claimed(own)}, []bool{true, false})
+		equal(t, "nothing asked", load(t, w, handoff.Query{Parcel: own.Parcel}).Claimed, false)
+	},
+
+	"AKeypadKeepsItsKey": func(t *testing.T, w *World) {
+		ctx := t.Context()
+		put := func(d handoff.Door) error {
+			d.ID, d.BuildingID, d.Kind = "d1", "b1", handoff.Lobby
+			return w.Store.PutDoor(ctx, d)
+		}
+		key := func() string {
+			d, err := w.Store.Door(ctx, "d1")
+			noError(t, "Door", err)
+			return string(d.Keypad)
+		}
+		if err := put(handoff.Door{Mode: handoff.Keypad}); !errors.Is(err, handoff.ErrKeypadKey) {
+			t.Errorf("a keypad without a key: %v", err)
+		}
+		noError(t, "PutDoor", put(handoff.Door{Mode: handoff.Keypad, Keypad: handoff.KeypadKey("one")}))
+		noError(t, "PutDoor", put(handoff.Door{Mode: handoff.Keypad, Fence: 9}))
+		equal(t, "key", key(), "one")
+
+		// A key that was replaced does not come back with a door that was written beside it.
+		for i, err := range together(40, func(i int) error {
+			if i == 20 {
+				return put(handoff.Door{Mode: handoff.Keypad, Keypad: handoff.KeypadKey("two")})
+			}
+			return put(handoff.Door{Mode: handoff.Keypad, Fence: float64(i)})
+		}) {
+			if err != nil && !errors.Is(err, handoff.ErrUnavailable) || i == 20 && err != nil {
+				t.Errorf("PutDoor %d: %v", i, err)
+			}
+		}
+		equal(t, "key", key(), "two")
+		noError(t, "PutDoor", put(handoff.Door{Mode: handoff.Carried, Keypad: handoff.KeypadKey("three")}))
+		equal(t, "key of a door without a keypad", key(), "")
+		if err := put(handoff.Door{Mode: handoff.Keypad}); !errors.Is(err, handoff.ErrKeypadKey) {
+			t.Errorf("a keypad whose key was forgotten: %v", err)
+		}
+	},
+
+	"ADoorIsOfOneBuilding": func(t *testing.T, w *World) {
+		ctx := t.Context()
+		for n := range 10 {
+			id := fmt.Sprint("d", n)
+			errs := together(16, func(i int) error {
+				return w.Store.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Lobby, Mode: handoff.Carried, BuildingID: fmt.Sprint("b", i%2)})
+			})
+			d, err := w.Store.Door(ctx, id)
+			noError(t, "Door", err)
+			for i, err := range errs {
+				if own := fmt.Sprint("b", i%2) == d.BuildingID; own && err != nil || !own && !errors.Is(err, handoff.ErrDoorMoved) {
+					t.Errorf("the door is of %s, and b%d was told %v", d.BuildingID, i%2, err)
+				}
+			}
+			for i := range 2 {
+				building := fmt.Sprint("b", i)
+				ids, err := w.Store.Doors(ctx, building)
+				noError(t, "Doors", err)
+				equal(t, "listed by "+building, slices.Contains(ids, id), building == d.BuildingID)
+			}
+		}
+	},
+
+	"NoTwoCouriersGetOnePIN": func(t *testing.T, w *World) {
+		const couriers = 50
+		keypad(t, w)
+		for i := range couriers {
+			id := fmt.Sprint("c", i)
+			w.Cleared(t, id)
+			w.Drives(t, id, id, Today)
+			d := Sample(id)
+			d.Route = id
+			w.Dispatch(t, d)
+		}
+		instances := []*handoff.Service{w.Service, New(t, w.Store).Service}
+		given := map[handoff.PermitID]int{}
+		for minute, want := range []int{2, 1} { // the first minute gives out the second's as well
+			var mu sync.Mutex
+			errs := together(couriers, func(i int) error {
+				id := fmt.Sprint("c", i)
+				p, err := instances[i%2].Unlock(t.Context(), knockAt(id, id))
+				if err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					given[p.Permit]++
+				}
+				return err
+			})
+			equal(t, fmt.Sprint("answers in minute ", minute), tally(errs), map[string]int{"": want, string(handoff.KeypadBusy): couriers - want})
+			w.Clock.Advance(time.Minute)
+		}
+		equal(t, "PINs", len(given), 3)
+		for id, times := range given {
+			equal(t, "times that a PIN was given out", times, 1)
+			_, _, err := w.Service.UnlockOf(t.Context(), "pad", id)
+			noError(t, "UnlockOf", err)
+		}
+	},
+
+	"OneGrantGetsNoPINTwice": func(t *testing.T, w *World) {
+		keypad(t, w)
+		ready(t, w)
+		w.Dispatch(t, Sample("p1"))
+		permits := make([]handoff.PermitID, 50)
+		errs := together(len(permits), func(i int) error {
+			p, err := w.Service.Unlock(t.Context(), knockAt("c1", "p1"))
+			permits[i] = p.Permit
+			return err
+		})
+		equal(t, "answers", tally(errs), map[string]int{"": 2, string(handoff.KeypadBusy): 48})
+		slices.SortFunc(permits, func(a, b handoff.PermitID) int { return bytes.Compare(a[:], b[:]) })
+		equal(t, "PINs, and none", len(slices.Compact(permits)), 3)
+
+		// One attempt is one unlock: its repetitions get its PIN, or are told to ask again.
+		w.Clock.Advance(2 * time.Minute)
+		w.Dispatch(t, Sample("p2"))
+		k := knockAt("c1", "p2")
+		k.Attempt = "a1"
+		together(20, func(int) error {
+			_, err := w.Service.Unlock(t.Context(), k)
+			return err
+		})
+		first, err := w.Service.Unlock(t.Context(), k)
+		noError(t, "Unlock", err)
+		again, err := w.Service.Unlock(t.Context(), k)
+		noError(t, "Unlock", err)
+		equal(t, "the same attempt", again, first)
+		equal(t, "unlocks", len(w.Parcel(t, "p2").Unlocks), 1)
+		// The others of that attempt gave back what they had claimed.
+		other, err := w.Service.Unlock(t.Context(), knockAt("c1", "p2"))
+		noError(t, "the minute's other PIN", err)
+		equal(t, "another PIN", other.Permit != first.Permit, true)
+	},
+
+	"APINIsGivenOutOnceThoughRepliesAreLost": func(t *testing.T, w *World) {
+		faulty := &Faulty{Store: w.Store}
+		w = New(t, faulty)
+		keypad(t, w)
+		w.Cleared(t, "c1", "c2")
+		w.Drives(t, "c1", Route, Today)
+		w.Drives(t, "c2", "other", Today)
+		given := map[handoff.PermitID]bool{}
+		for i, faults := range [][]Fault{
+			{ReplyLost}, {RequestLost}, {Overtaken}, {RequestLost, ReplyLost}, {Overtaken, RequestLost, RequestLost, ReplyLost},
+			slices.Repeat([]Fault{RequestLost}, 39), {Refused}, // of forty tries one claims
+		} {
+			about := fmt.Sprint(" after ", faults)
+			first, second := fmt.Sprint("p", i), fmt.Sprint("q", i)
+			w.Dispatch(t, Sample(first))
+			d := Sample(second)
+			d.Route = "other"
+			w.Dispatch(t, d)
+			minute := uint64(w.Clock.Now().Unix() / 60)
+
+			faulty.Next(faults...)
+			p, err := w.Service.Unlock(t.Context(), knockAt("c1", first))
+			equal(t, "faults left"+about, faulty.Calm(), 0)
+			want, left := "", minute+1
+			switch {
+			case len(faults) == 39: // nobody knows: the PIN is nobody's any more
+				want = "unavailable"
+			case faults[0] == Refused: // surely not: another may have it
+				want, left = "unavailable", minute
+			default:
+				equal(t, "minute"+about, p.Minute, minute)
+				equal(t, "unlocks"+about, len(w.Parcel(t, first).Unlocks), 1)
+			}
+			equal(t, "answer"+about, reason(err), want)
+			other, err := w.Service.Unlock(t.Context(), knockAt("c2", second))
+			noError(t, "the other courier"+about, err)
+			equal(t, "the other courier's minute"+about, other.Minute, left)
+			for _, id := range []handoff.PermitID{p.Permit, other.Permit} {
+				if id != (handoff.PermitID{}) && given[id] {
+					t.Errorf("a PIN was given out twice%s", about)
+				}
+				given[id] = true
+			}
+			w.Clock.Advance(2 * time.Minute)
+		}
 	},
 
 	"AFeedIsReadInOrderFromACursor": func(t *testing.T, w *World) {
