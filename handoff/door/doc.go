@@ -91,16 +91,33 @@
 // these: 120 seconds of true time. What a door without a battery clock can and cannot
 // promise stands at [Replay].
 //
+// # A keypad's PIN
+//
+// A lock that knows only digits is the exception: no permit reaches it. Its courier is
+// told a PIN after the same decision, and it is checked by the door's own key and clock.
+// A PIN says less than a permit:
+//
+//   - It cannot be recalled. Once told it opens the door, whatever becomes of the parcel,
+//     until it is over: two minutes after its own minute began, by the keypad's clock. The
+//     service tells the PIN of the minute that is or, where others have that one, of the
+//     next, so that it is over at most 180 seconds after it was told, and 210 where the
+//     keypad's clock is 30 seconds slow. [PINHolds] is when it is sure to work.
+//   - It names no courier and binds no challenge: typing it is all the presence there is.
+//   - It says nothing of the lock, which locks again as the door is set itself.
+//   - A minute has one, and each is told to one courier for one unlock. So one keypad lets
+//     in about one courier a minute, and two in a row.
+//
 // # What a thief can do
 //
 //	a permit            open its door with it once, until it is over: presence asks him to stand there,
 //	                    and who used it first is seen when the second is refused
+//	a PIN               open its door with it once, until it is over; there is no taking it back
 //	a signing key       open any door, until a list signed by the root key reaches that door;
 //	                    recall permits that are on their way; not take the key off a list
 //	the root key        trust or revoke signing keys at every door, for good: the pins must be replaced.
 //	                    It signs lists only, and belongs offline
 //	a door's own key    report what did not happen at that door; open nothing
-//	a keypad's key      know that door's PINs until the key is replaced
+//	a keypad's key      know that door's PINs until the key is replaced, at the door and in the registry
 //	a door's disk       all of the door's own secrets, and its memory: replay at that door what is not
 //	                    yet over; nothing at another door
 //	the service's store nothing, as long as it seals the keypads' keys: signing keys are not in it

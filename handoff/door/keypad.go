@@ -139,7 +139,7 @@ func (PINs) Permit(key []byte, minute uint64) ([16]byte, error) {
 // A clock set back does not revive a PIN older than the last one used, and a pause
 // begun "in the future" starts again now. Whoever can set the clock forward can cut a
 // pause short, and can use a PIN that he was given for later; the service gives out
-// none.
+// none that is further ahead than the next minute's.
 type Keypad struct {
 	key PINKey
 
