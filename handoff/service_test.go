@@ -13,6 +13,7 @@ import (
 	"time"
 
 	. "latchkey/handoff"
+	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
 	"latchkey/otp"
 )
@@ -470,9 +471,23 @@ func TestNewServiceWantsEverything(t *testing.T) {
 	if _, err := NewService(Config{}); err == nil {
 		t.Error("a service of nothing")
 	}
-	policy := handofftest.Policy()
-	policy.Limits.CodeTries = 0
-	_, err := NewService(Config{Store: handofftest.NewMemory(), Policy: policy, Clock: handofftest.NewClock(handofftest.Noon), Namer: handofftest.Namer{}, Random: strings.NewReader("")})
+	whole := func() Config {
+		return Config{
+			Store: handofftest.NewMemory(), Policy: handofftest.Policy(), Clock: handofftest.NewClock(handofftest.Noon),
+			Namer: handofftest.Namer{}, Random: strings.NewReader(""), Keypads: door.PINs{},
+		}
+	}
+	if _, err := NewService(whole()); err != nil {
+		t.Errorf("a whole service: %v", err)
+	}
+	c := whole()
+	c.Keypads = nil
+	if _, err := NewService(c); err == nil || !strings.Contains(err.Error(), "keypads") {
+		t.Errorf("a service without keypads: %v", err)
+	}
+	c = whole()
+	c.Policy.Limits.CodeTries = 0
+	_, err := NewService(c)
 	if err == nil || !strings.Contains(err.Error(), "limits") {
 		t.Errorf("a service without limits: %v", err)
 	}

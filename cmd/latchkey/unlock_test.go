@@ -65,28 +65,18 @@ func TestKeypad(t *testing.T) {
 	serve := start(t, append(s.args, "--door-keys", keys)...)
 	c := client{t, serve.url(t)}
 	token := func(p auth.Principal) string { return s.token(t, p) }
-	root, err := door.NewPrivateKey(rand.Reader)
+	_, published := c.do("GET", "/v1/doors/keys", "", "")
+	text, err := json.Marshal(published)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, published := c.do("GET", "/v1/doors/keys", "", "")
-	pinned := filepath.Join(t.TempDir(), "keys.json")
-	text, err := json.Marshal(published)
-	if err := errors.Join(err, os.WriteFile(pinned, text, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	site := &doorSite{t: t, dir: filepath.Join(t.TempDir(), "door")}
-	site.moves = filepath.Join(filepath.Dir(site.dir), "moves")
-	code, public, errs := once("door", "enroll", site.dir, "--door=pad", "--root="+root.Public().String(), "--keys="+pinned, "--keypad")
-	if code != 0 {
-		t.Fatal(errs)
-	}
+	site := enroll(t, "pad", text, "--keypad")
 	key, err := os.ReadFile(filepath.Join(site.dir, "keypad.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	errand(c, token, time.Now(), map[string]string{
-		"pad": `"kind":"lobby","mode":"keypad","public_key":"` + strings.TrimSpace(public) + `","keypad_key":"` + strings.TrimSpace(string(key)) + `"`,
+		"pad": `"kind":"lobby","mode":"keypad","public_key":"` + site.public.String() + `","keypad_key":"` + strings.TrimSpace(string(key)) + `"`,
 	})
 
 	p := site.run(site.program("open", ""), site.program("close", ""), "--stdin", "--relock=50ms", "--url", c.url,

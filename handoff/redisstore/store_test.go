@@ -196,6 +196,62 @@ func TestLostReplyOfACommit(t *testing.T) {
 	}
 }
 
+// losesClaims loses the first reply to every claim of a permit.
+type losesClaims struct {
+	handoff.Store
+	wire *redistest.Wire
+}
+
+func (l losesClaims) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, error) {
+	if q.Permit != nil {
+		l.wire.LoseReplies(1, redistest.Command("set"))
+	}
+	return l.Store.Load(ctx, q)
+}
+
+// A claim whose reply was lost is made again, and found to be one's own; a door whose
+// reply was lost is written.
+func TestLostReplyOfAClaim(t *testing.T) {
+	for _, kind := range []string{"single", "cluster"} {
+		for _, lanes := range []int{0, 2} {
+			t.Run(fmt.Sprintf("%s/lanes=%d", kind, lanes), func(t *testing.T) {
+				s, wire := wired(t, kind, lanes)
+				w := handofftest.New(t, losesClaims{s, wire})
+				w.Cleared(t, "cou_7")
+				w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+				putKeypad(t, s)
+				knowScripts(t, s.client)
+				minute := uint64(w.Clock.Now().Unix() / 60)
+				for i := range uint64(2) {
+					parcel := fmt.Sprint("JJD", i)
+					w.Dispatch(t, handofftest.Sample(parcel))
+					p, err := w.Service.Unlock(t.Context(), handoff.Knock{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: parcel})
+					if err != nil || p.Minute != minute+i {
+						t.Errorf("minute %d, want %d: %v", p.Minute, minute+i, err)
+					}
+				}
+				// Two loads for the first, one that claims in vain more for the second.
+				if lost := wire.LostReplies(); lost != 5 {
+					t.Errorf("%d replies were lost, want 5", lost)
+				}
+
+				d, err := s.Door(t.Context(), "pad")
+				if err != nil {
+					t.Fatal(err)
+				}
+				d.Fence = 12
+				wire.LoseReplies(1, redistest.Command("evalsha"))
+				if err := s.PutDoor(t.Context(), *d); err != nil || wire.LostReplies() != 6 {
+					t.Errorf("%v, after %d lost replies", err, wire.LostReplies())
+				}
+				if got, err := s.Door(t.Context(), "pad"); err != nil || got.Fence != 12 || string(got.Keypad) != string(keypadKey) {
+					t.Errorf("the door is %+v, %v", got, err)
+				}
+			})
+		}
+	}
+}
+
 // The request never arrived: the caller cannot tell that from a lost reply, and must
 // end at the same answer.
 func TestLostRequestOfACommit(t *testing.T) {

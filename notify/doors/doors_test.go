@@ -48,6 +48,7 @@ func newHall(t *testing.T) *hall {
 		{ID: "gate", Kind: handoff.Gate, Mode: handoff.Connected, Relock: 9},
 		{ID: "lobby", Kind: handoff.Lobby, Mode: handoff.Carried},
 		{ID: "bridge", Kind: handoff.Lobby, Mode: handoff.Bridged},
+		{ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, Keypad: handoff.KeypadKey("a keypad's key of 25 byte")},
 		{ID: "garage", Kind: handoff.Garage, Mode: handoff.Connected, Owner: owner},
 	} {
 		d.BuildingID, d.Location = b.ID, &place
@@ -136,7 +137,11 @@ func TestPermitReachesTheDoor(t *testing.T) {
 	p := h.unlock(t, "gate")
 	h.unlock(t, "bridge")
 	h.unlock(t, "lobby")
+	h.unlock(t, "pad")
 	h.deliver(t, false)
+	if n := len(h.feed(t, "pad")); n != 0 {
+		t.Errorf("%d messages for a keypad, whose door the courier opens", n)
+	}
 	if n := len(h.feed(t, "bridge")); n != 1 {
 		t.Errorf("%d messages for a bridged door", n)
 	}

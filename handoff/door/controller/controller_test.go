@@ -89,6 +89,34 @@ func TestBundle(t *testing.T) {
 	})
 }
 
+// What the registry says of the lock comes with the permit, and holds for that opening.
+func TestPermitSaysWhenToRelock(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newSite(t).run(t, &lock{})
+		p, plain := r.permit(t, nil)
+		p.ID[0] ^= 1
+		p.Relock = 20 * time.Second
+		raw, err := r.signer.Permit(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, visit := range []struct {
+			permit string
+			relock time.Duration
+		}{{base64url.EncodeToString(raw), p.Relock}, {plain, DefaultRelock}} {
+			before := r.lock.moved()
+			wants(t, r.ask(visit.permit), Answer{Result: "opened"})
+			time.Sleep(visit.relock - time.Millisecond)
+			synctest.Wait()
+			wants(t, r.lock.moved(), strings.TrimSpace(before+" unlock"))
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+			wants(t, r.lock.moved(), strings.TrimSpace(before+" unlock lock"))
+		}
+		r.end()
+	})
+}
+
 func TestRefusals(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t)
