@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
 )
 
@@ -40,7 +41,7 @@ func (c *eraseCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	defer done()
-	service, err := handoff.NewService(handoff.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader})
+	service, err := handoff.NewService(handoff.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader, Keypads: door.PINs{}})
 	if err != nil {
 		return err
 	}
