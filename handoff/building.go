@@ -109,6 +109,9 @@ type Building struct {
 	Returns  bool     `cbor:"7,keyasint,omitempty"` // whether couriers may come for returns
 	Hours    *Hours   `cbor:"8,keyasint,omitempty"` // when deliveries may come; nil: at any hour
 	Quiet    *Hours   `cbor:"9,keyasint,omitempty"` // when nobody may come, whatever Hours say
+
+	// Locale is the language of mails to the manager, BCP 47.
+	Locale string `cbor:"10,keyasint,omitempty"`
 }
 
 // Hours is a daily stretch of local time [From, To) in minutes since midnight. Where

@@ -60,6 +60,8 @@ type Event struct {
 	Claimed Instant `cbor:"25,keyasint,omitempty"`
 
 	Relock int `cbor:"26,keyasint,omitempty"` // permitted: seconds after which the door locks again; 0: as it is set itself
+
+	Resident ResidentID `cbor:"40,keyasint,omitempty"` // resident_changed
 }
 
 // EventType says what happened.
@@ -103,6 +105,7 @@ const (
 	EventDoorHeldOpen     // a door was not closed in its time
 	EventDoorTampered     // somebody was at the controller's case or its lines
 	EventBuildingEnrolled // a building was registered, or what its residents are told of it changed
+	EventResidentChanged  // a mail about somebody's subscription may be due
 )
 
 var eventNames = enum[EventType]{
@@ -116,7 +119,7 @@ var eventNames = enum[EventType]{
 	EventDoorRelocked: "door_relocked", EventDoorFailed: "door_failed", EventDoorRefused: "door_refused",
 	EventDoorSilent: "door_silent", EventScrubbed: "scrubbed", EventErasureAsked: "erasure_asked", EventErased: "erased",
 	EventDoorForced: "door_forced", EventDoorHeldOpen: "door_held_open", EventDoorTampered: "door_tampered",
-	EventBuildingEnrolled: "building_enrolled",
+	EventBuildingEnrolled: "building_enrolled", EventResidentChanged: "resident_changed",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }

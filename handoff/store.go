@@ -31,6 +31,7 @@ type Store interface {
 	Grants
 	Registry
 	Credentials
+	Residents
 	Log
 	Feed
 }

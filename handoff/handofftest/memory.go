@@ -37,6 +37,9 @@ type Memory struct {
 	permits   map[handoff.PermitID]handoff.PermitRef
 	feeds     map[string][]handoff.DoorMessage
 	keys      map[string]handoff.APIKey
+
+	residents map[resident]handoff.Resident
+	pages     map[handoff.Mark]*page
 }
 
 // parcel is every generation of one parcel's grants, encoded.
@@ -71,6 +74,9 @@ func NewMemory() *Memory {
 		permits:   map[handoff.PermitID]handoff.PermitRef{},
 		feeds:     map[string][]handoff.DoorMessage{},
 		keys:      map[string]handoff.APIKey{},
+
+		residents: map[resident]handoff.Resident{},
+		pages:     map[handoff.Mark]*page{},
 	}
 }
 

@@ -25,6 +25,8 @@ import (
 //	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, last door, d:DATE/ROUTE   never
 //	lk:building:ID, lk:door:ID           string  sealed registry entry                               never
 //	lk:building:ID:doors                 set     ids of doors; counts if the door names the building never
+//	lk:building:ID:residents             hash    resident id -> revision, then the sealed resident   never
+//	lk:building:ID:marks:OF:DATE         hash    topic -> its number, and whether it is done with    eight days after the last
 //	lk:permit:PERMIT                     string  grant's HASH, door, and whose claim it is           two days; unused, five minutes
 //	lk:apikey:ID                         string  sealed record of a key, a hash of its secret in it   until removed
 //	lk:apikeys                           set     ids of all keys (written first, removed last)       never
@@ -68,12 +70,17 @@ func budgetKey(c handoff.CourierRef) string  { return prefix + "budget:" + c.Car
 
 func buildingKey(id string) string      { return prefix + "building:" + id }
 func buildingDoorsKey(id string) string { return buildingKey(id) + ":doors" }
+func residentsKey(id string) string     { return buildingKey(id) + ":residents" }
 func doorKey(id string) string          { return prefix + "door:" + id }
 func feedKey(door string) string        { return prefix + "feed:" + door }
 
 func apiKeyKey(id string) string { return prefix + "apikey:" + id }
 
 const apiKeysKey = prefix + "apikeys"
+
+func marksKey(m handoff.Mark) string {
+	return buildingKey(m.Building) + ":marks:" + m.Of + ":" + m.Day.String()
+}
 
 func permitKey(id handoff.PermitID) string { return prefix + "permit:" + id.String() }
 

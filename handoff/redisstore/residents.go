@@ -1,0 +1,182 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"latchkey/handoff"
+)
+
+// A resident is stored as its revision (8 bytes) and then sealed; the associated data is
+// the key, the field and the revision, so that none can be put in another's place, nor
+// an old one back.
+
+func (s *Store) openResident(building, field, stored string) (handoff.Resident, error) {
+	if len(stored) < versionLen {
+		return handoff.Resident{}, handoff.ErrSealed
+	}
+	r := handoff.Resident{
+		ID: handoff.ResidentID(field), Building: building,
+		Revision: binary.BigEndian.Uint64([]byte(stored[:versionLen])),
+	}
+	plain, err := s.sealer.Open([]byte(stored[versionLen:]), residentContext(&r))
+	if err != nil || decoder.Unmarshal(plain, &r) != nil {
+		return handoff.Resident{}, handoff.ErrSealed
+	}
+	return r, nil
+}
+
+func residentContext(r *handoff.Resident) []byte {
+	return binary.BigEndian.AppendUint64([]byte(residentsKey(r.Building)+":"+string(r.ID)), r.Revision)
+}
+
+// Residents implements handoff.Residents.
+func (s *Store) Residents(ctx context.Context, building string) ([]handoff.Resident, error) {
+	var cmd *redis.MapStringStringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewMapStringStringCmd(ctx, "hgetall", residentsKey(building))
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]handoff.Resident, 0, len(cmd.Val()))
+	for field, stored := range cmd.Val() {
+		r, err := s.openResident(building, field, stored)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b handoff.Resident) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return all, nil
+}
+
+// Resident implements handoff.Residents.
+func (s *Store) Resident(ctx context.Context, building string, id handoff.ResidentID) (*handoff.Resident, error) {
+	var cmd *redis.StringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringCmd(ctx, "hget", residentsKey(building), string(id))
+		return []redis.Cmder{cmd}
+	})
+	if err != nil || cmd.Val() == "" {
+		return nil, err
+	}
+	r, err := s.openResident(building, string(id), cmd.Val())
+	if err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// residentScript replaces a resident that still has its revision.
+//
+//	KEYS[1] residents
+//	ARGV[1] id   ARGV[2] the revision that must stand, as stored; empty: none   ARGV[3] what to write; empty: nothing, it is dropped
+//
+// It returns 1, or 0 if another revision stands.
+var residentScript = newScript(`
+local now = redis.call('HGET', KEYS[1], ARGV[1])
+if (now and string.sub(now, 1, 8) or '') ~= ARGV[2] then
+	return 0
+end
+if ARGV[3] == '' then
+	redis.call('HDEL', KEYS[1], ARGV[1])
+else
+	redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+end
+return 1
+`)
+
+// PutResident implements handoff.Residents.
+func (s *Store) PutResident(ctx context.Context, r handoff.Resident) error {
+	was := r.Revision
+	r.Revision++
+	plain, err := encoder.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("redisstore: encoding: %w", err)
+	}
+	sealed, err := s.sealer.Seal(plain, residentContext(&r))
+	if err != nil {
+		return fmt.Errorf("redisstore: sealing: %w", err)
+	}
+	return s.replaceResident(ctx, r, was, append(versionBytes(handoff.Version(r.Revision)), sealed...))
+}
+
+// DropResident implements handoff.Residents.
+func (s *Store) DropResident(ctx context.Context, r handoff.Resident) error {
+	return s.replaceResident(ctx, r, r.Revision, nil)
+}
+
+func (s *Store) replaceResident(ctx context.Context, r handoff.Resident, was uint64, with []byte) error {
+	reply, err := s.script(ctx, func() *scriptCall {
+		return residentScript.call(ctx, []string{residentsKey(r.Building)}, string(r.ID), versionBytes(handoff.Version(was)), with)
+	})
+	if err == nil && reply != int64(1) {
+		err = handoff.ErrConflict
+	}
+	return err
+}
+
+// marksKept is how long a page outlives its last entry: longer than any event is tried.
+const marksKept = 8 * 24 * time.Hour
+
+// markScript enters a topic, unless it stands there.
+//
+//	KEYS[1] page
+//	ARGV[1] topic   ARGV[2] seconds to keep the page
+//
+// It returns the topic's number, with a dot behind it if it is done with.
+var markScript = newScript(`
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+if not known then
+	known = tostring(redis.call('HLEN', KEYS[1]) + 1)
+	redis.call('HSET', KEYS[1], ARGV[1], known)
+	redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+return known
+`)
+
+// endMarkScript notes that a topic is done with. Saying so again changes nothing.
+//
+//	KEYS[1] page
+//	ARGV[1] topic   ARGV[2] seconds to keep the page
+var endMarkScript = newScript(`
+local known = redis.call('HGET', KEYS[1], ARGV[1])
+if known and string.sub(known, -1) ~= '.' then
+	redis.call('HSET', KEYS[1], ARGV[1], known .. '.')
+	redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+return 1
+`)
+
+// Mark implements handoff.Residents.
+func (s *Store) Mark(ctx context.Context, m handoff.Mark) (number int, ended bool, err error) {
+	reply, err := s.script(ctx, func() *scriptCall {
+		return markScript.call(ctx, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second))
+	})
+	if err != nil {
+		return 0, false, err
+	}
+	text, _ := reply.(string)
+	text, ended = strings.CutSuffix(text, ".")
+	if number, err = strconv.Atoi(text); err != nil {
+		return 0, false, fmt.Errorf("%w: a mark that is no number", handoff.ErrUnavailable)
+	}
+	return number, ended, nil
+}
+
+// EndMark implements handoff.Residents.
+func (s *Store) EndMark(ctx context.Context, m handoff.Mark) error {
+	_, err := s.script(ctx, func() *scriptCall {
+		return endMarkScript.call(ctx, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second))
+	})
+	return err
+}
