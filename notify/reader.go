@@ -26,7 +26,8 @@ import (
 )
 
 // Handler passes one event on. Nil finishes the event; any error but one made by
-// [Permanent] has it tried again. The context ends well before the lease does.
+// [Permanent] has it tried again, one made by [Later] not before its time. The context
+// ends well before the lease does.
 type Handler func(ctx context.Context, d handoff.Delivery) error
 
 // Log is what a Reader needs of a [handoff.Log].
@@ -275,6 +276,10 @@ func (r *Reader) deliver(ctx context.Context, d handoff.Delivery) {
 	}
 	now, reason := r.Clock.Now(), ReasonOf(err)
 	f := handoff.Failure{Delivery: d, Error: reason.String(), At: now}
+	if due, later := dueAt(err); later {
+		r.tell(ctx, "Retry", func(ctx context.Context) error { return r.Log.Retry(ctx, r.Group, f, due) })
+		return
+	}
 	tooOld := d.FirstFailed != 0 && now.Sub(d.FirstFailed.Time()) >= graveyard
 	if IsPermanent(err) || tooOld {
 		if r.tell(ctx, "Bury", func(ctx context.Context) error { return r.Log.Bury(ctx, r.Group, f) }) {

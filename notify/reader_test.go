@@ -276,6 +276,29 @@ func TestADayOfFailure(t *testing.T) {
 	})
 }
 
+// An event that is too early comes again at its time, and nobody is alarmed.
+func TestLaterIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 1)
+		due := time.Now().Add(90 * time.Minute)
+		stop := b.start(func(context.Context, handoff.Delivery) error {
+			if time.Now().Before(due) {
+				return Later(due)
+			}
+			return nil
+		})
+		time.Sleep(3 * time.Hour)
+		stop()
+		calls, _ := b.handled()
+		if len(calls) != 2 || calls[1].at.Before(due) || calls[1].at.After(due.Add(time.Second)) {
+			t.Errorf("%v, want one at once and one at %v", calls, due)
+		}
+		if b.noted("retried") != 0 || b.noted("delivered") != 1 {
+			t.Errorf("%v", b.notes)
+		}
+	})
+}
+
 func TestPermanentIsBuriedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)

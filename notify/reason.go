@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"errors"
+	"time"
 
 	"latchkey/handoff"
 )
@@ -36,10 +37,25 @@ type failure struct {
 	reason    Reason
 	cause     error
 	permanent bool
+	due       time.Time
 }
 
 func (f *failure) Error() string { return "notify: " + f.reason.String() }
 func (f *failure) Unwrap() error { return f.cause }
+
+// Later says that it is too early for an event: it comes again at the given time, which
+// is no failure and should not be more than a day after it first was too early.
+func Later(at time.Time) error {
+	return &failure{reason: Reason{Class: "later"}, due: at}
+}
+
+func dueAt(err error) (at time.Time, later bool) {
+	var f *failure
+	if errors.As(err, &f) {
+		at = f.due
+	}
+	return at, !at.IsZero()
+}
 
 // IsPermanent reports whether err was made by Permanent.
 func IsPermanent(err error) bool {

@@ -27,6 +27,9 @@ type Letter struct {
 
 	To   string // an address as the shop gave it, RFC 5321 or, internationalised, RFC 6531
 	Date time.Time
+
+	// Unsubscribe is where a POST ends mails like this one (RFC 8058); empty for none.
+	Unsubscribe string
 }
 
 // messageID names the mail that a delivery causes: the same at every try, different for
@@ -72,6 +75,10 @@ func (s *Sender) compose(l Letter, to *mail.Address) *gomail.Msg {
 	m.SetGenHeader("Auto-Submitted", "auto-generated")
 	m.SetGenHeader(gomail.HeaderXAutoResponseSuppress, "All")
 	m.SetGenHeader(gomail.HeaderContentLang, l.Locale)
+	if l.Unsubscribe != "" {
+		m.SetGenHeader(gomail.HeaderListUnsubscribe, "<"+l.Unsubscribe+">")
+		m.SetGenHeader(gomail.HeaderListUnsubscribePost, "List-Unsubscribe=One-Click")
+	}
 	m.SetBodyString(gomail.TypeTextPlain, l.Text)
 	m.AddAlternativeString(gomail.TypeTextHTML, l.HTML)
 	if s.dkim != nil {

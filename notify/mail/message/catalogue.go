@@ -26,6 +26,7 @@ type catalogue struct {
 	AccountLink         text                          `yaml:"account_link"`
 	Footer              []text                        `yaml:"footer"`
 	Messages            map[Kind]map[Purpose]*wording `yaml:"messages"`
+	Residents           residentWords                 `yaml:"residents"`
 }
 
 // codeWords stand around the code, in whichever mail shows one.
@@ -232,6 +233,9 @@ func (c *catalogue) check() error {
 				errs = append(errs, fmt.Errorf("%s: with_code or without_code would never be shown", name))
 			}
 		}
+	}
+	for _, name := range c.Residents.check(func(what string, ts ...text) { tryWith(noticeWords{}, what, ts...) }) {
+		errs = append(errs, fmt.Errorf("%s: %w", name, errMissing))
 	}
 	for kind, byPurpose := range c.Messages {
 		for purpose := range byPurpose {

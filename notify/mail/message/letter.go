@@ -16,9 +16,10 @@ type letter struct {
 	Intro    []string
 	Code     *codeBlock
 	Facts    []fact
-	Help     section
+	Sections []section
 	Link     link
 	Footer   []string
+	Links    []link // below the footer
 }
 
 type codeBlock struct {
@@ -70,15 +71,15 @@ func (c *catalogue) compose(v View, r rule) (letter, error) {
 	w.Name, w.ParcelID, w.ParcelTail = clean(v.CustomerName), clean(v.ParcelID), tail(v.ParcelID)
 
 	l := letter{
-		Lang:    c.tag.String(),
-		Subject: p.write(said.Subject, w),
-		Shop:    clean(v.ShopName),
-		Title:   p.write(said.Title, w),
-		Intro:   p.writeAll(said.Intro, w),
-		Facts:   c.facts(&p, v, r, w),
-		Help:    p.section(said.Help, w),
-		Link:    link{Label: p.write(c.AccountLink, w), URL: v.AccountURL},
-		Footer:  p.writeAll(c.Footer, w),
+		Lang:     c.tag.String(),
+		Subject:  p.write(said.Subject, w),
+		Shop:     clean(v.ShopName),
+		Title:    p.write(said.Title, w),
+		Intro:    p.writeAll(said.Intro, w),
+		Facts:    c.facts(&p, v, r, w),
+		Sections: []section{p.section(said.Help, w)},
+		Link:     link{Label: p.write(c.AccountLink, w), URL: v.AccountURL},
+		Footer:   p.writeAll(c.Footer, w),
 	}
 	l.Greeting = p.write(c.Greeting, w)
 	if w.Name == "" {
@@ -127,6 +128,6 @@ func (c *catalogue) facts(p *pen, v View, r rule, w words) []fact {
 	return facts
 }
 
-func (p *pen) section(h heading, w words) section {
+func (p *pen) section(h heading, w any) section {
 	return section{Title: p.write(h.Title, w), Lines: p.writeAll(h.Lines, w)}
 }

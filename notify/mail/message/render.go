@@ -72,14 +72,19 @@ func (r *renderer) render(v View) (Mail, error) {
 	if err != nil {
 		return Mail{}, fmt.Errorf("message: %s: %w", v.Kind, err)
 	}
+	return r.lay(v.Kind, l)
+}
+
+// lay puts a letter into both layouts.
+func (r *renderer) lay(kind Kind, l letter) (Mail, error) {
 	var text, html strings.Builder
 	text.Grow(2 << 10)
 	html.Grow(10 << 10)
 	if err := r.text.Execute(&text, l); err != nil {
-		return Mail{}, fmt.Errorf("message: %s: %w", v.Kind, err)
+		return Mail{}, fmt.Errorf("message: %s: %w", kind, err)
 	}
 	if err := r.html.Execute(&html, l); err != nil {
-		return Mail{}, fmt.Errorf("message: %s: %w", v.Kind, err)
+		return Mail{}, fmt.Errorf("message: %s: %w", kind, err)
 	}
 	return Mail{Subject: l.Subject, Text: text.String(), HTML: html.String(), Locale: l.Lang}, nil
 }

@@ -1,0 +1,436 @@
+// Package residents writes to the people who live where couriers can have doors opened,
+// and to the managers of their buildings.
+//
+// It is a group of readers of the event log. An event concerns many people, and each of
+// them gets a mail of their own: who was served is noted one by one, so that a crash
+// halfway repeats one mail at the most, with the same Message-ID, and never all of them.
+//
+// What is told, and to whom:
+//
+//   - An unlocking, once a permit, to who follows the building and to who follows the
+//     unit that the parcel is for. A garage or a flat is its unit's business alone.
+//   - An alarm at a door, to who follows the building and to the manager.
+//   - What is installed, to the manager, to post it, and to everybody on file or
+//     subscribed, an hour after the last change or when the manager says so.
+//   - What a subscription itself needs: a question, an approval, a welcome.
+//
+// Nothing names a customer, a parcel, or a unit to anybody but its own residents.
+package residents
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/notify"
+	"latchkey/notify/mail"
+	"latchkey/notify/mail/message"
+)
+
+// Group is the readers' name in the log.
+const Group = "residents"
+
+// Timeout bounds one event: a large building takes many mails. What it cuts off goes on
+// where it was, at the next try.
+const Timeout = 2 * time.Minute
+
+const (
+	// NoticesPerDay is how many notices a resident gets in a day. The last one says so.
+	NoticesPerDay = 30
+
+	// settle is how long a building must be left unchanged before its residents are told:
+	// doors are registered one by one.
+	settle = time.Hour
+
+	// informAgain is how soon a resident may be told of another change, unless the manager
+	// asks for it.
+	informAgain = 12 * time.Hour
+)
+
+// Service is what a Notifier needs of a [handoff.Service].
+type Service interface {
+	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
+	Residents(ctx context.Context, building string) ([]handoff.Resident, error)
+	ResidentMailed(ctx context.Context, building string, id handoff.ResidentID, note func(*handoff.Resident)) error
+	Enrolment(ctx context.Context, building string) (*handoff.Enrolment, error)
+	Link(purpose handoff.LinkFor, building string, id handoff.ResidentID) string
+}
+
+// Observer counts mails. It is called by several goroutines at once and must not block.
+type Observer interface {
+	Sent(k message.Kind)
+
+	// Undeliverable says that a mail was given up because its address or its server
+	// refused it for good; the others of the event go on.
+	Undeliverable(k message.Kind, r notify.Reason)
+}
+
+// Config is what a Notifier is made of. All but Observer and CarrierNames is required.
+type Config struct {
+	Service   Service
+	Store     handoff.Residents
+	Transport mail.Transport
+	Clock     handoff.Clock
+	Observer  Observer
+
+	// PublicURL is where the service's own pages are, without a path: links begin with it.
+	PublicURL string
+
+	// CarrierNames are what people call the carriers, by id. Who is not listed is called
+	// by the id: residents are told who came.
+	CarrierNames map[string]string
+
+	// Kept is how long the access log is kept.
+	Kept time.Duration
+}
+
+// Notifier turns events into mail to residents.
+type Notifier struct{ Config }
+
+// New makes a Notifier. The error names what is missing or wrong.
+func New(c Config) (*Notifier, error) {
+	if c.Service == nil || c.Store == nil || c.Transport == nil || c.Clock == nil || c.Kept < 24*time.Hour {
+		return nil, errors.New("residents: a service, a store, a transport, a clock and a time of at least a day to keep the log are needed")
+	}
+	u, err := url.Parse(c.PublicURL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, errors.New("residents: the public URL must be http or https, a host, and nothing else")
+	}
+	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
+	if c.Observer == nil {
+		c.Observer = deaf{}
+	}
+	return &Notifier{c}, nil
+}
+
+type deaf struct{}
+
+func (deaf) Sent(message.Kind)                         {}
+func (deaf) Undeliverable(message.Kind, notify.Reason) {}
+
+var _ notify.Handler = (&Notifier{}).Handle
+
+// Handle implements [notify.Handler].
+func (n *Notifier) Handle(ctx context.Context, d handoff.Delivery) error {
+	e := &d.Event
+	switch e.Type {
+	case handoff.EventDoorConfirmed, handoff.EventDoorOpened:
+		// Whichever is heard first: a lock may say nothing, and a door may have no contact.
+		return n.unlocked(ctx, e)
+	case handoff.EventDoorFailed:
+		return n.alarm(ctx, e, "failed", "failed:"+e.Permit.String())
+	case handoff.EventDoorForced:
+		return n.alarm(ctx, e, "forced", eventID(&d))
+	case handoff.EventDoorHeldOpen:
+		return n.alarm(ctx, e, "held-open", eventID(&d))
+	case handoff.EventDoorTampered:
+		return n.alarm(ctx, e, "tampered", eventID(&d))
+	case handoff.EventBuildingEnrolled:
+		return n.enrolled(ctx, e)
+	case handoff.EventResidentChanged:
+		return n.subscription(ctx, e, eventID(&d))
+	}
+	return nil
+}
+
+func eventID(d *handoff.Delivery) string {
+	const hexDigits = "0123456789abcdef"
+	return hexDigits[d.ID.Partition:d.ID.Partition+1] + ":" + d.ID.ID
+}
+
+// messageID names one mail of a topic to one resident: the same at every try.
+func messageID(building string, to handoff.ResidentID, topic string) string {
+	sum := sha256.Sum256([]byte("residents/" + building + "/" + string(to) + "/" + topic))
+	return hex.EncodeToString(sum[:16])
+}
+
+// unlocked tells who follows the building or the unit that a courier was let through.
+func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
+	g, err := n.Service.Grant(ctx, handoff.Actor{Role: handoff.RoleService}, e.Grant)
+	var refused *handoff.Refusal
+	if errors.As(err, &refused) {
+		return nil // its retention is over
+	}
+	if err != nil {
+		return err
+	}
+	unit := g.Dispatch.To.Unit
+	owned := e.Target == handoff.Garage || e.Target == handoff.Home
+	return n.tell(ctx, e, "unlocked:"+e.Permit.String(), func(r *handoff.Resident) bool {
+		return r.ID != handoff.ManagerID && r.Hears(unit) && (r.Unit != "" || !owned)
+	}, func(r *handoff.Resident, v *message.Notice) {
+		v.Kind, v.Unit = message.DoorUnlocked, r.Unit
+		if v.CarrierName = n.CarrierNames[e.Carrier]; v.CarrierName == "" {
+			v.CarrierName = e.Carrier
+		}
+	})
+}
+
+// alarm tells who follows the building, and the manager, that something is wrong.
+func (n *Notifier) alarm(ctx context.Context, e *handoff.Event, what, topic string) error {
+	return n.tell(ctx, e, topic, func(r *handoff.Resident) bool {
+		return r.ID == handoff.ManagerID || r.Hears("") && r.Unit == ""
+	}, func(r *handoff.Resident, v *message.Notice) {
+		v.Kind, v.Alarm = message.DoorAlarm, what
+		if r.ID != handoff.ManagerID && (v.Door.Kind == handoff.Garage.String() || v.Door.Kind == handoff.Home.String()) {
+			v.Door.ID = "" // it could tell which unit
+		}
+	})
+}
+
+// tell sends one notice about a door to everybody whom it concerns, each address once,
+// and each at most so many a day. Those it could not reach are tried again; those who
+// have it are not.
+func (n *Notifier) tell(ctx context.Context, e *handoff.Event, topic string, concerns func(*handoff.Resident) bool, fill func(*handoff.Resident, *message.Notice)) error {
+	if e.Building == "" || n.Clock.Now().Sub(e.At.Time()) > tooLate {
+		return nil
+	}
+	enrolment, err := n.Service.Enrolment(ctx, e.Building)
+	if err != nil || enrolment == nil {
+		return err
+	}
+	zone, err := handoff.Zone(enrolment.Building.Zone)
+	if err != nil {
+		return notify.Permanent(err, notify.Reason{Class: "render", Detail: "time zone"})
+	}
+	all, err := n.everybody(ctx, &enrolment.Building)
+	if err != nil {
+		return err
+	}
+	door := message.Door{ID: e.Door, Kind: e.Target.String()}
+	for _, d := range enrolment.Doors {
+		if d.ID == e.Door {
+			door.Kind = d.Kind.String()
+		}
+	}
+	// Who follows both a unit and the building hears of the unit.
+	slices.SortStableFunc(all, func(a, b handoff.Resident) int { return strings.Compare(b.Unit, a.Unit) })
+	served := map[string]bool{}
+	var failed error
+	for i := range all {
+		r := &all[i]
+		if address := strings.ToLower(r.Address); !concerns(r) || served[address] {
+			continue
+		} else {
+			served[address] = true
+		}
+		mark := handoff.Mark{Building: e.Building, Of: string(r.ID), Day: handoff.DateOf(e.At.Time().In(zone)), Topic: topic}
+		number, done, err := n.Store.Mark(ctx, mark)
+		if err != nil {
+			return err
+		}
+		if done || number > NoticesPerDay {
+			continue
+		}
+		v := n.notice(&enrolment.Building, zone, r)
+		v.At, v.Door = e.At.Time(), door
+		fill(r, &v)
+		if number == NoticesPerDay {
+			v.Limit = NoticesPerDay
+		}
+		v.ActionURL = n.link(handoff.LinkLog, r)
+		switch err := n.send(ctx, r, v, topic); {
+		case ctx.Err() != nil:
+			return err
+		case err != nil:
+			failed = err
+			continue
+		}
+		if err := n.Store.EndMark(ctx, mark); err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+// tooLate is when a notice is no use any more: the log has it.
+const tooLate = 36 * time.Hour
+
+// everybody are a building's residents and, where it has one, its manager.
+func (n *Notifier) everybody(ctx context.Context, b *handoff.Building) ([]handoff.Resident, error) {
+	all, err := n.Service.Residents(ctx, b.ID)
+	if err != nil || b.Manager == "" {
+		return all, err
+	}
+	manager, err := n.manager(ctx, b)
+	return append([]handoff.Resident{manager}, all...), err
+}
+
+func (n *Notifier) manager(ctx context.Context, b *handoff.Building) (handoff.Resident, error) {
+	m, err := n.Store.Resident(ctx, b.ID, handoff.ManagerID)
+	if err != nil {
+		return handoff.Resident{}, err
+	}
+	if m == nil {
+		m = &handoff.Resident{ID: handoff.ManagerID, Building: b.ID}
+	}
+	m.Address, m.Locale = b.Manager, b.Locale
+	return *m, nil
+}
+
+// notice is what every notice of a building says.
+func (n *Notifier) notice(b *handoff.Building, zone *time.Location, r *handoff.Resident) message.Notice {
+	v := message.Notice{Locale: r.Locale, BuildingName: b.Name, Address: b.Address, Zone: zone}
+	if r.ID != handoff.ManagerID && r.State() == handoff.ResidentActive {
+		v.LeaveURL = n.link(handoff.LinkUnsubscribe, r)
+	}
+	return v
+}
+
+// pages are where links lead.
+var pages = map[handoff.LinkFor]string{
+	handoff.LinkLog: "/log/", handoff.LinkConfirm: "/residents/confirm/", handoff.LinkUnsubscribe: "/residents/unsubscribe/",
+	handoff.LinkDecide: "/residents/decide/",
+}
+
+func (n *Notifier) link(purpose handoff.LinkFor, r *handoff.Resident) string {
+	return n.PublicURL + pages[purpose] + n.Service.Link(purpose, r.Building, r.ID)
+}
+
+// send renders and sends one mail. Nil says that there is nothing more to do about it:
+// it was accepted, or refused for good, which is no reason to keep the others waiting.
+func (n *Notifier) send(ctx context.Context, to *handoff.Resident, v message.Notice, topic string) error {
+	rendered, err := message.RenderNotice(v)
+	if err != nil {
+		n.Observer.Undeliverable(v.Kind, notify.Reason{Class: "render", Detail: string(v.Kind)})
+		return nil
+	}
+	letter := mail.Letter{
+		Mail: rendered, ID: messageID(to.Building, to.ID, topic), To: to.Address, Date: n.Clock.Now(), Unsubscribe: v.LeaveURL,
+	}
+	switch err := n.Transport.Send(ctx, letter); {
+	case notify.IsPermanent(err):
+		n.Observer.Undeliverable(v.Kind, notify.ReasonOf(err))
+		return nil
+	case err != nil:
+		return err
+	}
+	n.Observer.Sent(v.Kind)
+	return nil
+}
+
+// enrolled tells everybody what is installed who was not told the same before. The
+// resident's record says what that was, so that a crash, another event and a repeated
+// announcement are all the same: whoever knows it is left alone.
+func (n *Notifier) enrolled(ctx context.Context, e *handoff.Event) error {
+	now := n.Clock.Now()
+	announced := e.By != ""
+	if due := e.At.Time().Add(settle); !announced && now.Before(due) {
+		return notify.Later(due)
+	}
+	enrolment, err := n.Service.Enrolment(ctx, e.Building)
+	if err != nil || enrolment == nil || len(enrolment.Doors) == 0 {
+		return err // nothing is installed yet: the first door says so again
+	}
+	zone, err := handoff.Zone(enrolment.Building.Zone)
+	if err != nil {
+		return notify.Permanent(err, notify.Reason{Class: "render", Detail: "time zone"})
+	}
+	all, err := n.everybody(ctx, &enrolment.Building)
+	if err != nil {
+		return err
+	}
+	digest := enrolment.Digest()
+	var failed error
+	for i := range all {
+		r := &all[i]
+		if isManager := r.ID == handoff.ManagerID; !isManager && !r.IsInformed() || slices.Equal(r.Informed, digest) {
+			continue
+		}
+		if due := r.InformedAt.Time().Add(informAgain); r.InformedAt != 0 && !announced && now.Before(due) {
+			failed = errors.Join(failed, notify.Later(due))
+			continue
+		}
+		v := n.installed(enrolment, zone, r)
+		topic := "enrolled:" + hex.EncodeToString(digest) + ":" + r.InformedAt.Time().Format(time.RFC3339)
+		switch err := n.send(ctx, r, v, topic); {
+		case ctx.Err() != nil:
+			return err
+		case err != nil:
+			failed = err
+			continue
+		}
+		err := n.Service.ResidentMailed(ctx, r.Building, r.ID, func(r *handoff.Resident) {
+			r.Informed, r.InformedAt = digest, handoff.InstantOf(now)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return failed
+}
+
+func (n *Notifier) installed(e *handoff.Enrolment, zone *time.Location, r *handoff.Resident) message.Notice {
+	b := &e.Building
+	v := n.notice(b, zone, r)
+	v.Kind, v.ActionURL = message.Enrolled, n.link(handoff.LinkLog, r)
+	v.Returns, v.KeptDays, v.Manager = b.Returns, int(n.Kept/(24*time.Hour)), b.Manager
+	if r.ID == handoff.ManagerID {
+		v.Kind = message.EnrolledPost
+	} else if r.ConfirmedAt == 0 {
+		v.ConfirmURL = n.link(handoff.LinkConfirm, r)
+	}
+	if b.Hours != nil {
+		v.Hours = b.Hours.String()
+	}
+	if b.Quiet != nil {
+		v.Quiet = b.Quiet.String()
+	}
+	for _, c := range b.Carriers {
+		if name := n.CarrierNames[c]; name != "" {
+			c = name
+		}
+		v.Carriers = append(v.Carriers, c)
+	}
+	for _, d := range e.Doors {
+		door := message.Door{ID: d.ID, Kind: d.Kind.String(), Mode: d.Mode.String()}
+		if d.Kind == handoff.Garage || d.Kind == handoff.Home {
+			door.ID = ""
+		}
+		v.Doors = append(v.Doors, door)
+	}
+	return v
+}
+
+// subscription sends the mail that a subscription needs, as it stands now.
+func (n *Notifier) subscription(ctx context.Context, e *handoff.Event, topic string) error {
+	r, err := n.Store.Resident(ctx, e.Building, e.Resident)
+	if err != nil || r == nil {
+		return err
+	}
+	enrolment, err := n.Service.Enrolment(ctx, e.Building)
+	if err != nil || enrolment == nil {
+		return err
+	}
+	zone, err := handoff.Zone(enrolment.Building.Zone)
+	if err != nil {
+		return notify.Permanent(err, notify.Reason{Class: "render", Detail: "time zone"})
+	}
+	due, to := r.Due(), *r
+	v := n.notice(&enrolment.Building, zone, r)
+	v.Unit = r.Unit
+	switch due {
+	case handoff.ConfirmMail:
+		v.Kind, v.ActionURL = message.ResidentConfirm, n.link(handoff.LinkConfirm, r)
+	case handoff.WelcomeMail:
+		v.Kind, v.ActionURL = message.ResidentActive, n.link(handoff.LinkLog, r)
+	case handoff.RequestMail:
+		if to, err = n.manager(ctx, &enrolment.Building); err != nil || to.Address == "" {
+			return err // the list of residents shows the request
+		}
+		v.Kind, v.ActionURL, v.Locale, v.Mailbox = message.UnitRequest, n.link(handoff.LinkDecide, r), to.Locale, r.Address
+	default:
+		return nil
+	}
+	if err := n.send(ctx, &to, v, topic); err != nil {
+		return err
+	}
+	now := handoff.InstantOf(n.Clock.Now())
+	return n.Service.ResidentMailed(ctx, e.Building, r.ID, func(r *handoff.Resident) { r.Mailed(due, now) })
+}
