@@ -20,7 +20,7 @@ func (a *api) building() {
 	route(a, huma.Operation{
 		OperationID: "put-building", Method: http.MethodPut, Path: "/v1/buildings/{building_id}",
 		Summary: "What a building allows", Tags: []string{"Building"},
-		Description: "Replaces all of it; counts at the next unlock.", DefaultStatus: http.StatusOK,
+		Description: "Replaces all of it; counts at the next unlock. Where it changes what residents are told, they are told an hour after the last change, or at once by announce. Repeat a call that failed.", DefaultStatus: http.StatusOK,
 	}, managers, a.putBuilding)
 	route(a, huma.Operation{
 		OperationID: "get-building", Method: http.MethodGet, Path: "/v1/buildings/{building_id}",
@@ -64,6 +64,7 @@ type buildingAnswer struct {
 	TimeZone      string       `json:"time_zone"`
 	Location      *point       `json:"location,omitempty"`
 	Manager       string       `json:"manager,omitempty"`
+	Locale        string       `json:"locale,omitempty"`
 	Carriers      []string     `json:"carriers"`
 	DeliveryHours *hoursAnswer `json:"delivery_hours,omitempty"`
 	QuietHours    *hoursAnswer `json:"quiet_hours,omitempty"`
@@ -94,7 +95,7 @@ func (a *api) buildingOutput(ctx context.Context, b handoff.Building) (*building
 	}
 	answer := buildingAnswer{
 		BuildingID: b.ID, Name: b.Name, Address: b.Address, TimeZone: b.Zone, Location: pointOf(b.Location),
-		Manager: b.Manager, Carriers: b.Carriers, DeliveryHours: hoursOf(b.Hours), QuietHours: hoursOf(b.Quiet),
+		Manager: b.Manager, Locale: b.Locale, Carriers: b.Carriers, DeliveryHours: hoursOf(b.Hours), QuietHours: hoursOf(b.Quiet),
 		Returns: b.Returns, Doors: slices.Sorted(slices.Values(doors)),
 	}
 	return &buildingOutput{Body: answer}, nil
@@ -111,7 +112,7 @@ func (a *api) putBuilding(ctx context.Context, in *putBuildingInput) (*buildingO
 	}
 	b := in.Body.value
 	b.ID = in.Building.id
-	if err := a.Registry.PutBuilding(ctx, b); err != nil {
+	if err := a.Service.Enroll(ctx, b); err != nil {
 		return nil, err
 	}
 	return a.buildingOutput(ctx, b)
@@ -203,7 +204,7 @@ func (a *api) putDoor(ctx context.Context, in *putDoorInput) (*doorOutput, error
 	if b == nil {
 		return nil, invalid(violations{{Location: "body.building_id", Message: "must name a building that is registered"}})
 	}
-	switch err := a.Registry.PutDoor(ctx, d); {
+	switch err := a.Service.EnrollDoor(ctx, d); {
 	case errors.Is(err, handoff.ErrDoorMoved):
 		return nil, problemOfCode(codeDoorMoved)
 	case errors.Is(err, handoff.ErrKeypadKey):

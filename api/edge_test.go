@@ -62,10 +62,18 @@ func TestScopes(t *testing.T) {
 		"GET /v1/doors/{door_id}/unlocks/{permit_id}":   {auth.Courier, auth.Building},
 		"GET /v1/doors/{door_id}/permits":               {auth.Door},
 		"POST /v1/doors/{door_id}/reports":              {auth.Door, auth.Courier},
+
+		"POST /v1/buildings/{building_id}/subscriptions":                   {}, // public
+		"GET /v1/buildings/{building_id}/residents":                        {auth.Building, auth.Ops},
+		"PUT /v1/buildings/{building_id}/residents":                        {auth.Building, auth.Ops},
+		"POST /v1/buildings/{building_id}/residents/{resident_id}/approve": {auth.Building, auth.Ops},
+		"POST /v1/buildings/{building_id}/residents/{resident_id}/reject":  {auth.Building, auth.Ops},
+		"POST /v1/buildings/{building_id}/announce":                        {auth.Building, auth.Ops},
+		"GET /v1/access-logs/{token}":                                      {}, // public
 	}
 	fill := strings.NewReplacer("{carrier_id}", "swift", "{date}", "2026-11-24", "{customer_id}", "cus_81",
 		"{grant_id}", "000000000000000000000000-1", "{route_id}", "BER-042", "{courier_id}", "cou_7", "{parcel_id}", "P1",
-		"{building_id}", "bld_1", "{door_id}", "door_1", "{permit_id}", strings.Repeat("0", 31)+"1")
+		"{building_id}", "bld_1", "{door_id}", "door_1", "{resident_id}", strings.Repeat("1", 24), "{token}", "AAAA", "{permit_id}", strings.Repeat("0", 31)+"1")
 
 	var document struct{ Paths map[string]map[string]any }
 	if err := json.Unmarshal([]byte(h.do(t, ops, "GET", "/openapi.json", "").text), &document); err != nil {

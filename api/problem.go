@@ -142,6 +142,9 @@ const (
 	codeDoorUnknown       = "door-unknown"
 	codeDoorMoved         = "door-moved"
 	codeNoDoors           = "doors-not-configured"
+	codeResidentUnknown   = "resident-unknown"
+	codeNoResidents       = "residents-not-configured"
+	codeLinkUnknown       = "link-unknown"
 	codeUnavailable       = "unavailable"
 	codeInternal          = "internal-error"
 )
@@ -173,6 +176,9 @@ var special = map[string]struct {
 	codeBuildingUnknown: {404, "Building unknown", ""},
 	codeDoorUnknown:     {404, "Door unknown", ""},
 	codeDoorMoved:       {409, "A door does not change its building", "Enroll it under a new id."},
+	codeResidentUnknown: {404, "Resident unknown", ""},
+	codeNoResidents:     {503, "This service tells no residents", "It was started without its public URL, or keeps no access log."},
+	codeLinkUnknown:     {404, "This link does not hold", "Take the one of the newest notice."},
 	codeNoDoors:         {503, "This service opens no doors", "It was started without signing keys for doors."},
 }
 

@@ -253,6 +253,9 @@ func (vs *violations) each(at string, items []string, rule func(string)) {
 	}
 }
 
+// item names one item of a list.
+func (*violations) item(at string, i int) string { return at + "[" + strconv.Itoa(i) + "]" }
+
 func (vs *violations) oneOf(at string, names ...string) {
 	vs.add(at, "must be one of "+strings.Join(names, ", "))
 }

@@ -64,6 +64,9 @@ type Config struct {
 	// Doors is what opening doors takes; nil: doors can be registered, but not opened.
 	Doors *Doors
 
+	// Residents is what telling residents takes; nil: nobody can subscribe.
+	Residents *Residents
+
 	// AllowHost reports whether a request with this Host header is served, or refused
 	// with 421; nil serves any. A service on loopback without it is open to every page in
 	// the browser beside it (DNS rebinding).
@@ -169,6 +172,8 @@ func New(c Config) (*fiber.App, error) {
 	a.customer()
 	a.doors() // before building: its keys are no door
 	a.building()
+	a.residents()
+	a.residentPages(app)
 	if err := a.pages(app); err != nil {
 		return nil, err
 	}

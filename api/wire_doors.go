@@ -22,6 +22,7 @@ type buildingRequest struct {
 	TimeZone      string        `json:"time_zone" pattern:"^[A-Za-z0-9_+/-]{1,64}$" example:"Europe/Berlin" doc:"A zone of the IANA database, in which the hours are meant"`
 	Location      pointRequest  `json:"location"`
 	Manager       *string       `json:"manager,omitempty" maxLength:"254" example:"manager@building.example" doc:"A mail address without a display name"`
+	Locale        *string       `json:"locale,omitempty" pattern:"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$" example:"de" doc:"The language of mails to the manager (RFC 5646)"`
 	Carriers      []string      `json:"carriers" maxItems:"64" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"[\"swift\"]" doc:"Whose couriers may come; nobody's, where it is empty"`
 	DeliveryHours *hoursRequest `json:"delivery_hours,omitempty" doc:"When couriers may come. Left out: at any hour"`
 	QuietHours    *hoursRequest `json:"quiet_hours,omitempty" doc:"When nobody may come, whatever delivery_hours say"`
@@ -50,6 +51,7 @@ func (r *buildingRequest) parse(bad *violations) handoff.Building {
 		Hours:    r.DeliveryHours.parse(bad, "delivery_hours"),
 		Quiet:    r.QuietHours.parse(bad, "quiet_hours"),
 		Returns:  r.Returns,
+		Locale:   bad.optionalMatch("locale", r.Locale, localeRule),
 	}
 	if zoneRule.MatchString(r.TimeZone) {
 		if _, err := handoff.Zone(r.TimeZone); err != nil {

@@ -51,6 +51,7 @@ const (
 	RoleOps      Role = "ops"
 	RoleService  Role = "service" // Latchkey itself: the sweeper, the mail
 	RoleDoor     Role = "door"    // a door controller, for its own permits
+	RoleManager  Role = "manager" // of a building
 )
 
 // may reports whether the grant is this actor's to see. To others it does not exist.

@@ -139,13 +139,16 @@ func (r *Resident) mayAsk(now time.Time) bool {
 	return r.ConfirmedAt == 0 && r.Due() != ConfirmMail && now.Sub(r.AskMailed.Time()) >= askAgain
 }
 
-// Confirm is said by whoever reads the address's mail.
-func (s *Service) Confirm(ctx context.Context, building string, id ResidentID) error {
-	return s.ofResident(ctx, building, id, func(r *Resident, now Instant) {
+// Confirm is said by whoever reads the address's mail. It tells how far that brings it.
+func (s *Service) Confirm(ctx context.Context, building string, id ResidentID) (ResidentState, error) {
+	var state ResidentState
+	err := s.ofResident(ctx, building, id, func(r *Resident, now Instant) {
 		if r.ConfirmedAt == 0 {
 			r.ConfirmedAt, r.WelcomeMailed = now, 0
 		}
+		state = r.State()
 	})
+	return state, err
 }
 
 // Approve is said by the manager: this address lives in that unit.
@@ -403,7 +406,9 @@ func (s *Service) Follow(ctx context.Context, purpose LinkFor, token string) (Li
 		return Link{}, Resident{}, err
 	case l.Resident == ManagerID && r == nil:
 		return l, Resident{ID: ManagerID, Building: l.Building}, nil
-	case r == nil || r.lapsed(now):
+	case r == nil && purpose == LinkUnsubscribe: // done before
+		return l, Resident{ID: l.Resident, Building: l.Building}, nil
+	case r == nil || r.lapsed(now) || purpose == LinkLog && l.Resident != ManagerID && !r.IsInformed():
 		return Link{}, Resident{}, ErrLink
 	}
 	return l, *r, nil

@@ -1,0 +1,510 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gofiber/fiber/v2"
+
+	"latchkey/api/auth"
+	"latchkey/api/web"
+	"latchkey/handoff"
+)
+
+// Residents is what telling residents takes.
+type Residents struct {
+	// Log is where access logs are read; nil: links to them answer 503.
+	Log AccessLog
+
+	// CarrierNames are what people call the carriers, by id.
+	CarrierNames map[string]string
+}
+
+// AccessLog reads the access logs of buildings.
+type AccessLog interface {
+	// AccessPage reads a building's entries since an instant, newest first and at most
+	// limit of them, and the newest signed head.
+	AccessPage(ctx context.Context, building string, since time.Time, limit int) (AccessPage, error)
+}
+
+// AccessPage is a part of a building's access log.
+type AccessPage struct {
+	Entries []AccessEntry
+	More    bool // there are older ones since the instant
+	Head    *AccessHead
+}
+
+// AccessEntry is one line of an access log.
+type AccessEntry struct {
+	At      time.Time
+	Door    string
+	Kind    handoff.TargetKind
+	Carrier string
+	Outcome handoff.EventType
+}
+
+// AccessHead is the signed end of a log.
+type AccessHead struct {
+	Count           uint64
+	Hash, Signature string
+	At              time.Time
+}
+
+const (
+	linkShows   = 30 * 24 * time.Hour // how far back a link to the log reaches
+	linkEntries = 500                 // and how many entries it shows
+)
+
+// residents are the routes for who lives in a building, and for its manager about them.
+func (a *api) residents() {
+	managers, public := []auth.Scope{auth.Building, auth.Ops}, []auth.Scope{}
+	route(a, huma.Operation{
+		OperationID: "subscribe", Method: http.MethodPost, Path: "/v1/buildings/{building_id}/subscriptions",
+		Summary: "Ask for notices to a mail address", Tags: []string{"Residents"}, DefaultStatus: http.StatusAccepted,
+		Description: "The address is mailed once, and nothing more unless it confirms. With a unit the building's manager must approve as well. The answer is the same whether or not building and address are known.",
+	}, public, a.subscribe)
+	route(a, huma.Operation{
+		OperationID: "get-residents", Method: http.MethodGet, Path: "/v1/buildings/{building_id}/residents",
+		Summary: "Who is told what happens in a building", Tags: []string{"Residents"},
+		Description: "Addresses are shown of those whom the manager put on file, and of those who ask for a unit. Who follows the whole building is counted, and not shown.",
+	}, managers, a.getResidents)
+	route(a, huma.Operation{
+		OperationID: "put-residents", Method: http.MethodPut, Path: "/v1/buildings/{building_id}/residents",
+		Summary: "The residents on file", Tags: []string{"Residents"}, DefaultStatus: http.StatusOK,
+		Description: "Replaces the manager's list. Who is on it is told what is installed, and hears of openings after confirming the address. Who is on it no more moved out and hears of nothing. Who came by asking stays. Repeat a call that failed.",
+	}, managers, a.putResidents)
+	for _, d := range []struct {
+		id, summary string
+		do          func(context.Context, string, handoff.ResidentID) error
+	}{
+		{"approve", "This address lives in the unit that it asks for", a.Service.Approve},
+		{"reject", "This address is not to be told", a.Service.Reject},
+	} {
+		route(a, huma.Operation{
+			OperationID: d.id + "-resident", Method: http.MethodPost, Path: "/v1/buildings/{building_id}/residents/{resident_id}/" + d.id,
+			Summary: d.summary, Tags: []string{"Residents"}, DefaultStatus: http.StatusNoContent,
+		}, managers, func(ctx context.Context, in *residentPath) (*struct{}, error) {
+			return a.decideResident(ctx, in, d.do)
+		})
+	}
+	route(a, huma.Operation{
+		OperationID: "announce-building", Method: http.MethodPost, Path: "/v1/buildings/{building_id}/announce",
+		Summary: "Tell the residents now what is installed", Tags: []string{"Residents"}, DefaultStatus: http.StatusAccepted,
+		Description: "Without it they are told an hour after the last change. Who was told the same before is not told again.",
+	}, managers, a.announce)
+	route(a, huma.Operation{
+		OperationID: "linked-access-log", Method: http.MethodGet, Path: "/v1/access-logs/{token}",
+		Summary: "A building's access log, by a link from a notice", Tags: []string{"Residents"},
+		Description: "The last thirty days, newest first. The link holds for thirty days.",
+	}, public, a.linkedLog)
+}
+
+type subscribeInput struct {
+	Building pathID `path:"building_id"`
+	Body     body[subscriptionRequest, handoff.Subscription, *subscriptionRequest]
+}
+
+type subscriptionRequest struct {
+	Email  string  `json:"email" maxLength:"254" example:"resident@building.example" doc:"A plain address"`
+	Locale *string `json:"locale,omitempty" pattern:"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$" example:"de" doc:"A language tag (RFC 5646)"`
+	Unit   *string `json:"unit,omitempty" maxLength:"60" example:"4 links" doc:"As parcels are addressed to it. Left out: the whole building"`
+}
+
+func (r *subscriptionRequest) parse(bad *violations) handoff.Subscription {
+	return r.at(bad, "")
+}
+
+func (r *subscriptionRequest) at(bad *violations, prefix string) handoff.Subscription {
+	return handoff.Subscription{
+		Address: bad.email(prefix+"email", r.Email),
+		Locale:  bad.optionalMatch(prefix+"locale", r.Locale, localeRule),
+		Unit:    bad.optionalText(prefix+"unit", r.Unit, 60),
+	}
+}
+
+type acceptedOutput struct {
+	Body struct {
+		_ struct{} `additionalProperties:"true"`
+
+		Status string `json:"status" example:"accepted"`
+	}
+}
+
+func accepted() *acceptedOutput {
+	out := new(acceptedOutput)
+	out.Body.Status = "accepted"
+	return out
+}
+
+func (a *api) subscribe(ctx context.Context, in *subscribeInput) (*acceptedOutput, error) {
+	if a.Residents == nil {
+		return nil, problemOfCode(codeNoResidents)
+	}
+	return accepted(), a.Service.Subscribe(ctx, in.Building.id, in.Body.value)
+}
+
+type residentAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	ResidentID string `json:"resident_id"`
+	State      string `json:"state" enum:"asked,confirmed,active" doc:"asked: the address has not confirmed; confirmed: it has, and the unit is to be approved; active: hears of openings"`
+	OnFile     bool   `json:"on_file" doc:"Put there by the manager"`
+	Email      string `json:"email,omitempty"`
+	Unit       string `json:"unit,omitempty" doc:"Left out: the whole building"`
+	Locale     string `json:"locale,omitempty"`
+	Informed   bool   `json:"informed" doc:"Was told at least once what is installed"`
+}
+
+type residentsOutput struct {
+	Body struct {
+		_ struct{} `additionalProperties:"true"`
+
+		Residents []residentAnswer `json:"residents"`
+		Followers int              `json:"followers" doc:"How many follow the whole building of their own accord"`
+	}
+}
+
+// known is a building that the caller runs and that is there.
+func (a *api) known(ctx context.Context, id string) error {
+	if !manages(principal(ctx), id) {
+		return problemOfCode(codeBuildingUnknown)
+	}
+	b, err := a.Registry.Building(ctx, id)
+	if err == nil && b == nil {
+		err = problemOfCode(codeBuildingUnknown)
+	}
+	return err
+}
+
+func (a *api) getResidents(ctx context.Context, in *buildingPath) (*residentsOutput, error) {
+	if err := a.known(ctx, in.Building.id); err != nil {
+		return nil, err
+	}
+	return a.residentsOutput(ctx, in.Building.id)
+}
+
+func (a *api) residentsOutput(ctx context.Context, building string) (*residentsOutput, error) {
+	all, err := a.Service.Residents(ctx, building)
+	if err != nil {
+		return nil, err
+	}
+	out := new(residentsOutput)
+	out.Body.Residents = []residentAnswer{}
+	for _, r := range all {
+		// Who asked for a unit was told that the manager is shown the address; before it is
+		// confirmed, it may be anybody's.
+		switch shown := r.OnFile || r.Unit != "" && r.ConfirmedAt != 0; {
+		case shown:
+			out.Body.Residents = append(out.Body.Residents, residentAnswer{
+				ResidentID: string(r.ID), State: r.State().String(), OnFile: r.OnFile, Email: r.Address, Unit: r.Unit, Locale: r.Locale,
+				Informed: r.InformedAt != 0,
+			})
+		case r.State() == handoff.ResidentActive:
+			out.Body.Followers++
+		}
+	}
+	return out, nil
+}
+
+type putResidentsInput struct {
+	Building pathID `path:"building_id"`
+	Body     body[residentsRequest, []handoff.Subscription, *residentsRequest]
+}
+
+type residentsRequest struct {
+	Residents []subscriptionRequest `json:"residents" maxItems:"500" doc:"All of them: who is left out is not on file any more"`
+}
+
+func (r *residentsRequest) parse(bad *violations) []handoff.Subscription {
+	switch {
+	case r.Residents == nil:
+		bad.add("residents", "is required")
+	case len(r.Residents) > handoff.ResidentsOnFile:
+		bad.add("residents", "must be at most 500")
+		return nil
+	}
+	list := make([]handoff.Subscription, 0, len(r.Residents))
+	for i := range r.Residents {
+		list = append(list, r.Residents[i].at(bad, bad.item("residents", i)+"."))
+	}
+	return list
+}
+
+func (a *api) putResidents(ctx context.Context, in *putResidentsInput) (*residentsOutput, error) {
+	if err := a.known(ctx, in.Building.id); err != nil {
+		return nil, err
+	}
+	if err := a.Service.PutOnFile(ctx, in.Building.id, in.Body.value); err != nil {
+		return nil, err
+	}
+	return a.residentsOutput(ctx, in.Building.id)
+}
+
+type residentPath struct {
+	Building pathID `path:"building_id"`
+	Resident pathID `path:"resident_id"`
+}
+
+func (a *api) decideResident(ctx context.Context, in *residentPath, do func(context.Context, string, handoff.ResidentID) error) (*struct{}, error) {
+	if err := a.known(ctx, in.Building.id); err != nil {
+		return nil, err
+	}
+	id, ok := handoff.ParseResidentID(in.Resident.id)
+	if !ok {
+		return nil, problemOfCode(codeResidentUnknown)
+	}
+	if err := do(ctx, in.Building.id, id); errors.Is(err, handoff.ErrResidentUnknown) {
+		return nil, problemOfCode(codeResidentUnknown)
+	} else if err != nil {
+		return nil, err
+	}
+	return nil, nil
+}
+
+func (a *api) announce(ctx context.Context, in *buildingPath) (*acceptedOutput, error) {
+	if err := a.known(ctx, in.Building.id); err != nil {
+		return nil, err
+	}
+	return accepted(), a.Service.Announce(ctx, in.Building.id, handoff.Actor{Role: handoff.RoleManager})
+}
+
+// pathToken is the token of a link. One that is malformed is like any that does not hold.
+type pathToken struct{ text string }
+
+// UnmarshalText takes any text: the service judges it.
+func (p *pathToken) UnmarshalText(text []byte) error {
+	p.text = string(text)
+	return nil
+}
+
+// Schema documents the form.
+func (*pathToken) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: "^[A-Za-z0-9_-]{1,200}$"}
+}
+
+type tokenPath struct {
+	Token pathToken `path:"token"`
+}
+
+type accessEntryAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	At        time.Time `json:"at"`
+	DoorID    string    `json:"door_id,omitempty"`
+	Kind      string    `json:"kind,omitempty" enum:"lobby,gate,garage,home"`
+	CarrierID string    `json:"carrier_id,omitempty"`
+	Outcome   string    `json:"outcome" example:"door_opened"`
+}
+
+type accessHeadAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Count     uint64    `json:"count"`
+	Hash      string    `json:"hash"`
+	Signature string    `json:"signature"`
+	At        time.Time `json:"at"`
+}
+
+type linkedLogOutput struct {
+	Body struct {
+		_ struct{} `additionalProperties:"true"`
+
+		BuildingID string              `json:"building_id"`
+		ValidUntil time.Time           `json:"valid_until" doc:"When the link ends"`
+		Entries    []accessEntryAnswer `json:"entries" doc:"Newest first"`
+		More       bool                `json:"more" doc:"There are older ones, too many to list"`
+		Head       *accessHeadAnswer   `json:"head,omitempty"`
+	}
+}
+
+// followLog reads the log that a link leads to.
+func (a *api) followLog(ctx context.Context, token string) (handoff.Link, handoff.Resident, AccessPage, error) {
+	if a.Residents == nil || a.Residents.Log == nil {
+		return handoff.Link{}, handoff.Resident{}, AccessPage{}, problemOfCode(codeNoResidents)
+	}
+	link, resident, err := a.Service.Follow(ctx, handoff.LinkLog, token)
+	if err != nil {
+		return handoff.Link{}, handoff.Resident{}, AccessPage{}, err
+	}
+	p, err := a.Residents.Log.AccessPage(ctx, link.Building, a.Clock.Now().Add(-linkShows), linkEntries)
+	return link, resident, p, err
+}
+
+func (a *api) linkedLog(ctx context.Context, in *tokenPath) (*linkedLogOutput, error) {
+	link, _, p, err := a.followLog(ctx, in.Token.text)
+	if errors.Is(err, handoff.ErrLink) {
+		return nil, problemOfCode(codeLinkUnknown)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := new(linkedLogOutput)
+	out.Body.BuildingID, out.Body.ValidUntil, out.Body.More = link.Building, link.Until, p.More
+	out.Body.Entries = make([]accessEntryAnswer, 0, len(p.Entries))
+	for _, e := range p.Entries {
+		entry := accessEntryAnswer{At: e.At, DoorID: e.Door, CarrierID: e.Carrier, Outcome: e.Outcome.String()}
+		if e.Kind != 0 {
+			entry.Kind = e.Kind.String()
+		}
+		out.Body.Entries = append(out.Body.Entries, entry)
+	}
+	if h := p.Head; h != nil {
+		out.Body.Head = &accessHeadAnswer{Count: h.Count, Hash: h.Hash, Signature: h.Signature, At: h.At}
+	}
+	return out, nil
+}
+
+// residentPages are what links in mails lead to. No GET changes anything: mail servers
+// and scanners follow links. Their paths hold tokens, so that logs name the route alone.
+func (a *api) residentPages(app *fiber.App) {
+	app.Get("/log/:token", func(c *fiber.Ctx) error {
+		return a.show(c, func(ctx context.Context, token string) (int, []byte, error) { return a.logPage(ctx, token) })
+	})
+	for path, q := range map[string]struct {
+		question web.Question
+		purpose  handoff.LinkFor
+		do       func(context.Context, handoff.Link, string) (web.Answer, error)
+	}{
+		"/residents/confirm/:token":     {web.Confirm, handoff.LinkConfirm, a.confirmed},
+		"/residents/unsubscribe/:token": {web.Unsubscribe, handoff.LinkUnsubscribe, a.unsubscribed},
+		"/residents/decide/:token":      {web.Decide, handoff.LinkDecide, a.decided},
+	} {
+		app.Get(path, func(c *fiber.Ctx) error {
+			return a.show(c, func(ctx context.Context, token string) (int, []byte, error) {
+				link, r, err := a.Service.Follow(ctx, q.purpose, token)
+				if err != nil {
+					return 0, nil, err
+				}
+				about := web.Asked{Unit: r.Unit, Building: link.Building}
+				b, err := a.Registry.Building(ctx, link.Building)
+				if err != nil {
+					return 0, nil, err
+				}
+				locale := r.Locale
+				if b != nil {
+					about.Building = b.Name
+				}
+				if q.question == web.Decide {
+					about.Address = r.Address
+					if b != nil {
+						locale = b.Locale
+					}
+				}
+				content, err := web.QuestionPage(locale, q.question, about)
+				return http.StatusOK, content, err
+			})
+		})
+		app.Post(path, func(c *fiber.Ctx) error {
+			chosen := choice(c.Body())
+			return a.show(c, func(ctx context.Context, token string) (int, []byte, error) {
+				link, r, err := a.Service.Follow(ctx, q.purpose, token)
+				if err != nil {
+					return 0, nil, err
+				}
+				answer, err := q.do(ctx, link, chosen)
+				if err != nil {
+					return 0, nil, err
+				}
+				content, err := web.AnswerPage(r.Locale, answer)
+				return http.StatusOK, content, err
+			})
+		})
+	}
+}
+
+// choice is which button was pressed. RFC 8058 sends a form of its own.
+func choice(form []byte) string {
+	values, err := url.ParseQuery(string(form))
+	if err != nil {
+		return ""
+	}
+	return values.Get("do")
+}
+
+// show answers with a page, whatever happens.
+func (a *api) show(c *fiber.Ctx, page func(context.Context, string) (int, []byte, error)) error {
+	ctx, cancel := context.WithTimeout(context.Background(), a.RequestTimeout)
+	defer cancel()
+	status, content, err := page(ctx, c.Params("token"))
+	if err != nil {
+		answer := web.Broken
+		if status = http.StatusServiceUnavailable; errors.Is(err, handoff.ErrLink) || errors.Is(err, handoff.ErrResidentUnknown) {
+			answer, status = web.Gone, http.StatusNotFound
+		} else if x := exchangeOf(c.Context()); problemOf(err).Status >= http.StatusInternalServerError {
+			x.cause = err
+		}
+		if content, err = web.AnswerPage(c.Get(fiber.HeaderAcceptLanguage), answer); err != nil {
+			return err
+		}
+	}
+	c.Set(fiber.HeaderContentSecurityPolicy, web.Policy)
+	c.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
+	c.Set("X-Robots-Tag", "noindex")
+	return c.Status(status).Send(content)
+}
+
+func (a *api) logPage(ctx context.Context, token string) (int, []byte, error) {
+	link, r, p, err := a.followLog(ctx, token)
+	if err != nil {
+		return 0, nil, err
+	}
+	b, err := a.Registry.Building(ctx, link.Building)
+	if err != nil {
+		return 0, nil, err
+	}
+	if b == nil {
+		return 0, nil, handoff.ErrLink
+	}
+	zone, err := handoff.Zone(b.Zone)
+	if err != nil {
+		return 0, nil, err
+	}
+	locale := r.Locale
+	if r.ID == handoff.ManagerID {
+		locale = b.Locale
+	}
+	l := web.Log{
+		Building: b.Name, Address: b.Address, Zone: zone, Days: int(linkShows / (24 * time.Hour)), Until: link.Until, More: p.More,
+	}
+	for _, e := range p.Entries {
+		entry := web.Entry{At: e.At, Door: e.Kind.String(), DoorID: e.Door, Carrier: e.Carrier, Outcome: e.Outcome.String()}
+		if name := a.Residents.CarrierNames[e.Carrier]; name != "" {
+			entry.Carrier = name
+		}
+		if e.Kind == 0 {
+			entry.Door = ""
+		}
+		l.Entries = append(l.Entries, entry)
+	}
+	if h := p.Head; h != nil {
+		l.Head = &web.Head{Count: h.Count, Hash: h.Hash, Signature: h.Signature, At: h.At}
+	}
+	content, err := web.LogPage(locale, l)
+	return http.StatusOK, content, err
+}
+
+func (a *api) confirmed(ctx context.Context, l handoff.Link, _ string) (web.Answer, error) {
+	state, err := a.Service.Confirm(ctx, l.Building, l.Resident)
+	if state == handoff.ResidentConfirmed {
+		return web.Waiting, err
+	}
+	return web.Active, err
+}
+
+func (a *api) unsubscribed(ctx context.Context, l handoff.Link, _ string) (web.Answer, error) {
+	return web.Unsubscribed, a.Service.Unsubscribe(ctx, l.Building, l.Resident)
+}
+
+func (a *api) decided(ctx context.Context, l handoff.Link, chosen string) (web.Answer, error) {
+	switch chosen {
+	case "approve":
+		return web.Approved, a.Service.Approve(ctx, l.Building, l.Resident)
+	case "reject":
+		return web.Rejected, a.Service.Reject(ctx, l.Building, l.Resident)
+	}
+	return 0, handoff.ErrLink
+}
