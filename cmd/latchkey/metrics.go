@@ -10,6 +10,7 @@ import (
 	"latchkey/api/metrics"
 	"latchkey/handoff"
 	"latchkey/notify"
+	"latchkey/notify/mail/message"
 )
 
 // instruments are all that /metrics shows.
@@ -19,6 +20,7 @@ type instruments struct {
 
 	waiting, dead, age *prometheus.GaugeVec // by group of readers
 	mails, doors       *prometheus.CounterVec
+	residents, notices *prometheus.CounterVec
 	trips              *prometheus.HistogramVec
 }
 
@@ -40,6 +42,12 @@ func newInstruments() (*instruments, error) {
 		doors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_door_events_total", Help: "Events that the way to the doors finished, will retry, or gave up, by why.",
 		}, []string{"event", "result", "reason"}),
+		residents: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_resident_events_total", Help: "Events that the notices to residents finished, will retry, or gave up, by why.",
+		}, []string{"event", "result", "reason"}),
+		notices: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_resident_mails_total", Help: "Mails to residents and managers that were sent, or refused for good, by why.",
+		}, []string{"kind", "result", "reason"}),
 		trips: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "latchkey_redis_trip_duration_seconds", Help: "Time of one trip to Redis.",
 			Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
@@ -47,7 +55,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.mails, m.doors, m.trips,
+		m.waiting, m.dead, m.age, m.mails, m.doors, m.residents, m.notices, m.trips,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
@@ -124,4 +132,37 @@ func (o doorObserver) Buried(e handoff.EventType, r notify.Reason) {
 
 func (o doorObserver) LogFailed(op string, err error) {
 	o.log.Warn("the event log did not answer", "operation", op, "error", err)
+}
+
+// residentObserver counts what becomes of the notices to residents.
+type residentObserver struct {
+	*instruments
+	log *slog.Logger
+}
+
+func (o residentObserver) Delivered(e handoff.EventType) {
+	o.residents.WithLabelValues(e.String(), "finished", "").Inc()
+}
+
+func (o residentObserver) Retried(e handoff.EventType, r notify.Reason) {
+	o.residents.WithLabelValues(e.String(), "retry", r.Class).Inc()
+	o.log.Warn("residents will be told again", "event", e.String(), "reason", r.String())
+}
+
+func (o residentObserver) Buried(e handoff.EventType, r notify.Reason) {
+	o.residents.WithLabelValues(e.String(), "dead", r.Class).Inc()
+	o.log.Error("residents were not told; see: latchkey outbox list --group residents", "event", e.String(), "reason", r.String())
+}
+
+func (o residentObserver) LogFailed(op string, err error) {
+	o.log.Warn("the event log did not answer", "operation", op, "error", err)
+}
+
+func (o residentObserver) Sent(k message.Kind) {
+	o.notices.WithLabelValues(string(k), "sent", "").Inc()
+}
+
+func (o residentObserver) Undeliverable(k message.Kind, r notify.Reason) {
+	o.notices.WithLabelValues(string(k), "refused", r.Class).Inc()
+	o.log.Warn("a resident cannot be mailed", "kind", string(k), "reason", r.String())
 }

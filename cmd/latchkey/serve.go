@@ -31,6 +31,7 @@ type serveCmd struct {
 	SMTPURL      mail.Server       `name:"smtp-url" required:"" env:"LATCHKEY_SMTP_URL" placeholder:"URL" help:"smtp://[USER:PASSWORD@]HOST[:PORT] (STARTTLS but on loopback) or smtps://... (${env})."`
 	MailFrom     string            `required:"" env:"LATCHKEY_MAIL_FROM" placeholder:"ADDRESS" help:"The sender of mails (${env})."`
 	AccountURL   string            `env:"LATCHKEY_ACCOUNT_URL" placeholder:"URL" help:"The customer's page of a grant, with {grant_id}; mails link to it (${env})."`
+	PublicURL    string            `name:"public-url" env:"LATCHKEY_PUBLIC_URL" placeholder:"URL" help:"Where people reach this service, for links in mails to residents; without it residents are not told (${env})."`
 	ShopNames    map[string]string `env:"LATCHKEY_SHOP_NAMES" placeholder:"ID=NAME;..." help:"What mails call the shops (${env})."`
 	CarrierNames map[string]string `env:"LATCHKEY_CARRIER_NAMES" placeholder:"ID=NAME;..." help:"What mails call the carriers (${env})."`
 	DKIMKey      string            `name:"dkim-key" env:"LATCHKEY_DKIM_KEY" placeholder:"FILE" type:"path" help:"Sign mails with this RSA or Ed25519 key, PEM (${env})."`
@@ -99,6 +100,9 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
+	if c.PublicURL == "" {
+		log.Warn("residents are told nothing of the doors of their buildings; set --public-url")
+	}
 	client, err := redisstore.Dial(c.RedisURL)
 	if err != nil {
 		return err
@@ -120,6 +124,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 		verifier: auth.Either(issuers, auth.NewKeys(store, ring, nil)),
 		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
 		log:      log, retention: c.Retention, metrics: m, signer: signer, revocation: revocation,
+		publicURL: c.PublicURL,
 	})
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"latchkey/notify"
 	"latchkey/notify/doors"
 	"latchkey/notify/mail"
+	"latchkey/notify/residents"
 )
 
 // parts are what differs between a demonstration, a service and a test.
@@ -39,6 +40,9 @@ type parts struct {
 
 	signer     *door.Signer // of permits; nil where no doors are opened
 	revocation []byte       // the root key's newest list; empty for none
+
+	publicURL string        // where people reach the pages; empty: residents are not told
+	accessLog api.AccessLog // what links of residents lead to; nil: they answer that there is none
 
 	site      http.Handler      // pages besides the API; nil for none
 	allowHost func(string) bool // which Host headers are served; nil for any
@@ -77,6 +81,9 @@ func newSystem(p parts) (*system, error) {
 	if p.signer != nil {
 		config.Doors = &api.Doors{Signer: p.signer, Feed: p.store, Revocation: p.revocation}
 	}
+	if p.publicURL != "" {
+		config.Residents = &api.Residents{Log: p.accessLog, CarrierNames: p.mailer.CarrierNames}
+	}
 	if s.app, err = api.New(config); err != nil {
 		return nil, err
 	}
@@ -89,6 +96,21 @@ func newSystem(p parts) (*system, error) {
 	}
 	if err := s.read(notify.Config{Group: mail.Group, Handle: mailer.Handle, Observer: mailObserver{p.metrics, p.log}}); err != nil {
 		return nil, err
+	}
+	if p.publicURL != "" {
+		notifier, err := residents.New(residents.Config{
+			Service: s.service, Store: p.store, Transport: p.sender, Clock: p.clock, Observer: residentObserver{p.metrics, p.log},
+			PublicURL: p.publicURL, CarrierNames: p.mailer.CarrierNames, Kept: p.retention,
+		})
+		if err != nil {
+			return nil, err
+		}
+		err = s.read(notify.Config{
+			Group: residents.Group, Handle: notifier.Handle, Observer: residentObserver{p.metrics, p.log}, Timeout: residents.Timeout,
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	if p.signer == nil {
 		return s, nil
