@@ -120,7 +120,7 @@ func render(v view, locale string) ([]byte, error) {
 		v.words, v.Lang = in(locale)
 	}
 	var b bytes.Buffer
-	err := page.Execute(&b, v)
+	err := page.Execute(&b, &v)
 	return b.Bytes(), err
 }
 

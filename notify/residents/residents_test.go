@@ -1,0 +1,558 @@
+package residents
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+	"latchkey/notify"
+	"latchkey/notify/mail"
+	"latchkey/notify/mail/mailtest"
+	"latchkey/notify/mail/message"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const house = "bld_turm5" // of the sample dispatch
+
+// street is a world with a building of three doors, and a notifier before a mail server.
+type street struct {
+	*handofftest.World
+	t        *testing.T
+	notifier *Notifier
+	gate     *gateway
+
+	mu   sync.Mutex
+	lost []string
+}
+
+// gateway passes letters on until it is told to break.
+type gateway struct {
+	mail.Transport
+	mu     sync.Mutex
+	before func(mail.Letter) error // nil: nothing
+}
+
+func (g *gateway) Send(ctx context.Context, l mail.Letter) error {
+	g.mu.Lock()
+	before := g.before
+	g.mu.Unlock()
+	if before != nil {
+		if err := before(l); err != nil {
+			return err
+		}
+	}
+	return g.Transport.Send(ctx, l)
+}
+
+func (s *street) Sent(message.Kind) {}
+func (s *street) Undeliverable(k message.Kind, r notify.Reason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost = append(s.lost, string(k)+" "+r.Class)
+}
+
+func newStreet(t *testing.T, addr string) *street {
+	t.Helper()
+	s := &street{World: handofftest.New(t, handofftest.NewMemory()), t: t}
+	server, err := mail.ParseURL("smtp://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender, err := mail.NewSender(mail.Config{Server: server, From: "Latchkey <latchkey@shop.example>", Clock: s.Clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sender.Close)
+	s.gate = &gateway{Transport: sender}
+	s.notifier, err = New(Config{
+		Service: s.Service, Store: s.Store, Transport: s.gate, Clock: s.Clock, Observer: s,
+		PublicURL: "https://latchkey.example/", CarrierNames: map[string]string{handofftest.Carrier: "Swift Parcels"}, Kept: 30 * 24 * time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Cleared(t, "cou_7")
+	s.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	s.must(s.Service.Enroll(t.Context(), s.building()))
+	at := handofftest.Home
+	for id, kind := range map[string]handoff.TargetKind{"front": handoff.Lobby, "yard": handoff.Gate, "garage-4-links": handoff.Garage} {
+		d := handoff.Door{ID: id, Kind: kind, Mode: handoff.Connected, Location: &at, BuildingID: house}
+		if kind == handoff.Garage {
+			d.Owner = &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_81"}
+		}
+		s.must(s.Service.EnrollDoor(t.Context(), d))
+	}
+	s.must(s.Store.Join(t.Context(), Group))
+	return s
+}
+
+func (s *street) building() handoff.Building {
+	return handoff.Building{
+		ID: house, Name: "Haus Eins", Address: "Turmstr. 5, 10559 Berlin", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier},
+		Manager: "manager@building.example", Locale: "de",
+	}
+}
+
+func (s *street) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// pass hands on what is due, once, and gives the errors that are not about time.
+func (s *street) pass() (failures []error) {
+	s.t.Helper()
+	for {
+		taken, err := s.Store.Take(s.t.Context(), Group, s.Clock.Now(), time.Hour, 100)
+		s.must(err)
+		if len(taken) == 0 {
+			return failures
+		}
+		for _, d := range taken {
+			switch err := s.notifier.Handle(s.t.Context(), d); {
+			case err == nil:
+				s.must(s.Store.Done(s.t.Context(), Group, d.ID))
+			default:
+				at := s.Clock.Now().Add(time.Minute)
+				if notify.ReasonOf(err).Class != "later" {
+					failures = append(failures, err)
+				}
+				s.must(s.Store.Retry(s.t.Context(), Group, handoff.Failure{Delivery: d, At: s.Clock.Now()}, at))
+			}
+		}
+	}
+}
+
+// lives makes an active resident, without the mails that lead there.
+func (s *street) lives(address, unit, locale string) handoff.ResidentID {
+	s.t.Helper()
+	s.must(s.Service.Subscribe(s.t.Context(), house, handoff.Subscription{Address: address, Unit: unit, Locale: locale}))
+	all, err := s.Store.Residents(s.t.Context(), house)
+	s.must(err)
+	at := slices.IndexFunc(all, func(r handoff.Resident) bool { return r.Address == address && r.Unit == unit })
+	r := all[at]
+	now := handoff.InstantOf(s.Clock.Now())
+	r.ConfirmedAt, r.ApprovedAt, r.WelcomeMailed, r.Informed, r.InformedAt = now, now, now, nil, 0
+	s.must(s.Store.PutResident(s.t.Context(), r))
+	return r.ID
+}
+
+// unlocks lets a courier through a door, which says how far it came.
+func (s *street) unlocks(parcel, door string, states ...handoff.DoorState) {
+	s.t.Helper()
+	s.Dispatch(s.t, handofftest.Sample(parcel))
+	at := handofftest.Home
+	p, err := s.Service.Unlock(s.t.Context(), handoff.Knock{Courier: handofftest.Courier("cou_7"), Door: door, Parcel: parcel, Position: &handoff.Position{Point: at}})
+	s.must(err)
+	for _, state := range states {
+		s.must(s.Service.Reported(s.t.Context(), door, p.Permit, state))
+	}
+}
+
+// recipients are who got mail, sorted, one entry a mail.
+func recipients(messages []mailtest.Message) []string {
+	var to []string
+	for _, m := range messages {
+		to = append(to, strings.TrimSuffix(strings.TrimSuffix(m.To[0], "@home.example"), "@building.example"))
+	}
+	slices.Sort(to)
+	return to
+}
+
+func (s *street) expect(got []mailtest.Message, want ...string) {
+	s.t.Helper()
+	if r := recipients(got); !slices.Equal(r, want) {
+		s.t.Errorf("mail went to %v, want %v", r, want)
+	}
+}
+
+func body(t *testing.T, m mailtest.Message) string {
+	t.Helper()
+	text, err := m.Part("text/plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject, err := m.Subject()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return subject + "\n" + text
+}
+
+// settled is how many mails there were after everybody was told what is installed.
+func (s *street) settled(sink *mailtest.SinkServer) (before int) {
+	s.t.Helper()
+	s.Clock.Advance(2 * time.Hour)
+	if failed := s.pass(); len(failed) > 0 {
+		s.t.Fatal(failed)
+	}
+	return len(sink.Messages())
+}
+
+func TestWhoHearsOfAnUnlocking(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.lives("unit@home.example", "4 links", "de")
+	s.lives("neighbour@home.example", "5 rechts", "en")
+	s.lives("whole@home.example", "", "en")
+	s.lives("both@home.example", "", "en")
+	s.lives("both@home.example", "4 LINKS", "en")
+	s.must(s.Service.Subscribe(t.Context(), house, handoff.Subscription{Address: "stranger@home.example"}))
+	n := s.settled(sink)
+
+	s.unlocks("P1", "front", handoff.DoorConfirmed, handoff.DoorOpened, handoff.DoorRelocked)
+	s.pass()
+	got := sink.Messages()[n:]
+	s.expect(got, "both", "unit", "whole")
+	for _, m := range got {
+		text := body(t, m)
+		if strings.Contains(text, "P1") || strings.Contains(text, "Sample Customer") || !strings.Contains(text, "Swift Parcels") || !strings.Contains(text, "(front)") {
+			t.Errorf("it says\n%s", text)
+		}
+		if named := strings.Contains(strings.ToLower(text), "4 links"); named == (m.To[0] == "whole@home.example") {
+			t.Errorf("to %s it says\n%s", m.To[0], text)
+		}
+	}
+	n += len(got)
+
+	// A lock that cannot say that it let go, and a door that has no contact.
+	s.unlocks("P2", "front", handoff.DoorOpened)
+	s.unlocks("P3", "yard", handoff.DoorConfirmed)
+	s.unlocks("P4", "yard", handoff.DoorRefused)
+	s.pass()
+	got = sink.Messages()[n:]
+	s.expect(got, "both", "both", "unit", "unit", "whole", "whole")
+}
+
+// A garage or a flat is its own unit's business: others do not learn of it, nor which it is.
+func TestGaragesAreTheirOwners(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.lives("unit@home.example", "4 links", "en")
+	s.lives("whole@home.example", "", "en")
+	n := s.settled(sink)
+	for _, m := range sink.Messages() {
+		if strings.Contains(body(t, m), "garage-4-links") {
+			t.Errorf("what is installed names a flat's garage to %s", m.To[0])
+		}
+	}
+	now := handoff.InstantOf(s.Clock.Now())
+	g := s.Dispatch(t, handofftest.Sample("P1"))
+	s.must(s.Store.Append(t.Context(), now, handoff.Event{
+		Type: handoff.EventDoorOpened, Grant: g.ID, At: now, Carrier: handofftest.Carrier, Door: "garage-4-links", Target: handoff.Garage,
+		Building: house, Permit: handoff.PermitID{7},
+	}))
+	s.pass()
+	s.expect(sink.Messages()[n:], "unit")
+	n++
+	s.must(s.Store.Append(t.Context(), now, handoff.Event{Type: handoff.EventDoorForced, At: now, Door: "garage-4-links", Building: house}))
+	s.pass()
+	got := sink.Messages()[n:]
+	s.expect(got, "manager", "whole")
+	for _, m := range got {
+		if strings.Contains(body(t, m), "garage-4-links") == (m.To[0] == "whole@home.example") {
+			t.Errorf("to %s it says\n%s", m.To[0], body(t, m))
+		}
+	}
+}
+
+func TestAlarmsGoToTheHouseAndTheManager(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.lives("unit@home.example", "4 links", "en")
+	s.lives("whole@home.example", "", "en")
+	n := s.settled(sink)
+	now := handoff.InstantOf(s.Clock.Now())
+	for kind, want := range map[handoff.EventType][2]string{
+		handoff.EventDoorForced:   {"opened without a permit", "ohne Erlaubnis geöffnet"},
+		handoff.EventDoorHeldOpen: {"stands open", "steht offen"},
+		handoff.EventDoorTampered: {"tampered with", "Eingriff gemeldet"},
+	} {
+		s.must(s.Store.Append(t.Context(), now, handoff.Event{Type: kind, At: now, Door: "front", Building: house}))
+		s.pass()
+		got := sink.Messages()[n:]
+		s.expect(got, "manager", "whole")
+		for _, m := range got {
+			if i := strings.Index("wm", m.To[0][:1]); i < 0 || !strings.Contains(body(t, m), want[i]) {
+				t.Errorf("%s to %s\n%s", kind, m.To[0], body(t, m))
+			}
+		}
+		n += len(got)
+	}
+	s.unlocks("P1", "front", handoff.DoorFailed)
+	s.pass()
+	s.expect(sink.Messages()[n:], "manager", "whole")
+}
+
+// The reader dies after each mail of a large house in turn. Nobody is left out, and
+// nobody gets a second mail that is not recognisably the first.
+func TestACrashInTheMiddleOfAFanOut(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	const many = 20
+	for i := range many {
+		s.lives(fmt.Sprintf("r%02d@home.example", i), "", "en")
+	}
+	n := s.settled(sink)
+	s.unlocks("P1", "front", handoff.DoorConfirmed)
+
+	taken, err := s.Store.Take(t.Context(), Group, s.Clock.Now(), time.Hour, 100)
+	s.must(err)
+	at := slices.IndexFunc(taken, func(d handoff.Delivery) bool { return d.Event.Type == handoff.EventDoorConfirmed })
+	crashed := errors.New("crashed")
+	for after := range many {
+		sent := 0
+		ctx, die := context.WithCancelCause(t.Context())
+		s.gate.before = func(mail.Letter) error {
+			if sent++; sent > 1 {
+				die(crashed)
+				return crashed
+			}
+			return nil
+		}
+		if err := s.notifier.Handle(ctx, taken[at]); err == nil && after < many-1 {
+			t.Fatalf("it did not crash after mail %d", after)
+		}
+		die(nil)
+	}
+	s.gate.before = nil
+	s.must(s.notifier.Handle(t.Context(), taken[at]))
+	got := sink.Messages()[n:]
+	if len(got) != many {
+		t.Errorf("%d mails, want one to each of %d", len(got), many)
+	}
+	ids := map[string]bool{}
+	for _, m := range got {
+		ids[m.To[0]+m.ID()] = true
+	}
+	if len(ids) != many {
+		t.Errorf("%d different mails", len(ids))
+	}
+}
+
+// The one mail that a crash may repeat, between the server's yes and our note, is
+// the same mail to whoever reads its Message-ID.
+func TestARepeatedMailHasItsID(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.lives("whole@home.example", "", "en")
+	n := s.settled(sink)
+	s.unlocks("P1", "front", handoff.DoorConfirmed)
+	sink.Inject(1, mailtest.Drop(mailtest.AtDot))
+	if failed := s.pass(); len(failed) != 1 {
+		t.Fatalf("%v", failed)
+	}
+	s.Clock.Advance(2 * time.Minute)
+	s.pass()
+	got := sink.Messages()[n:]
+	if len(got) != 2 || got[0].ID() != got[1].ID() {
+		t.Errorf("%d mails", len(got))
+	}
+}
+
+// A mailbox that is gone keeps nobody waiting; a server that is away is tried again, and
+// who had the mail does not get it again.
+func TestOneBadMailbox(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	for _, name := range []string{"a", "b", "c"} {
+		s.lives(name+"@home.example", "", "en")
+	}
+	n := s.settled(sink)
+	s.unlocks("P1", "front", handoff.DoorConfirmed)
+	refuse := func(code int) func(mail.Letter) error {
+		return func(l mail.Letter) error {
+			if l.To == "b@home.example" {
+				sink.Inject(1, mailtest.Refuse(mailtest.AtRcpt, code))
+			}
+			return nil
+		}
+	}
+	s.gate.before = refuse(450)
+	if failed := s.pass(); len(failed) != 1 {
+		t.Errorf("%v", failed)
+	}
+	s.expect(sink.Messages()[n:], "a", "c")
+	s.gate.before = refuse(550)
+	s.Clock.Advance(2 * time.Minute)
+	if failed := s.pass(); len(failed) != 0 || !slices.Equal(s.lost, []string{"door-unlocked rejected"}) {
+		t.Errorf("%v %v", failed, s.lost)
+	}
+	s.expect(sink.Messages()[n:], "a", "c")
+}
+
+func TestNoMoreThanThirtyADay(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.lives("whole@home.example", "", "en")
+	n := s.settled(sink)
+	deliver := func(from, to int) {
+		for i := from; i < to; i++ {
+			s.unlocks(fmt.Sprintf("P%d", i), "front", handoff.DoorConfirmed)
+		}
+		s.pass()
+	}
+	deliver(0, NoticesPerDay+5)
+	got := sink.Messages()[n:]
+	if len(got) != NoticesPerDay {
+		t.Errorf("%d notices", len(got))
+	}
+	for i, m := range got {
+		if last := strings.Contains(body(t, m), "last of 30 notices"); last != (i == NoticesPerDay-1) {
+			t.Errorf("notice %d of %d says that it is the last: %v", i, len(got), last)
+		}
+	}
+}
+
+// Whoever lives there is told what is installed, once, an hour after the last change,
+// although the manager forgot to announce it.
+func TestWhatIsInstalled(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	list := []handoff.Subscription{{Address: "deutsch@home.example", Locale: "de-AT", Unit: "4 links"}, {Address: "english@home.example", Locale: "en"}}
+	s.must(s.Service.PutOnFile(t.Context(), house, list))
+	s.must(s.Service.Subscribe(t.Context(), house, handoff.Subscription{Address: "stranger@home.example", Unit: "4 links"}))
+	s.pass()
+	s.expect(sink.Messages(), "stranger") // the question, and nothing yet of doors
+	s.Clock.Advance(59 * time.Minute)
+	s.pass()
+	s.expect(sink.Messages(), "stranger")
+	s.Clock.Advance(3 * time.Minute)
+	s.pass()
+	got := sink.Messages()[1:]
+	s.expect(got, "deutsch", "english", "manager")
+	for _, m := range got {
+		want := map[string][]string{
+			"e": {"What is installed", "Front door (front)", "Gate (yard)", "Can it be hacked?", "Swift Parcels", "30 days", "manager@building.example", "/residents/confirm/"},
+			"d": {"Was eingebaut ist", "Haustür (front)", "Kann man es hacken?", "30 Tage", "/residents/confirm/"},
+			"m": {"Bitte hängen Sie dies dort aus", "Was eingebaut ist", "Haustür (front)"},
+		}[m.To[0][:1]]
+		for _, w := range want {
+			if !strings.Contains(strings.Join(strings.Fields(body(t, m)), " "), w) {
+				t.Errorf("%q is missing in\n%s", w, body(t, m))
+			}
+		}
+	}
+
+	// The same again, and what residents are not told of, brings no mail.
+	s.must(s.Service.Enroll(t.Context(), s.building()))
+	s.must(s.Service.PutOnFile(t.Context(), house, list))
+	s.must(s.Service.Announce(t.Context(), house, handoff.Actor{Role: handoff.RoleManager}))
+	s.Clock.Advance(26 * time.Hour)
+	s.pass()
+	if extra := sink.Messages()[4:]; len(extra) != 0 {
+		t.Errorf("told again: %v", recipients(extra))
+	}
+
+	// A change does; two of them soon after each other bring the second one later.
+	change := func(carriers ...string) {
+		b := s.building()
+		b.Carriers = carriers
+		s.must(s.Service.Enroll(t.Context(), b))
+	}
+	change("swift", "rival")
+	s.Clock.Advance(61 * time.Minute)
+	s.pass()
+	s.expect(sink.Messages()[4:], "deutsch", "english", "manager")
+	change("rival")
+	s.Clock.Advance(2 * time.Hour)
+	s.pass()
+	s.expect(sink.Messages()[7:])
+	s.Clock.Advance(11 * time.Hour)
+	s.pass()
+	s.expect(sink.Messages()[7:], "deutsch", "english", "manager")
+
+	// Who moves in is told; who moved out is not. The manager can have it told at once.
+	s.must(s.Service.PutOnFile(t.Context(), house, []handoff.Subscription{list[0], {Address: "new@home.example"}}))
+	s.must(s.Service.Announce(t.Context(), house, handoff.Actor{Role: handoff.RoleManager}))
+	s.pass()
+	s.expect(sink.Messages()[10:], "new")
+	change("swift")
+	s.must(s.Service.Announce(t.Context(), house, handoff.Actor{Role: handoff.RoleManager}))
+	s.pass()
+	s.expect(sink.Messages()[11:], "deutsch", "manager", "new")
+}
+
+// Somebody who subscribes others reaches each of them once a day, and no more than fifty
+// a building and day.
+func TestSubscribingOthers(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	ask := func(address string) {
+		t.Helper()
+		s.must(s.Service.Subscribe(t.Context(), house, handoff.Subscription{Address: address}))
+	}
+	for range 5 {
+		ask("victim@home.example")
+		s.pass()
+	}
+	ask("VICTIM@home.example")
+	s.pass()
+	s.expect(sink.Messages(), "victim")
+	s.Clock.Advance(25 * time.Hour)
+	n := s.settled(sink) // what is installed, to the manager
+	ask("victim@home.example")
+	s.pass()
+	s.expect(sink.Messages()[n:], "victim")
+	for i := range 2 * handoff.AsksPerDay {
+		ask(fmt.Sprintf("r%d@home.example", i))
+	}
+	s.pass()
+	if got := len(sink.Messages()) - n; got != handoff.AsksPerDay {
+		t.Errorf("%d questions in a day", got)
+	}
+	s.Clock.Advance(8 * 24 * time.Hour)
+	if left, err := s.Service.Residents(t.Context(), house); err != nil || len(left) != 0 {
+		t.Errorf("%d who never confirmed are still there: %v", len(left), err)
+	}
+}
+
+// The same to a real mail server, which keeps what it was given.
+func TestPostfixTakesTheHeaders(t *testing.T) {
+	post := mailtest.Postfix(t)
+	s := newStreet(t, post.Addr())
+	s.lives("whole@home.example", "", "de")
+	s.Clock.Advance(2 * time.Hour)
+	s.pass()
+	s.unlocks("P1", "front", handoff.DoorConfirmed)
+	if failed := s.pass(); len(failed) > 0 {
+		t.Fatal(failed)
+	}
+	found := false
+	for _, m := range post.Wait(3) { // what is installed to two, and the notice
+		if text := body(t, m); strings.Contains(text, "entriegelt um") {
+			found = true
+			if !strings.HasPrefix(m.Header.Get("List-Unsubscribe"), "<https://latchkey.example/residents/unsubscribe/") || m.Header.Get("List-Unsubscribe-Post") != "List-Unsubscribe=One-Click" {
+				t.Errorf("%q %q", m.Header.Get("List-Unsubscribe"), m.Header.Get("List-Unsubscribe-Post"))
+			}
+		}
+	}
+	if !found {
+		t.Error("no notice")
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	good := newStreet(t, "127.0.0.1:1").notifier.Config
+	for name, spoil := range map[string]func(*Config){
+		"no store": func(c *Config) { c.Store = nil }, "no days": func(c *Config) { c.Kept = time.Hour },
+		"no URL": func(c *Config) { c.PublicURL = "" }, "a path": func(c *Config) { c.PublicURL = "https://latchkey.example/x" },
+		"a script": func(c *Config) { c.PublicURL = "javascript:x" }, "a user": func(c *Config) { c.PublicURL = "https://a:b@latchkey.example" },
+	} {
+		c := good
+		if spoil(&c); func() error { _, err := New(c); return err }() == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}
