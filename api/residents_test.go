@@ -220,8 +220,10 @@ func TestSubscribingTellsNothing(t *testing.T) {
 	h, _ := houseOfResidents(t)
 	var first string
 	for i, c := range []struct{ building, body string }{
-		{"bld_turm5", `{"email":"new@home.example"}`}, {"bld_turm5", `{"email":"new@home.example"}`},
-		{"bld_turm5", `{"email":"resident@home.example","unit":"4 links"}`}, {"nowhere", `{"email":"resident@home.example"}`},
+		{"bld_turm5", `{"email":"new@home.example"}`},
+		{"bld_turm5", `{"email":"new@home.example"}`},
+		{"bld_turm5", `{"email":"resident@home.example","unit":"4 links"}`},
+		{"nowhere", `{"email":"resident@home.example"}`},
 	} {
 		a := h.public(t, "POST", "/v1/buildings/"+c.building+"/subscriptions", c.body, 202)
 		if i == 0 {

@@ -18,7 +18,8 @@ func TestAGrantPrintsNobody(t *testing.T) {
 	g := w.Dispatch(t, handofftest.Sample("JJD1"))
 	door := Door{ID: "pad", Mode: Keypad, Keypad: KeypadKey("a keypad's secret")}
 	var out strings.Builder
-	for _, v := range []any{g, &g, g.Dispatch, &g.Dispatch, g.Dispatch.Customer, g.Dispatch.To, []any{g}, door, &door, door.Keypad, Permission{Door: door}} {
+	resident := Resident{ID: "r", Address: "resident@home.example", Unit: "4 links"}
+	for _, v := range []any{resident, &resident, []Resident{resident}, g, &g, g.Dispatch, &g.Dispatch, g.Dispatch.Customer, g.Dispatch.To, []any{g}, door, &door, door.Keypad, Permission{Door: door}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}
@@ -31,7 +32,7 @@ func TestAGrantPrintsNobody(t *testing.T) {
 		slog.New(slog.NewTextHandler(&out, nil)).Info("x", "v", v)
 	}
 	d := g.Dispatch
-	for _, secret := range []string{d.Customer.Name, d.Customer.Email, d.To.Lines[0], d.To.Postal, d.Order, g.CurrentCode().Reveal(), string(door.Keypad)} {
+	for _, secret := range []string{resident.Address, resident.Unit, d.Customer.Name, d.Customer.Email, d.To.Lines[0], d.To.Postal, d.Order, g.CurrentCode().Reveal(), string(door.Keypad)} {
 		for _, form := range []string{secret, fmt.Sprintf("%x", secret)} {
 			if strings.Contains(out.String(), form) {
 				t.Errorf("printed %q", form)

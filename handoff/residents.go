@@ -349,7 +349,7 @@ const (
 
 // How long links hold. A link to the log is in every notice, and so is the newest at hand.
 var linkLives = [...]time.Duration{
-	LinkLog: 30 * 24 * time.Hour, LinkConfirm: 7 * 24 * time.Hour, LinkUnsubscribe: 365 * 24 * time.Hour, LinkDecide: 30 * 24 * time.Hour,
+	LinkLog: 30 * 24 * time.Hour, LinkConfirm: 30 * 24 * time.Hour, LinkUnsubscribe: 365 * 24 * time.Hour, LinkDecide: 30 * 24 * time.Hour,
 }
 
 // Link is what a link's token says. It holds no address, and no unit that anybody

@@ -39,21 +39,24 @@ var english = words{
 	Outcomes: map[string]string{
 		"permitted": "Permit given", "access_refused": "Refused", "impossible_journey": "Refused: too far from the last door",
 		"door_delivered": "Permit reached the door", "door_confirmed": "Unlocked", "door_opened": "Opened", "door_relocked": "Locked again",
-		"door_failed": "The lock failed", "door_refused": "The door refused", "door_no_answer": "No answer from the door", "door_silent": "No answer from the door",
+		"door_failed": "The lock failed", "door_refused": "The door refused", "door_silent": "No answer from the door",
 		"door_forced": "Opened without a permit", "door_held_open": "Stood open", "door_tampered": "Tampered with",
 		"building_enrolled": "Installation changed",
 	},
 	Questions: map[Question]told{
 		Confirm: {
-			"Notices to your address?", []string{"You then get a mail whenever a courier is let into the building. If a flat is named, the manager is asked first whether you live there, and sees your address."},
+			"Notices to your address?",
+			[]string{"You then get a mail whenever a courier is let into the building. If a flat is named, the manager is asked first whether you live there, and sees your address."},
 			[]button{{"confirm", "Yes, write to me"}},
 		},
 		Unsubscribe: {
-			"End the notices?", []string{"You then get no more mail when a courier is let in. If the manager has you on file, you are still told when something is installed or changed."},
+			"End the notices?",
+			[]string{"You then get no more mail when a courier is let in. If the manager has you on file, you are still told when something is installed or changed."},
 			[]button{{"unsubscribe", "End the notices"}},
 		},
 		Decide: {
-			"Does this address belong to the flat?", []string{"Approve it only if you know that it belongs to somebody who lives there. Whoever follows a flat learns when its parcels come."},
+			"Does this address belong to the flat?",
+			[]string{"Approve it only if you know that it belongs to somebody who lives there. Whoever follows a flat learns when its parcels come."},
 			[]button{{"approve", "Approve"}, {"reject", "Reject"}},
 		},
 	},
@@ -86,21 +89,24 @@ var german = words{
 	Outcomes: map[string]string{
 		"permitted": "Erlaubnis erteilt", "access_refused": "Abgewiesen", "impossible_journey": "Abgewiesen: zu weit von der letzten Tür",
 		"door_delivered": "Erlaubnis an der Tür", "door_confirmed": "Entriegelt", "door_opened": "Geöffnet", "door_relocked": "Wieder verriegelt",
-		"door_failed": "Das Schloss versagte", "door_refused": "Die Tür wies ab", "door_no_answer": "Keine Antwort der Tür", "door_silent": "Keine Antwort der Tür",
+		"door_failed": "Das Schloss versagte", "door_refused": "Die Tür wies ab", "door_silent": "Keine Antwort der Tür",
 		"door_forced": "Ohne Erlaubnis geöffnet", "door_held_open": "Stand offen", "door_tampered": "Eingriff gemeldet",
 		"building_enrolled": "Einbau geändert",
 	},
 	Questions: map[Question]told{
 		Confirm: {
-			"Mitteilungen an Ihre Adresse?", []string{"Sie bekommen dann eine Mail, wenn ein Kurier in das Gebäude eingelassen wird. Ist eine Wohnung genannt, wird zuerst die Verwaltung gefragt, ob Sie dort wohnen, und sieht Ihre Adresse."},
+			"Mitteilungen an Ihre Adresse?",
+			[]string{"Sie bekommen dann eine Mail, wenn ein Kurier in das Gebäude eingelassen wird. Ist eine Wohnung genannt, wird zuerst die Verwaltung gefragt, ob Sie dort wohnen, und sieht Ihre Adresse."},
 			[]button{{"confirm", "Ja, schreiben Sie mir"}},
 		},
 		Unsubscribe: {
-			"Mitteilungen beenden?", []string{"Sie bekommen dann keine Mail mehr, wenn ein Kurier eingelassen wird. Hat die Verwaltung Ihre Adresse hinterlegt, erfahren Sie weiterhin, wenn etwas eingebaut oder geändert wird."},
+			"Mitteilungen beenden?",
+			[]string{"Sie bekommen dann keine Mail mehr, wenn ein Kurier eingelassen wird. Hat die Verwaltung Ihre Adresse hinterlegt, erfahren Sie weiterhin, wenn etwas eingebaut oder geändert wird."},
 			[]button{{"unsubscribe", "Mitteilungen beenden"}},
 		},
 		Decide: {
-			"Gehört diese Adresse zur Wohnung?", []string{"Stimmen Sie nur zu, wenn Sie wissen, dass sie jemandem gehört, der dort wohnt. Wer einer Wohnung folgt, erfährt, wann ihre Sendungen kommen."},
+			"Gehört diese Adresse zur Wohnung?",
+			[]string{"Stimmen Sie nur zu, wenn Sie wissen, dass sie jemandem gehört, der dort wohnt. Wer einer Wohnung folgt, erfährt, wann ihre Sendungen kommen."},
 			[]button{{"approve", "Zustimmen"}, {"reject", "Ablehnen"}},
 		},
 	},

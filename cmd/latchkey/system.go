@@ -107,6 +107,7 @@ func newSystem(p parts) (*system, error) {
 		}
 		err = s.read(notify.Config{
 			Group: residents.Group, Handle: notifier.Handle, Observer: residentObserver{p.metrics, p.log}, Timeout: residents.Timeout,
+			Parallel: residentsAtOnce,
 		})
 		if err != nil {
 			return nil, err
@@ -123,6 +124,9 @@ func newSystem(p parts) (*system, error) {
 		Group: doors.Group, Handle: dispatcher.Handle, Observer: doorObserver{p.metrics, p.log}, Poll: doors.Poll, Timeout: doorsTimeout,
 	})
 }
+
+// residentsAtOnce leaves connections to the mail server to those who wait for a code.
+const residentsAtOnce = 2
 
 // doorsTimeout bounds one message to a door. With it the lease is short enough for
 // another instance to bring a permit, of which the minute is not over, where one died.

@@ -41,7 +41,8 @@ const Group = "residents"
 const Timeout = 2 * time.Minute
 
 const (
-	// NoticesPerDay is how many notices a resident gets in a day. The last one says so.
+	// NoticesPerDay is how many notices of one kind (unlockings, doors that were forced, ...)
+	// a resident gets in a day. The last one says so.
 	NoticesPerDay = 30
 
 	// settle is how long a building must be left unchanged before its residents are told:
@@ -124,7 +125,7 @@ func (n *Notifier) Handle(ctx context.Context, d handoff.Delivery) error {
 		// Whichever is heard first: a lock may say nothing, and a door may have no contact.
 		return n.unlocked(ctx, e)
 	case handoff.EventDoorFailed:
-		return n.alarm(ctx, e, "failed", "failed:"+e.Permit.String())
+		return n.alarm(ctx, e, "failed", e.Permit.String())
 	case handoff.EventDoorForced:
 		return n.alarm(ctx, e, "forced", eventID(&d))
 	case handoff.EventDoorHeldOpen:
@@ -162,7 +163,7 @@ func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 	}
 	unit := g.Dispatch.To.Unit
 	owned := e.Target == handoff.Garage || e.Target == handoff.Home
-	return n.tell(ctx, e, "unlocked:"+e.Permit.String(), func(r *handoff.Resident) bool {
+	return n.tell(ctx, e, "unlocked", e.Permit.String(), func(r *handoff.Resident) bool {
 		return r.ID != handoff.ManagerID && r.Hears(unit) && (r.Unit != "" || !owned)
 	}, func(r *handoff.Resident, v *message.Notice) {
 		v.Kind, v.Unit = message.DoorUnlocked, r.Unit
@@ -174,7 +175,7 @@ func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 
 // alarm tells who follows the building, and the manager, that something is wrong.
 func (n *Notifier) alarm(ctx context.Context, e *handoff.Event, what, topic string) error {
-	return n.tell(ctx, e, topic, func(r *handoff.Resident) bool {
+	return n.tell(ctx, e, what, topic, func(r *handoff.Resident) bool {
 		return r.ID == handoff.ManagerID || r.Hears("") && r.Unit == ""
 	}, func(r *handoff.Resident, v *message.Notice) {
 		v.Kind, v.Alarm = message.DoorAlarm, what
@@ -185,9 +186,9 @@ func (n *Notifier) alarm(ctx context.Context, e *handoff.Event, what, topic stri
 }
 
 // tell sends one notice about a door to everybody whom it concerns, each address once,
-// and each at most so many a day. Those it could not reach are tried again; those who
-// have it are not.
-func (n *Notifier) tell(ctx context.Context, e *handoff.Event, topic string, concerns func(*handoff.Resident) bool, fill func(*handoff.Resident, *message.Notice)) error {
+// and each at most so many a day of one kind: no number of openings keeps an alarm back.
+// Those it could not reach are tried again; those who have it are not.
+func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic string, concerns func(*handoff.Resident) bool, fill func(*handoff.Resident, *message.Notice)) error {
 	if e.Building == "" || n.Clock.Now().Sub(e.At.Time()) > tooLate {
 		return nil
 	}
@@ -220,7 +221,7 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, topic string, con
 		} else {
 			served[address] = true
 		}
-		mark := handoff.Mark{Building: e.Building, Of: string(r.ID), Day: handoff.DateOf(e.At.Time().In(zone)), Topic: topic}
+		mark := handoff.Mark{Building: e.Building, Of: string(r.ID) + "." + what, Day: handoff.DateOf(e.At.Time().In(zone)), Topic: topic}
 		number, done, err := n.Store.Mark(ctx, mark)
 		if err != nil {
 			return err
@@ -235,7 +236,7 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, topic string, con
 			v.Limit = NoticesPerDay
 		}
 		v.ActionURL = n.link(handoff.LinkLog, r)
-		switch err := n.send(ctx, r, v, topic); {
+		switch err := n.send(ctx, r, v, what+":"+topic); {
 		case ctx.Err() != nil:
 			return err
 		case err != nil:

@@ -413,6 +413,19 @@ func TestNoMoreThanThirtyADay(t *testing.T) {
 			t.Errorf("notice %d of %d says that it is the last: %v", i, len(got), last)
 		}
 	}
+	// Nobody can drown an alarm in openings.
+	now := handoff.InstantOf(s.Clock.Now())
+	s.must(s.Store.Append(t.Context(), now, handoff.Event{Type: handoff.EventDoorForced, At: now, Door: "front", Building: house}))
+	s.pass()
+	s.expect(sink.Messages()[n+NoticesPerDay:], "manager", "whole")
+	// Tomorrow is another day.
+	s.Clock.Set(time.Date(2026, time.November, 25, 11, 0, 0, 0, time.UTC))
+	s.must(s.Store.Append(t.Context(), handoff.InstantOf(s.Clock.Now()), handoff.Event{
+		Type: handoff.EventDoorOpened, Grant: s.Parcel(t, "P1").ID, At: handoff.InstantOf(s.Clock.Now()), Carrier: handofftest.Carrier,
+		Door: "front", Target: handoff.Lobby, Building: house, Permit: handoff.PermitID{9},
+	}))
+	s.pass()
+	s.expect(sink.Messages()[n+NoticesPerDay+2:], "whole")
 }
 
 // Whoever lives there is told what is installed, once, an hour after the last change,
