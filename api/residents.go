@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -99,7 +100,7 @@ func (a *api) residents() {
 	route(a, huma.Operation{
 		OperationID: "linked-access-log", Method: http.MethodGet, Path: "/v1/access-logs/{token}",
 		Summary: "A building's access log, by a link from a notice", Tags: []string{"Residents"},
-		Description: "The last thirty days, newest first. The link holds for thirty days.",
+		Description: "The last thirty days, newest first. Of garages and homes the door is not named. The link holds for thirty days.",
 	}, public, a.linkedLog)
 }
 
@@ -331,6 +332,12 @@ func (a *api) followLog(ctx context.Context, token string) (handoff.Link, handof
 		return handoff.Link{}, handoff.Resident{}, AccessPage{}, err
 	}
 	p, err := a.Residents.Log.AccessPage(ctx, link.Building, a.Clock.Now().Add(-linkShows), linkEntries)
+	p.Entries = slices.Clone(p.Entries)
+	for i := range p.Entries {
+		if e := &p.Entries[i]; e.Kind == handoff.Garage || e.Kind == handoff.Home {
+			e.Door = "" // which one it is would tell of a unit
+		}
+	}
 	return link, resident, p, err
 }
 
@@ -468,7 +475,7 @@ func (a *api) logPage(ctx context.Context, token string) (int, []byte, error) {
 		locale = b.Locale
 	}
 	l := web.Log{
-		Building: b.Name, Address: b.Address, Zone: zone, Days: int(linkShows / (24 * time.Hour)), Until: link.Until, More: p.More,
+		Building: b.Name, Address: b.Address, Zone: zone, Until: link.Until, More: p.More,
 	}
 	for _, e := range p.Entries {
 		entry := web.Entry{At: e.At, Door: e.Kind.String(), DoorID: e.Door, Carrier: e.Carrier, Outcome: e.Outcome.String()}

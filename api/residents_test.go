@@ -19,7 +19,7 @@ import (
 	"latchkey/handoff/handofftest"
 )
 
-// ledger is an access log of two entries of the sample building.
+// ledger is an access log of three entries of the sample building.
 type ledger struct{ clock handoff.Clock }
 
 func (l ledger) AccessPage(_ context.Context, building string, since time.Time, _ int) (api.AccessPage, error) {
@@ -33,6 +33,7 @@ func (l ledger) AccessPage(_ context.Context, building string, since time.Time, 
 		Entries: []api.AccessEntry{
 			{At: handofftest.Noon, Door: "lobby", Kind: handoff.Lobby, Carrier: "swift", Outcome: handoff.EventDoorOpened},
 			{At: handofftest.Noon.Add(-time.Hour), Door: "gate", Kind: handoff.Gate, Outcome: handoff.EventDoorForced},
+			{At: handofftest.Noon.Add(-2 * time.Hour), Door: "garage-5-rechts", Kind: handoff.Garage, Carrier: "swift", Outcome: handoff.EventDoorOpened},
 		},
 		Head: &api.AccessHead{Count: 17, Hash: "abcdef", Signature: "sig<script>", At: handofftest.Noon},
 	}, nil
@@ -84,13 +85,16 @@ func TestTheLogByALink(t *testing.T) {
 	token := h.Service.Link(handoff.LinkLog, "bld_turm5", id)
 	a := h.public(t, "GET", "/v1/access-logs/"+token, "", 200)
 	entries, _ := a.body["entries"].([]any)
-	if len(entries) != 2 || a.body["building_id"] != "bld_turm5" || a.at("head", "count") != 17.0 {
+	if len(entries) != 3 || a.body["building_id"] != "bld_turm5" || a.at("head", "count") != 17.0 {
 		t.Fatalf("%s", a.text)
 	}
 	if first := entries[0].(map[string]any); first["outcome"] != "door_opened" || first["door_id"] != "lobby" || first["carrier_id"] != "swift" || first["kind"] != "lobby" {
 		t.Errorf("%v", first)
 	}
 	page := h.public(t, "GET", "/log/"+token, "", 200)
+	if strings.Contains(a.text+page.text, "garage-5") {
+		t.Error("a neighbour's garage is named")
+	}
 	for _, want := range []string{`<html lang="de">`, "Turmstr. 5", "Haustür", "Geöffnet", "Ohne Erlaubnis geöffnet", "Swift Parcels", "2026-11-24 12:00", "abcdef", "sig&lt;script&gt;", "2026-12-24 12:00"} {
 		if !strings.Contains(page.text, want) {
 			t.Errorf("%q is missing in\n%s", want, page.text)

@@ -35,7 +35,6 @@ var Policy = func() string {
 type Log struct {
 	Building, Address string
 	Zone              *time.Location
-	Days              int       // how far back it goes
 	Until             time.Time // when the link ends
 	Entries           []Entry   // newest first
 	More              bool      // there are older ones in these days, too many to show
@@ -46,7 +45,7 @@ type Log struct {
 type Entry struct {
 	At      time.Time
 	Door    string // its kind: lobby, gate, ...
-	DoorID  string
+	DoorID  string // may be empty
 	Carrier string // may be empty
 	Outcome string // an event's name: door_opened, ...
 }
@@ -75,14 +74,14 @@ type Answer uint8
 
 // The answers.
 const (
-	_            Answer = iota
-	Active              // the notices begin
-	Waiting             // the manager is asked
-	Unsubscribed        //
-	Approved            //
-	Rejected            //
-	Gone                // the link does not hold
-	Broken              // not now
+	_       Answer = iota
+	Active         // the notices begin
+	Waiting        // the manager is asked
+	Unsubscribed
+	Approved
+	Rejected
+	Gone   // the link does not hold
+	Broken // not now
 )
 
 // Asked is what a question is about.

@@ -23,7 +23,7 @@ type told struct {
 
 var english = words{
 	LogTitle:  "Who was let in",
-	LogLead:   "Every time a courier had a door of this building unlocked, and every time one was refused. No names, no parcels, no flats.",
+	LogLead:   "Every time in the last thirty days that a courier had a door of this building unlocked, and every time one was refused. No names, no parcels, no flats.",
 	LogEmpty:  "Nothing happened in this time.",
 	LogMore:   "There is more than fits here. The manager of the building can show you the rest.",
 	When:      "When",
@@ -73,7 +73,7 @@ var english = words{
 
 var german = words{
 	LogTitle:  "Wer eingelassen wurde",
-	LogLead:   "Jedes Mal, wenn ein Kurier eine Tür dieses Gebäudes entriegeln ließ, und jedes Mal, wenn einer abgewiesen wurde. Keine Namen, keine Sendungen, keine Wohnungen.",
+	LogLead:   "Jedes Mal in den letzten dreißig Tagen, dass ein Kurier eine Tür dieses Gebäudes entriegeln ließ oder abgewiesen wurde. Keine Namen, keine Sendungen, keine Wohnungen.",
 	LogEmpty:  "In dieser Zeit ist nichts geschehen.",
 	LogMore:   "Es gibt mehr, als hier Platz hat. Die Verwaltung kann Ihnen den Rest zeigen.",
 	When:      "Wann",
