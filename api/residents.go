@@ -35,24 +35,18 @@ type AccessLog interface {
 // AccessPage is a part of a building's access log.
 type AccessPage struct {
 	Entries []AccessEntry
-	More    bool // there are older ones since the instant
-	Head    *AccessHead
+	More    bool   // there are older ones since the instant
+	Head    string // the log's signed end, one line; empty: none yet
 }
 
 // AccessEntry is one line of an access log.
 type AccessEntry struct {
 	At      time.Time
-	Door    string
-	Kind    handoff.TargetKind
-	Carrier string
-	Outcome handoff.EventType
-}
-
-// AccessHead is the signed end of a log.
-type AccessHead struct {
-	Count           uint64
-	Hash, Signature string
-	At              time.Time
+	Door    string // its id
+	Kind    string // lobby, gate, ...; empty where no door is concerned
+	Carrier string // its id; empty where none was there
+	Outcome string // what it came to: opened, refused, forced, ...
+	Count   int    // how many refusals it stands for
 }
 
 const (
@@ -295,19 +289,11 @@ type accessEntryAnswer struct {
 	_ struct{} `additionalProperties:"true"`
 
 	At        time.Time `json:"at"`
-	DoorID    string    `json:"door_id,omitempty"`
-	Kind      string    `json:"kind,omitempty" enum:"lobby,gate,garage,home"`
+	Outcome   string    `json:"outcome" example:"opened"`
+	DoorID    string    `json:"door_id,omitempty" doc:"Left out of a garage or a home, whose door would name a unit"`
+	DoorKind  string    `json:"door_kind,omitempty"`
 	CarrierID string    `json:"carrier_id,omitempty"`
-	Outcome   string    `json:"outcome" example:"door_opened"`
-}
-
-type accessHeadAnswer struct {
-	_ struct{} `additionalProperties:"true"`
-
-	Count     uint64    `json:"count"`
-	Hash      string    `json:"hash"`
-	Signature string    `json:"signature"`
-	At        time.Time `json:"at"`
+	Count     int       `json:"count" doc:"How many refusals the line stands for"`
 }
 
 type linkedLogOutput struct {
@@ -316,9 +302,9 @@ type linkedLogOutput struct {
 
 		BuildingID string              `json:"building_id"`
 		ValidUntil time.Time           `json:"valid_until" doc:"When the link ends"`
-		Entries    []accessEntryAnswer `json:"entries" doc:"Newest first"`
+		Passages   []accessEntryAnswer `json:"passages" doc:"Newest first"`
 		More       bool                `json:"more" doc:"There are older ones, too many to list"`
-		Head       *accessHeadAnswer   `json:"head,omitempty"`
+		Head       string              `json:"head,omitempty" doc:"The signed end of the log, worth keeping"`
 	}
 }
 
@@ -334,7 +320,7 @@ func (a *api) followLog(ctx context.Context, token string) (handoff.Link, handof
 	p, err := a.Residents.Log.AccessPage(ctx, link.Building, a.Clock.Now().Add(-linkShows), linkEntries)
 	p.Entries = slices.Clone(p.Entries)
 	for i := range p.Entries {
-		if e := &p.Entries[i]; e.Kind == handoff.Garage || e.Kind == handoff.Home {
+		if e := &p.Entries[i]; e.Kind == handoff.Garage.String() || e.Kind == handoff.Home.String() {
 			e.Door = "" // which one it is would tell of a unit
 		}
 	}
@@ -350,17 +336,12 @@ func (a *api) linkedLog(ctx context.Context, in *tokenPath) (*linkedLogOutput, e
 		return nil, err
 	}
 	out := new(linkedLogOutput)
-	out.Body.BuildingID, out.Body.ValidUntil, out.Body.More = link.Building, link.Until, p.More
-	out.Body.Entries = make([]accessEntryAnswer, 0, len(p.Entries))
+	out.Body.BuildingID, out.Body.ValidUntil, out.Body.More, out.Body.Head = link.Building, link.Until, p.More, p.Head
+	out.Body.Passages = make([]accessEntryAnswer, 0, len(p.Entries))
 	for _, e := range p.Entries {
-		entry := accessEntryAnswer{At: e.At, DoorID: e.Door, CarrierID: e.Carrier, Outcome: e.Outcome.String()}
-		if e.Kind != 0 {
-			entry.Kind = e.Kind.String()
-		}
-		out.Body.Entries = append(out.Body.Entries, entry)
-	}
-	if h := p.Head; h != nil {
-		out.Body.Head = &accessHeadAnswer{Count: h.Count, Hash: h.Hash, Signature: h.Signature, At: h.At}
+		out.Body.Passages = append(out.Body.Passages, accessEntryAnswer{
+			At: e.At, Outcome: e.Outcome, DoorID: e.Door, DoorKind: e.Kind, CarrierID: e.Carrier, Count: max(1, e.Count),
+		})
 	}
 	return out, nil
 }
@@ -475,20 +456,14 @@ func (a *api) logPage(ctx context.Context, token string) (int, []byte, error) {
 		locale = b.Locale
 	}
 	l := web.Log{
-		Building: b.Name, Address: b.Address, Zone: zone, Until: link.Until, More: p.More,
+		Building: b.Name, Address: b.Address, Zone: zone, Until: link.Until, More: p.More, Head: p.Head,
 	}
 	for _, e := range p.Entries {
-		entry := web.Entry{At: e.At, Door: e.Kind.String(), DoorID: e.Door, Carrier: e.Carrier, Outcome: e.Outcome.String()}
+		entry := web.Entry{At: e.At, Door: e.Kind, DoorID: e.Door, Carrier: e.Carrier, Outcome: e.Outcome, Count: e.Count}
 		if name := a.Residents.CarrierNames[e.Carrier]; name != "" {
 			entry.Carrier = name
 		}
-		if e.Kind == 0 {
-			entry.Door = ""
-		}
 		l.Entries = append(l.Entries, entry)
-	}
-	if h := p.Head; h != nil {
-		l.Head = &web.Head{Count: h.Count, Hash: h.Hash, Signature: h.Signature, At: h.At}
 	}
 	content, err := web.LogPage(locale, l)
 	return http.StatusOK, content, err

@@ -38,7 +38,7 @@ type Log struct {
 	Until             time.Time // when the link ends
 	Entries           []Entry   // newest first
 	More              bool      // there are older ones in these days, too many to show
-	Head              *Head     // nil: none was signed yet
+	Head              string    // its signed end, with which a reader can prove later what it said; empty: none yet
 }
 
 // Entry is one line of the log.
@@ -47,15 +47,8 @@ type Entry struct {
 	Door    string // its kind: lobby, gate, ...
 	DoorID  string // may be empty
 	Carrier string // may be empty
-	Outcome string // an event's name: door_opened, ...
-}
-
-// Head is the log's signed end: with it a reader can prove later what the log said.
-type Head struct {
-	Count     uint64
-	Hash      string
-	Signature string
-	At        time.Time
+	Outcome string // opened, refused, forced, ...
+	Count   int    // how many it stands for, where more than one
 }
 
 // Question is a page with a button or two.
@@ -157,7 +150,7 @@ func (v *view) Doing(outcome string) string {
 // Bad reports whether a line deserves a second look.
 func (v *view) Bad(outcome string) bool {
 	switch outcome {
-	case "door_forced", "door_tampered", "door_held_open", "door_failed", "impossible_journey":
+	case "forced", "tampered", "held-open", "failed", "not-relocked":
 		return true
 	}
 	return false

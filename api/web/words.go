@@ -5,11 +5,10 @@ type words struct {
 	LogTitle, LogLead, LogEmpty, LogMore   string
 	When, WhichDoor, Carrier, Outcome      string
 	LocalTime, LinkUntil, HeadLead, NoHead string
-	HeadCount, HeadAt, HeadHash, HeadSign  string
 	UnitLabel, AddressLabel, BuildingLabel string
 
 	Doors     map[string]string
-	Outcomes  map[string]string // by an event's name
+	Outcomes  map[string]string // what a passage came to
 	Questions map[Question]told
 	Answers   map[Answer]told
 }
@@ -33,15 +32,13 @@ var english = words{
 	LocalTime: "Local time of the building", LinkUntil: "This link can be used until",
 	HeadLead:  "Keep this page, or these lines, if you want to be able to show later that the log was not changed:",
 	NoHead:    "The log has no signed end yet. It is signed from time to time.",
-	HeadCount: "Entries", HeadAt: "Signed", HeadHash: "Hash", HeadSign: "Signature",
 	UnitLabel: "Flat", AddressLabel: "Mail address", BuildingLabel: "Building",
 	Doors: map[string]string{"lobby": "Front door", "gate": "Gate", "garage": "Garage", "home": "Flat door"},
 	Outcomes: map[string]string{
-		"permitted": "Permit given", "access_refused": "Refused", "impossible_journey": "Refused: too far from the last door",
-		"door_delivered": "Permit reached the door", "door_confirmed": "Unlocked", "door_opened": "Opened", "door_relocked": "Locked again",
-		"door_failed": "The lock failed", "door_refused": "The door refused", "door_silent": "No answer from the door",
-		"door_forced": "Opened without a permit", "door_held_open": "Stood open", "door_tampered": "Tampered with",
-		"building_enrolled": "Installation changed",
+		"authorised": "Permit given", "delivered": "Permit reached the door", "confirmed": "Unlocked", "opened": "Opened",
+		"relocked": "Opened and locked again", "not-relocked": "Did not lock again", "failed": "The lock failed",
+		"refused-by-door": "Refused by the door", "no-answer": "No answer from the door", "refused": "Refused",
+		"forced": "Opened without a permit", "held-open": "Stood open", "tampered": "Tampered with", "rules-changed": "Rules changed",
 	},
 	Questions: map[Question]told{
 		Confirm: {
@@ -83,15 +80,13 @@ var german = words{
 	LocalTime: "Ortszeit des Gebäudes", LinkUntil: "Dieser Link gilt bis",
 	HeadLead:  "Heben Sie diese Seite oder diese Zeilen auf, wenn Sie später zeigen können wollen, dass das Protokoll nicht geändert wurde:",
 	NoHead:    "Das Protokoll hat noch kein unterschriebenes Ende. Es wird von Zeit zu Zeit unterschrieben.",
-	HeadCount: "Einträge", HeadAt: "Unterschrieben", HeadHash: "Hash", HeadSign: "Signatur",
 	UnitLabel: "Wohnung", AddressLabel: "Mailadresse", BuildingLabel: "Gebäude",
 	Doors: map[string]string{"lobby": "Haustür", "gate": "Tor", "garage": "Garage", "home": "Wohnungstür"},
 	Outcomes: map[string]string{
-		"permitted": "Erlaubnis erteilt", "access_refused": "Abgewiesen", "impossible_journey": "Abgewiesen: zu weit von der letzten Tür",
-		"door_delivered": "Erlaubnis an der Tür", "door_confirmed": "Entriegelt", "door_opened": "Geöffnet", "door_relocked": "Wieder verriegelt",
-		"door_failed": "Das Schloss versagte", "door_refused": "Die Tür wies ab", "door_silent": "Keine Antwort der Tür",
-		"door_forced": "Ohne Erlaubnis geöffnet", "door_held_open": "Stand offen", "door_tampered": "Eingriff gemeldet",
-		"building_enrolled": "Einbau geändert",
+		"authorised": "Erlaubnis erteilt", "delivered": "Erlaubnis an der Tür", "confirmed": "Entriegelt", "opened": "Geöffnet",
+		"relocked": "Geöffnet und wieder verriegelt", "not-relocked": "Nicht wieder verriegelt", "failed": "Das Schloss versagte",
+		"refused-by-door": "Von der Tür abgewiesen", "no-answer": "Keine Antwort der Tür", "refused": "Abgewiesen",
+		"forced": "Ohne Erlaubnis geöffnet", "held-open": "Stand offen", "tampered": "Eingriff gemeldet", "rules-changed": "Regeln geändert",
 	},
 	Questions: map[Question]told{
 		Confirm: {
