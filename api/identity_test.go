@@ -74,6 +74,9 @@ func TestEventsTellTheDevice(t *testing.T) {
 	}
 	seen := 0
 	for _, e := range h.Events(t) {
+		if e.Grant == (handoff.GrantID{}) {
+			continue // of the building
+		}
 		byCourier, want := e.Courier != "", ""
 		switch e.Type {
 		case handoff.EventDispatched, handoff.EventRecalled:

@@ -151,7 +151,7 @@ func (o residentObserver) Retried(e handoff.EventType, r notify.Reason) {
 
 func (o residentObserver) Buried(e handoff.EventType, r notify.Reason) {
 	o.residents.WithLabelValues(e.String(), "dead", r.Class).Inc()
-	o.log.Error("residents were not told; see: latchkey outbox list --group residents", "event", e.String(), "reason", r.String())
+	o.log.Error("residents were not told; see: latchkey outbox list", "event", e.String(), "reason", r.String())
 }
 
 func (o residentObserver) LogFailed(op string, err error) {

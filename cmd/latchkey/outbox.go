@@ -14,13 +14,14 @@ import (
 	"latchkey/handoff/redisstore"
 	"latchkey/notify/doors"
 	"latchkey/notify/mail"
+	"latchkey/notify/residents"
 )
 
 // outboxCmd looks at the dead letters of the groups of readers. It needs Redis and no
 // keyset: events hold nothing that is sealed.
 type outboxCmd struct {
 	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" help:"The service's Redis." placeholder:"URL"`
-	Group    string `help:"Whose outbox, mail or doors; both if left out." placeholder:"NAME"`
+	Group    string `help:"Whose outbox, mail, residents or doors; all if left out." placeholder:"NAME"`
 
 	List   outboxListCmd   `cmd:"" help:"List the dead letters, oldest first."`
 	Replay outboxReplayCmd `cmd:"" help:"Try dead letters again."`
@@ -52,7 +53,7 @@ func openStore(url string, ring *keyring.Ring, retention time.Duration) (store *
 // groups are those that are asked for.
 func (c *outboxCmd) groups() []string {
 	if c.Group == "" {
-		return []string{mail.Group, doors.Group}
+		return []string{mail.Group, residents.Group, doors.Group}
 	}
 	return []string{c.Group}
 }

@@ -99,7 +99,7 @@ func TestOutboxesOfBothGroups(t *testing.T) {
 	id := strings.Fields(lines[1])[0]
 	outbox(1, "--group", mail.Group, "replay", id)
 	outbox(0, "replay", id)
-	if list := outbox(0, "list"); !strings.Contains(list, "no dead letters in mail or doors") {
+	if list := outbox(0, "list"); !strings.Contains(list, "no dead letters in mail or residents or doors") {
 		t.Errorf("after the replay:\n%s", list)
 	}
 	outbox(1, "replay", id)
