@@ -56,9 +56,12 @@ type Event struct {
 	Device string `cbor:"23,keyasint,omitempty"`
 	Who    string `cbor:"24,keyasint,omitempty"`
 
-	// Claimed is when the courier's device says that it was done. At is when it was decided.
+	// Claimed is when the device, a courier's or a door's, says that it was done. At is when
+	// it was decided, or heard of.
 	Claimed Instant `cbor:"25,keyasint,omitempty"`
 
+	// Count is how many refusals an event of no grant stands for; 0: one.
+	Count  int `cbor:"31,keyasint,omitempty"`
 	Relock int `cbor:"26,keyasint,omitempty"` // permitted: seconds after which the door locks again; 0: as it is set itself
 
 	Resident ResidentID `cbor:"40,keyasint,omitempty"` // resident_changed
@@ -87,7 +90,7 @@ const (
 	EventContested
 	EventPermitted     // a courier was given a permit for a door
 	EventConsented     // the customer's consents, as they now stand
-	EventAccessRefused // a courier was refused at a door; only the first twenty of a grant
+	EventAccessRefused // a courier was refused at a door; only the first twenty of a grant, and few of no grant (see Unlock)
 	EventImpossible    // refused: nobody travels that fast from the last door to this one
 	EventDoorDelivered // the permit reached the door
 	EventDoorConfirmed // the lock confirmed

@@ -16,6 +16,15 @@ type Log interface {
 	// written, and who appends again may have them twice.
 	Append(ctx context.Context, now Instant, events ...Event) error
 
+	// AppendOnce is Append of one event that may come again: it is written only if n is
+	// above the number of every event written under the same mark before, and the answer is
+	// whether it was. Marks are kept for each building, for good.
+	AppendOnce(ctx context.Context, now Instant, mark string, n uint64, e Event) (bool, error)
+
+	// Tally adds one to a count that is forgotten some time after it began, and returns it.
+	// It may be one too high after an error.
+	Tally(ctx context.Context, name string, forget time.Duration) (int, error)
+
 	// Join makes a group known. A new group begins with the oldest event that is kept,
 	// and the log is not trimmed past what a known group has not finished.
 	Join(ctx context.Context, group string) error
@@ -49,10 +58,16 @@ type Log interface {
 	// if there is none of that id.
 	Replay(ctx context.Context, group string, id EventID, now time.Time) (bool, error)
 
+	// Advance is for a group with one reader, which reads by Read and keeps its own place
+	// elsewhere: all of a partition up to an event is finished for the group. An event
+	// before the last one that was named does no harm: the log is kept from there.
+	Advance(ctx context.Context, group string, id EventID) error
+
 	// Backlog tells how much a group has before it.
 	Backlog(ctx context.Context, group string) (Backlog, error)
 
 	// Read pages through one partition's log, beginning after an id (empty: from the start).
+	// An event that this version cannot read is not left out: its Type is zero.
 	Read(ctx context.Context, partition int, after string, limit int) ([]Logged, error)
 
 	// Trim drops the events of a partition older than keep, except what a group has not

@@ -334,6 +334,10 @@ type Permission struct {
 
 // Unlock decides whether a courier may open a door. The parcel's grant is asked, and no
 // code is: the code stays between customer and courier.
+//
+// A refusal is told to the building, too. One that has a grant is an event of that grant;
+// one that has none is told of the first twenty of a carrier at a door in an hour, and then
+// of how many there were.
 func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
 	var permit PermitID
 	if _, err := io.ReadFull(s.random, permit[:]); err != nil {
@@ -362,6 +366,12 @@ func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
 		q.digest = s.attemptDigest(k.Claimed, k.Courier.Carrier, k.Courier.ID, k.Attempt, "unlock", k.Door, k.Parcel, position(k.Position), hex.EncodeToString(k.Challenge))
 	}
 	o, err := s.change(ctx, q)
+	var refused *Refusal
+	if errors.As(err, &refused) && refused.Reason == ParcelUnknown && door != nil {
+		if failed := s.turnStranger(ctx, &k, door); failed != nil {
+			return Permission{}, failed
+		}
+	}
 	if err != nil {
 		return Permission{}, err
 	}

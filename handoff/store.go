@@ -34,11 +34,13 @@ type Store interface {
 	Residents
 	Log
 	Feed
+	Journal
 }
 
 var (
-	// ErrConflict says that the grant changed since it was loaded. Nothing was written.
-	ErrConflict = errors.New("handoff: the grant changed meanwhile")
+	// ErrConflict says that the grant, or the end of a chain, changed since it was loaded.
+	// Nothing was written.
+	ErrConflict = errors.New("handoff: it changed meanwhile")
 
 	// ErrUnknownOutcome says that a commit was sent and its answer was lost: it may have
 	// happened.
@@ -55,6 +57,9 @@ var (
 	// ErrDoorMoved says that a door was to be moved to another building.
 	ErrDoorMoved = errors.New("handoff: a door does not change its building")
 
+	// ErrForged says that a chain in the store is not as it was written: its end is not
+	// signed, or entries are missing or others than those that were entered.
+	ErrForged = errors.New("handoff: a chain was changed in the store")
 	// ErrKeypadKey says that a door with a keypad was to be stored without a key for it.
 	ErrKeypadKey = errors.New("handoff: a keypad needs its key")
 

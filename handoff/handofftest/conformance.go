@@ -31,6 +31,7 @@ func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
 		{"Log", logTests},
 		{"Doors", doorTests},
 		{"Credentials", credentialTests},
+		{"Journal", journalTests},
 		{"Residents", residentTests},
 		{"Faults", faultTests},
 		{"Contention", contentionTests},

@@ -38,6 +38,10 @@ type Memory struct {
 	feeds     map[string][]handoff.DoorMessage
 	keys      map[string]handoff.APIKey
 
+	journals  map[string]*journal
+	leases    map[string]held
+	marks     map[string]uint64
+	tallies   map[string]int
 	residents map[resident]handoff.Resident
 	pages     map[handoff.Mark]*page
 }
@@ -75,6 +79,10 @@ func NewMemory() *Memory {
 		feeds:     map[string][]handoff.DoorMessage{},
 		keys:      map[string]handoff.APIKey{},
 
+		journals:  map[string]*journal{},
+		leases:    map[string]held{},
+		marks:     map[string]uint64{},
+		tallies:   map[string]int{},
 		residents: map[resident]handoff.Resident{},
 		pages:     map[handoff.Mark]*page{},
 	}

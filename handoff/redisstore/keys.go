@@ -19,6 +19,7 @@ import (
 //	lk:{pp}:work:GROUP                   zset    event ids taken and not finished, by when due       with the event
 //	lk:{pp}:tries:GROUP                  hash    event id -> failures so far, and the event          with the event
 //	lk:{pp}:dead:GROUP                   hash    event id -> dead letter, the event included         until replayed
+//	lk:{pp}:once                         hash    mark -> the highest number appended under it         never
 //	lk:customer:SHOP:ID                  zset    HASH by end of window                               last window end + retention
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
@@ -31,7 +32,14 @@ import (
 //	lk:apikey:ID                         string  sealed record of a key, a hash of its secret in it   until removed
 //	lk:apikeys                           set     ids of all keys (written first, removed last)       never
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
+//	lk:tally:NAME                        string  a count                                             as its caller says
+//	lk:chain:{NAME}:head                 string  seq, hash and cut, then CBOR: signed head, cursors  never
+//	lk:chain:{NAME}:entries              stream  SEQ-0: e = canonical JSON, h = hash                 cut (see Extend)
+//	lk:chains                            set     names of chains                                     never
+//	lk:lease:NAME                        hash    holder, and until, ms                               never
 //	lk:budget:CARRIER:ID                 list    guesses as they came: reserved, in doubt, counted, excused   31 days after the last guess
+//
+// A chain's name is its cluster hash tag.
 //
 // Values that hold personal data or a secret are sealed as a whole (keyring); the
 // associated data is the key they belong to and, for a grant, its version, whose upper
@@ -77,6 +85,14 @@ func feedKey(door string) string        { return prefix + "feed:" + door }
 func apiKeyKey(id string) string { return prefix + "apikey:" + id }
 
 const apiKeysKey = prefix + "apikeys"
+
+func onceKey(partition int) string       { return partitionKey(partition, "once") }
+func tallyKey(name string) string        { return prefix + "tally:" + name }
+func leaseKey(name string) string        { return prefix + "lease:" + name }
+func chainHeadKey(name string) string    { return prefix + "chain:{" + name + "}:head" }
+func chainEntriesKey(name string) string { return prefix + "chain:{" + name + "}:entries" }
+
+const chainsKey = prefix + "chains"
 
 func marksKey(m handoff.Mark) string {
 	return buildingKey(m.Building) + ":marks:" + m.Of + ":" + m.Day.String()

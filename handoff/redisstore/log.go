@@ -37,6 +37,47 @@ func (s *Store) Append(ctx context.Context, _ handoff.Instant, events ...handoff
 	return nil
 }
 
+// appendOnceScript writes an event if its number is above the last one of its mark.
+//
+//	KEYS[1] log   KEYS[2] marks
+//	ARGV[1] mark   ARGV[2] number   ARGV[3] event
+//
+// It returns 1, or 0 if the number came before. Numbers are compared by length first:
+// they may be longer than a double keeps.
+var appendOnceScript = newScript(`
+local last = redis.call('HGET', KEYS[2], ARGV[1])
+if last and (#last > #ARGV[2] or #last == #ARGV[2] and last >= ARGV[2]) then
+	return 0
+end
+redis.call('XADD', KEYS[1], '*', 'e', ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+return 1
+`)
+
+// AppendOnce implements handoff.Log.
+func (s *Store) AppendOnce(ctx context.Context, _ handoff.Instant, mark string, n uint64, e handoff.Event) (bool, error) {
+	event, err := encodeEvent(&e)
+	if err != nil {
+		return false, err
+	}
+	call := appendOnceScript.call(ctx, []string{logKey(e.Partition()), onceKey(e.Partition())}, mark, strconv.FormatUint(n, 10), event)
+	if err := s.lanes.do(ctx, call); err != nil {
+		return false, unavailable(err)
+	}
+	written, err := call.Int64()
+	return written == 1, unavailable(err)
+}
+
+// Tally implements handoff.Log.
+func (s *Store) Tally(ctx context.Context, name string, forget time.Duration) (int, error) {
+	var count *redis.IntCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		count = redis.NewIntCmd(ctx, "incr", tallyKey(name))
+		return []redis.Cmder{count, redis.NewBoolCmd(ctx, "expire", tallyKey(name), int64(forget/time.Second), "nx")}
+	})
+	return int(count.Val()), err
+}
+
 // Join implements handoff.Log: a Redis consumer group on each partition's stream.
 func (s *Store) Join(ctx context.Context, group string) error {
 	for partition := range handoff.Partitions {
@@ -435,9 +476,35 @@ func (s *Store) Backlog(ctx context.Context, group string) (handoff.Backlog, err
 }
 
 func see(b *handoff.Backlog, at handoff.Instant) {
-	if b.Oldest == 0 || at < b.Oldest {
+	if at != 0 && (b.Oldest == 0 || at < b.Oldest) {
 		b.Oldest = at
 	}
+}
+
+// advanceScript moves a group's cursor. XGROUP SETID would do, if the embedded Redis had
+// it; the group has no other state, since it takes nothing.
+//
+//	KEYS[1] log
+//	ARGV[1] group   ARGV[2] id
+//
+// It returns 1, or 0 if the group has not joined.
+var advanceScript = newScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1]) == 0 then
+	return 0
+end
+redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], ARGV[2])
+return 1
+`)
+
+// Advance implements handoff.Log.
+func (s *Store) Advance(ctx context.Context, group string, id handoff.EventID) error {
+	joined, err := s.script(ctx, func() *scriptCall {
+		return advanceScript.call(ctx, []string{logKey(id.Partition)}, group, id.ID)
+	})
+	if err == nil && joined == int64(0) {
+		return handoff.ErrNotJoined
+	}
+	return err
 }
 
 // backlogCounted bounds the counting per partition: beyond it, "many" is answer enough.
@@ -457,7 +524,7 @@ func (s *Store) Read(ctx context.Context, partition int, after string, limit int
 	for _, m := range messages {
 		e, err := decodeMessage(m)
 		if err != nil {
-			return nil, err
+			e = handoff.Event{}
 		}
 		logged = append(logged, handoff.Logged{ID: handoff.EventID{Partition: partition, ID: m.ID}, Event: e})
 	}

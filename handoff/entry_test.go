@@ -1,0 +1,144 @@
+package handoff
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-json-experiment/json"
+)
+
+// full is an event that says all that an event can.
+func full(t EventType) Logged {
+	return Logged{ID: EventID{Partition: 3, ID: "1795514400000-7"}, Event: Event{
+		Type: t, Grant: GrantID{Hash: "0123456789abcdef01234567", Generation: 2}, At: 1795514400, Shop: "demo", Carrier: "swift", Parcel: "JJD1",
+		Route: "BER-042", Courier: "cou_7", By: "door", Reason: VisitOver, Issue: 3, Distance: 20, Door: "door_4links", Consents: []TargetKind{Garage},
+		Permit: PermitID{1}, Target: Lobby, Building: "bld_1", Awaited: true, Challenge: []byte("challenge"), Claimed: 1795514000, Count: 20,
+		Device: "dddddddddddddddd", Who: "wwwwwwwwwwwwwwww", Digest: []byte("digest"),
+	}}
+}
+
+func marshal(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v, json.Deterministic(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// What a building may see is listed here, so that whoever adds to it adds it here.
+func TestBuildingEntry(t *testing.T) {
+	building, n, ok := BuildingEntry(full(EventAccessRefused))
+	want := `{"seq":0,"at":1795514400,"what":"access_refused","door":"door_4links","kind":"lobby","carrier":"swift",` +
+		`"permit":"01000000000000000000000000000000","reason":"visit-over","count":20}`
+	if got := marshal(t, n); !ok || building != "bld_1" || got != want {
+		t.Errorf("%v %s\n got %s\nwant %s", ok, building, got, want)
+	}
+	ofTheDoor := full(EventDoorForced)
+	ofTheDoor.Event.Courier = ""
+	if _, n, _ := BuildingEntry(ofTheDoor); n.Claimed != 1795514000 {
+		t.Errorf("an alarm without the door's own time: %+v", n)
+	}
+	for _, private := range []TargetKind{Garage, Home} {
+		for _, e := range []EventType{EventPermitted, EventDoorOpened, EventDoorForced} {
+			l := full(e)
+			l.Event.Target = private
+			if _, n, ok := BuildingEntry(l); !ok || n.Kind != private.String() || strings.Contains(marshal(t, n), "4links") {
+				t.Errorf("%s of a %s: %s", e, private, marshal(t, n))
+			}
+		}
+	}
+	for e := EventType(0); int(e) < len(eventNames)+2; e++ {
+		_, _, ok := BuildingEntry(full(e))
+		if want := slices.Contains(buildingEvents, e); ok != want {
+			t.Errorf("%s concerns a building: %v", e, ok)
+		}
+		if atDoor := strings.HasPrefix(e.String(), "door_"); atDoor && !ok {
+			t.Errorf("%s happens at a door, and its building does not see it", e)
+		}
+		if _, known := outcomes[e]; known != ok {
+			t.Errorf("%s has no outcome", e)
+		}
+	}
+	l := full(EventDoorOpened)
+	l.Event.Building = ""
+	if _, _, ok := BuildingEntry(l); ok {
+		t.Error("an event of no building has one")
+	}
+}
+
+func TestTrailEntry(t *testing.T) {
+	want := `{"seq":0,"at":1795514400,"what":"released","door":"door_4links","kind":"lobby","carrier":"swift",` +
+		`"permit":"01000000000000000000000000000000","reason":"visit-over","count":20,"distance":20,"claimed":1795514000,"id":"1795514400000-7",` +
+		`"building":"bld_1","grant":"0123456789abcdef01234567-2","shop":"demo","parcel":"JJD1","route":"BER-042","courier":"cou_7","by":"door","who":"wwwwwwwwwwwwwwww","device":"dddddddddddddddd"}`
+	if got := marshal(t, TrailEntry(full(EventReleased))); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	if got := TrailEntry(full(0)); !reflect.DeepEqual(got, Entry{At: 1795514400, What: "unreadable", ID: "1795514400000-7"}) {
+		t.Errorf("unreadable: %+v", got)
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	const permitted, delivered, confirmed, opened = EventPermitted, EventDoorDelivered, EventDoorConfirmed, EventDoorOpened
+	const relocked, failed, refused, silent = EventDoorRelocked, EventDoorFailed, EventDoorRefused, EventDoorSilent
+	for _, c := range []struct {
+		events []EventType
+		want   Outcome
+	}{
+		{[]EventType{permitted}, OutcomeAuthorised},
+		{[]EventType{permitted, delivered}, OutcomeDelivered},
+		{[]EventType{permitted, delivered, confirmed}, OutcomeConfirmed},
+		{[]EventType{permitted, delivered, confirmed, relocked}, OutcomeConfirmed}, // nobody is known to have gone in
+		{[]EventType{permitted, delivered, confirmed, opened}, OutcomeOpened},
+		{[]EventType{permitted, delivered, confirmed, opened, relocked}, OutcomeOpened},
+		{[]EventType{permitted, delivered, confirmed, opened, failed}, OutcomeNotRelocked},
+		{[]EventType{permitted, delivered, confirmed, failed}, OutcomeNotRelocked},
+		{[]EventType{permitted, delivered, confirmed, failed, opened}, OutcomeNotRelocked},
+		{[]EventType{permitted, delivered, confirmed, opened, failed, relocked}, OutcomeOpened},
+		{[]EventType{permitted, delivered, failed}, OutcomeFailed},
+		{[]EventType{permitted, delivered, failed, opened}, OutcomeOpened},
+		{[]EventType{permitted, refused}, OutcomeDoorRefused},
+		{[]EventType{permitted, refused, confirmed}, OutcomeConfirmed},
+		{[]EventType{permitted, silent}, OutcomeNoAnswer},
+		{[]EventType{permitted, silent, opened}, OutcomeOpened}, // heard of late
+		{[]EventType{permitted, relocked}, OutcomeRelocked},
+		{[]EventType{opened}, OutcomeOpened}, // of a permit on a page long before
+	} {
+		var entries []Entry
+		for i, e := range c.events {
+			l := full(e)
+			l.Event.At += Instant(i)
+			_, n, _ := BuildingEntry(l)
+			n.Seq = uint64(i + 1)
+			entries = append(entries, n)
+		}
+		lines := passages(entries)
+		if len(lines) != 1 || lines[0].Outcome != c.want || len(lines[0].Steps) != len(c.events) || lines[0].Seq != 1 {
+			t.Errorf("%v: %+v, want %s", c.events, lines, c.want)
+		}
+	}
+}
+
+func TestStrangers(t *testing.T) {
+	told, sum := 0, 0
+	var counts []string
+	for n := 1; n <= 1000; n++ {
+		if count, ok := strangers(n); ok {
+			told++
+			sum += max(count, 1)
+			if count > 0 {
+				counts = append(counts, fmt.Sprint(n, ":", count))
+			}
+			if sum != n {
+				t.Errorf("after %d, the log knows of %d", n, sum)
+			}
+		}
+	}
+	if got := strings.Join(counts, " "); told != 25 || got != "40:20 80:40 160:80 320:160 640:320" {
+		t.Errorf("%d events, %s", told, got)
+	}
+}

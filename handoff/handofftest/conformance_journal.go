@@ -1,0 +1,234 @@
+package handofftest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/handoff/chain"
+)
+
+const journalName = "building:b1"
+
+// grown is an end and the links that lead there from another.
+func grown(t *testing.T, name string, from handoff.ChainEnd, texts ...string) (handoff.ChainEnd, []chain.Link) {
+	t.Helper()
+	hash := from.Hash
+	if from.Seq == 0 {
+		hash = chain.Genesis(name)
+	}
+	b := chain.Build(name, from.Seq, hash)
+	for _, text := range texts {
+		noError(t, "Add", b.Add(handoff.Entry{Seq: b.Next(), At: 1795514400, What: text}))
+	}
+	h := b.Head(0)
+	to := from
+	to.Seq, to.Hash, to.Head = h.Seq, h.Hash, fmt.Sprintf("signed %d", h.Seq)
+	to.Cursors = map[int]string{0: "1-1", 15: fmt.Sprintf("7-%d", h.Seq)}
+	return to, b.Links()
+}
+
+func chainEnd(t *testing.T, w *World, name string) handoff.ChainEnd {
+	t.Helper()
+	end, err := w.Store.ChainEnd(t.Context(), name)
+	noError(t, "ChainEnd", err)
+	return end
+}
+
+func links(t *testing.T, w *World, name string, after uint64, limit int) []chain.Link {
+	t.Helper()
+	page, err := w.Store.Links(t.Context(), name, after, limit)
+	noError(t, "Links", err)
+	return page
+}
+
+// extended extends a chain by entries and returns its end.
+func extended(t *testing.T, w *World, name string, texts ...string) (handoff.ChainEnd, []chain.Link) {
+	t.Helper()
+	from := chainEnd(t, w, name)
+	to, more := grown(t, name, from, texts...)
+	noError(t, "Extend", w.Store.Extend(t.Context(), name, from, to, more))
+	return to, more
+}
+
+var journalTests = map[string]func(*testing.T, *World){
+	"AChainThatHasNotBegun": func(t *testing.T, w *World) {
+		equal(t, "its end", chainEnd(t, w, journalName), handoff.ChainEnd{})
+		equal(t, "its entries", links(t, w, journalName, 0, 10), []chain.Link{})
+		names, err := w.Store.Chains(t.Context())
+		noError(t, "Chains", err)
+		equal(t, "chains", len(names), 0)
+		to, more := grown(t, journalName, handoff.ChainEnd{}, "a")
+		if w.Store.Extend(t.Context(), "no name", handoff.ChainEnd{}, to, more) == nil {
+			t.Error("a chain of any name was begun")
+		}
+	},
+
+	"ExtendAndPage": func(t *testing.T, w *World) {
+		_, first := extended(t, w, journalName, "a", "b", "c")
+		to, more := extended(t, w, journalName, "d", "e")
+		extended(t, w, "log:0f", "elsewhere")
+		equal(t, "the end", chainEnd(t, w, journalName), to)
+		all := slices.Concat(first, more)
+		equal(t, "all", links(t, w, journalName, 0, 100), all)
+		equal(t, "a page", links(t, w, journalName, 1, 2), all[1:3])
+		equal(t, "after the end", links(t, w, journalName, 5, 2), []chain.Link{})
+		names, err := w.Store.Chains(t.Context())
+		noError(t, "Chains", err)
+		slices.Sort(names)
+		equal(t, "chains", names, []string{journalName, "log:0f"})
+	},
+
+	"ExtendFromElsewhereIsAConflict": func(t *testing.T, w *World) {
+		none := handoff.ChainEnd{}
+		one, _ := extended(t, w, journalName, "a")
+		two, more := extended(t, w, journalName, "b")
+		other := one
+		other.Hash[0] ^= 1
+		cut := two
+		cut.Cut = 1
+		for what, from := range map[string]handoff.ChainEnd{"its beginning": none, "an older end": one, "another hash": other, "a cut that was not made": cut} {
+			to, again := grown(t, journalName, from, "x")
+			if err := w.Store.Extend(t.Context(), journalName, from, to, again); !errors.Is(err, handoff.ErrConflict) {
+				t.Errorf("Extend from %s: %v, want a conflict", what, err)
+			}
+		}
+		// The same once more, as after a lost answer: a conflict too, and nothing is there twice.
+		if err := w.Store.Extend(t.Context(), journalName, one, two, more); !errors.Is(err, handoff.ErrConflict) {
+			t.Errorf("Extend twice: %v, want a conflict", err)
+		}
+		equal(t, "the end", chainEnd(t, w, journalName), two)
+		equal(t, "entries", len(links(t, w, journalName, 0, 10)), 2)
+	},
+
+	"Cut": func(t *testing.T, w *World) {
+		four, all := extended(t, w, journalName, "a", "b", "c", "d")
+		cut := four
+		cut.Cut, cut.CutOff = 3, "signed cut"
+		noError(t, "cutting", w.Store.Extend(t.Context(), journalName, four, cut, nil))
+		equal(t, "the end", chainEnd(t, w, journalName), cut)
+		equal(t, "what is left", links(t, w, journalName, 0, 10), all[3:])
+		to, more := grown(t, journalName, four, "e")
+		if err := w.Store.Extend(t.Context(), journalName, four, to, more); !errors.Is(err, handoff.ErrConflict) {
+			t.Errorf("Extend over a cut: %v, want a conflict", err)
+		}
+		gone := cut
+		gone.Cut = 4
+		noError(t, "cutting all", w.Store.Extend(t.Context(), journalName, cut, gone, nil))
+		equal(t, "nothing is left", links(t, w, journalName, 0, 10), []chain.Link{})
+		_, more = extended(t, w, journalName, "e")
+		equal(t, "what comes after", links(t, w, journalName, 0, 10), more)
+		equal(t, "the cut stays", chainEnd(t, w, journalName).Cut, uint64(4))
+	},
+
+	"OnlyOneWriterGetsThrough": func(t *testing.T, w *World) {
+		const writers, each = 6, 5
+		for i, err := range together(writers, func(i int) error {
+			for n := 0; n < each; {
+				from, err := w.Store.ChainEnd(t.Context(), journalName)
+				if err != nil {
+					return err
+				}
+				to, more := grown(t, journalName, from, fmt.Sprintf("%d of %d", n, i), "and one more")
+				switch err := w.Store.Extend(t.Context(), journalName, from, to, more); {
+				case err == nil:
+					n++
+				case !errors.Is(err, handoff.ErrConflict):
+					return err
+				}
+			}
+			return nil
+		}) {
+			noError(t, fmt.Sprintf("writer %d", i), err)
+		}
+		follows := chain.Build(journalName, 0, chain.Genesis(journalName))
+		for _, l := range links(t, w, journalName, 0, 1000) {
+			noError(t, "following", follows.Follow(l))
+		}
+		end := chainEnd(t, w, journalName)
+		equal(t, "entries", follows.Next()-1, uint64(2*writers*each))
+		equal(t, "the end", follows.Head(0), chain.Head{Chain: journalName, Seq: end.Seq, Hash: end.Hash})
+	},
+
+	"ALeaseIsOnesAlone": func(t *testing.T, w *World) {
+		now := w.Clock.Now()
+		lease := func(holder string, at, until time.Time, want bool) {
+			t.Helper()
+			held, err := w.Store.Lease(t.Context(), "ledger", holder, at, until)
+			noError(t, "Lease", err)
+			equal(t, holder+" holds it", held, want)
+		}
+		second := time.Second
+		lease("a", now, now.Add(5*second), true)
+		lease("b", now.Add(second), now.Add(6*second), false)
+		lease("a", now.Add(2*second), now.Add(7*second), true) // renewed
+		lease("b", now.Add(6*second), now.Add(11*second), false)
+		lease("b", now.Add(7*second), now.Add(12*second), true) // run out
+		lease("a", now.Add(8*second), now.Add(13*second), false)
+		lease("b", now.Add(8*second), now.Add(8*second), true) // given up
+		lease("a", now.Add(8*second), now.Add(13*second), true)
+		held, err := w.Store.Lease(t.Context(), "another", "b", now, now.Add(second))
+		equal(t, "another lease", fmt.Sprint(held, err), "true <nil>")
+	},
+
+	"AppendOnce": func(t *testing.T, w *World) {
+		now := handoff.InstantOf(w.Clock.Now())
+		forced := handoff.Event{Type: handoff.EventDoorForced, At: now, Building: "b1", Door: "d1", Target: handoff.Lobby, Claimed: now - 7, Count: 3}
+		const most = 1<<63 - 1
+		for _, c := range []struct {
+			mark string
+			n    uint64
+			want bool
+		}{
+			{"d1:k", 9, true},
+			{"d1:k", 9, false},
+			{"d1:k", 10, true},
+			{"d1:k", 9, false},
+			{"d2:k", 9, true},
+			{"d1:k", most - 1, true},
+			{"d1:k", most - 1, false},
+			{"d1:k", most, true},
+			{"d1:k", 11, false},
+		} {
+			written, err := w.Store.AppendOnce(t.Context(), now, c.mark, c.n, forced)
+			noError(t, "AppendOnce", err)
+			equal(t, fmt.Sprint(c), written, c.want)
+		}
+		events := w.Events(t)
+		equal(t, "events", len(events), 5)
+		equal(t, "the event", events[0], forced)
+	},
+
+	"Tally": func(t *testing.T, w *World) {
+		for want := 1; want <= 3; want++ {
+			n, err := w.Store.Tally(t.Context(), "a", time.Hour)
+			noError(t, "Tally", err)
+			equal(t, "count", n, want)
+		}
+		n, err := w.Store.Tally(t.Context(), "b", time.Hour)
+		noError(t, "Tally", err)
+		equal(t, "another count", n, 1)
+	},
+
+	"AdvanceIsWhatAGroupHasFinished": func(t *testing.T, w *World) {
+		id := story(t, w, "p1", 6)
+		page, err := w.Store.Read(t.Context(), id.Partition(), "", 100)
+		noError(t, "Read", err)
+		if err := w.Store.Advance(t.Context(), "g", page[0].ID); !errors.Is(err, handoff.ErrNotJoined) {
+			t.Errorf("Advance of a group that has not joined: %v", err)
+		}
+		join(t, w, "g")
+		equal(t, "before", trim(t, w, id, farAway()), int64(0))
+		equal(t, "waiting", backlog(t, w, "g").Waiting, int64(6))
+		noError(t, "Advance", w.Store.Advance(t.Context(), "g", page[3].ID))
+		equal(t, "waiting", backlog(t, w, "g").Waiting, int64(2))
+		noError(t, "Advance", w.Store.Advance(t.Context(), "g", page[1].ID)) // late: harmless
+		equal(t, "dropped", trim(t, w, id, farAway()), int64(2))
+		noError(t, "Advance", w.Store.Advance(t.Context(), "g", page[5].ID))
+		equal(t, "dropped", trim(t, w, id, farAway()), int64(4))
+		equal(t, "waiting", backlog(t, w, "g"), handoff.Backlog{})
+	},
+}
