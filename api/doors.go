@@ -276,7 +276,8 @@ func (a *api) doorReports(ctx context.Context, in *doorReportsInput) (*doorRepor
 	p := principal(ctx)
 	own := p.Has(auth.Door) && p.Subject == in.Door.id
 	verifier := door.ReportVerifier{Door: in.Door.id}
-	switch d, err := a.reporting(ctx, in.Door.id, own); {
+	d, err := a.reporting(ctx, in.Door.id, own)
+	switch {
 	case err != nil:
 		return nil, err
 	case d != nil:
@@ -293,7 +294,7 @@ func (a *api) doorReports(ctx context.Context, in *doorReportsInput) (*doorRepor
 		if err != nil {
 			out.Body.Refused = append(out.Body.Refused, refusedReport{Index: i, Code: codeBadReport})
 		} else {
-			if result, err = a.record(ctx, &r, own); err != nil {
+			if result, err = a.record(ctx, d, &r); err != nil {
 				return nil, err // the door sends all of them again, which is harmless
 			}
 			out.Body.Accepted++
@@ -321,15 +322,22 @@ func (a *api) reporting(ctx context.Context, id string, own bool) (*handoff.Door
 	return a.ownDoor(ctx, id)
 }
 
-// record keeps what a verified report says, and names what became of it. An alarm is
-// taken from the door itself alone: it counts each time it is told, and from others it
-// could be told for ever.
-func (a *api) record(ctx context.Context, r *door.Report, own bool) (result string, err error) {
+// alarms are what a door says of itself in the words of the domain.
+var alarms = map[door.State]handoff.EventType{
+	door.Forced: handoff.EventDoorForced, door.HeldOpen: handoff.EventDoorHeldOpen, door.Tamper: handoff.EventDoorTampered,
+}
+
+// record keeps what a verified report says, and names what became of it. An alarm counts
+// once, however often it is told, so that it may come by whoever brings it: a door
+// without a network has no other way.
+func (a *api) record(ctx context.Context, d *handoff.Door, r *door.Report) (result string, err error) {
 	state, ofPermit := doorStates[r.State]
-	if !ofPermit && !own {
-		return "ignored", nil
-	}
 	if !ofPermit {
+		alarm := handoff.Alarm{Door: *d, Type: alarms[r.State], Seq: r.Seq, At: handoff.InstantOf(r.At)}
+		news, err := a.Service.Alarmed(ctx, alarm)
+		if err != nil || !news {
+			return "ignored", err
+		}
 		a.Log.LogAttrs(ctx, slog.LevelWarn, "door alarm", slog.String("door", r.Door), slog.String("kind", r.State.String()), slog.Time("at", r.At))
 		if a.Metrics != nil {
 			a.Metrics.DoorAlarmed(r.State.String())

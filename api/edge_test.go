@@ -63,6 +63,9 @@ func TestScopes(t *testing.T) {
 		"GET /v1/doors/{door_id}/permits":               {auth.Door},
 		"POST /v1/doors/{door_id}/reports":              {auth.Door, auth.Courier},
 
+		"GET /v1/audit/keys":                                               {}, // public
+		"GET /v1/buildings/{building_id}/access-log":                       {auth.Building, auth.Ops},
+		"GET /v1/buildings/{building_id}/access-log/export":                {auth.Building, auth.Ops},
 		"POST /v1/buildings/{building_id}/subscriptions":                   {}, // public
 		"GET /v1/buildings/{building_id}/residents":                        {auth.Building, auth.Ops},
 		"PUT /v1/buildings/{building_id}/residents":                        {auth.Building, auth.Ops},

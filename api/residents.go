@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -19,7 +18,7 @@ import (
 // Residents is what telling residents takes.
 type Residents struct {
 	// Log is where access logs are read; nil: links to them answer 503.
-	Log AccessLog
+	Log AccessLog // nil: the service's own
 
 	// CarrierNames are what people call the carriers, by id.
 	CarrierNames map[string]string
@@ -27,26 +26,45 @@ type Residents struct {
 
 // AccessLog reads the access logs of buildings.
 type AccessLog interface {
-	// AccessPage reads a building's entries since an instant, newest first and at most
+	// AccessPage reads a building's passages since an instant, newest first and at most
 	// limit of them, and the newest signed head.
 	AccessPage(ctx context.Context, building string, since time.Time, limit int) (AccessPage, error)
 }
 
 // AccessPage is a part of a building's access log.
 type AccessPage struct {
-	Entries []AccessEntry
-	More    bool   // there are older ones since the instant
-	Head    string // the log's signed end, one line; empty: none yet
+	Passages []handoff.Passage // newest first
+	More     bool              // there are older ones since the instant
+	Head     string            // the log's signed end, one line
 }
 
-// AccessEntry is one line of an access log.
-type AccessEntry struct {
-	At      time.Time
-	Door    string // its id
-	Kind    string // lobby, gate, ...; empty where no door is concerned
-	Carrier string // its id; empty where none was there
-	Outcome string // what it came to: opened, refused, forced, ...
-	Count   int    // how many refusals it stands for
+// recentLog reads the service's own access logs.
+type recentLog struct{ *handoff.Service }
+
+func (l recentLog) AccessPage(ctx context.Context, building string, since time.Time, limit int) (AccessPage, error) {
+	var recent AccessPage
+	for page := (handoff.AccessPage{Limit: mostAccess}); ; {
+		log, err := l.AccessLog(ctx, building, page)
+		if err != nil {
+			return AccessPage{}, err
+		}
+		if page.Before == 0 {
+			recent.Head = log.Head
+		}
+		for _, p := range log.Passages {
+			switch {
+			case p.At.Before(since):
+				return recent, nil
+			case len(recent.Passages) == limit:
+				recent.More = true
+				return recent, nil
+			}
+			recent.Passages = append(recent.Passages, p)
+		}
+		if page.Before = log.Before; page.Before == 0 {
+			return recent, nil
+		}
+	}
 }
 
 const (
@@ -163,20 +181,8 @@ type residentsOutput struct {
 	}
 }
 
-// known is a building that the caller runs and that is there.
-func (a *api) known(ctx context.Context, id string) error {
-	if !manages(principal(ctx), id) {
-		return problemOfCode(codeBuildingUnknown)
-	}
-	b, err := a.Registry.Building(ctx, id)
-	if err == nil && b == nil {
-		err = problemOfCode(codeBuildingUnknown)
-	}
-	return err
-}
-
 func (a *api) getResidents(ctx context.Context, in *buildingPath) (*residentsOutput, error) {
-	if err := a.known(ctx, in.Building.id); err != nil {
+	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
 		return nil, err
 	}
 	return a.residentsOutput(ctx, in.Building.id)
@@ -230,7 +236,7 @@ func (r *residentsRequest) parse(bad *violations) []handoff.Subscription {
 }
 
 func (a *api) putResidents(ctx context.Context, in *putResidentsInput) (*residentsOutput, error) {
-	if err := a.known(ctx, in.Building.id); err != nil {
+	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
 		return nil, err
 	}
 	if err := a.Service.PutOnFile(ctx, in.Building.id, in.Body.value); err != nil {
@@ -245,7 +251,7 @@ type residentPath struct {
 }
 
 func (a *api) decideResident(ctx context.Context, in *residentPath, do func(context.Context, string, handoff.ResidentID) error) (*struct{}, error) {
-	if err := a.known(ctx, in.Building.id); err != nil {
+	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
 		return nil, err
 	}
 	id, ok := handoff.ParseResidentID(in.Resident.id)
@@ -261,7 +267,7 @@ func (a *api) decideResident(ctx context.Context, in *residentPath, do func(cont
 }
 
 func (a *api) announce(ctx context.Context, in *buildingPath) (*acceptedOutput, error) {
-	if err := a.known(ctx, in.Building.id); err != nil {
+	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
 		return nil, err
 	}
 	return accepted(), a.Service.Announce(ctx, in.Building.id, handoff.Actor{Role: handoff.RoleManager})
@@ -285,32 +291,21 @@ type tokenPath struct {
 	Token pathToken `path:"token"`
 }
 
-type accessEntryAnswer struct {
-	_ struct{} `additionalProperties:"true"`
-
-	At        time.Time `json:"at"`
-	Outcome   string    `json:"outcome" example:"opened"`
-	DoorID    string    `json:"door_id,omitempty" doc:"Left out of a garage or a home, whose door would name a unit"`
-	DoorKind  string    `json:"door_kind,omitempty"`
-	CarrierID string    `json:"carrier_id,omitempty"`
-	Count     int       `json:"count" doc:"How many refusals the line stands for"`
-}
-
 type linkedLogOutput struct {
 	Body struct {
 		_ struct{} `additionalProperties:"true"`
 
-		BuildingID string              `json:"building_id"`
-		ValidUntil time.Time           `json:"valid_until" doc:"When the link ends"`
-		Passages   []accessEntryAnswer `json:"passages" doc:"Newest first"`
-		More       bool                `json:"more" doc:"There are older ones, too many to list"`
-		Head       string              `json:"head,omitempty" doc:"The signed end of the log, worth keeping"`
+		BuildingID string          `json:"building_id"`
+		ValidUntil time.Time       `json:"valid_until" doc:"When the link ends"`
+		Passages   []passageAnswer `json:"passages" doc:"Newest first"`
+		More       bool            `json:"more" doc:"There are older ones, too many to list"`
+		Head       string          `json:"head,omitempty" doc:"The signed end of the log, worth keeping"`
 	}
 }
 
 // followLog reads the log that a link leads to.
 func (a *api) followLog(ctx context.Context, token string) (handoff.Link, handoff.Resident, AccessPage, error) {
-	if a.Residents == nil || a.Residents.Log == nil {
+	if a.Residents == nil {
 		return handoff.Link{}, handoff.Resident{}, AccessPage{}, problemOfCode(codeNoResidents)
 	}
 	link, resident, err := a.Service.Follow(ctx, handoff.LinkLog, token)
@@ -318,12 +313,6 @@ func (a *api) followLog(ctx context.Context, token string) (handoff.Link, handof
 		return handoff.Link{}, handoff.Resident{}, AccessPage{}, err
 	}
 	p, err := a.Residents.Log.AccessPage(ctx, link.Building, a.Clock.Now().Add(-linkShows), linkEntries)
-	p.Entries = slices.Clone(p.Entries)
-	for i := range p.Entries {
-		if e := &p.Entries[i]; e.Kind == handoff.Garage.String() || e.Kind == handoff.Home.String() {
-			e.Door = "" // which one it is would tell of a unit
-		}
-	}
 	return link, resident, p, err
 }
 
@@ -337,11 +326,9 @@ func (a *api) linkedLog(ctx context.Context, in *tokenPath) (*linkedLogOutput, e
 	}
 	out := new(linkedLogOutput)
 	out.Body.BuildingID, out.Body.ValidUntil, out.Body.More, out.Body.Head = link.Building, link.Until, p.More, p.Head
-	out.Body.Passages = make([]accessEntryAnswer, 0, len(p.Entries))
-	for _, e := range p.Entries {
-		out.Body.Passages = append(out.Body.Passages, accessEntryAnswer{
-			At: e.At, Outcome: e.Outcome, DoorID: e.Door, DoorKind: e.Kind, CarrierID: e.Carrier, Count: max(1, e.Count),
-		})
+	out.Body.Passages = make([]passageAnswer, 0, len(p.Passages))
+	for i := range p.Passages {
+		out.Body.Passages = append(out.Body.Passages, passageOf(&p.Passages[i]))
 	}
 	return out, nil
 }
@@ -458,8 +445,8 @@ func (a *api) logPage(ctx context.Context, token string) (int, []byte, error) {
 	l := web.Log{
 		Building: b.Name, Address: b.Address, Zone: zone, Until: link.Until, More: p.More, Head: p.Head,
 	}
-	for _, e := range p.Entries {
-		entry := web.Entry{At: e.At, Door: e.Kind, DoorID: e.Door, Carrier: e.Carrier, Outcome: e.Outcome, Count: e.Count}
+	for _, e := range p.Passages {
+		entry := web.Entry{At: e.At, Door: e.Kind, DoorID: e.Door, Carrier: e.Carrier, Outcome: string(e.Outcome), Count: e.Count}
 		if name := a.Residents.CarrierNames[e.Carrier]; name != "" {
 			entry.Carrier = name
 		}

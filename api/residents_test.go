@@ -19,10 +19,10 @@ import (
 	"latchkey/handoff/handofftest"
 )
 
-// ledger is an access log of three entries of the sample building.
-type ledger struct{ clock handoff.Clock }
+// logbook is an access log of three entries of the sample building.
+type logbook struct{ clock handoff.Clock }
 
-func (l ledger) AccessPage(_ context.Context, building string, since time.Time, _ int) (api.AccessPage, error) {
+func (l logbook) AccessPage(_ context.Context, building string, since time.Time, _ int) (api.AccessPage, error) {
 	if building != "bld_turm5" {
 		return api.AccessPage{}, errors.New("another building's log was asked for")
 	}
@@ -30,10 +30,10 @@ func (l ledger) AccessPage(_ context.Context, building string, since time.Time, 
 		return api.AccessPage{}, errors.New("another time was asked for")
 	}
 	return api.AccessPage{
-		Entries: []api.AccessEntry{
+		Passages: []handoff.Passage{
 			{At: handofftest.Noon, Door: "lobby", Kind: "lobby", Carrier: "swift", Outcome: "opened", Count: 3},
-			{At: handofftest.Noon.Add(-time.Hour), Door: "gate", Kind: "gate", Outcome: "forced"},
-			{At: handofftest.Noon.Add(-2 * time.Hour), Door: "garage-5-rechts", Kind: "garage", Carrier: "swift", Outcome: "opened"},
+			{At: handofftest.Noon.Add(-time.Hour), Door: "gate", Kind: "gate", Outcome: "forced", Count: 1},
+			{At: handofftest.Noon.Add(-2 * time.Hour), Kind: "garage", Carrier: "swift", Outcome: "opened", Count: 1},
 		},
 		Head: "abc.def.sig<script>",
 	}, nil
@@ -43,7 +43,7 @@ func (l ledger) AccessPage(_ context.Context, building string, since time.Time, 
 func houseOfResidents(t *testing.T) (*house, handoff.ResidentID) {
 	t.Helper()
 	h := house5(t, func(c *api.Config) {
-		c.Residents = &api.Residents{Log: ledger{c.Clock}, CarrierNames: map[string]string{"swift": "Swift Parcels"}}
+		c.Residents = &api.Residents{Log: logbook{c.Clock}, CarrierNames: map[string]string{"swift": "Swift Parcels"}}
 	})
 	h.public(t, "POST", "/v1/buildings/bld_turm5/subscriptions", `{"email":"resident@home.example","locale":"de","unit":"4 links"}`, 202)
 	all, err := h.Store.Residents(background, "bld_turm5")

@@ -128,6 +128,11 @@ func New(c Config) (*fiber.App, error) {
 		d.Heartbeat = cmp.Or(d.Heartbeat, 10*time.Second)
 		c.Doors = &d
 	}
+	if c.Residents != nil && c.Residents.Log == nil {
+		r := *c.Residents
+		r.Log = recentLog{c.Service}
+		c.Residents = &r
+	}
 	a := &api{Config: c, bulks: bulks{of: map[string]int{}}, scopes: map[string][]auth.Scope{}}
 	if c.Doors != nil {
 		a.streams = streams{most: c.Doors.Streams, open: map[string]chan struct{}{}}
@@ -172,6 +177,7 @@ func New(c Config) (*fiber.App, error) {
 	a.customer()
 	a.doors() // before building: its keys are no door
 	a.building()
+	a.access()
 	a.residents()
 	a.residentPages(app)
 	if err := a.pages(app); err != nil {

@@ -36,7 +36,7 @@ var english = words{
 	Doors: map[string]string{"lobby": "Front door", "gate": "Gate", "garage": "Garage", "home": "Flat door"},
 	Outcomes: map[string]string{
 		"authorised": "Permit given", "delivered": "Permit reached the door", "confirmed": "Unlocked", "opened": "Opened",
-		"relocked": "Opened and locked again", "not-relocked": "Did not lock again", "failed": "The lock failed",
+		"relocked": "Locked again", "not-relocked": "Did not lock again", "failed": "The lock failed",
 		"refused-by-door": "Refused by the door", "no-answer": "No answer from the door", "refused": "Refused",
 		"forced": "Opened without a permit", "held-open": "Stood open", "tampered": "Tampered with", "rules-changed": "Rules changed",
 	},
@@ -84,7 +84,7 @@ var german = words{
 	Doors: map[string]string{"lobby": "Haustür", "gate": "Tor", "garage": "Garage", "home": "Wohnungstür"},
 	Outcomes: map[string]string{
 		"authorised": "Erlaubnis erteilt", "delivered": "Erlaubnis an der Tür", "confirmed": "Entriegelt", "opened": "Geöffnet",
-		"relocked": "Geöffnet und wieder verriegelt", "not-relocked": "Nicht wieder verriegelt", "failed": "Das Schloss versagte",
+		"relocked": "Wieder verriegelt", "not-relocked": "Nicht wieder verriegelt", "failed": "Das Schloss versagte",
 		"refused-by-door": "Von der Tür abgewiesen", "no-answer": "Keine Antwort der Tür", "refused": "Abgewiesen",
 		"forced": "Ohne Erlaubnis geöffnet", "held-open": "Stand offen", "tampered": "Eingriff gemeldet", "rules-changed": "Regeln geändert",
 	},

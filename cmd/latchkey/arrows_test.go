@@ -55,6 +55,7 @@ func TestArrows(t *testing.T) {
 		"latchkey/cmd/latchkey/demo":                {"latchkey/cmd"},
 		"github.com/emersion/go-smtp":               {"latchkey/notify/mail/mailtest", "latchkey/cmd/latchkey/demo"},
 		"github.com/go-json-experiment/json":        {api, domain, cmd},
+		"github.com/oklog/ulid":                     {api, "latchkey/notify/ledger"},
 		"github.com/fxamacker/cbor":                 {domain},
 		"github.com/schollz/progressbar":            {"latchkey/cmd/latchkey"},
 		"github.com/alecthomas/kong":                {"latchkey/cmd/latchkey"},

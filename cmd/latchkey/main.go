@@ -8,6 +8,7 @@
 //	latchkey apikey create|revoke     the keys by which machines call
 //	latchkey outbox list|replay       mails and messages to doors that were given up
 //	latchkey erase                    forget a customer on request
+//	latchkey audit export|verify      hash chains of what happened
 package main
 
 import (
@@ -33,6 +34,7 @@ type cli struct {
 	APIKey   apiKeyCmd   `cmd:"" name:"apikey" help:"Make, list and revoke the keys by which machines call."`
 	Outbox   outboxCmd   `cmd:"" help:"List and replay the mails that could not be sent."`
 	Erase    eraseCmd    `cmd:"" help:"Forget a customer."`
+	Audit    auditCmd    `cmd:"" help:"Export and verify the hash chains of what happened."`
 
 	Config  kong.ConfigFlag  `help:"Read flags from a JSON file: {\"redis_url\": \"...\", ...}." placeholder:"FILE"`
 	Version kong.VersionFlag `help:"Print the version."`

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +23,8 @@ type instruments struct {
 
 	waiting, dead, age *prometheus.GaugeVec // by group of readers
 	mails, doors       *prometheus.CounterVec
+	entered            *prometheus.CounterVec
+	unchained          prometheus.Counter
 	residents, notices *prometheus.CounterVec
 	trips              *prometheus.HistogramVec
 }
@@ -42,6 +47,12 @@ func newInstruments() (*instruments, error) {
 		doors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_door_events_total", Help: "Events that the way to the doors finished, will retry, or gave up, by why.",
 		}, []string{"event", "result", "reason"}),
+		entered: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_audit_entries_total", Help: "Entries added to hash chains, by what the chain is of.",
+		}, []string{"chain"}),
+		unchained: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "latchkey_audit_failures_total", Help: "Times that the log could not be chained; the service's log says why.",
+		}),
 		residents: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_resident_events_total", Help: "Events that the notices to residents finished, will retry, or gave up, by why.",
 		}, []string{"event", "result", "reason"}),
@@ -55,7 +66,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.mails, m.doors, m.residents, m.notices, m.trips,
+		m.waiting, m.dead, m.age, m.mails, m.doors, m.residents, m.notices, m.entered, m.unchained, m.trips,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
@@ -132,6 +143,26 @@ func (o doorObserver) Buried(e handoff.EventType, r notify.Reason) {
 
 func (o doorObserver) LogFailed(op string, err error) {
 	o.log.Warn("the event log did not answer", "operation", op, "error", err)
+}
+
+// ledgerObserver counts what is chained, and says when something cannot be.
+type ledgerObserver struct {
+	*instruments
+	log *slog.Logger
+}
+
+func (o ledgerObserver) Entered(name string, n int) {
+	of, _, _ := strings.Cut(name, ":")
+	o.entered.WithLabelValues(of).Add(float64(n))
+}
+
+func (o ledgerObserver) Failed(err error) {
+	o.unchained.Inc()
+	level := slog.LevelWarn
+	if errors.Is(err, handoff.ErrForged) {
+		level = slog.LevelError
+	}
+	o.log.Log(context.Background(), level, "the log was not chained", "error", err)
 }
 
 // residentObserver counts what becomes of the notices to residents.

@@ -28,12 +28,15 @@ type outboxCmd struct {
 	Forget outboxForgetCmd `cmd:"" help:"Forget a group of readers that will not come back, so that the log can be trimmed."`
 }
 
-func (c *outboxCmd) open() (*redisstore.Store, func(), error) {
+func (c *outboxCmd) open() (*redisstore.Store, func(), error) { return openUnsealed(c.RedisURL) }
+
+// openUnsealed is a store for what is not sealed: events, and chains of them.
+func openUnsealed(url string) (*redisstore.Store, func(), error) {
 	ring, err := keyring.New() // opens nothing; nothing sealed is read
 	if err != nil {
 		return nil, nil, err
 	}
-	return openStore(c.RedisURL, ring, time.Hour)
+	return openStore(url, ring, time.Hour)
 }
 
 // openStore opens a service's store for a command. Retention is of no effect where the

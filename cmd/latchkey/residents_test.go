@@ -190,7 +190,7 @@ func TestResidents(t *testing.T) {
 	}
 	deliver("P1")
 	notices := mails("the customer's mail and two notices", 3)
-	var leave string
+	var leave, follow string
 	for key, m := range notices {
 		switch name, _, _ := strings.Cut(key, "@"); name {
 		case "customer":
@@ -202,6 +202,7 @@ func TestResidents(t *testing.T) {
 			if strings.Contains(string(m.Raw), "links") || !strings.Contains(text(t, m), "Swift Parcels") {
 				t.Errorf("%s\n%s", key, text(t, m))
 			}
+			follow = link(t, m, "/log/")
 			leave = strings.Trim(m.Header.Get("List-Unsubscribe"), "<>")
 			if m.Header.Get("List-Unsubscribe-Post") != "List-Unsubscribe=One-Click" {
 				t.Error("no one-click")
@@ -213,6 +214,15 @@ func TestResidents(t *testing.T) {
 			t.Errorf("it names the customer or the parcel: %s", key)
 		}
 	}
+
+	// The link leads to the log, which has what the mail told, and no unit and no parcel.
+	await(t, "the log behind the link", func() bool {
+		status, page := get(t, c.url+follow)
+		if status != 200 || strings.Contains(page, "4 links") || strings.Contains(page, "P1") || strings.Contains(page, "Customer 1") {
+			t.Fatalf("the log: %d %s", status, page)
+		}
+		return strings.Contains(page, "Swift Parcels") && strings.Contains(page, ">gate<")
+	})
 
 	path, found := strings.CutPrefix(leave, public)
 	if !found {

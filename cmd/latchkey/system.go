@@ -20,6 +20,7 @@ import (
 	"latchkey/handoff/redisstore"
 	"latchkey/notify"
 	"latchkey/notify/doors"
+	"latchkey/notify/ledger"
 	"latchkey/notify/mail"
 	"latchkey/notify/residents"
 )
@@ -41,21 +42,21 @@ type parts struct {
 	signer     *door.Signer // of permits; nil where no doors are opened
 	revocation []byte       // the root key's newest list; empty for none
 
-	publicURL string        // where people reach the pages; empty: residents are not told
-	accessLog api.AccessLog // what links of residents lead to; nil: they answer that there is none
+	publicURL string // where people reach the pages; empty: residents are not told
 
 	site      http.Handler      // pages besides the API; nil for none
 	allowHost func(string) bool // which Host headers are served; nil for any
 }
 
 // system is the whole program: the HTTP service, the readers that mail and that bring
-// permits to doors, the sweeper.
+// permits to doors, the ledger that chains the log, the sweeper.
 type system struct {
 	parts
 	service *handoff.Service
 	app     server
 	readers []*notify.Reader
 	groups  []string // the readers' names in the log
+	ledger  *ledger.Ledger
 }
 
 // server is what a fiber application is to us.
@@ -82,11 +83,23 @@ func newSystem(p parts) (*system, error) {
 		config.Doors = &api.Doors{Signer: p.signer, Feed: p.store, Revocation: p.revocation}
 	}
 	if p.publicURL != "" {
-		config.Residents = &api.Residents{Log: p.accessLog, CarrierNames: p.mailer.CarrierNames}
+		config.Residents = &api.Residents{CarrierNames: p.mailer.CarrierNames}
 	}
 	if s.app, err = api.New(config); err != nil {
 		return nil, err
 	}
+
+	signer, err := handoff.AuditSigner(p.ring)
+	if err != nil {
+		return nil, err
+	}
+	s.ledger, err = ledger.New(ledger.Config{
+		Store: p.store, Signer: signer, Clock: p.clock, Observer: ledgerObserver{p.metrics, p.log}, Retention: p.retention,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.groups = append(s.groups, ledger.Group)
 
 	p.mailer.Grants, p.mailer.Couriers, p.mailer.Transport = s.service, p.store, p.sender
 	p.mailer.Clock, p.mailer.Limits = p.clock, p.policy.Limits
@@ -148,6 +161,7 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	for _, r := range s.readers {
 		workers.Go(func() { r.Run(working) })
 	}
+	workers.Go(func() { s.ledger.Run(working) })
 	workers.Go(func() { s.every(working, time.Second, "sweep", s.sweep) })
 	workers.Go(func() { s.every(working, time.Minute, "trim", s.trim) })
 	workers.Go(func() { s.every(working, 5*time.Second, "backlog", s.measure) })
