@@ -102,6 +102,7 @@ const (
 	EventScrubbed      // name, address and secret left the grant, a week after it closed
 	EventErasureAsked  // the customer is to be forgotten
 	EventErased        // the customer's id and order left the grant as well
+	EventElsewhere     // a courier tried to hand over far from the address; only the first five of a grant
 
 	// Of no grant.
 	EventDoorForced       // a door moved that nobody was let through
@@ -109,6 +110,7 @@ const (
 	EventDoorTampered     // somebody was at the controller's case or its lines
 	EventBuildingEnrolled // a building was registered, or what its residents are told of it changed
 	EventResidentChanged  // a mail about somebody's subscription may be due
+	EventSignal           // a pattern that a duty officer should look at; Reason says which
 )
 
 var eventNames = enum[EventType]{
@@ -121,8 +123,9 @@ var eventNames = enum[EventType]{
 	EventDoorDelivered: "door_delivered", EventDoorConfirmed: "door_confirmed", EventDoorOpened: "door_opened",
 	EventDoorRelocked: "door_relocked", EventDoorFailed: "door_failed", EventDoorRefused: "door_refused",
 	EventDoorSilent: "door_silent", EventScrubbed: "scrubbed", EventErasureAsked: "erasure_asked", EventErased: "erased",
+	EventElsewhere:  "tried_elsewhere",
 	EventDoorForced: "door_forced", EventDoorHeldOpen: "door_held_open", EventDoorTampered: "door_tampered",
-	EventBuildingEnrolled: "building_enrolled", EventResidentChanged: "resident_changed",
+	EventBuildingEnrolled: "building_enrolled", EventResidentChanged: "resident_changed", EventSignal: "signal",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }
@@ -181,6 +184,9 @@ func Apply(g Grant, e Event) Grant {
 		})
 	case EventConsented:
 		g.Consents = slices.Clone(e.Consents)
+	case EventElsewhere:
+		g.Elsewhere++
+		return g // no part of the customer's history
 	case EventAccessRefused, EventImpossible:
 		g.Knocks++
 		return g // no part of the customer's history

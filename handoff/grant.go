@@ -99,6 +99,9 @@ type Grant struct {
 	// data left it: by it the same dispatch sent again is still recognised.
 	Scrubbed []byte `cbor:"18,keyasint,omitempty"`
 
+	// Elsewhere counts the times that a courier tried to hand over far from the address.
+	Elsewhere int `cbor:"20,keyasint,omitempty"`
+
 	// EraseAsked says that the customer is to be forgotten as soon as the grant is closed.
 	EraseAsked bool `cbor:"19,keyasint,omitempty"`
 }

@@ -31,8 +31,18 @@ type Policy struct {
 	// Shops says what each shop may dispatch. A shop that is not listed may nothing.
 	Shops map[string]ShopPolicy `json:"shops"`
 
-	Fences Fences `json:"fences"`
-	Limits Limits `json:"limits"`
+	Fences  Fences  `json:"fences"`
+	Limits  Limits  `json:"limits"`
+	Signals Signals `json:"signals"`
+}
+
+// Signals says from when on a pattern is worth a look. They stop nobody.
+type Signals struct {
+	Courier int `json:"wrong_parcels_per_courier_hour"` // parcels with wrong codes, by one courier
+	Route   int `json:"wrong_parcels_per_route_hour"`
+	Depot   int `json:"wrong_parcels_per_depot_hour"` // of all routes whose ids begin alike, up to the last hyphen
+	Far     int `json:"far_m"`                        // meters from the address at a handoff that was tried
+	Soon    int `json:"released_after_dispatch_min"`  // minutes between dispatch and handoff
 }
 
 // DestinationPolicy is what a kind of place allows.
@@ -87,14 +97,15 @@ func DefaultPolicy() *Policy {
 			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 40,
 			Reissues: 3, Resends: 5, Attempted: 10, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute,
 		},
+		Signals: Signals{Courier: 3, Route: 5, Depot: 15, Far: 1000, Soon: 10},
 	}
 }
 
-// ParsePolicy reads a policy file, JSON as docs/policy.md describes it. Fences and
-// limits that it leaves out keep their defaults; everything else it must say. Names it
+// ParsePolicy reads a policy file, JSON as docs/policy.md describes it. Fences, limits and
+// signals that it leaves out keep their defaults; everything else it must say. Names it
 // does not know are refused: a misspelt rule must not be an absent one.
 func ParsePolicy(content []byte) (*Policy, error) {
-	p := &Policy{Fences: DefaultPolicy().Fences, Limits: DefaultPolicy().Limits}
+	p := &Policy{Fences: DefaultPolicy().Fences, Limits: DefaultPolicy().Limits, Signals: DefaultPolicy().Signals}
 	if err := json.Unmarshal(content, p, json.RejectUnknownMembers(true)); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
@@ -147,6 +158,9 @@ func (p *Policy) Validate() error {
 	l := p.Limits
 	if min(l.CodeTries, l.GrantTries, l.CourierDay, l.CourierMonth, l.Reissues, l.Resends, l.Attempted) < 1 || l.ResendEvery <= 0 || l.AbortWithin <= 0 {
 		return fmt.Errorf("limits: every limit must be at least 1")
+	}
+	if s := p.Signals; min(s.Courier, s.Route, s.Depot, s.Far, s.Soon) < 1 {
+		return fmt.Errorf("signals: every threshold must be at least 1")
 	}
 	if l.CourierDay > l.CourierMonth {
 		return fmt.Errorf("limits: wrong_codes_per_courier_day is above wrong_codes_per_courier_month")

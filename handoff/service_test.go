@@ -516,7 +516,7 @@ func TestAGuessIsGivenBackLate(t *testing.T) {
 		w.Drives(t, "c1", handofftest.Route, handofftest.Today)
 		g := w.Dispatch(t, handofftest.Sample("p1"))
 		far := handofftest.AtDoor("c1", "p1", g.CurrentCode())
-		far.Position.Point = PointOf(48, 11)
+		far.Position.Point.Lat += 5000 // 556 m: farther away it is told, by a commit of its own
 		store.failures.Store(20)
 		if _, err := w.Service.Verify(t.Context(), far); refusal(err) != OutsideGeofence {
 			t.Fatal(err)

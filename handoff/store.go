@@ -35,6 +35,7 @@ type Store interface {
 	Log
 	Feed
 	Journal
+	Patterns
 }
 
 var (

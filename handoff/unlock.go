@@ -162,9 +162,19 @@ func (g *Grant) Due() Instant {
 // that something is wrong, too few to flood the log from outside.
 const knocksKept = 20
 
-// turnAway is a refusal. At a door it is told to the building as well.
+// elsewhereKept bounds, like knocksKept, what one grant can write to the log.
+const elsewhereKept = 5
+
+// turnAway is a refusal. At a door it is told to the building as well, and far from the
+// address to whoever looks for patterns.
 func (d *deliberation) turnAway(reason Reason) Decision {
 	refused := d.refuse(reason)
+	if atParcel := d.cmd.Act == Release || d.cmd.Act == Collect; atParcel && reason == OutsideGeofence &&
+		d.grant.Elsewhere < elsewhereKept && d.distance() >= d.facts.Policy.Signals.Far {
+		e := d.event(EventElsewhere)
+		e.Distance = d.distance()
+		refused.Events = []Event{e}
+	}
 	if d.cmd.Act == Open && d.facts.Door != nil && d.grant.Knocks < knocksKept {
 		e := d.atDoor(EventAccessRefused)
 		e.Reason = reason

@@ -22,10 +22,10 @@ type instruments struct {
 	requests *metrics.Metrics
 
 	waiting, dead, age *prometheus.GaugeVec // by group of readers
-	mails, doors       *prometheus.CounterVec
+	events             *prometheus.CounterVec
 	entered            *prometheus.CounterVec
 	unchained          prometheus.Counter
-	residents, notices *prometheus.CounterVec
+	notices            *prometheus.CounterVec
 	trips              *prometheus.HistogramVec
 }
 
@@ -41,21 +41,15 @@ func newInstruments() (*instruments, error) {
 		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "latchkey_outbox_age_seconds", Help: "Age of the oldest event that a group of readers has before it; 0 if there is none.",
 		}, []string{"group"}),
-		mails: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "latchkey_mail_events_total", Help: "Events that the mail finished, will retry, or gave up, by why.",
-		}, []string{"event", "result", "reason"}),
-		doors: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "latchkey_door_events_total", Help: "Events that the way to the doors finished, will retry, or gave up, by why.",
-		}, []string{"event", "result", "reason"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_outbox_events_total", Help: "Events that a group of readers finished, will retry, or gave up, by why.",
+		}, []string{"group", "event", "result", "reason"}),
 		entered: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_audit_entries_total", Help: "Entries added to hash chains, by what the chain is of.",
 		}, []string{"chain"}),
 		unchained: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "latchkey_audit_failures_total", Help: "Times that the log could not be chained; the service's log says why.",
 		}),
-		residents: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "latchkey_resident_events_total", Help: "Events that the notices to residents finished, will retry, or gave up, by why.",
-		}, []string{"event", "result", "reason"}),
 		notices: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_resident_mails_total", Help: "Mails to residents and managers that were sent, or refused for good, by why.",
 		}, []string{"kind", "result", "reason"}),
@@ -66,7 +60,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.mails, m.doors, m.residents, m.notices, m.entered, m.unchained, m.trips,
+		m.waiting, m.dead, m.age, m.events, m.notices, m.entered, m.unchained, m.trips,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
@@ -97,52 +91,30 @@ func (m *instruments) trip(took time.Duration, failed bool) {
 	m.trips.WithLabelValues(result).Observe(took.Seconds())
 }
 
-// mailObserver counts what becomes of events, and logs what a duty officer should see.
-type mailObserver struct {
+// groupObserver counts what becomes of a group's events, and logs what a duty officer
+// should see.
+type groupObserver struct {
 	*instruments
-	log *slog.Logger
+	group string
+	log   *slog.Logger
 }
 
-func (o mailObserver) Delivered(e handoff.EventType) {
-	o.mails.WithLabelValues(e.String(), "finished", "").Inc()
+func (o groupObserver) Delivered(e handoff.EventType) {
+	o.events.WithLabelValues(o.group, e.String(), "finished", "").Inc()
 }
 
-func (o mailObserver) Retried(e handoff.EventType, r notify.Reason) {
-	o.mails.WithLabelValues(e.String(), "retry", r.Class).Inc()
-	o.log.Warn("mail will be tried again", "event", e.String(), "reason", r.String())
+func (o groupObserver) Retried(e handoff.EventType, r notify.Reason) {
+	o.events.WithLabelValues(o.group, e.String(), "retry", r.Class).Inc()
+	o.log.Warn("an event will be tried again", "group", o.group, "event", e.String(), "reason", r.String())
 }
 
-func (o mailObserver) Buried(e handoff.EventType, r notify.Reason) {
-	o.mails.WithLabelValues(e.String(), "dead", r.Class).Inc()
-	o.log.Error("mail was given up; see: latchkey outbox list", "event", e.String(), "reason", r.String())
+func (o groupObserver) Buried(e handoff.EventType, r notify.Reason) {
+	o.events.WithLabelValues(o.group, e.String(), "dead", r.Class).Inc()
+	o.log.Error("an event was given up; see: latchkey outbox list", "group", o.group, "event", e.String(), "reason", r.String())
 }
 
-func (o mailObserver) LogFailed(op string, err error) {
-	o.log.Warn("the event log did not answer", "operation", op, "error", err)
-}
-
-// doorObserver counts what becomes of events on the way to the doors.
-type doorObserver struct {
-	*instruments
-	log *slog.Logger
-}
-
-func (o doorObserver) Delivered(e handoff.EventType) {
-	o.doors.WithLabelValues(e.String(), "finished", "").Inc()
-}
-
-func (o doorObserver) Retried(e handoff.EventType, r notify.Reason) {
-	o.doors.WithLabelValues(e.String(), "retry", r.Class).Inc()
-	o.log.Warn("a door will be told again", "event", e.String(), "reason", r.String())
-}
-
-func (o doorObserver) Buried(e handoff.EventType, r notify.Reason) {
-	o.doors.WithLabelValues(e.String(), "dead", r.Class).Inc()
-	o.log.Error("a door was not told; see: latchkey outbox list", "event", e.String(), "reason", r.String())
-}
-
-func (o doorObserver) LogFailed(op string, err error) {
-	o.log.Warn("the event log did not answer", "operation", op, "error", err)
+func (o groupObserver) LogFailed(op string, err error) {
+	o.log.Warn("the event log did not answer", "group", o.group, "operation", op, "error", err)
 }
 
 // ledgerObserver counts what is chained, and says when something cannot be.
@@ -165,28 +137,10 @@ func (o ledgerObserver) Failed(err error) {
 	o.log.Log(context.Background(), level, "the log was not chained", "error", err)
 }
 
-// residentObserver counts what becomes of the notices to residents.
+// residentObserver counts the mails to residents.
 type residentObserver struct {
 	*instruments
 	log *slog.Logger
-}
-
-func (o residentObserver) Delivered(e handoff.EventType) {
-	o.residents.WithLabelValues(e.String(), "finished", "").Inc()
-}
-
-func (o residentObserver) Retried(e handoff.EventType, r notify.Reason) {
-	o.residents.WithLabelValues(e.String(), "retry", r.Class).Inc()
-	o.log.Warn("residents will be told again", "event", e.String(), "reason", r.String())
-}
-
-func (o residentObserver) Buried(e handoff.EventType, r notify.Reason) {
-	o.residents.WithLabelValues(e.String(), "dead", r.Class).Inc()
-	o.log.Error("residents were not told; see: latchkey outbox list", "event", e.String(), "reason", r.String())
-}
-
-func (o residentObserver) LogFailed(op string, err error) {
-	o.log.Warn("the event log did not answer", "operation", op, "error", err)
 }
 
 func (o residentObserver) Sent(k message.Kind) {

@@ -15,6 +15,7 @@ import (
 	"latchkey/notify/doors"
 	"latchkey/notify/mail"
 	"latchkey/notify/residents"
+	"latchkey/notify/signals"
 )
 
 // outboxCmd looks at the dead letters of the groups of readers. It needs Redis and no
@@ -56,7 +57,7 @@ func openStore(url string, ring *keyring.Ring, retention time.Duration) (store *
 // groups are those that are asked for.
 func (c *outboxCmd) groups() []string {
 	if c.Group == "" {
-		return []string{mail.Group, residents.Group, doors.Group}
+		return []string{mail.Group, residents.Group, doors.Group, signals.Group}
 	}
 	return []string{c.Group}
 }

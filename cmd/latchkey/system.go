@@ -23,6 +23,7 @@ import (
 	"latchkey/notify/ledger"
 	"latchkey/notify/mail"
 	"latchkey/notify/residents"
+	"latchkey/notify/signals"
 )
 
 // parts are what differs between a demonstration, a service and a test.
@@ -107,7 +108,7 @@ func newSystem(p parts) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.read(notify.Config{Group: mail.Group, Handle: mailer.Handle, Observer: mailObserver{p.metrics, p.log}}); err != nil {
+	if err := s.read(notify.Config{Group: mail.Group, Handle: mailer.Handle}); err != nil {
 		return nil, err
 	}
 	if p.publicURL != "" {
@@ -119,12 +120,21 @@ func newSystem(p parts) (*system, error) {
 			return nil, err
 		}
 		err = s.read(notify.Config{
-			Group: residents.Group, Handle: notifier.Handle, Observer: residentObserver{p.metrics, p.log}, Timeout: residents.Timeout,
+			Group: residents.Group, Handle: notifier.Handle, Timeout: residents.Timeout,
 			Parallel: residentsAtOnce,
 		})
 		if err != nil {
 			return nil, err
 		}
+	}
+	watcher, err := signals.New(signals.Config{
+		Grants: s.service, Patterns: p.store, Log: p.store, Limits: p.policy.Signals, Clock: p.clock,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.read(notify.Config{Group: signals.Group, Handle: watcher.Handle, Timeout: signalsTimeout}); err != nil {
+		return nil, err
 	}
 	if p.signer == nil {
 		return s, nil
@@ -134,12 +144,15 @@ func newSystem(p parts) (*system, error) {
 		return nil, err
 	}
 	return s, s.read(notify.Config{
-		Group: doors.Group, Handle: dispatcher.Handle, Observer: doorObserver{p.metrics, p.log}, Poll: doors.Poll, Timeout: doorsTimeout,
+		Group: doors.Group, Handle: dispatcher.Handle, Poll: doors.Poll, Timeout: doorsTimeout,
 	})
 }
 
 // residentsAtOnce leaves connections to the mail server to those who wait for a code.
 const residentsAtOnce = 2
+
+// signalsTimeout bounds what one event asks of the store.
+const signalsTimeout = 5 * time.Second
 
 // doorsTimeout bounds one message to a door. With it the lease is short enough for
 // another instance to bring a permit, of which the minute is not over, where one died.
@@ -147,7 +160,7 @@ const doorsTimeout = 5 * time.Second
 
 // read adds a reader of the event log.
 func (s *system) read(c notify.Config) error {
-	c.Log, c.Clock = s.store, s.clock
+	c.Log, c.Clock, c.Observer = s.store, s.clock, groupObserver{s.metrics, c.Group, s.log}
 	r, err := notify.NewReader(c)
 	s.readers, s.groups = append(s.readers, r), append(s.groups, c.Group)
 	return err

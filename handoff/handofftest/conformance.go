@@ -33,6 +33,7 @@ func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
 		{"Credentials", credentialTests},
 		{"Journal", journalTests},
 		{"Residents", residentTests},
+		{"Patterns", patternTests},
 		{"Faults", faultTests},
 		{"Contention", contentionTests},
 	}

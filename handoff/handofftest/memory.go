@@ -44,6 +44,7 @@ type Memory struct {
 	tallies   map[string]int
 	residents map[resident]handoff.Resident
 	pages     map[handoff.Mark]*page
+	patterns  map[string]map[string]sight
 }
 
 // parcel is every generation of one parcel's grants, encoded.
@@ -85,6 +86,7 @@ func NewMemory() *Memory {
 		tallies:   map[string]int{},
 		residents: map[resident]handoff.Resident{},
 		pages:     map[handoff.Mark]*page{},
+		patterns:  map[string]map[string]sight{},
 	}
 }
 

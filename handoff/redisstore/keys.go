@@ -38,6 +38,7 @@ import (
 //	lk:chains                            set     names of chains                                     never
 //	lk:lease:NAME                        hash    holder, and until, ms                               never
 //	lk:budget:CARRIER:ID                 list    guesses as they came: reserved, in doubt, counted, excused   31 days after the last guess
+//	lk:pattern:KEY                       zset    what was seen, by when; KEY by notify/signals        its stretch after the last
 //
 // A chain's name is its cluster hash tag.
 //
@@ -85,6 +86,8 @@ func feedKey(door string) string        { return prefix + "feed:" + door }
 func apiKeyKey(id string) string { return prefix + "apikey:" + id }
 
 const apiKeysKey = prefix + "apikeys"
+
+func patternKey(key string) string { return prefix + "pattern:" + key }
 
 func onceKey(partition int) string       { return partitionKey(partition, "once") }
 func tallyKey(name string) string        { return prefix + "tally:" + name }
