@@ -16,12 +16,15 @@ type Patterns interface {
 	Recur(ctx context.Context, key, member string, at Instant, within time.Duration) (n, rank int, err error)
 }
 
-// The signals, as the Reason of EventSignal.
+// Signal is the Reason of an EventSignal. No caller is ever told one.
+type Signal = Reason
+
+// The signals.
 const (
-	WrongCodesByCourier Reason = "wrong-codes-by-courier"
-	WrongCodesByRoute   Reason = "wrong-codes-by-route"
-	WrongCodesByDepot   Reason = "wrong-codes-by-depot"
-	FarFromAddress      Reason = "far-from-address"
-	SoonAfterDispatch   Reason = "soon-after-dispatch"
-	SharedDevice        Reason = "shared-device"
+	WrongCodesByCourier Signal = "wrong-codes-by-courier"
+	WrongCodesByRoute   Signal = "wrong-codes-by-route"
+	WrongCodesByDepot   Signal = "wrong-codes-by-depot"
+	FarFromAddress      Signal = "far-from-address"
+	SoonAfterDispatch   Signal = "soon-after-dispatch"
+	SharedDevice        Signal = "shared-device"
 )
