@@ -1,9 +1,11 @@
 package door
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -115,21 +117,30 @@ func (o *Outbox) Pending(limit int) []SignedReport {
 	return append([]SignedReport(nil), o.pending[:max(0, min(limit, len(o.pending)))]...)
 }
 
-// About are the reports about one permit, oldest first and at most limit of them, that
-// were not acknowledged. Whoever knows a permit's id may read them: they say nothing of
-// anybody else.
+// About are the reports about one permit that were not acknowledged and, where there are
+// any, the newest about no permit at all, oldest first and at most limit of them. Whoever
+// knows a permit's id may read them: they say of nobody else when he came.
 func (o *Outbox) About(permit PermitID, limit int) []SignedReport {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var about []SignedReport
+	if permit.IsZero() {
+		return nil
+	}
+	var about, alarms []SignedReport
 	for _, p := range o.pending {
-		if len(about) >= limit || permit.IsZero() {
-			break
-		}
-		if id, err := reportedPermit(p.Raw); err == nil && id == permit {
+		switch id, err := reportedPermit(p.Raw); {
+		case err != nil:
+		case id == permit && len(about) < limit:
 			about = append(about, p)
+		case id.IsZero():
+			alarms = append(alarms, p)
 		}
 	}
+	if len(about) == 0 {
+		return nil
+	}
+	about = append(about, alarms[max(0, len(alarms)+len(about)-limit):]...)
+	slices.SortFunc(about, func(a, b SignedReport) int { return cmp.Compare(a.Seq, b.Seq) })
 	return about
 }
 

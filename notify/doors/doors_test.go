@@ -278,7 +278,7 @@ func TestRecall(t *testing.T) {
 		h := newHall(t)
 		h.unlock(t, "gate")
 		h.deliver(t, false)
-		h.Clock.Advance(door.MaxLife + door.Skew)
+		h.Clock.Advance(door.MaxLife + 2*door.Skew)
 		if err := ends["recalled"](h, t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -33,8 +33,8 @@ type Answer struct {
 }
 
 // Bundle is what a courier's phone brings to the service from a door that has no
-// network: signed reports about one permit, oldest first, base64url. It is the body of
-// POST /v1/doors/{door_id}/reports as it stands. The door keeps what it gave out, for
+// network: signed reports about one permit, and with them its alarms, oldest first,
+// base64url. It is the body of POST /v1/doors/{door_id}/reports as it stands. The door keeps what it gave out, for
 // nobody but the service can say that it arrived; and it gives a permit's reports only
 // to whoever knows its id, so that passers-by cannot ask when somebody came.
 type Bundle struct {
