@@ -71,7 +71,7 @@ const (
 	stayLength   = 5 * time.Minute
 	stayPermits  = 3
 	doorPatience = 15 * time.Second
-	permitLife   = 135 * time.Second // 60 of its own, twice 30 for the door's clock, 15 for the answer
+	permitLife   = 225 * time.Second // a PIN of the next minute at a slow door: 210, and 15 for the answer
 	mostLive     = 16
 	fenceAtDoor  = 30
 	slack        = 10                // the accuracy of every position
