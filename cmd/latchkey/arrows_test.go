@@ -7,7 +7,7 @@ import (
 )
 
 // Arrows between packages run one way: cmd -> api, notify -> handoff -> otp. Each
-// outside library has one room. Test helpers (handofftest, redistest, mailtest, mqtttest) may be
+// outside library has one room. Test helpers (handofftest, redistest, mailtest, mqtttest, frametest) may be
 // imported by tests alone, hence by no package here.
 func TestArrows(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "latchkey/...").Output()
@@ -47,7 +47,8 @@ func TestArrows(t *testing.T) {
 		"github.com/alicebob/miniredis":             {"latchkey/cmd/latchkey"},
 		"github.com/prometheus/client_golang":       {api, "latchkey/cmd/latchkey"},
 		"github.com/golang-jwt/jwt":                 {"latchkey/api/auth"},
-		"latchkey/handoff/handofftest":              {"latchkey/handoff/handofftest"},
+		"latchkey/handoff/handofftest":              {"latchkey/handoff/handofftest", "latchkey/api/web/frame/frametest"},
+		"latchkey/api/web/frame/frametest":          {},
 		"latchkey/handoff/redisstore/redistest":     {"latchkey/handoff/redisstore/redistest"},
 		"latchkey/notify/mail/mailtest":             {"latchkey/notify/mail/mailtest"},
 		"latchkey/handoff/door/controller/mqtttest": {"latchkey/handoff/door/controller/mqtttest"},
@@ -66,7 +67,7 @@ func TestArrows(t *testing.T) {
 		"github.com/chromedp":                       {},
 		"github.com/rogpeppe/go-internal":           {},
 		"pgregory.net/rapid":                        {"latchkey/handoff/handofftest"},
-		"testing":                                   {"latchkey/handoff/handofftest", "latchkey/handoff/redisstore/redistest", "latchkey/notify/mail/mailtest", "latchkey/handoff/door/controller/mqtttest"},
+		"testing":                                   {"latchkey/handoff/handofftest", "latchkey/handoff/redisstore/redistest", "latchkey/notify/mail/mailtest", "latchkey/handoff/door/controller/mqtttest", "latchkey/api/web/frame/frametest"},
 	}
 	packages := 0
 	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {

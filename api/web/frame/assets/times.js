@@ -1,0 +1,38 @@
+// Times are written by the server in the zone of the address. A reader elsewhere gets them
+// in their own, in the same words; the address's own stays in the title.
+
+const lang = document.documentElement.lang;
+const oneDay = 24 * 60 * 60 * 1000;
+
+/** The civil day of t, here, as a number of days. */
+function dayOf(t) {
+  return Math.round(Date.UTC(t.getFullYear(), t.getMonth(), t.getDate()) / oneDay);
+}
+
+/** t in words: "today, 14:02". With until, midnight is 24:00 of the day that it ends. */
+export function inWords(t, until, now = new Date()) {
+  const midnight = until && t.getHours() === 0 && t.getMinutes() === 0;
+  const away = dayOf(t) - dayOf(now) - (midnight ? 1 : 0);
+  let day;
+  if (Math.abs(away) <= 1) {
+    day = new Intl.RelativeTimeFormat(lang, { numeric: "auto" }).format(away, "day");
+  } else {
+    const shown = midnight ? new Date(t.getTime() - 1) : t;
+    day = shown.toLocaleDateString(lang, { weekday: "long", day: "numeric", month: "long" });
+  }
+  const hour = midnight ? "24:00" : t.toLocaleTimeString(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  return `${day}, ${hour}${lang === "de" ? " Uhr" : ""}`;
+}
+
+/** Rewrites the times below root whose zone is not the reader's. */
+export function upgrade(root = document) {
+  for (const el of root.querySelectorAll("time[data-as]")) {
+    const t = new Date(el.dateTime);
+    if (Number.isNaN(t.getTime()) || -t.getTimezoneOffset() === Number(el.dataset.offset)) continue;
+    el.title = el.textContent;
+    el.textContent = inWords(t, el.dataset.as === "until");
+    delete el.dataset.as;
+  }
+}
+
+upgrade();

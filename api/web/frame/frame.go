@@ -1,0 +1,390 @@
+// Package frame is what all pages share: the layout and its style, the words of each
+// language, dates as people say them, assets, errors, and the way to the API.
+//
+// Pages come in sets, one package each, for those who come for one thing: a customer, a
+// courier, a building's manager, the duty officer. A [Set] brings its templates, words and
+// assets, and registers its routes on a [Pages]:
+//
+//	pages/NAME.html    a template that defines "title" and "main", and may define "scripts"
+//	words/en.yaml      every sentence, by key; the same keys in each language
+//	assets/            style and modules, below /assets/HASH/SET/
+//
+// Nothing is special behind the curtain: a page asks the service's own contract, in
+// process, with the visitor's own session ([Visit.Ask]). A GET changes nothing.
+package frame
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"latchkey/api/auth"
+	"latchkey/handoff"
+)
+
+// Config is what the pages stand on. API, Identify and Clock are required.
+type Config struct {
+	API *API
+
+	// Identify says who a request's session is of; false: nobody is signed in.
+	Identify func(*http.Request) (Visitor, bool)
+
+	// SignIn begins a session of somebody who proved who they are otherwise, and sets its
+	// cookie. Nil: there are no sessions, and links that would begin one do not work.
+	SignIn func(http.ResponseWriter, *http.Request, auth.Principal) error
+
+	// SignInPath is where people sign in. Empty is /sign-in. It gets ?next=PATH.
+	SignInPath string
+
+	Clock handoff.Clock
+
+	// Secure marks cookies so that they travel over TLS alone.
+	Secure bool
+
+	// Next serves what is no page of a set; nil answers that there is no such page.
+	Next http.Handler
+
+	// Log hears of failures, with the pattern of the route and never its path. Nil is silence.
+	Log *slog.Logger
+}
+
+// Visitor is who looks at a page.
+type Visitor struct {
+	Principal auth.Principal
+	CSRF      string // the session's token, which every form and unsafe call repeats
+	Name      string // as the page greets them; may be empty
+	SignOut   string // the path that a POST signs out at; empty shows no such button
+}
+
+// Set is one set of pages.
+type Set struct {
+	Name  string // names its assets: account, courier, ...
+	Files fs.FS  // pages/, words/ and assets/
+
+	// Scopes are those of which a visitor needs one. None: any who is signed in.
+	Scopes []auth.Scope
+
+	// Routes registers the set's handlers.
+	Routes func(*Pages)
+}
+
+//go:embed assets layout words
+var files embed.FS
+
+// Policy is the Content-Security-Policy of a page (CSP level 3): everything from here,
+// nothing inline. A handler that needs another sets it before it renders.
+const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"manifest-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+// Site is all sets together.
+type Site struct {
+	Config
+	mux    *http.ServeMux
+	assets *assets
+	own    *Pages // of the frame itself: errors
+	paths  []string
+}
+
+// Pages is one set within its site.
+type Pages struct {
+	Set
+	site *Site
+	said map[Language]*Words
+	tmpl map[Language]map[string]*template.Template
+}
+
+// New makes the handler of all pages. The error names a word that one language lacks, a
+// template that does not parse, or a route that is there twice.
+func New(c Config, sets ...Set) (*Site, error) {
+	if c.API == nil || c.Identify == nil || c.Clock == nil {
+		return nil, errors.New("frame: an API, sessions and a clock are needed")
+	}
+	if c.SignInPath == "" {
+		c.SignInPath = "/sign-in"
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Site{Config: c, mux: http.NewServeMux()}
+	ours := Set{Name: "frame", Files: files}
+	var err error
+	if s.assets, err = gather(append([]Set{ours}, sets...)); err != nil {
+		return nil, err
+	}
+	if s.own, err = s.newPages(ours); err != nil {
+		return nil, err
+	}
+	for _, set := range sets {
+		p, err := s.newPages(set)
+		if err != nil {
+			return nil, err
+		}
+		set.Routes(p)
+	}
+	s.mux.Handle("GET "+assetsPath+"{hash}/{name...}", s.assets)
+	s.own.Public("POST /language", chooseLanguage)
+	if c.Next != nil {
+		s.mux.Handle("/", c.Next)
+	} else {
+		s.own.Public("/", func(v *Visit) { v.Fail(http.StatusNotFound) })
+	}
+	return s, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Site) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// Patterns are the routes of the sets, for tests that walk them all.
+func (s *Site) Patterns() []string { return slices.Clone(s.paths) }
+
+// Asset is the path of an asset, such as account/page.css. It changes with what the
+// assets hold.
+func (s *Site) Asset(name string) string { return s.assets.path(name) }
+
+func (s *Site) newPages(set Set) (*Pages, error) {
+	p := &Pages{Set: set, site: s, said: map[Language]*Words{}, tmpl: map[Language]map[string]*template.Template{}}
+	common, err := fs.ReadFile(files, "layout/layout.html")
+	if err != nil {
+		return nil, err
+	}
+	all, err := loadWords(files, set.Files)
+	if err != nil {
+		return nil, fmt.Errorf("frame: words of %s: %w", set.Name, err)
+	}
+	names, err := fs.Glob(set.Files, "pages/*.html")
+	if err != nil {
+		return nil, err
+	}
+	if set.Name == "frame" {
+		names = []string{"layout/error.html"}
+	}
+	for _, lang := range Languages {
+		p.said[lang], p.tmpl[lang] = all[lang], map[string]*template.Template{}
+		for _, name := range names {
+			page, err := fs.ReadFile(set.Files, name)
+			if err != nil {
+				return nil, err
+			}
+			t := template.New("layout").Option("missingkey=error").Funcs(template.FuncMap{
+				"t": all[lang].Say, "n": all[lang].Count, "asset": s.Asset, "has": all[lang].Has, "list": list,
+			})
+			for _, text := range []string{string(common), string(page)} {
+				if _, err := t.Parse(text); err != nil {
+					return nil, fmt.Errorf("frame: %s of %s: %w", name, set.Name, err)
+				}
+			}
+			p.tmpl[lang][strings.TrimSuffix(path.Base(name), ".html")] = t
+		}
+	}
+	return p, nil
+}
+
+func list(v ...any) []any { return v }
+
+// Handle registers a route for those who are signed in and have a scope of the set.
+// Others are sent to sign in, or told that this is not theirs.
+func (p *Pages) Handle(pattern string, h func(*Visit)) { p.handle(pattern, true, false, h) }
+
+// Public registers a route for everybody. Its visitor may be nobody.
+func (p *Pages) Public(pattern string, h func(*Visit)) { p.handle(pattern, false, false, h) }
+
+// Link is Public for a route whose very path is a secret: no page of it repeats the path.
+func (p *Pages) Link(pattern string, h func(*Visit)) { p.handle(pattern, false, true, h) }
+
+func (p *Pages) handle(pattern string, signedIn, secret bool, h func(*Visit)) {
+	p.site.paths = append(p.site.paths, pattern)
+	p.site.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		v := &Visit{W: w, R: r, Now: p.site.Clock.Now(), Lang: languageOf(r), Bare: secret, pages: p}
+		v.Visitor, v.SignedIn = p.site.Identify(r)
+		protect(w.Header())
+		unsafe := r.Method != http.MethodGet && r.Method != http.MethodHead
+		switch {
+		case unsafe && crossOrigin.Check(r) != nil:
+			v.Fail(http.StatusForbidden)
+		case signedIn && !v.SignedIn && unsafe:
+			v.Redirect(p.site.SignInPath)
+		case signedIn && !v.SignedIn:
+			v.Redirect(p.site.SignInPath + "?next=" + url.QueryEscape(r.URL.Path))
+		case signedIn && !v.allowed():
+			v.Fail(http.StatusForbidden)
+		case signedIn && unsafe && !v.meant():
+			v.failWith(http.StatusForbidden, "stale")
+		default:
+			h(v)
+		}
+	})
+}
+
+// crossOrigin lets an unsafe request through only from a page of ours, by Sec-Fetch-Site
+// or Origin.
+var crossOrigin = http.NewCrossOriginProtection()
+
+func protect(h http.Header) {
+	for name, value := range map[string]string{
+		"Content-Security-Policy": Policy, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
+		"Vary": "Accept-Language, Cookie", "Cross-Origin-Opener-Policy": "same-origin",
+	} {
+		h.Set(name, value)
+	}
+}
+
+// Visit is one request for a page. Templates see it as their root, what the handler gave
+// as .Data.
+type Visit struct {
+	W http.ResponseWriter
+	R *http.Request
+
+	Visitor  Visitor
+	SignedIn bool
+	Lang     Language
+	Now      time.Time
+	Data     any
+
+	// Bare leaves out who is signed in and the choice of a language, which would repeat the
+	// page's own address.
+	Bare bool
+
+	pages *Pages
+}
+
+func (v *Visit) allowed() bool {
+	return len(v.pages.Scopes) == 0 || slices.ContainsFunc(v.pages.Scopes, v.Visitor.Principal.Has)
+}
+
+// meant reports whether an unsafe request repeats the session's token.
+func (v *Visit) meant() bool {
+	return v.Visitor.CSRF != "" && subtle.ConstantTimeCompare([]byte(csrfOf(v.R)), []byte(v.Visitor.CSRF)) == 1
+}
+
+// csrfHeader is how a script repeats the session's token; a form does in its field csrf.
+const csrfHeader = "X-Latchkey-CSRF"
+
+func csrfOf(r *http.Request) string {
+	if token := r.Header.Get(csrfHeader); token != "" {
+		return token
+	}
+	return r.PostFormValue("csrf")
+}
+
+// Ask calls the service's contract on behalf of the visitor. Body is what JSON can say;
+// nil sends none.
+func (v *Visit) Ask(method, path string, body any) Answer {
+	return v.pages.site.API.Do(v.R, method, path, body)
+}
+
+// Read asks for path and decodes the answer. If that fails it answers the visitor with an
+// error page, and reports false.
+func (v *Visit) Read(path string, into any) bool {
+	a := v.Ask(http.MethodGet, path, nil)
+	if a.OK() {
+		if err := a.Read(into); err != nil {
+			v.Broken(err)
+			return false
+		}
+		return true
+	}
+	v.FailAs(a)
+	return false
+}
+
+// SignIn begins a session of p and sets its cookie.
+func (v *Visit) SignIn(p auth.Principal) error {
+	if v.pages.site.SignIn == nil {
+		return errors.New("frame: there are no sessions")
+	}
+	return v.pages.site.Config.SignIn(v.W, v.R, p)
+}
+
+// Redirect sends the visitor to a path of ours, to be asked for by GET.
+func (v *Visit) Redirect(to string) {
+	v.W.Header().Set("Location", to)
+	v.W.WriteHeader(http.StatusSeeOther)
+}
+
+// Render writes a page of the set. What goes wrong in a template is an error page, and
+// never half a page.
+func (v *Visit) Render(status int, page string, data any) {
+	v.Data = data
+	t, known := v.pages.tmpl[v.Lang][page]
+	if !known {
+		v.Broken(fmt.Errorf("no page %s", page))
+		return
+	}
+	var b bytes.Buffer
+	if err := t.Execute(&b, v); err != nil {
+		v.Broken(err)
+		return
+	}
+	v.write(status, b.Bytes())
+}
+
+func (v *Visit) write(status int, page []byte) {
+	v.W.Header().Set("Content-Type", "text/html; charset=utf-8")
+	v.W.WriteHeader(status)
+	_, _ = v.W.Write(page) // the client has gone
+}
+
+// Fail writes the page of an error: 403, 404, 410, 500 or 503. Any other is a 500.
+func (v *Visit) Fail(status int) { v.failWith(status, "") }
+
+// FailAs writes the page of an answer that was no success.
+func (v *Visit) FailAs(a Answer) {
+	switch a.Status {
+	case http.StatusUnauthorized:
+		v.Redirect(v.pages.site.SignInPath + "?next=" + url.QueryEscape(v.R.URL.Path))
+	case http.StatusForbidden, http.StatusNotFound, http.StatusGone, http.StatusServiceUnavailable:
+		v.Fail(a.Status)
+	case http.StatusUnprocessableEntity: // an id in the path that can be none
+		v.Fail(http.StatusNotFound)
+	default:
+		v.Broken(fmt.Errorf("the API answered %d %s", a.Status, a.Code()))
+	}
+}
+
+// Broken writes the page of a failure of ours, and logs it.
+func (v *Visit) Broken(err error) {
+	v.pages.site.Log.ErrorContext(v.R.Context(), "page", "pattern", v.R.Pattern, "error", err.Error())
+	v.Fail(http.StatusInternalServerError)
+}
+
+func (v *Visit) failWith(status int, what string) {
+	if what == "" {
+		what = map[int]string{403: "forbidden", 404: "not_found", 410: "gone", 503: "unavailable"}[status]
+	}
+	if what == "" {
+		status, what = http.StatusInternalServerError, "broken"
+	}
+	var b bytes.Buffer
+	failed := *v
+	failed.Data = what
+	t := v.pages.site.own.tmpl[v.Lang]["error"]
+	if err := t.Execute(&b, &failed); err != nil { // a test renders them all
+		http.Error(v.W, http.StatusText(status), status)
+		return
+	}
+	v.write(status, b.Bytes())
+}
+
+// Say is a sentence of the set in the visitor's language; see [Words.Say].
+func (v *Visit) Say(key string, values ...any) (template.HTML, error) {
+	return v.pages.said[v.Lang].Say(key, values...)
+}
+
+// SignInPath is where to sign in, and to come back from.
+func (v *Visit) SignInPath() string { return v.pages.site.SignInPath }
+
+// Others are the languages that the page is not in.
+func (v *Visit) Others() []Language {
+	return slices.DeleteFunc(slices.Clone(Languages), func(l Language) bool { return l == v.Lang })
+}

@@ -1,0 +1,299 @@
+// Package frametest runs page sets against the real API over a real service: what the
+// tests of pages stand on. Only sessions are its own: they are made by [House.SignIn], and
+// the API takes their cookie as it takes any session's.
+package frametest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"latchkey/api"
+	"latchkey/api/auth"
+	"latchkey/api/web/frame"
+	"latchkey/handoff"
+	"latchkey/handoff/door"
+	"latchkey/handoff/handofftest"
+)
+
+// House is a service with its API and pages, at noon of the sample day.
+type House struct {
+	*handofftest.World
+	Site *frame.Site
+
+	app    *fiber.App
+	issuer *auth.Issuer
+	log    *syncBuffer
+
+	mu       sync.Mutex
+	sessions map[string]frame.Visitor // by cookie
+}
+
+// Cookie is the name of the session's cookie.
+const Cookie = "latchkey"
+
+// New builds a house on a store; nil is one in memory. Sets is told the house's world
+// before the pages are made, and returns them.
+func New(t testing.TB, store handoff.Store, sets func(*handofftest.World) []frame.Set) *House {
+	t.Helper()
+	if store == nil {
+		store = handofftest.NewMemory()
+	}
+	h := &House{World: handofftest.New(t, store), log: &syncBuffer{}, sessions: map[string]frame.Visitor{}}
+	log := slog.New(slog.NewJSONHandler(h.log, nil))
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	h.issuer, err = auth.NewIssuer(rand.Reader, "https://issuer.example", "latchkey", h.Clock.Now)
+	must(err)
+	verifier, err := auth.NewIssuers(t.Context(), auth.Config{Now: h.Clock.Now}, h.issuer.Trust())
+	must(err)
+	signer, err := door.NewSigner(rand.Reader)
+	must(err)
+	way := &frame.API{}
+	h.Site, err = frame.New(frame.Config{
+		API: way, Identify: h.identify, SignIn: h.begin, Clock: h.Clock, Log: log,
+	}, sets(h.World)...)
+	must(err)
+	h.app, err = api.New(api.Config{
+		Service: h.Service, Registry: store, Verifier: verifier, Clock: h.Clock, Log: log, Site: h.Site,
+		Doors: &api.Doors{Signer: signer, Feed: store, Poll: time.Millisecond},
+	})
+	must(err)
+	inside, outside := h.app.Handler(), h.app.Server().Handler
+	way.Serve(func(c *fasthttp.RequestCtx) { h.admit(c, inside) })
+	h.app.Server().Handler = func(c *fasthttp.RequestCtx) { h.admit(c, outside) }
+	return h
+}
+
+// Log is what was logged.
+func (h *House) Log() string { return h.log.String() }
+
+func (h *House) identify(r *http.Request) (frame.Visitor, bool) {
+	c, err := r.Cookie(Cookie)
+	if err != nil {
+		return frame.Visitor{}, false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v, known := h.sessions[c.Value]
+	return v, known
+}
+
+func (h *House) begin(w http.ResponseWriter, _ *http.Request, p auth.Principal) error {
+	http.SetCookie(w, &http.Cookie{Name: Cookie, Value: h.session(p, ""), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	return nil
+}
+
+func (h *House) session(p auth.Principal, name string) string {
+	id := rand.Text()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sessions[id] = frame.Visitor{Principal: p, CSRF: rand.Text(), Name: name, SignOut: "/sign-out"}
+	return id
+}
+
+// admit lets a session's cookie stand for its bearer token, below /v1. What changes
+// something must come from a page of ours and repeat the session's token.
+func (h *House) admit(c *fasthttp.RequestCtx, next fasthttp.RequestHandler) {
+	cookie := string(c.Request.Header.Cookie(Cookie))
+	h.mu.Lock()
+	v, known := h.sessions[cookie]
+	h.mu.Unlock()
+	if known && strings.HasPrefix(string(c.Path()), "/v1/") && len(c.Request.Header.Peek("Authorization")) == 0 {
+		meant := string(c.Request.Header.Peek("Sec-Fetch-Site")) == "same-origin" && string(c.Request.Header.Peek("X-Latchkey-CSRF")) == v.CSRF
+		if !c.IsGet() && !meant {
+			c.Error("cross-site", http.StatusForbidden)
+			return
+		}
+		if token, err := h.issuer.Sign(v.Principal, time.Hour); err == nil {
+			c.Request.Header.Set("Authorization", "Bearer "+token)
+		}
+	}
+	next(c)
+}
+
+// Listen serves the house on a free port of loopback until the test ends, for a browser.
+// It returns the address, as http://127.0.0.1:PORT.
+func (h *House) Listen(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- h.app.Listener(l) }()
+	t.Cleanup(func() {
+		if err := errors.Join(h.app.ShutdownWithTimeout(5*time.Second), <-done); err != nil {
+			t.Errorf("the house did not close well: %v", err)
+		}
+	})
+	return "http://" + l.Addr().String()
+}
+
+// Client is a browser without a screen. The zero Cookie and CSRF are nobody's.
+type Client struct {
+	h        *House
+	Cookie   string
+	CSRF     string
+	Language string // Accept-Language
+}
+
+// SignIn begins a session and returns its browser.
+func (h *House) SignIn(p auth.Principal, name string) *Client {
+	id := h.session(p, name)
+	return &Client{h: h, Cookie: id, CSRF: h.sessions[id].CSRF, Language: "en"}
+}
+
+// Nobody is a browser without a session.
+func (h *House) Nobody() *Client { return &Client{h: h, Language: "en"} }
+
+// Page is an answer, read.
+type Page struct {
+	Status int
+	Header http.Header
+	Text   string
+}
+
+// Read decodes JSON.
+func (p *Page) Read(t testing.TB, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(p.Text), into); err != nil {
+		t.Fatalf("%s: %v", p.Text, err)
+	}
+}
+
+// Get asks for a page.
+func (c *Client) Get(t testing.TB, path string) *Page {
+	t.Helper()
+	return c.Send(t, httptest.NewRequest(http.MethodGet, path, nil))
+}
+
+// Post sends a form as the page itself would, with the session's token.
+func (c *Client) Post(t testing.TB, path string, form url.Values) *Page {
+	t.Helper()
+	if form == nil {
+		form = url.Values{}
+	}
+	if c.CSRF != "" {
+		form.Set("csrf", c.CSRF)
+	}
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	return c.Send(t, r)
+}
+
+// Send sends a request with the browser's cookie and language.
+func (c *Client) Send(t testing.TB, r *http.Request) *Page {
+	t.Helper()
+	if c.Cookie != "" {
+		r.AddCookie(&http.Cookie{Name: Cookie, Value: c.Cookie})
+	}
+	if r.Header.Get("Accept-Language") == "" {
+		r.Header.Set("Accept-Language", c.Language)
+	}
+	return c.h.send(t, r)
+}
+
+func (h *House) send(t testing.TB, r *http.Request) *Page {
+	t.Helper()
+	resp, err := h.app.Test(r, -1)
+	if err != nil {
+		t.Fatalf("%s %s: %v", r.Method, r.URL, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Page{Status: resp.StatusCode, Header: resp.Header, Text: string(text)}
+}
+
+// Do calls the API with a bearer token of who, and wants a status.
+func (h *House) Do(t testing.TB, who auth.Principal, method, path, body string, status int) *Page {
+	t.Helper()
+	token, err := h.issuer.Sign(who, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var content io.Reader
+	if body != "" {
+		content = strings.NewReader(body)
+	}
+	r := httptest.NewRequest(method, path, content)
+	r.Header.Set("Authorization", "Bearer "+token)
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	p := h.send(t, r)
+	if p.Status != status {
+		t.Fatalf("%s %s = %d, want %d: %s", method, path, p.Status, status, p.Text)
+	}
+	return p
+}
+
+// Versions is what the store holds of grants: two calls differ if anything was changed
+// between them.
+func (h *House) Versions(t testing.TB, parcels ...string) string {
+	t.Helper()
+	var b strings.Builder
+	for _, parcel := range parcels {
+		snap, err := h.Store.Load(context.Background(), handoff.Query{Parcel: h.Service.ParcelHash(handofftest.Carrier, parcel)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString(parcel + " " + time.Duration(snap.Version).String() + "\n")
+	}
+	for _, e := range h.Events(t) {
+		b.WriteString(e.Type.String() + " " + e.Grant.String() + "\n")
+	}
+	return b.String()
+}
+
+// People of the sample.
+var (
+	Warehouse = auth.Principal{Subject: "wms", Shop: handofftest.Shop, Scopes: []auth.Scope{auth.Dispatch}}
+	Clerk     = auth.Principal{Subject: "clerk", Shop: handofftest.Shop, Scopes: []auth.Scope{auth.Shop}}
+	Customer  = auth.Principal{Subject: "cus_81", Shop: handofftest.Shop, Scopes: []auth.Scope{auth.Customer}}
+	Carrier   = auth.Principal{Subject: "dispatcher", Carrier: handofftest.Carrier, Scopes: []auth.Scope{auth.Carrier}}
+	Courier   = auth.Principal{Subject: "cou_7", Carrier: handofftest.Carrier, Scopes: []auth.Scope{auth.Courier}}
+	Manager   = auth.Principal{Subject: "manager", Building: "bld_turm5", Scopes: []auth.Scope{auth.Building}}
+	Operator  = auth.Principal{Subject: "operator", Scopes: []auth.Scope{auth.Ops}}
+)
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
