@@ -60,7 +60,9 @@ func (a *API) Do(r *http.Request, method, path string, body any) Answer {
 	if handler == nil {
 		return Answer{Status: http.StatusServiceUnavailable}
 	}
-	var req fasthttp.Request
+	var ctx fasthttp.RequestCtx
+	ctx.Init2(inside{peer: peer(r)}, nil, false)
+	req := &ctx.Request
 	req.Header.SetMethod(method)
 	req.SetRequestURI(path)
 	req.Header.SetHost(r.Host)
@@ -80,8 +82,6 @@ func (a *API) Do(r *http.Request, method, path string, body any) Answer {
 		req.Header.SetContentType("application/json")
 		req.SetBodyStream(bytes.NewReader(content), len(content))
 	}
-	var ctx fasthttp.RequestCtx
-	ctx.Init(&req, peer(r), nil)
 	(*handler)(&ctx)
 	answer := Answer{Status: ctx.Response.StatusCode(), JSON: bytes.Clone(ctx.Response.Body())}
 	if seconds, err := strconv.Atoi(string(ctx.Response.Header.Peek("Retry-After"))); err == nil {
@@ -90,11 +90,24 @@ func (a *API) Do(r *http.Request, method, path string, body any) Answer {
 	return answer
 }
 
+// inside is the connection of a request that came over none. It knows who sent it, and no
+// deadline applies to it.
+type inside struct {
+	net.Conn
+	peer net.Addr
+}
+
+func (c inside) RemoteAddr() net.Addr           { return c.peer }
+func (inside) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (inside) SetDeadline(time.Time) error      { return nil }
+func (inside) SetReadDeadline(time.Time) error  { return nil }
+func (inside) SetWriteDeadline(time.Time) error { return nil }
+
 // peer is who sent r, as the server that took it in knows.
 func peer(r *http.Request) net.Addr {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return nil
+		return &net.TCPAddr{}
 	}
 	return net.TCPAddrFromAddrPort(at)
 }

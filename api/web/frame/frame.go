@@ -5,7 +5,8 @@
 // courier, a building's manager, the duty officer. A [Set] brings its templates, words and
 // assets, and registers its routes on a [Pages]:
 //
-//	pages/NAME.html    a template that defines "title" and "main", and may define "scripts"
+//	pages/NAME.html    a template that defines "title" and "main", and may define "head" and "nav"
+//	parts/NAME.html    templates for all of them
 //	words/en.yaml      every sentence, by key; the same keys in each language
 //	assets/            style and modules, below /assets/HASH/SET/
 //
@@ -70,7 +71,7 @@ type Visitor struct {
 // Set is one set of pages.
 type Set struct {
 	Name  string // names its assets: account, courier, ...
-	Files fs.FS  // pages/, words/ and assets/
+	Files fs.FS  // pages/, parts/, words/ and assets/
 
 	// Scopes are those of which a visitor needs one. None: any who is signed in.
 	Scopes []auth.Scope
@@ -79,7 +80,7 @@ type Set struct {
 	Routes func(*Pages)
 }
 
-//go:embed assets layout words
+//go:embed assets layout pages words
 var files embed.FS
 
 // Policy is the Content-Security-Policy of a page (CSP level 3): everything from here,
@@ -154,10 +155,6 @@ func (s *Site) Asset(name string) string { return s.assets.path(name) }
 
 func (s *Site) newPages(set Set) (*Pages, error) {
 	p := &Pages{Set: set, site: s, said: map[Language]*Words{}, tmpl: map[Language]map[string]*template.Template{}}
-	common, err := fs.ReadFile(files, "layout/layout.html")
-	if err != nil {
-		return nil, err
-	}
 	all, err := loadWords(files, set.Files)
 	if err != nil {
 		return nil, fmt.Errorf("frame: words of %s: %w", set.Name, err)
@@ -166,28 +163,32 @@ func (s *Site) newPages(set Set) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	if set.Name == "frame" {
-		names = []string{"layout/error.html"}
+	common, err := fs.Glob(set.Files, "parts/*.html")
+	if err != nil {
+		return nil, err
+	}
+	layout, err := template.New("layout.html").Funcs(funcs(s, nil)).ParseFS(files, "layout/layout.html")
+	if err != nil {
+		return nil, err
 	}
 	for _, lang := range Languages {
 		p.said[lang], p.tmpl[lang] = all[lang], map[string]*template.Template{}
 		for _, name := range names {
-			page, err := fs.ReadFile(set.Files, name)
-			if err != nil {
-				return nil, err
-			}
-			t := template.New("layout").Option("missingkey=error").Funcs(template.FuncMap{
-				"t": all[lang].Say, "n": all[lang].Count, "asset": s.Asset, "has": all[lang].Has, "list": list,
-			})
-			for _, text := range []string{string(common), string(page)} {
-				if _, err := t.Parse(text); err != nil {
-					return nil, fmt.Errorf("frame: %s of %s: %w", name, set.Name, err)
-				}
+			t := template.Must(layout.Clone()).Funcs(funcs(s, all[lang]))
+			if _, err := t.ParseFS(set.Files, append(common, name)...); err != nil {
+				return nil, fmt.Errorf("frame: %s of %s: %w", name, set.Name, err)
 			}
 			p.tmpl[lang][strings.TrimSuffix(path.Base(name), ".html")] = t
 		}
 	}
 	return p, nil
+}
+
+// funcs are what templates may call: t and n say something (see [Words.Say] and
+// [Words.Count]), has asks whether there are words, asset is where an asset is, and list
+// puts several values into one.
+func funcs(s *Site, w *Words) template.FuncMap {
+	return template.FuncMap{"t": w.Say, "n": w.Count, "has": w.Has, "asset": s.Asset, "list": list}
 }
 
 func list(v ...any) []any { return v }

@@ -226,6 +226,9 @@ func (h *House) send(t testing.TB, r *http.Request) *Page {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if resp.StatusCode >= http.StatusInternalServerError {
+		t.Logf("%s %s = %d; the log says:\n%s", r.Method, r.URL.Path, resp.StatusCode, h.Log())
+	}
 	return &Page{Status: resp.StatusCode, Header: resp.Header, Text: string(text)}
 }
 
