@@ -36,6 +36,7 @@ type Store interface {
 	Feed
 	Journal
 	Patterns
+	Tokens
 }
 
 var (
@@ -401,6 +402,10 @@ type Registry interface {
 	// writes in an order that fails closed: whoever drove it before stops first.
 	AssignRoute(ctx context.Context, r RouteRef, courier string, now Instant) error
 
+	// Driver is the courier that the route was last assigned to; empty if it never was, or
+	// its day is long over.
+	Driver(ctx context.Context, r RouteRef) (string, error)
+
 	// Building reads one building; nil if there is none.
 	Building(ctx context.Context, id string) (*Building, error)
 
@@ -417,6 +422,14 @@ type Registry interface {
 
 	// Doors lists the ids of a building's doors, in no particular order.
 	Doors(ctx context.Context, building string) ([]string, error)
+}
+
+// Tokens is the part of a Store that keeps what may be used once.
+type Tokens interface {
+	// Spend reports whether this is the first time that an id is spent, of all callers
+	// everywhere: exactly one is told so. The id is hexadecimal, and is forgotten some time
+	// after until, by which nobody may ask any more. After an error it may have been spent.
+	Spend(ctx context.Context, id string, until, now Instant) (first bool, err error)
 }
 
 // CourierUpdate is what to set in a courier's record.

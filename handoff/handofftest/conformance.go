@@ -34,6 +34,7 @@ func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
 		{"Journal", journalTests},
 		{"Residents", residentTests},
 		{"Patterns", patternTests},
+		{"Tokens", tokenTests},
 		{"Faults", faultTests},
 		{"Contention", contentionTests},
 	}
@@ -626,6 +627,11 @@ var registryTests = map[string]func(*testing.T, *World){
 		equal(t, "drivers", drivers(t, w, Route, "c1", "c2"), []string{"c1"})
 		w.Drives(t, "c2", Route, Today)
 		equal(t, "drivers", drivers(t, w, Route, "c1", "c2"), []string{"c2"})
+		for day, want := range map[handoff.Date]string{Today: "c2", Today.Next(): "c1", Today.Next().Next(): ""} {
+			driver, err := w.Store.Driver(t.Context(), handoff.RouteRef{Carrier: Carrier, Route: Route, Day: day})
+			noError(t, "Driver", err)
+			equal(t, "the route's driver", driver, want)
+		}
 		c, err := w.Store.Courier(t.Context(), Courier("c1"))
 		noError(t, "Courier", err)
 		slices.SortFunc(c.Drives, func(a, b handoff.Drive) int {

@@ -45,6 +45,7 @@ type Memory struct {
 	residents map[resident]handoff.Resident
 	pages     map[handoff.Mark]*page
 	patterns  map[string]map[string]sight
+	spent     map[string]handoff.Instant // tokens of one use, by when they end
 }
 
 // parcel is every generation of one parcel's grants, encoded.
@@ -87,6 +88,7 @@ func NewMemory() *Memory {
 		residents: map[resident]handoff.Resident{},
 		pages:     map[handoff.Mark]*page{},
 		patterns:  map[string]map[string]sight{},
+		spent:     map[string]handoff.Instant{},
 	}
 }
 
@@ -447,6 +449,16 @@ func (m *Memory) AssignRoute(ctx context.Context, r handoff.RouteRef, id string,
 	c := m.courier(handoff.CourierRef{Carrier: r.Carrier, ID: id})
 	c.Drives = append(c.Drives, drive)
 	return nil
+}
+
+// Driver implements [handoff.Registry].
+func (m *Memory) Driver(ctx context.Context, r handoff.RouteRef) (string, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	return m.drivers[r], nil
 }
 
 // partition is one of the sixteen parts of the log.

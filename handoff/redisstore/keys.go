@@ -31,6 +31,7 @@ import (
 //	lk:permit:PERMIT                     string  grant's HASH, door, and whose claim it is           two days; unused, five minutes
 //	lk:apikey:ID                         string  sealed record of a key, a hash of its secret in it   until removed
 //	lk:apikeys                           set     ids of all keys (written first, removed last)       never
+//	lk:spent:ID                          string  who spent a token of one use, by chance             a minute after the token
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
 //	lk:tally:NAME                        string  a count                                             as its caller says
 //	lk:chain:{NAME}:head                 string  seq, hash and cut, then CBOR: signed head, cursors  never
@@ -81,6 +82,7 @@ func buildingKey(id string) string      { return prefix + "building:" + id }
 func buildingDoorsKey(id string) string { return buildingKey(id) + ":doors" }
 func residentsKey(id string) string     { return buildingKey(id) + ":residents" }
 func doorKey(id string) string          { return prefix + "door:" + id }
+func spentKey(id string) string         { return prefix + "spent:" + id }
 func feedKey(door string) string        { return prefix + "feed:" + door }
 
 func apiKeyKey(id string) string { return prefix + "apikey:" + id }

@@ -175,15 +175,23 @@ func (s *Store) AssignRoute(ctx context.Context, r handoff.RouteRef, courier str
 	if err := drive(courier, "start"); err != nil {
 		return err
 	}
-	var current *redis.StringCmd
-	err = s.read(ctx, func() []redis.Cmder {
-		current = redis.NewStringCmd(ctx, "hget", routeKey(r), "courier")
-		return []redis.Cmder{current}
-	})
-	if err != nil || current.Val() == courier {
+	if current, err := s.Driver(ctx, r); err != nil || current == courier {
 		return err
 	}
 	return drive(courier, "stop")
+}
+
+// Driver implements handoff.Registry.
+func (s *Store) Driver(ctx context.Context, r handoff.RouteRef) (string, error) {
+	var cmd *redis.StringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringCmd(ctx, "hget", routeKey(r), "courier")
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return "", err
+	}
+	return cmd.Val(), nil
 }
 
 // dropOldDrives forgets the routes that a courier drove days ago: a record is read with
