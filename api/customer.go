@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,6 +39,11 @@ func (a *api) customer() {
 		Summary: "Agree to a garage or home being opened, or no longer", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
 		Description: "Sets the whole list. What was used cannot be taken back.",
 	}, []auth.Scope{auth.Customer}, a.consent)
+	route(a, huma.Operation{
+		OperationID: "page-link", Method: http.MethodPost, Path: "/v1/customers/{customer_id}/page-link",
+		Summary: "A link that lets one customer in", Tags: []string{"Customer"}, DefaultStatus: http.StatusCreated,
+		Description: "For a shop that has an account page of its own: it sends its customer, who is signed in there, on to ours. The link holds for five minutes and once. Make it when the customer asks for it, and send it to nobody else.",
+	}, []auth.Scope{auth.Shop}, a.pageLink)
 }
 
 // asActor is the shop for a shop's token, and else the customer.
@@ -61,16 +67,34 @@ type handoffAnswer struct {
 	CodeRequired bool             `json:"code_required"`
 	Code         *string          `json:"code" nullable:"true" doc:"Six digits, while they count; else null, and code_state says why"`
 	CodeState    string           `json:"code_state" enum:"active,locked,used,void,none"`
+	DeliveryDate string           `json:"delivery_date" format:"date" example:"2026-11-24"`
 	ValidFrom    time.Time        `json:"valid_from"`
 	ValidUntil   time.Time        `json:"valid_until"`
 	AttemptsLeft int              `json:"attempts_left" doc:"Wrong codes that are still let pass"`
 	ResendsLeft  int              `json:"resends_left"`
-	ReissuesLeft int              `json:"reissues_left"`
+	ReissuesLeft int              `json:"reissues_left" doc:"New codes that can still be asked for; none where too many wrong ones were tried for good"`
+	Journey      journeyShort     `json:"journey"`
 	Destination  destinationShort `json:"destination"`
 	Handoff      *handoffShort    `json:"handoff,omitempty" doc:"Once the parcel changed hands"`
 	Consents     []string         `json:"consents" enum:"garage,home" doc:"Which doors of the customer's own may be opened"`
 	Unlocks      []unlockShort    `json:"unlocks" doc:"Doors opened, or meant to be, for this parcel; oldest first"`
+	OwnDoors     []ownDoorShort   `json:"own_doors,omitempty" doc:"The customer's own doors on the way, for which consent is asked. Not in lists"`
 	History      []historyShort   `json:"history" doc:"Oldest first"`
+}
+
+// journeyShort is where the parcel is in its day, each step as far as somebody said so.
+type journeyShort struct {
+	LeftWarehouseAt *time.Time `json:"left_warehouse_at,omitempty"`
+	OutForDelivery  bool       `json:"out_for_delivery" doc:"Its day has begun, and its route has a courier"`
+	AtDoorAt        *time.Time `json:"at_door_at,omitempty" doc:"The courier was first at the address: let through a door there, or trying a code"`
+	HandedOverAt    *time.Time `json:"handed_over_at,omitempty"`
+}
+
+type ownDoorShort struct {
+	DoorID string `json:"door_id"`
+	Kind   string `json:"kind" enum:"garage,home"`
+	Agreed bool   `json:"agreed" doc:"The customer's consent, which is for all of their doors of this kind"`
+	Used   bool   `json:"used" doc:"It was opened with the consent, which cannot be taken back any more"`
 }
 
 type destinationShort struct {
@@ -124,12 +148,21 @@ func codeState(g *handoff.Grant, status handoff.Status, limits handoff.Limits) s
 	return codeActive
 }
 
-func (a *api) handoffAnswer(g *handoff.Grant, courierName string) handoffAnswer {
-	d, limits, status := &g.Dispatch, a.Service.Policy().Limits, g.StatusAt(a.Clock.Now())
+// besides is what an answer says besides the grant.
+type besides struct {
+	courier string // the display name of who took part in the handoff
+	driven  bool   // the route has a courier
+	doors   []handoff.Door
+}
+
+func (a *api) handoffAnswer(g *handoff.Grant, more besides) handoffAnswer {
+	now := a.Clock.Now()
+	d, limits, status := &g.Dispatch, a.Service.Policy().Limits, g.StatusAt(now)
 	answer := handoffAnswer{
 		GrantID: g.ID.String(), ParcelID: d.Parcel, OrderID: d.Order, CarrierID: d.Carrier, Status: status.String(),
 		Purpose: d.Purpose.String(), CodeRequired: g.CodeRequired(), CodeState: codeState(g, status, limits),
-		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(),
+		DeliveryDate: g.Day().String(), ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(),
+		Journey: journeyOf(g.JourneyAt(now, more.driven)),
 		Destination: destinationShort{
 			Kind: d.To.Kind.String(), Lines: d.To.Lines, Unit: d.To.Unit, PostalCode: d.To.Postal,
 			City: d.To.City, Country: d.To.Country, TimeZone: d.To.Zone,
@@ -146,14 +179,23 @@ func (a *api) handoffAnswer(g *handoff.Grant, courierName string) handoffAnswer 
 	if answer.CodeRequired {
 		answer.AttemptsLeft = max(0, min(limits.CodeTries-g.Code.Wrong, limits.GrantTries-g.Code.TotalWrong))
 		answer.ResendsLeft = max(0, limits.Resends-g.Code.Resends)
-		answer.ReissuesLeft = max(0, limits.Reissues-g.Code.Reissues)
+		if g.Code.TotalWrong < limits.GrantTries { // else a new code could not be used either
+			answer.ReissuesLeft = max(0, limits.Reissues-g.Code.Reissues)
+		}
 	}
 	if answer.CodeState == codeActive {
 		code := g.CurrentCode().Reveal()
 		answer.Code = &code
 	}
 	if g.Handoff != nil {
-		answer.Handoff = &handoffShort{At: g.Handoff.At.Time(), Courier: courierName}
+		answer.Handoff = &handoffShort{At: g.Handoff.At.Time(), Courier: more.courier}
+	}
+	for i := range more.doors {
+		door := &more.doors[i]
+		answer.OwnDoors = append(answer.OwnDoors, ownDoorShort{
+			DoorID: door.ID, Kind: door.Kind.String(), Agreed: slices.Contains(g.Consents, door.Kind),
+			Used: slices.ContainsFunc(g.Unlocks, func(u handoff.Unlock) bool { return u.Target == door.Kind }),
+		})
 	}
 	for i, h := range g.History {
 		answer.History[i] = historyShort{Type: h.Type.String(), At: h.At.Time(), Reason: string(h.Reason)}
@@ -163,27 +205,98 @@ func (a *api) handoffAnswer(g *handoff.Grant, courierName string) handoffAnswer 
 
 type handoffOutput struct{ Body handoffAnswer }
 
+func journeyOf(j handoff.Journey) journeyShort {
+	return journeyShort{
+		LeftWarehouseAt: timeOf(j.Left), OutForDelivery: j.Out, AtDoorAt: timeOf(j.AtDoor), HandedOverAt: timeOf(j.Over),
+	}
+}
+
+// timeOf is an instant, or nil for never.
+func timeOf(i handoff.Instant) *time.Time {
+	if i == 0 {
+		return nil
+	}
+	t := i.Time()
+	return &t
+}
+
 func (a *api) handoffOutput(ctx context.Context, g handoff.Grant, err error) (*handoffOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, err := a.courierName(ctx, &g)
+	more, err := a.lookups().besides(ctx, &g)
 	if err != nil {
 		return nil, err
 	}
-	return &handoffOutput{Body: a.handoffAnswer(&g, name)}, nil
+	if more.doors, err = a.ownDoors(ctx, &g); err != nil {
+		return nil, err
+	}
+	return &handoffOutput{Body: a.handoffAnswer(&g, more)}, nil
 }
 
-// courierName is the display name of who took part in the handoff, if there was one.
-func (a *api) courierName(ctx context.Context, g *handoff.Grant) (string, error) {
-	if g.Handoff == nil {
-		return "", nil
+// lookups reads what stands besides grants, each thing once for a request.
+type lookups struct {
+	a       *api
+	names   map[handoff.CourierRef]string
+	drivers map[handoff.RouteRef]string
+}
+
+func (a *api) lookups() *lookups {
+	return &lookups{a: a, names: map[handoff.CourierRef]string{}, drivers: map[handoff.RouteRef]string{}}
+}
+
+func (l *lookups) besides(ctx context.Context, g *handoff.Grant) (more besides, err error) {
+	if g.Handoff != nil {
+		ref := handoff.CourierRef{Carrier: g.Dispatch.Carrier, ID: g.Handoff.Courier}
+		more.courier, err = remembered(l.names, ref, func() (string, error) {
+			c, err := l.a.Registry.Courier(ctx, ref)
+			if err != nil || c == nil {
+				return "", err
+			}
+			return c.Name, nil
+		})
+	} else if g.StatusAt(l.a.Clock.Now()) == handoff.Active {
+		ref := handoff.RouteRef{Carrier: g.Dispatch.Carrier, Route: g.Route(), Day: g.Day()}
+		var driver string
+		driver, err = remembered(l.drivers, ref, func() (string, error) { return l.a.Registry.Driver(ctx, ref) })
+		more.driven = driver != ""
 	}
-	c, err := a.Registry.Courier(ctx, handoff.CourierRef{Carrier: g.Dispatch.Carrier, ID: g.Handoff.Courier})
-	if err != nil || c == nil {
-		return "", err
+	return more, err
+}
+
+func remembered[K comparable](known map[K]string, key K, read func() (string, error)) (string, error) {
+	if value, there := known[key]; there {
+		return value, nil
 	}
-	return c.Name, nil
+	value, err := read()
+	if err == nil {
+		known[key] = value
+	}
+	return value, err
+}
+
+// ownDoors are the doors of the grant's building that are its customer's own and ask for
+// consent, while that matters.
+func (a *api) ownDoors(ctx context.Context, g *handoff.Grant) ([]handoff.Door, error) {
+	asks := slices.ContainsFunc(g.Rights, func(r handoff.Right) bool { return r.Proofs.Has(handoff.ProofConsent) })
+	if !asks || g.StatusAt(a.Clock.Now()) != handoff.Active {
+		return nil, nil
+	}
+	ids, err := a.Registry.Doors(ctx, g.Dispatch.To.Building)
+	if err != nil {
+		return nil, err
+	}
+	var own []handoff.Door
+	for _, id := range slices.Sorted(slices.Values(ids)) {
+		d, err := a.Registry.Door(ctx, id)
+		switch {
+		case err != nil:
+			return nil, err
+		case d != nil && d.BuildingID == g.Dispatch.To.Building && d.Owner != nil && *d.Owner == handoff.CustomerRef{Shop: g.Dispatch.Shop, ID: g.Dispatch.Customer.ID}:
+			own = append(own, *d)
+		}
+	}
+	return own, nil
 }
 
 func (a *api) handoff(ctx context.Context, in *grantInput) (*handoffOutput, error) {
@@ -294,21 +407,36 @@ func (a *api) handoffs(ctx context.Context, in *handoffsInput) (*handoffsOutput,
 	if err != nil {
 		return nil, err
 	}
-	answers, names := make([]handoffAnswer, len(grants)), map[handoff.CourierRef]string{}
+	answers, known := make([]handoffAnswer, len(grants)), a.lookups()
 	for i := range grants {
-		g := &grants[i]
-		var name string
-		if g.Handoff != nil {
-			ref := handoff.CourierRef{Carrier: g.Dispatch.Carrier, ID: g.Handoff.Courier}
-			known := false
-			if name, known = names[ref]; !known {
-				if name, err = a.courierName(ctx, g); err != nil {
-					return nil, err
-				}
-				names[ref] = name
-			}
+		more, err := known.besides(ctx, &grants[i])
+		if err != nil {
+			return nil, err
 		}
-		answers[i] = a.handoffAnswer(g, name)
+		answers[i] = a.handoffAnswer(&grants[i], more)
 	}
 	return &handoffsOutput{Body: handoffsAnswer{Handoffs: answers, Next: next.String()}}, nil
+}
+
+type pageLinkOutput struct {
+	Body struct {
+		_ struct{} `additionalProperties:"true"`
+
+		Path      string    `json:"path" example:"/account/link/AAAAAGkkS9A" doc:"Below the address of this service. It lets whoever has it in, so it belongs into no log"`
+		ExpiresAt time.Time `json:"expires_at"`
+	}
+}
+
+type customerPath struct {
+	Customer pathID `path:"customer_id"`
+}
+
+func (a *api) pageLink(ctx context.Context, in *customerPath) (*pageLinkOutput, error) {
+	token, until, err := a.Service.PageLink(handoff.CustomerRef{Shop: principal(ctx).Shop, ID: in.Customer.id})
+	if err != nil {
+		return nil, err
+	}
+	out := new(pageLinkOutput)
+	out.Body.Path, out.Body.ExpiresAt = "/account/link/"+token, until
+	return out, nil
 }

@@ -49,6 +49,7 @@ func TestScopes(t *testing.T) {
 		"POST /v1/parcels/{parcel_id}/abort":            {auth.Courier},
 		"POST /v1/parcels/{parcel_id}/attempted":        {auth.Courier},
 		"GET /v1/customers/{customer_id}/handoffs":      {auth.Customer, auth.Shop},
+		"POST /v1/customers/{customer_id}/page-link":    {auth.Shop},
 		"GET /v1/handoffs/{grant_id}":                   {auth.Customer, auth.Shop},
 		"POST /v1/handoffs/{grant_id}/resend":           {auth.Customer, auth.Shop},
 		"POST /v1/handoffs/{grant_id}/reissue":          {auth.Customer, auth.Shop},
