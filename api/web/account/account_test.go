@@ -1,0 +1,588 @@
+package account_test
+
+import (
+	"fmt"
+	"html"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"latchkey/api/auth"
+	"latchkey/api/web/account"
+	"latchkey/api/web/frame"
+	"latchkey/api/web/frame/frametest"
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+)
+
+func house(t testing.TB) *frametest.House {
+	t.Helper()
+	h := frametest.New(t, nil, func(w *handofftest.World) []frame.Set { return []frame.Set{account.Set(w.Service)} })
+	h.Cleared(t, "cou_7")
+	return h
+}
+
+// of makes a grant, and the page's path of it.
+func of(t testing.TB, h *frametest.House, parcel string, change ...func(*handoff.Dispatch)) (path, id string) {
+	t.Helper()
+	d := handofftest.Sample(parcel)
+	for _, c := range change {
+		c(&d)
+	}
+	g := h.Dispatch(t, d)
+	return "/account/" + g.ID.String(), g.ID.String()
+}
+
+func codeOf(t testing.TB, h *frametest.House, parcel string) string {
+	t.Helper()
+	g := h.Parcel(t, parcel)
+	return g.CurrentCode().Reveal()
+}
+
+// verify is a try of the courier cou_7 at the sample address.
+func verify(t testing.TB, h *frametest.House, parcel, code string, status int) {
+	t.Helper()
+	h.Do(t, frametest.Courier, "POST", "/v1/parcels/"+parcel+"/verify", atDoor(code), status)
+}
+
+func atDoor(code string) string {
+	return `{"code":"` + code + `","location":{"lat":52.52561,"lon":13.34209,"accuracy_m":12,"age_s":3}}`
+}
+
+func wrong(t testing.TB, h *frametest.House, parcel string, n int) string {
+	t.Helper()
+	g := h.Parcel(t, parcel)
+	return handofftest.WrongCode(&g, n).Reveal()
+}
+
+// text is what a reader sees of a page: no tags, one space between words.
+func text(page string) string {
+	page = regexp.MustCompile(`(?s)<head>.*?</head>`).ReplaceAllString(page, "")
+	page = regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")
+	page = strings.Join(strings.Fields(html.UnescapeString(page)), " ")
+	return regexp.MustCompile(` ([.,:;])`).ReplaceAllString(page, "$1")
+}
+
+// Every state of a delivery, as its customer reads it.
+func TestStates(t *testing.T) {
+	drive := func(t *testing.T, h *frametest.House) { h.Drives(t, "cou_7", handofftest.Route, handofftest.Today) }
+	shop := func(act string) func(*testing.T, *frametest.House, string) {
+		return func(t *testing.T, h *frametest.House, id string) {
+			h.Do(t, frametest.Clerk, "POST", "/v1/dispatches/"+id+"/"+act, `{"reason":"x"}`, 200)
+		}
+	}
+	guess := func(n int) func(*testing.T, *frametest.House, string) {
+		return func(t *testing.T, h *frametest.House, _ string) {
+			drive(t, h)
+			for i := range n {
+				verify(t, h, "PARCEL-7827", wrong(t, h, "PARCEL-7827", i), 403)
+			}
+		}
+	}
+	for name, test := range map[string]struct {
+		do   func(*testing.T, *frametest.House, string)
+		code bool // whether the page has it
+		en   []string
+		not  []string
+		de   []string
+	}{
+		"left the warehouse": {
+			func(*testing.T, *frametest.House, string) {}, true,
+			[]string{"Parcel ending in 7827", "It has left the warehouse", "It counts until tonight, 24:00.", "Left the warehouse today, 12:00", "Out for delivery not yet", "Say it at the door only", "Never say it by phone", "Mail it again", "New code", "You can do so 3 times."},
+			[]string{"Your own doors", "This is the newest one"},
+			[]string{"Paket mit den Endziffern 7827", "Er gilt bis heute, 24:00 Uhr.", "Neuer Code"},
+		},
+		"out for delivery": {
+			func(t *testing.T, h *frametest.House, _ string) { drive(t, h) }, true,
+			[]string{"It is out for delivery", "Out for delivery done", "At your door not yet"},
+			nil,
+			[]string{"Das Paket ist in Zustellung"},
+		},
+		"at the door": {guess(1), true, []string{"The courier is at your door", "At your door today, 12:00", "A wrong code was tried."}, nil, []string{"Der Kurier ist vor Ihrer Tür"}},
+		"at the door an hour ago": {
+			func(t *testing.T, h *frametest.House, id string) {
+				guess(1)(t, h, id)
+				h.Clock.Advance(time.Hour)
+			}, true,
+			[]string{"It is out for delivery", "At your door today, 12:00"},
+			[]string{"The courier is at your door"},
+			nil,
+		},
+		"nobody answered": {
+			func(t *testing.T, h *frametest.House, _ string) {
+				drive(t, h)
+				h.Do(t, frametest.Courier, "POST", "/v1/parcels/PARCEL-7827/attempted", `{"reason":"x"}`, 200)
+			}, true,
+			[]string{"The courier reported that nobody answered: today, 12:00."},
+			nil,
+			[]string{"niemand geöffnet hat: heute, 12:00 Uhr."},
+		},
+		"locked": {guess(5), false, []string{"The code is locked", "Ask for a new code", "New code"}, []string{"Mail it again"}, []string{"Der Code ist gesperrt"}},
+		"locked for good": {
+			func(t *testing.T, h *frametest.House, id string) {
+				guess(5)(t, h, id)
+				h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+id+"/reissue", "", 200)
+				guess(5)(t, h, id)
+			}, false,
+			[]string{"The code is locked for good", "There are no more new codes"},
+			[]string{"Mail it again", "Make a new code"},
+			[]string{"endgültig gesperrt"},
+		},
+		"a new code": {
+			func(t *testing.T, h *frametest.House, id string) {
+				h.Clock.Advance(2*time.Hour + 2*time.Minute)
+				h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+id+"/reissue", "", 200)
+			}, true,
+			[]string{"This is the newest one, from today, 14:02. Older codes count no longer", "You can do so 2 times."},
+			nil,
+			[]string{"Ältere Codes gelten nicht mehr"},
+		},
+		"handed over": {
+			func(t *testing.T, h *frametest.House, _ string) {
+				drive(t, h)
+				verify(t, h, "PARCEL-7827", codeOf(t, h, "PARCEL-7827"), 200)
+			}, false,
+			[]string{"It was handed over", "today, 12:00, by cou_7 of swift: parcel PARCEL-7827.", "If you do not have it, tell the shop at once.", "Handed over today, 12:00"},
+			[]string{"Mail it again", "Your code", "not yet"},
+			[]string{"Das Paket wurde übergeben", "heute, 12:00 Uhr, von cou_7 (swift)"},
+		},
+		"taken back": {
+			func(t *testing.T, h *frametest.House, _ string) {
+				drive(t, h)
+				verify(t, h, "PARCEL-7827", codeOf(t, h, "PARCEL-7827"), 200)
+				h.Do(t, frametest.Courier, "POST", "/v1/parcels/PARCEL-7827/abort", `{"reason":"x"}`, 200)
+			}, true,
+			[]string{"The courier took a handoff back: today, 12:00.", "This is the newest one", "Handed over not yet"},
+			nil, nil,
+		},
+		"recalled": {shop("recall"), false, []string{"The shop called it back", "Out for delivery did not happen"}, []string{"Your code", "Mail it again"}, []string{"zurückgerufen"}},
+		"held":     {shop("hold"), false, []string{"It is on hold", "No code counts until then"}, []string{"Your code", "Mail it again"}, []string{"angehalten"}},
+		"expired": {
+			func(_ *testing.T, h *frametest.House, _ string) { h.Clock.Advance(13 * time.Hour) }, false,
+			[]string{"Its day is over", "did not happen", "Day yesterday"},
+			[]string{"Your code", "Mail it again"},
+			[]string{"Sein Tag ist vorbei"},
+		},
+		"forgotten": {
+			func(t *testing.T, h *frametest.House, id string) {
+				h.Clock.Advance(13 * time.Hour)
+				sweep(t, h)
+				h.Clock.Advance(9 * 24 * time.Hour)
+				sweep(t, h)
+			}, false,
+			[]string{"Its day is over", "Address Forgotten."},
+			[]string{"Turmstr"},
+			[]string{"Adresse Vergessen."},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := house(t)
+			path, id := of(t, h, "PARCEL-7827")
+			test.do(t, h, id)
+			c := h.SignIn(frametest.Customer, "")
+			code := codeOf(t, h, "PARCEL-7827")
+			for lang, want := range map[string][]string{"en": test.en, "de": test.de} {
+				c.Language = lang
+				p := c.Get(t, path)
+				said := text(p.Text)
+				if p.Status != 200 {
+					t.Fatalf("%d %s", p.Status, said)
+				}
+				for _, w := range want {
+					if !strings.Contains(said, w) {
+						t.Errorf("%s: no %q in\n%s", lang, w, said)
+					}
+				}
+				for _, w := range test.not {
+					if lang == "en" && strings.Contains(said, w) {
+						t.Errorf("%q is in\n%s", w, said)
+					}
+				}
+				if code == "" { // forgotten
+					continue
+				}
+				shown := strings.Contains(p.Text, "<b>"+code[:3]+"</b>") && strings.Contains(p.Text, "<b>"+code[3:]+"</b>")
+				if shown != test.code {
+					t.Errorf("the code is there: %v", shown)
+				}
+			}
+			c.Language = "en"
+			if p := c.Get(t, "/account"); p.Status != 200 || !strings.Contains(text(p.Text), "7827") {
+				t.Errorf("the list: %d %s", p.Status, text(p.Text))
+			}
+		})
+	}
+}
+
+func sweep(t *testing.T, h *frametest.House) {
+	t.Helper()
+	if _, err := h.Service.Sweep(t.Context(), 100); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The list has a place for each day, and what still needs the customer stands first.
+func TestDeliveries(t *testing.T) {
+	h := house(t)
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	c := h.SignIn(frametest.Customer, "Sample Customer 81")
+	if p := c.Get(t, "/account"); !strings.Contains(text(p.Text), "Nothing comes today.") || !strings.Contains(p.Text, "Sample Customer 81") {
+		t.Error(text(p.Text))
+	}
+	of(t, h, "OVER-0001")
+	of(t, h, "HERE-0002")
+	of(t, h, "NEXT-0003", func(d *handoff.Dispatch) { d.Day = handofftest.Today.Next() })
+	of(t, h, "LATE-0004", func(d *handoff.Dispatch) { d.Day = handoff.Date{Year: 2026, Month: time.December, Day: 1} })
+	of(t, h, "ELSE-0005", func(d *handoff.Dispatch) { d.Customer.ID = "cus_82" })
+	verify(t, h, "OVER-0001", codeOf(t, h, "OVER-0001"), 200)
+	order := func() string {
+		p := c.Get(t, "/account")
+		var found []string
+		for _, m := range regexp.MustCompile(`<h2[^>]*>([^<]+)|ending in (\d+)`).FindAllStringSubmatch(p.Text, -1) {
+			found = append(found, m[1]+m[2])
+		}
+		return strings.Join(found, " ")
+	}
+	if got, want := order(), "Today 0002 0001 Coming 0003 0004"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	h.Clock.Advance(24 * time.Hour)
+	if got, want := order(), "Today 0003 Coming 0004 Before 0001 0002"; got != want && got != "Today 0003 Coming 0004 Before 0002 0001" {
+		t.Errorf("a day later: %s, want %s", got, want)
+	}
+	if p := c.Get(t, "/account"); strings.Contains(p.Text, "0005") {
+		t.Error("another customer's")
+	}
+}
+
+func TestActs(t *testing.T) {
+	h := house(t)
+	path, _ := of(t, h, "P1")
+	c := h.SignIn(frametest.Customer, "")
+	first := codeOf(t, h, "P1")
+	act := func(act string, status int, want string) {
+		t.Helper()
+		p := c.Post(t, path, url.Values{"act": {act}})
+		if p.Status == 303 {
+			if to := p.Header.Get("Location"); to != path+"?done="+act {
+				t.Errorf("%s leads to %s", act, to)
+			}
+			if follow := c.Get(t, p.Header.Get("Location")); !strings.Contains(text(follow.Text), want) {
+				t.Errorf("%s: no %q in %s", act, want, text(follow.Text))
+			}
+		} else if !strings.Contains(text(p.Text), want) {
+			t.Errorf("%s: no %q in %s", act, want, text(p.Text))
+		}
+		if p.Status != status {
+			t.Errorf("%s: %d, want %d", act, p.Status, status)
+		}
+	}
+	act("resend", 303, "mailed to you again")
+	if codeOf(t, h, "P1") != first {
+		t.Error("another code was mailed")
+	}
+	act("resend", 429, "That was not done. The code was mailed a moment ago. Look into your mailbox, and at what it takes for junk. Try again in 60 seconds.")
+	for range 4 {
+		h.Clock.Advance(time.Minute)
+		act("resend", 303, "mailed to you again")
+	}
+	h.Clock.Advance(time.Minute)
+	act("resend", 429, "as often as we do")
+	for range 3 {
+		act("reissue", 303, "There is a new code")
+	}
+	act("reissue", 409, "There are no more new codes for this parcel.")
+	if codeOf(t, h, "P1") == first {
+		t.Error("still the first code")
+	}
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	verify(t, h, "P1", codeOf(t, h, "P1"), 200)
+	act("reissue", 409, "The parcel was handed over.")
+	if p := c.Post(t, path, url.Values{"act": {"recall"}}); p.Status != 404 {
+		t.Errorf("an act that is none: %d", p.Status)
+	}
+	if p := c.Get(t, path+"?done=%3Cb%3E"); p.Status != 200 || strings.Contains(p.Text, "<b>") {
+		t.Errorf("a made-up word: %d", p.Status)
+	}
+}
+
+// Every refusal that a customer can meet has words of its own.
+func TestRefusalsHaveWords(t *testing.T) {
+	words, err := account.Refusals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range []handoff.Reason{
+		handoff.ResendTooSoon, handoff.ResendLimit, handoff.ReissueLimit, handoff.CodeLocked, handoff.NoCode, handoff.AlreadyReleased,
+		handoff.AlreadyCollected, handoff.IsRecalled, handoff.OnHold, handoff.WindowOver, handoff.ConsentUsed, handoff.NoConsentNeeded,
+	} {
+		if words[string(reason)] == nil {
+			t.Errorf("no words for %s", reason)
+		}
+	}
+}
+
+func garage(t *testing.T, h *frametest.House, kind string, owner string) {
+	t.Helper()
+	h.Do(t, frametest.Manager, "PUT", "/v1/buildings/bld_turm5", `{"name":"Turmstr. 5","address":"Turmstr. 5, Berlin","time_zone":"Europe/Berlin","location":{"lat":52.5256,"lon":13.3421},"carriers":["swift"]}`, 200)
+	h.Do(t, frametest.Manager, "PUT", "/v1/doors/door_"+kind+owner, `{"building_id":"bld_turm5","kind":"`+kind+`","mode":"connected","location":{"lat":52.5256,"lon":13.3421},"owner":{"shop_id":"demo","customer_id":"`+owner+`"}}`, 200)
+}
+
+// Consent is asked for the customer's own doors, and for no other's.
+func TestConsent(t *testing.T) {
+	h := house(t)
+	garage(t, h, "garage", "cus_81")
+	garage(t, h, "home", "cus_81")
+	garage(t, h, "garage", "cus_82")
+	path, _ := of(t, h, "P1")
+	c := h.SignIn(frametest.Customer, "")
+	said := text(c.Get(t, path).Text)
+	if strings.Count(said, "Let the garage be opened") != 1 || !strings.Contains(said, "Your garage: stays closed.") || !strings.Contains(said, "Let my home be opened") {
+		t.Fatal(said)
+	}
+	agree := func(kind, answer, want string) {
+		t.Helper()
+		if p := c.Post(t, path, url.Values{"act": {"consent"}, "kind": {kind}, "agree": {answer}}); p.Status != 303 {
+			t.Fatalf("%d %s", p.Status, text(p.Text))
+		}
+		if got := fmt.Sprint(h.Parcel(t, "P1").Consents); got != want {
+			t.Errorf("consents %s, want %s", got, want)
+		}
+	}
+	agree("garage", "yes", "[garage]")
+	agree("home", "yes", "[garage home]")
+	agree("home", "no", "[garage]")
+	if said := text(c.Get(t, path).Text); !strings.Contains(said, "Your garage: may be opened.") || !strings.Contains(said, "Keep the garage closed") {
+		t.Error(said)
+	}
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	h.Do(t, frametest.Courier, "POST", "/v1/doors/door_garagecus_81/unlock", `{"parcel_id":"P1","challenge":"AAAAAAAAAAAAAAAA","location":{"lat":52.52561,"lon":13.34209,"accuracy_m":12,"age_s":3}}`, 200)
+	if said := text(c.Get(t, path).Text); !strings.Contains(said, "a courier was let through. That cannot be taken back.") || strings.Contains(said, "Keep the garage closed") {
+		t.Error(said)
+	}
+	if p := c.Post(t, path, url.Values{"act": {"consent"}, "kind": {"garage"}, "agree": {"no"}}); p.Status != 409 || !strings.Contains(text(p.Text), "cannot be taken back any more") {
+		t.Errorf("%d %s", p.Status, text(p.Text))
+	}
+}
+
+// No parcel of others is there, whoever asks.
+func TestOthers(t *testing.T) {
+	h := house(t)
+	mine, _ := of(t, h, "P1")
+	theirs, _ := of(t, h, "P2", func(d *handoff.Dispatch) { d.Customer.ID = "cus_82" })
+	unknown := "/account/000000000000000000000000-1"
+	c := h.SignIn(frametest.Customer, "")
+	other := frametest.Customer
+	other.Shop = handofftest.Other // the same id of another shop
+	var pages []string
+	for _, path := range []string{theirs, unknown, "/account/nonsense", "/account/%2e%2e"} {
+		p := c.Get(t, path)
+		if p.Status != 404 {
+			t.Errorf("%s: %d", path, p.Status)
+		}
+		pages = append(pages, strings.ReplaceAll(p.Text, path, ""))
+	}
+	if pages[0] != pages[1] {
+		t.Error("another's parcel is told from an unknown one")
+	}
+	if p := h.SignIn(other, "").Get(t, mine); p.Status != 404 {
+		t.Errorf("the same id of another shop: %d", p.Status)
+	}
+	if p := c.Post(t, theirs, url.Values{"act": {"reissue"}}); p.Status != 404 {
+		t.Errorf("a new code for another's: %d", p.Status)
+	}
+	if p := h.Nobody().Get(t, mine); p.Status != 303 || p.Header.Get("Location") != "/sign-in?next="+url.QueryEscape(mine) {
+		t.Errorf("nobody: %d", p.Status)
+	}
+}
+
+// A shop sends its customer here: one press, within five minutes, once.
+func TestPageLink(t *testing.T) {
+	h := house(t)
+	path, _ := of(t, h, "P1")
+	link := func() string {
+		t.Helper()
+		var answer struct {
+			Path      string    `json:"path"`
+			ExpiresAt time.Time `json:"expires_at"`
+		}
+		h.Do(t, frametest.Clerk, "POST", "/v1/customers/cus_81/page-link", "", 201).Read(t, &answer)
+		if want := h.Clock.Now().Add(5 * time.Minute); !answer.ExpiresAt.Equal(want) {
+			t.Errorf("until %v, want %v", answer.ExpiresAt, want)
+		}
+		return answer.Path
+	}
+	first := link()
+	token := strings.TrimPrefix(first, "/account/link/")
+	for range 3 { // a scanner looks at it
+		p := h.Nobody().Get(t, first)
+		if p.Status != 200 || p.Header.Get("Set-Cookie") != "" || strings.Count(p.Text, "<button") != 1 || strings.Contains(p.Text, token) {
+			t.Fatalf("%d %v %s", p.Status, p.Header, p.Text)
+		}
+	}
+	r := httptest.NewRequest("POST", first, nil)
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	if p := h.Nobody().Send(t, r); p.Status != 403 {
+		t.Errorf("from another site: %d", p.Status)
+	}
+	p := h.Nobody().Post(t, first, nil)
+	if p.Status != 303 || p.Header.Get("Location") != "/account" {
+		t.Fatalf("%d %s", p.Status, p.Text)
+	}
+	cookie, err := http.ParseSetCookie(p.Header.Get("Set-Cookie"))
+	if err != nil || cookie.Name != frametest.Cookie {
+		t.Fatalf("%v %v", cookie, err)
+	}
+	in := h.Nobody()
+	in.Cookie = cookie.Value
+	if p := in.Get(t, path); p.Status != 200 {
+		t.Errorf("signed in: %d", p.Status)
+	}
+	for name, after := range map[string]string{"used": first, "changed": "/account/link/" + strings.ToUpper(token[:8]) + token[8:], "none": "/account/link/AAAA"} {
+		if p := h.Nobody().Post(t, after, nil); p.Status != 410 || p.Header.Get("Set-Cookie") != "" || !strings.Contains(text(p.Text), "This link is over") {
+			t.Errorf("%s: %d", name, p.Status)
+		}
+	}
+	second := link()
+	h.Clock.Advance(5 * time.Minute)
+	if p := h.Nobody().Get(t, second); p.Status != 410 {
+		t.Errorf("five minutes later: %d", p.Status)
+	}
+	if p := h.Nobody().Post(t, second, nil); p.Status != 410 || p.Header.Get("Set-Cookie") != "" {
+		t.Errorf("five minutes later: %d", p.Status)
+	}
+	if strings.Contains(h.Log(), token) {
+		t.Error("the log has a token")
+	}
+	h.Do(t, frametest.Customer, "POST", "/v1/customers/cus_81/page-link", "", 403)
+}
+
+// No GET changes anything: scanners open links, and browsers fetch ahead.
+func TestNoGetChangesAnything(t *testing.T) {
+	h := house(t)
+	garage(t, h, "garage", "cus_81")
+	path, id := of(t, h, "P1")
+	c := h.SignIn(frametest.Customer, "")
+	var link struct {
+		Path string `json:"path"`
+	}
+	h.Do(t, frametest.Clerk, "POST", "/v1/customers/cus_81/page-link", "", 201).Read(t, &link)
+	before := h.Versions(t, "P1")
+	walked := 0
+	for _, pattern := range h.Site.Patterns() {
+		method, at, _ := strings.Cut(pattern, " ")
+		if at == "" {
+			continue // every path that is none
+		}
+		at = strings.NewReplacer("{grant_id}", id, "{token}", strings.TrimPrefix(link.Path, "/account/link/")).Replace(at)
+		for _, query := range []string{"", "?act=resend", "?act=reissue", "?act=consent&kind=garage&agree=yes", "?done=reissue", "?language=de"} {
+			for _, asked := range []string{"GET", "HEAD"} {
+				p := c.Send(t, httptest.NewRequest(asked, at+query, nil))
+				if p.Status >= 500 || p.Header.Get("Set-Cookie") != "" {
+					t.Errorf("%s %s%s: %d, sets %q", asked, at, query, p.Status, p.Header.Get("Set-Cookie"))
+				}
+				if method == "GET" && p.Status != 200 {
+					t.Errorf("%s %s%s: %d", asked, at, query, p.Status)
+				}
+				walked++
+			}
+		}
+	}
+	if after := h.Versions(t, "P1"); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if walked < 50 {
+		t.Errorf("%d requests walked", walked)
+	}
+	if p := h.Nobody().Post(t, link.Path, nil); p.Status != 303 {
+		t.Error("looking used the link up")
+	}
+	if p := c.Get(t, path); p.Status != 200 {
+		t.Error(p.Status)
+	}
+}
+
+// The code stands in the body of its page, and nowhere else.
+func TestTheCodeStaysOnThePage(t *testing.T) {
+	h := house(t)
+	path, _ := of(t, h, "P1")
+	code := codeOf(t, h, "P1")
+	c := h.SignIn(frametest.Customer, "")
+	for _, at := range []string{"/account", path, path + "?done=resend"} {
+		p := c.Get(t, at)
+		head, body, _ := strings.Cut(p.Text, "<body>")
+		if strings.Contains(head, code) || strings.Contains(head, code[:3]) && strings.Contains(head, code[3:]) {
+			t.Errorf("%s: in the head: %s", at, head)
+		}
+		digits := regexp.MustCompile(`<details class="code"(?s:.*?)</details>`)
+		if n := len(digits.FindAllString(body, -1)); n != 1 {
+			t.Errorf("%s: %d codes", at, n)
+		}
+		if rest := digits.ReplaceAllString(body, ""); strings.Contains(rest, code) || strings.Contains(rest, "<b>"+code[:3]) {
+			t.Errorf("%s: not only where it can be hidden", at)
+		}
+		if strings.Contains(body, "<details class=\"code\" open") {
+			t.Errorf("%s: shown without asking", at)
+		}
+		for name, values := range p.Header {
+			if strings.Contains(strings.Join(values, " "), code) {
+				t.Errorf("%s: in %s", at, name)
+			}
+		}
+		if p.Header.Get("Cache-Control") != "no-store" || p.Header.Get("Referrer-Policy") != "no-referrer" || p.Header.Get("Content-Security-Policy") != frame.Policy {
+			t.Errorf("%s: %v", at, p.Header)
+		}
+	}
+	if p := c.Post(t, path, url.Values{"act": {"resend"}}); strings.Contains(p.Header.Get("Location"), code) {
+		t.Error("in an address")
+	}
+	if strings.Contains(h.Log(), code) || strings.Contains(h.Log(), "Turmstr") {
+		t.Error("in the log")
+	}
+}
+
+// A page with all its assets is small.
+func TestWeight(t *testing.T) {
+	h := house(t)
+	garage(t, h, "garage", "cus_81")
+	path, _ := of(t, h, "P1")
+	c := h.SignIn(frametest.Customer, "Sample Customer 81")
+	page := c.Get(t, path).Text
+	assets := map[string]bool{h.Site.Asset("frame/live.js"): true} // a module's import
+	for _, m := range regexp.MustCompile(`(?:href|src)="(/assets/[^"]+)"`).FindAllStringSubmatch(page, -1) {
+		assets[m[1]] = true
+	}
+	total := len(page)
+	for at := range assets {
+		p := c.Get(t, at)
+		if p.Status != 200 {
+			t.Errorf("%s: %d", at, p.Status)
+		}
+		total += len(p.Text)
+	}
+	if len(assets) < 5 || total > 100_000 {
+		t.Errorf("%d bytes with %v", total, slices.Sorted(maps.Keys(assets)))
+	}
+	t.Logf("%d bytes, uncompressed", total)
+}
+
+// Two customers at once see each their own.
+func TestTwoCustomers(t *testing.T) {
+	h := house(t)
+	of(t, h, "ONE-1111")
+	of(t, h, "TWO-2222", func(d *handoff.Dispatch) { d.Customer.ID = "cus_82" })
+	one := h.SignIn(frametest.Customer, "")
+	two := h.SignIn(auth.Principal{Subject: "cus_82", Shop: handofftest.Shop, Scopes: []auth.Scope{auth.Customer}}, "")
+	for range 5 {
+		a, b := text(one.Get(t, "/account").Text), text(two.Get(t, "/account").Text)
+		if !strings.Contains(a, "1111") || strings.Contains(a, "2222") || !strings.Contains(b, "2222") || strings.Contains(b, "1111") {
+			t.Fatalf("%s\n%s", a, b)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package account
+
+import (
+	"slices"
+	"time"
+)
+
+// delivery is a handoff as the API tells it. Only what the pages show is read.
+type delivery struct {
+	GrantID      string    `json:"grant_id"`
+	ParcelID     string    `json:"parcel_id"`
+	OrderID      string    `json:"order_id"`
+	CarrierID    string    `json:"carrier_id"`
+	Status       string    `json:"status"`
+	Purpose      string    `json:"purpose"`
+	Code         string    `json:"code"` // empty where the API says null
+	CodeState    string    `json:"code_state"`
+	ValidFrom    time.Time `json:"valid_from"`
+	ValidUntil   time.Time `json:"valid_until"`
+	AttemptsLeft int       `json:"attempts_left"`
+	ResendsLeft  int       `json:"resends_left"`
+	ReissuesLeft int       `json:"reissues_left"`
+	Journey      struct {
+		LeftWarehouseAt *time.Time `json:"left_warehouse_at"`
+		OutForDelivery  bool       `json:"out_for_delivery"`
+		AtDoorAt        *time.Time `json:"at_door_at"`
+		HandedOverAt    *time.Time `json:"handed_over_at"`
+	} `json:"journey"`
+	Destination struct {
+		Lines      []string `json:"lines"`
+		Unit       string   `json:"unit"`
+		PostalCode string   `json:"postal_code"`
+		City       string   `json:"city"`
+		TimeZone   string   `json:"time_zone"`
+	} `json:"destination"`
+	Handoff *struct {
+		At      time.Time `json:"at"`
+		Courier string    `json:"courier"`
+	} `json:"handoff"`
+	OwnDoors []ownDoor `json:"own_doors"`
+	History  []event   `json:"history"`
+
+	now time.Time
+}
+
+type ownDoor struct {
+	DoorID string `json:"door_id"`
+	Kind   string `json:"kind"`
+	Agreed bool   `json:"agreed"`
+	Used   bool   `json:"used"`
+}
+
+type event struct {
+	Type string    `json:"type"`
+	At   time.Time `json:"at"`
+}
+
+func (d *delivery) begun() bool { return !d.now.Before(d.ValidFrom) }
+
+// rank orders a day: what is still to come before what is over.
+func (d *delivery) rank() int {
+	if d.Status == "active" || d.Status == "held" {
+		return 0
+	}
+	return 1
+}
+
+// Zone is the IANA zone of the address.
+func (d *delivery) Zone() string { return d.Destination.TimeZone }
+
+// Tail is how people tell parcels apart.
+func (d *delivery) Tail() string { return d.ParcelID[max(0, len(d.ParcelID)-4):] }
+
+// Halves are the digits in two groups of three, as people say them.
+func (d *delivery) Halves() []string {
+	if len(d.Code) != 6 {
+		return []string{d.Code}
+	}
+	return []string{d.Code[:3], d.Code[3:]}
+}
+
+// Digits are the digits one by one, as a screen reader should say them.
+func (d *delivery) Digits() string {
+	var b []byte
+	for i := range len(d.Code) {
+		b = append(b, d.Code[i], ' ')
+	}
+	return string(b)
+}
+
+// stays is how long a courier who was at a door is taken to be there.
+const stays = 15 * time.Minute
+
+// State is where the parcel stands, as a key of the words.
+func (d *delivery) State() string {
+	switch {
+	case d.Status != "active":
+		return d.Status
+	case d.CodeState == "locked" && d.ReissuesLeft == 0:
+		return "locked_for_good"
+	case d.CodeState == "locked":
+		return "locked"
+	case !d.begun():
+		return "coming"
+	case d.Journey.AtDoorAt != nil && d.now.Sub(*d.Journey.AtDoorAt) < stays:
+		return "at_door"
+	case d.Journey.OutForDelivery:
+		return "out"
+	}
+	return "left"
+}
+
+// Tone is how a state feels: good, warn, bad, or plain.
+func (d *delivery) Tone() string {
+	switch d.State() {
+	case "released", "collected":
+		return "good"
+	case "locked", "expired", "held":
+		return "warn"
+	case "locked_for_good", "recalled":
+		return "bad"
+	}
+	return "plain"
+}
+
+// Live reports whether anything can still happen.
+func (d *delivery) Live() bool { return d.Status == "active" || d.Status == "held" }
+
+// CanResend and CanReissue report whether the buttons are worth offering: the API decides.
+func (d *delivery) CanResend() bool { return d.CodeState == "active" && d.ResendsLeft > 0 }
+
+func (d *delivery) CanReissue() bool {
+	return d.Status == "active" && d.CodeState != "none" && d.ReissuesLeft > 0
+}
+
+// Step is one step of the parcel's day.
+type Step struct {
+	Name string // of the words
+	Done bool
+	Now  bool // the last that is done, while more is to come
+	At   *time.Time
+}
+
+// Steps are the parcel's day: left the warehouse, out for delivery, at the door, handed
+// over. A later step that is done says that the ones before it were.
+func (d *delivery) Steps() []Step {
+	j := d.Journey
+	steps := []Step{
+		{Name: "left", Done: true, At: j.LeftWarehouseAt},
+		{Name: "out", Done: j.OutForDelivery},
+		{Name: "door", Done: j.AtDoorAt != nil, At: j.AtDoorAt},
+		{Name: "over", Done: j.HandedOverAt != nil, At: j.HandedOverAt},
+	}
+	last := 0
+	for i := range steps {
+		if steps[i].Done {
+			last = i
+		}
+	}
+	for i := range last {
+		steps[i].Done = true
+	}
+	steps[last].Now = d.Live() && last < len(steps)-1
+	return steps
+}
+
+// since is the newest of the history's events of some types; nil if there is none.
+func (d *delivery) since(types ...string) *time.Time {
+	for _, e := range slices.Backward(d.History) {
+		if slices.Contains(types, e.Type) {
+			return &e.At
+		}
+	}
+	return nil
+}
+
+// Replaced is when the code took the place of another one; nil if it is the first.
+func (d *delivery) Replaced() *time.Time { return d.since("code_reissued", "aborted", "rescheduled") }
+
+// Missed is when the courier last reported that nobody answered; nil if that was before
+// another day was set.
+func (d *delivery) Missed() *time.Time { return d.today("attempted") }
+
+// TakenBack is when a handoff of this day was taken back.
+func (d *delivery) TakenBack() *time.Time { return d.today("aborted") }
+
+// today is since, within the delivery's present day.
+func (d *delivery) today(kind string) *time.Time {
+	at := d.since(kind)
+	if at == nil || at.Before(d.ValidFrom) {
+		return nil
+	}
+	return at
+}
+
+// consents are the kinds of door agreed to, with one of them changed.
+func (d *delivery) consents(kind string, agree bool) []string {
+	kinds := []string{}
+	for _, door := range d.OwnDoors {
+		if agreed := door.Agreed; door.Kind == kind && agree || door.Kind != kind && agreed {
+			kinds = append(kinds, door.Kind)
+		}
+	}
+	slices.Sort(kinds)
+	return slices.Compact(kinds)
+}
+
+// Kinds are the customer's doors by kind, since consent is given to a kind.
+func (d *delivery) Kinds() []ownDoor {
+	var kinds []ownDoor
+	for _, door := range d.OwnDoors {
+		if !slices.ContainsFunc(kinds, func(k ownDoor) bool { return k.Kind == door.Kind }) {
+			kinds = append(kinds, door)
+		}
+	}
+	return kinds
+}
+
+// Past is the history, newest first.
+func (d *delivery) Past() []event {
+	past := slices.Clone(d.History)
+	slices.Reverse(past)
+	return past
+}
