@@ -62,6 +62,7 @@ type handoffAnswer struct {
 	ParcelID     string           `json:"parcel_id"`
 	OrderID      string           `json:"order_id,omitempty"`
 	CarrierID    string           `json:"carrier_id"`
+	CarrierName  string           `json:"carrier_name,omitempty" doc:"What people call the carrier, where the service knows"`
 	Status       string           `json:"status" enum:"active,released,collected,recalled,expired,held"`
 	Purpose      string           `json:"purpose" enum:"delivery,return_pickup"`
 	CodeRequired bool             `json:"code_required"`
@@ -159,7 +160,7 @@ func (a *api) handoffAnswer(g *handoff.Grant, more besides) handoffAnswer {
 	now := a.Clock.Now()
 	d, limits, status := &g.Dispatch, a.Service.Policy().Limits, g.StatusAt(now)
 	answer := handoffAnswer{
-		GrantID: g.ID.String(), ParcelID: d.Parcel, OrderID: d.Order, CarrierID: d.Carrier, Status: status.String(),
+		GrantID: g.ID.String(), ParcelID: d.Parcel, OrderID: d.Order, CarrierID: d.Carrier, CarrierName: a.carrierName(d.Carrier), Status: status.String(),
 		Purpose: d.Purpose.String(), CodeRequired: g.CodeRequired(), CodeState: codeState(g, status, limits),
 		DeliveryDate: g.Day().String(), ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(),
 		Journey: journeyOf(g.JourneyAt(now, more.driven)),
@@ -204,6 +205,14 @@ func (a *api) handoffAnswer(g *handoff.Grant, more besides) handoffAnswer {
 }
 
 type handoffOutput struct{ Body handoffAnswer }
+
+// carrierName is what people call a carrier; empty if nobody said.
+func (a *api) carrierName(id string) string {
+	if a.Residents == nil {
+		return ""
+	}
+	return a.Residents.CarrierNames[id]
+}
 
 func journeyOf(j handoff.Journey) journeyShort {
 	return journeyShort{

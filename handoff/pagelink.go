@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -13,10 +12,6 @@ import (
 
 // pageLinkLife is how long a shop has to send its customer on.
 const pageLinkLife = 5 * time.Minute
-
-// ErrPageLink says that a link to a customer's page is not ours, was changed, is over, or
-// was used. It does not say which.
-var ErrPageLink = errors.New("handoff: not a link that holds")
 
 const (
 	pageLinkDomain = "page-link"
@@ -40,24 +35,24 @@ func (s *Service) PageLink(c CustomerRef) (token string, until time.Time, err er
 func (s *Service) pageLink(token string) (c CustomerRef, id string, until Instant, err error) {
 	body, ok := s.said(pageLinkDomain, token)
 	if !ok || len(body) <= 8+pageLinkID {
-		return CustomerRef{}, "", 0, ErrPageLink
+		return CustomerRef{}, "", 0, ErrLink
 	}
 	until = Instant(binary.BigEndian.Uint64(body))
 	shop, customer, ok := strings.Cut(string(body[8+pageLinkID:]), ":")
 	if !ok || !s.clock.Now().Before(until.Time()) {
-		return CustomerRef{}, "", 0, ErrPageLink
+		return CustomerRef{}, "", 0, ErrLink
 	}
 	return CustomerRef{Shop: shop, ID: customer}, hex.EncodeToString(body[8 : 8+pageLinkID]), until, nil
 }
 
 // CheckPageLink reports whether a link can still be used, as far as it says itself. It uses
-// nothing up. The error is ErrPageLink.
+// nothing up. The error is ErrLink.
 func (s *Service) CheckPageLink(token string) error {
 	_, _, _, err := s.pageLink(token)
 	return err
 }
 
-// UsePageLink lets a customer in by a link, the first time. The error is ErrPageLink, or
+// UsePageLink lets a customer in by a link, the first time. The error is ErrLink, or
 // the store's.
 func (s *Service) UsePageLink(ctx context.Context, token string) (CustomerRef, error) {
 	c, id, until, err := s.pageLink(token)
@@ -69,7 +64,7 @@ func (s *Service) UsePageLink(ctx context.Context, token string) (CustomerRef, e
 	case err != nil:
 		return CustomerRef{}, err
 	case !first:
-		return CustomerRef{}, ErrPageLink
+		return CustomerRef{}, ErrLink
 	}
 	return c, nil
 }

@@ -36,7 +36,7 @@ func TestPageLink(t *testing.T) {
 	if c, err := w.Service.UsePageLink(t.Context(), first); err != nil || c != customer {
 		t.Errorf("%v, %v", c, err)
 	}
-	if _, err := w.Service.UsePageLink(t.Context(), first); !errors.Is(err, handoff.ErrPageLink) {
+	if _, err := w.Service.UsePageLink(t.Context(), first); !errors.Is(err, handoff.ErrLink) {
 		t.Errorf("a second time: %v", err)
 	}
 
@@ -47,7 +47,7 @@ func TestPageLink(t *testing.T) {
 	for i := range raw { // every byte counts
 		forged := append([]byte(nil), raw...)
 		forged[i] ^= 1
-		if _, err := w.Service.UsePageLink(t.Context(), base64.RawURLEncoding.EncodeToString(forged)); !errors.Is(err, handoff.ErrPageLink) {
+		if _, err := w.Service.UsePageLink(t.Context(), base64.RawURLEncoding.EncodeToString(forged)); !errors.Is(err, handoff.ErrLink) {
 			t.Fatalf("byte %d changed: %v", i, err)
 		}
 	}
@@ -55,7 +55,7 @@ func TestPageLink(t *testing.T) {
 		"nothing": "", "no token": "abc", "padded": second + "=", "cut": second[:len(second)-4], "a newline": second[:8] + "\n" + second[8:],
 		"long": strings.Repeat("A", 10000),
 	} {
-		if err := w.Service.CheckPageLink(token); !errors.Is(err, handoff.ErrPageLink) {
+		if err := w.Service.CheckPageLink(token); !errors.Is(err, handoff.ErrLink) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -65,7 +65,7 @@ func TestPageLink(t *testing.T) {
 		t.Errorf("a second before its end: %v", err)
 	}
 	w.Clock.Advance(time.Second)
-	if _, err := w.Service.UsePageLink(t.Context(), second); !errors.Is(err, handoff.ErrPageLink) {
+	if _, err := w.Service.UsePageLink(t.Context(), second); !errors.Is(err, handoff.ErrLink) {
 		t.Errorf("at its end: %v", err)
 	}
 }

@@ -2,8 +2,6 @@ package handoff
 
 import (
 	"context"
-	"crypto/hmac"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -92,8 +90,8 @@ var (
 	// ErrResidentUnknown says that a building has no such resident.
 	ErrResidentUnknown = errors.New("handoff: no such resident")
 
-	// ErrLink says that a link is not ours, was changed, is over, or leads to somebody who
-	// is not there any more.
+	// ErrLink says that a link is not ours, was changed, is over, was used where it may be
+	// used once, or leads to somebody who is not there any more.
 	ErrLink = errors.New("handoff: not a link that holds")
 )
 
@@ -361,10 +359,9 @@ type Link struct {
 	Until    time.Time
 }
 
-const linkMAC = 16
+const linkDomain = "resident-link"
 
-// Link makes the token of a link: base64url(purpose, end, resident, building, MAC). The
-// MAC is a keyed hash of the rest, cut to 128 bits.
+// Link makes the token of a link: token(purpose, end, resident, building).
 func (s *Service) Link(purpose LinkFor, building string, id ResidentID) string {
 	until := s.clock.Now().Add(linkLives[purpose]).Unix()
 	body := binary.BigEndian.AppendUint64([]byte{byte(purpose)}, uint64(until))
@@ -373,23 +370,15 @@ func (s *Service) Link(purpose LinkFor, building string, id ResidentID) string {
 		panic("handoff: a link of no resident")
 	}
 	body = append(append(body, resident...), building...)
-	return base64.RawURLEncoding.EncodeToString(append(body, s.linkMAC(body)...))
-}
-
-func (s *Service) linkMAC(body []byte) []byte {
-	return s.names.Name("resident-link", string(body))[:linkMAC]
+	return s.token(linkDomain, body)
 }
 
 // Follow reads a link of a purpose. Its resident must still be there, or be the manager.
 // The error is ErrLink, which does not say why, or the store's.
 func (s *Service) Follow(ctx context.Context, purpose LinkFor, token string) (Link, Resident, error) {
 	const resident, building = 1 + 8, 1 + 8 + residentIDLen/2
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(raw) <= building+linkMAC {
-		return Link{}, Resident{}, ErrLink
-	}
-	body, mac := raw[:len(raw)-linkMAC], raw[len(raw)-linkMAC:]
-	if !hmac.Equal(mac, s.linkMAC(body)) || LinkFor(body[0]) != purpose {
+	body, ok := s.said(linkDomain, token)
+	if !ok || len(body) <= building || LinkFor(body[0]) != purpose {
 		return Link{}, Resident{}, ErrLink
 	}
 	l := Link{

@@ -52,16 +52,29 @@ func Set(links Links) frame.Set {
 type pages struct{ links Links }
 
 // deliveries is what the list shows.
-type deliveries struct{ Today, Coming, Before []*delivery }
+type deliveries struct {
+	Today, Coming, Before []*delivery
+
+	Next  string // the cursor of what came before these; empty: nothing did
+	Older bool   // this is not the first page
+}
+
+// listed is how many deliveries a page lists.
+const listed = "50"
 
 func (p *pages) deliveries(v *frame.Visit) {
 	var answer struct {
 		Handoffs []*delivery `json:"handoffs"`
+		Next     string      `json:"next"`
 	}
-	if !v.Read("/v1/customers/"+url.PathEscape(v.Visitor.Principal.Subject)+"/handoffs", &answer) {
+	query, cursor := url.Values{"limit": {listed}}, v.R.URL.Query().Get("cursor")
+	if cursor != "" {
+		query.Set("cursor", cursor)
+	}
+	if !v.Read("/v1/customers/"+url.PathEscape(v.Visitor.Principal.Subject)+"/handoffs?"+query.Encode(), &answer) {
 		return
 	}
-	var all deliveries
+	all := deliveries{Next: answer.Next, Older: cursor != ""}
 	for _, d := range answer.Handoffs {
 		d.now = v.Now
 		switch {
@@ -151,7 +164,7 @@ func (p *pages) link(v *frame.Visit) {
 func (p *pages) follow(v *frame.Visit) {
 	c, err := p.links.UsePageLink(v.R.Context(), v.R.PathValue("token"))
 	switch {
-	case errors.Is(err, handoff.ErrPageLink):
+	case errors.Is(err, handoff.ErrLink):
 		v.Render(http.StatusGone, "link", false)
 		return
 	case errors.Is(err, handoff.ErrUnavailable):

@@ -256,8 +256,23 @@ func TestDeliveries(t *testing.T) {
 	if got, want := order(), "Today 0003 Coming 0004 Before 0001 0002"; got != want && got != "Today 0003 Coming 0004 Before 0002 0001" {
 		t.Errorf("a day later: %s, want %s", got, want)
 	}
-	if p := c.Get(t, "/account"); strings.Contains(p.Text, "0005") {
-		t.Error("another customer's")
+	if p := c.Get(t, "/account"); strings.Contains(p.Text, "0005") || strings.Contains(p.Text, "Older ones") {
+		t.Error("another customer's, or older ones that are not")
+	}
+	for n := range 60 {
+		of(t, h, fmt.Sprintf("MANY-%04d", 1000+n), func(d *handoff.Dispatch) { d.Day = handofftest.Today.Next() })
+	}
+	p := c.Get(t, "/account")
+	more := regexp.MustCompile(`href="(/account\?cursor=[^"]+)"`).FindStringSubmatch(p.Text)
+	if more == nil {
+		t.Fatal(text(p.Text))
+	}
+	seen := regexp.MustCompile(`ending in \d+`).FindAllString(p.Text+c.Get(t, html.UnescapeString(more[1])).Text, -1)
+	if slices.Sort(seen); len(slices.Compact(seen)) != 64 {
+		t.Errorf("%d deliveries on two pages", len(seen))
+	}
+	if p := c.Get(t, "/account?cursor=nonsense"); p.Status != 404 {
+		t.Errorf("a made-up cursor: %d", p.Status)
 	}
 }
 

@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -11,6 +12,7 @@ type delivery struct {
 	ParcelID     string    `json:"parcel_id"`
 	OrderID      string    `json:"order_id"`
 	CarrierID    string    `json:"carrier_id"`
+	CarrierName  string    `json:"carrier_name"`
 	Status       string    `json:"status"`
 	Purpose      string    `json:"purpose"`
 	Code         string    `json:"code"` // empty where the API says null
@@ -67,6 +69,9 @@ func (d *delivery) rank() int {
 
 // Zone is the IANA zone of the address.
 func (d *delivery) Zone() string { return d.Destination.TimeZone }
+
+// Carrier is what to call the carrier.
+func (d *delivery) Carrier() string { return cmp.Or(d.CarrierName, d.CarrierID) }
 
 // Tail is how people tell parcels apart.
 func (d *delivery) Tail() string { return d.ParcelID[max(0, len(d.ParcelID)-4):] }

@@ -19,7 +19,7 @@ function wait() {
 
 async function refresh() {
   try {
-    const answer = await fetch(location.pathname, { headers: { Accept: "text/html" }, cache: "no-store", redirect: "manual" });
+    const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" }, cache: "no-store", redirect: "manual" });
     if (answer.type === "opaqueredirect") { // the session is over: the browser follows it to where one signs in
       location.reload();
       return;
