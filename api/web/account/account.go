@@ -40,7 +40,7 @@ type Links interface {
 //	POST /account/link/{token}    begins a session of that customer
 func Set(links Links) frame.Set {
 	p := &pages{links: links}
-	return frame.Set{Name: "account", Files: files, Scopes: []auth.Scope{auth.Customer}, Routes: func(r *frame.Pages) {
+	return frame.Set{Name: "account", Files: files, Home: "/account", Scopes: []auth.Scope{auth.Customer}, Routes: func(r *frame.Pages) {
 		r.Handle("GET /account", p.deliveries)
 		r.Handle("GET /account/{grant_id}", p.delivery)
 		r.Handle("POST /account/{grant_id}", p.act)

@@ -148,9 +148,9 @@ func TestStates(t *testing.T) {
 				drive(t, h)
 				verify(t, h, "PARCEL-7827", codeOf(t, h, "PARCEL-7827"), 200)
 			}, false,
-			[]string{"It was handed over", "today, 12:00, by cou_7 of swift: parcel PARCEL-7827.", "If you do not have it, tell the shop at once.", "Handed over today, 12:00"},
+			[]string{"It was handed over", "cou_7 of swift handed over parcel PARCEL-7827: today, 12:00.", "If you do not have it, tell the shop at once.", "Handed over today, 12:00"},
 			[]string{"Mail it again", "Your code", "not yet"},
-			[]string{"Das Paket wurde übergeben", "heute, 12:00 Uhr, von cou_7 (swift)"},
+			[]string{"Das Paket wurde übergeben", "cou_7 (swift) hat das Paket PARCEL-7827 übergeben: heute, 12:00 Uhr."},
 		},
 		"taken back": {
 			func(t *testing.T, h *frametest.House, _ string) {

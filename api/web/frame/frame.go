@@ -73,6 +73,9 @@ type Set struct {
 	Name  string // names its assets: account, courier, ...
 	Files fs.FS  // pages/, parts/, words/ and assets/
 
+	// Home is the path where its pages begin; empty where they have no beginning.
+	Home string
+
 	// Scopes are those of which a visitor needs one. None: any who is signed in.
 	Scopes []auth.Scope
 
@@ -381,6 +384,12 @@ func (v *Visit) failWith(status int, what string) {
 func (v *Visit) Say(key string, values ...any) (template.HTML, error) {
 	return v.pages.said[v.Lang].Say(key, values...)
 }
+
+// Home is where the set's pages begin; empty if they do not.
+func (v *Visit) Home() string { return v.pages.Home }
+
+// Clock is the service's time, by which scripts say "today".
+func (v *Visit) Clock() string { return v.Now.UTC().Format(time.RFC3339) }
 
 // SignInPath is where to sign in, and to come back from.
 func (v *Visit) SignInPath() string { return v.pages.site.SignInPath }

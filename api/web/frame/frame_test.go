@@ -180,7 +180,7 @@ func TestLanguage(t *testing.T) {
 	r := httptest.NewRequest("GET", "/hello", nil)
 	r.AddCookie(&http.Cookie{Name: "latchkey-language", Value: "de"})
 	c.Language = "en"
-	if p := c.Send(t, r); !strings.Contains(p.Text, `<html lang="de">`) {
+	if p := c.Send(t, r); !strings.Contains(p.Text, `<html lang="de"`) {
 		t.Error("the choice is forgotten")
 	}
 	if p := c.Post(t, "/language", url.Values{"language": {"xx"}}); p.Status != 404 {

@@ -1,6 +1,6 @@
 // A page that is open stays true. It asks for itself again while it is looked at, and takes
-// over the parts that changed: elements with an id and data-live. What the reader opened
-// stays open, and where the focus is stays.
+// over the parts that changed: elements with an id and data-live, which every state of the
+// page has. What the reader opened stays open, and the focus stays where it has an id.
 
 import { upgrade } from "./times.js";
 
@@ -41,12 +41,13 @@ export function take(page) {
   if (token) document.querySelector("meta[name=csrf]").content = token;
   upgrade(page);
   for (const old of document.querySelectorAll("[data-live][id]")) {
-    const now = page.getElementById(old.id);
-    if (!now || same(old, now)) continue;
+    const now = page.getElementById(old.id) ?? old.cloneNode(false); // gone: nothing of it is left
+    if (same(old, now)) continue;
     if (old.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) continue;
     const open = new Set([...old.querySelectorAll("details[open][id]")].map((d) => d.id));
     for (const d of now.querySelectorAll("details[id]")) d.open = open.has(d.id);
     const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+    old.className = now.className;
     old.replaceChildren(...document.adoptNode(now).childNodes);
     if (focused) document.getElementById(focused)?.focus();
     document.dispatchEvent(new CustomEvent("live", { detail: old.id }));
@@ -59,7 +60,7 @@ function same(a, b) {
     const copy = el.cloneNode(true);
     for (const d of copy.querySelectorAll("details")) d.removeAttribute("open");
     for (const added of copy.querySelectorAll("[data-added]")) added.remove();
-    return copy.innerHTML;
+    return copy.className + copy.innerHTML;
   };
   return bare(a) === bare(b);
 }

@@ -2,7 +2,14 @@
 // in their own, in the same words; the address's own stays in the title.
 
 const lang = document.documentElement.lang;
+const locale = lang === "en" ? "en-GB" : lang; // the order of the server's words
 const oneDay = 24 * 60 * 60 * 1000;
+
+/** The service's time: it may be another than the reader's clock says. */
+export function serviceNow(root = document) {
+  const told = Date.parse(root.documentElement.dataset.now);
+  return new Date(Number.isNaN(told) ? Date.now() : told);
+}
 
 /** The civil day of t, here, as a number of days. */
 function dayOf(t) {
@@ -10,27 +17,28 @@ function dayOf(t) {
 }
 
 /** t in words: "today, 14:02". With until, midnight is 24:00 of the day that it ends. */
-export function inWords(t, until, now = new Date()) {
+export function inWords(t, until, now) {
   const midnight = until && t.getHours() === 0 && t.getMinutes() === 0;
   const away = dayOf(t) - dayOf(now) - (midnight ? 1 : 0);
   let day;
   if (Math.abs(away) <= 1) {
-    day = new Intl.RelativeTimeFormat(lang, { numeric: "auto" }).format(away, "day");
+    day = new Intl.RelativeTimeFormat(locale, { numeric: "auto" }).format(away, "day");
   } else {
     const shown = midnight ? new Date(t.getTime() - 1) : t;
-    day = shown.toLocaleDateString(lang, { weekday: "long", day: "numeric", month: "long" });
+    day = shown.toLocaleDateString(locale, { weekday: "long", day: "numeric", month: "long" });
   }
-  const hour = midnight ? "24:00" : t.toLocaleTimeString(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const hour = midnight ? "24:00" : t.toLocaleTimeString(locale, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   return `${day}, ${hour}${lang === "de" ? " Uhr" : ""}`;
 }
 
 /** Rewrites the times below root whose zone is not the reader's. */
 export function upgrade(root = document) {
+  const now = serviceNow(root);
   for (const el of root.querySelectorAll("time[data-as]")) {
     const t = new Date(el.dateTime);
     if (Number.isNaN(t.getTime()) || -t.getTimezoneOffset() === Number(el.dataset.offset)) continue;
     el.title = el.textContent;
-    el.textContent = inWords(t, el.dataset.as === "until");
+    el.textContent = inWords(t, el.dataset.as === "until", now);
     delete el.dataset.as;
   }
 }
