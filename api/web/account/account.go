@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"latchkey/api/auth"
 	"latchkey/api/web/frame"
@@ -162,12 +163,14 @@ func (p *pages) link(v *frame.Visit) {
 }
 
 func (p *pages) follow(v *frame.Visit) {
-	c, err := p.links.UsePageLink(v.R.Context(), v.R.PathValue("token"))
+	ctx, cancel := context.WithTimeout(v.R.Context(), 5*time.Second)
+	defer cancel()
+	c, err := p.links.UsePageLink(ctx, v.R.PathValue("token"))
 	switch {
 	case errors.Is(err, handoff.ErrLink):
 		v.Render(http.StatusGone, "link", false)
 		return
-	case errors.Is(err, handoff.ErrUnavailable):
+	case errors.Is(err, handoff.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		v.Fail(http.StatusServiceUnavailable)
 		return
 	case err != nil:

@@ -26,6 +26,8 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -212,6 +214,7 @@ func (p *Pages) handle(pattern string, signedIn, secret bool, h func(*Visit)) {
 		v := &Visit{W: w, R: r, Now: p.site.Clock.Now(), Lang: languageOf(r), Bare: secret, pages: p}
 		v.Visitor, v.SignedIn = p.site.Identify(r)
 		protect(w.Header())
+		defer v.contain()
 		unsafe := r.Method != http.MethodGet && r.Method != http.MethodHead
 		switch {
 		case unsafe && crossOrigin.Check(r) != nil:
@@ -228,6 +231,18 @@ func (p *Pages) handle(pattern string, signedIn, secret bool, h func(*Visit)) {
 			h(v)
 		}
 	})
+}
+
+// contain turns a panic into the page of a failure. Its value is told only where it comes
+// from the runtime: any other may hold what was sent.
+func (v *Visit) contain() {
+	switch r := recover().(type) {
+	case nil:
+	case runtime.Error:
+		v.Broken(fmt.Errorf("%w\n%s", r, debug.Stack()))
+	default:
+		v.Broken(fmt.Errorf("panic\n%s", debug.Stack()))
+	}
 }
 
 // crossOrigin lets an unsafe request through only from a page of ours, by Sec-Fetch-Site

@@ -47,6 +47,7 @@ func greet(p *frame.Pages) {
 	p.Handle("GET /hello", func(v *frame.Visit) { v.Render(http.StatusOK, "hello", hello{`<b>"you"</b>`, 2}) })
 	p.Handle("POST /hello", func(v *frame.Visit) { v.Redirect("/hello") })
 	p.Handle("GET /broken", func(v *frame.Visit) { v.Render(http.StatusOK, "hello", 7) })
+	p.Handle("GET /panic", func(*frame.Visit) { panic("a secret") })
 	p.Handle("GET /mine", func(v *frame.Visit) {
 		var all struct{ Handoffs []struct{} }
 		if v.Read("/v1/customers/cus_81/handoffs", &all) {
@@ -65,7 +66,7 @@ func TestHeaders(t *testing.T) {
 	h := house(t, sample(), greet)
 	c := h.SignIn(frametest.Customer, "Sample Customer")
 	for path, status := range map[string]int{
-		"/hello": 200, "/broken": 500, "/nowhere": 404, "/other": 404, "/link/abc": 410,
+		"/hello": 200, "/broken": 500, "/panic": 500, "/nowhere": 404, "/other": 404, "/link/abc": 410,
 	} {
 		p := c.Get(t, path)
 		if p.Status != status {
@@ -82,6 +83,9 @@ func TestHeaders(t *testing.T) {
 		if regexp.MustCompile(`(?i)<script(?: [^>]*)?>[^<]|<style|\sstyle=|\son[a-z]+=`).MatchString(p.Text) {
 			t.Errorf("%s has something inline: %s", path, p.Text)
 		}
+	}
+	if strings.Contains(h.Log(), "a secret") || !strings.Contains(h.Log(), "frame_test.go") {
+		t.Errorf("what the log says of a panic: %s", h.Log())
 	}
 	for part := range strings.SplitSeq(frame.Policy, "; ") {
 		if _, sources, _ := strings.Cut(part, " "); sources != "'self'" && sources != "'none'" {
