@@ -163,6 +163,16 @@ func TestStates(t *testing.T) {
 		},
 		"recalled": {shop("recall"), false, []string{"The shop called it back", "Out for delivery did not happen"}, []string{"Your code", "Mail it again"}, []string{"zurückgerufen"}},
 		"held":     {shop("hold"), false, []string{"It is on hold", "No code counts until then"}, []string{"Your code", "Mail it again"}, []string{"angehalten"}},
+		"held after it was handed over": {
+			func(t *testing.T, h *frametest.House, id string) {
+				drive(t, h)
+				verify(t, h, "PARCEL-7827", codeOf(t, h, "PARCEL-7827"), 200)
+				shop("hold")(t, h, id)
+			}, false,
+			[]string{"It is on hold", "Handed over today, 12:00"},
+			[]string{"It was handed over cou_7"},
+			[]string{"angehalten"},
+		},
 		"expired": {
 			func(_ *testing.T, h *frametest.House, _ string) { h.Clock.Advance(13 * time.Hour) }, false,
 			[]string{"Its day is over", "did not happen", "Day yesterday"},
@@ -225,6 +235,40 @@ func sweep(t *testing.T, h *frametest.House) {
 	if _, err := h.Service.Sweep(t.Context(), 100); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A return reads otherwise: somebody comes to take it, and nothing has to be said.
+func TestReturns(t *testing.T) {
+	h := house(t)
+	c := h.SignIn(frametest.Customer, "")
+	pickUp := func(parcel string, day handoff.Date) string {
+		path, _ := of(t, h, parcel, func(d *handoff.Dispatch) { d.Purpose, d.Day = handoff.PurposeReturn, day })
+		return path
+	}
+	path, called, later := pickUp("BACK-0001", handofftest.Today), pickUp("BACK-0002", handofftest.Today), pickUp("BACK-0003", handofftest.Today.Next())
+	reads := func(path string, en, de string) {
+		t.Helper()
+		for lang, want := range map[string]string{"en": en, "de": de} {
+			c.Language = lang
+			if p := c.Get(t, path); p.Status != 200 || !strings.Contains(text(p.Text), want) || strings.Contains(p.Text, "details class=\"code\"") {
+				t.Errorf("no %q in %d %s", want, p.Status, text(p.Text))
+			}
+			if p := c.Get(t, "/account"); p.Status != 200 {
+				t.Errorf("the list: %d", p.Status)
+			}
+		}
+	}
+	reads(path, "It is to be picked up today", "wird heute abgeholt")
+	reads(path, "No code is needed Give the parcel to the courier.", "Kein Code nötig")
+	reads(later, "The courier comes on this day: tomorrow.", "an diesem Tag: morgen.")
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	reads(path, "A courier is on the way", "Ein Kurier ist unterwegs")
+	h.Do(t, frametest.Clerk, "POST", "/v1/dispatches/"+strings.TrimPrefix(called, "/account/")+"/recall", `{"reason":"x"}`, 200)
+	reads(called, "The shop called the pick-up off. today, 12:00 The pick-up was ordered.", "hat die Abholung abgesagt. heute, 12:00 Uhr Die Abholung wurde beauftragt.")
+	h.Do(t, frametest.Courier, "POST", "/v1/parcels/BACK-0001/verify", `{"location":{"lat":52.52561,"lon":13.34209,"accuracy_m":12,"age_s":3}}`, 200)
+	reads(path, "cou_7 of swift took parcel BACK-0001 along: today, 12:00.", "mitgenommen: heute, 12:00 Uhr.")
+	h.Clock.Advance(48 * time.Hour)
+	reads(later, "It was not picked up.", "wurde nicht abgeholt")
 }
 
 // The list has a place for each day, and what still needs the customer stands first.

@@ -98,6 +98,17 @@ const stays = 15 * time.Minute
 
 // State is where the parcel stands, as a key of the words.
 func (d *delivery) State() string {
+	state := d.state()
+	if d.Purpose == "return_pickup" && slices.Contains(ofReturns, state) {
+		return "return_" + state
+	}
+	return state
+}
+
+// ofReturns are the states that read otherwise for what is picked up.
+var ofReturns = []string{"left", "coming", "out", "at_door", "recalled", "expired"}
+
+func (d *delivery) state() string {
 	switch {
 	case d.Status != "active":
 		return d.Status
@@ -115,9 +126,15 @@ func (d *delivery) State() string {
 	return "left"
 }
 
+// Coming reports whether its day is yet to come.
+func (d *delivery) Coming() bool { return d.state() == "coming" }
+
+// Over reports whether the parcel changed hands, and that stands unquestioned.
+func (d *delivery) Over() bool { return d.Handoff != nil && !d.Live() }
+
 // Tone is how a state feels: good, warn, bad, or plain.
 func (d *delivery) Tone() string {
-	switch d.State() {
+	switch d.state() {
 	case "released", "collected":
 		return "good"
 	case "locked", "expired", "held":
@@ -225,5 +242,10 @@ func (d *delivery) Kinds() []ownDoor {
 func (d *delivery) Past() []event {
 	past := slices.Clone(d.History)
 	slices.Reverse(past)
+	for i := range past {
+		if t := past[i].Type; d.Purpose == "return_pickup" && (t == "dispatched" || t == "recalled") {
+			past[i].Type = "return_" + t
+		}
+	}
 	return past
 }

@@ -100,24 +100,24 @@ func (h *House) identify(r *http.Request) (frame.Visitor, bool) {
 }
 
 func (h *House) begin(w http.ResponseWriter, _ *http.Request, p auth.Principal) error {
-	http.SetCookie(w, &http.Cookie{Name: Cookie, Value: h.session(p, ""), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	id, _ := h.session(p, "")
+	http.SetCookie(w, &http.Cookie{Name: Cookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
 	return nil
 }
 
-func (h *House) session(p auth.Principal, name string) string {
-	id := rand.Text()
+func (h *House) session(p auth.Principal, name string) (id, csrf string) {
+	id, csrf = rand.Text(), rand.Text()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.sessions[id] = frame.Visitor{Principal: p, CSRF: rand.Text(), Name: name, SignOut: "/sign-out"}
-	return id
+	h.sessions[id] = frame.Visitor{Principal: p, CSRF: csrf, Name: name, SignOut: "/sign-out"}
+	return id, csrf
 }
 
 // admit lets a session's cookie stand for its bearer token, below /v1. What changes
 // something must come from a page of ours and repeat the session's token.
 func (h *House) admit(c *fasthttp.RequestCtx, next fasthttp.RequestHandler) {
-	cookie := string(c.Request.Header.Cookie(Cookie))
 	h.mu.Lock()
-	v, known := h.sessions[cookie]
+	v, known := h.sessions[string(c.Request.Header.Cookie(Cookie))]
 	h.mu.Unlock()
 	if known && strings.HasPrefix(string(c.Path()), "/v1/") && len(c.Request.Header.Peek("Authorization")) == 0 {
 		meant := string(c.Request.Header.Peek("Sec-Fetch-Site")) == "same-origin" && string(c.Request.Header.Peek("X-Latchkey-CSRF")) == v.CSRF
@@ -160,8 +160,8 @@ type Client struct {
 
 // SignIn begins a session and returns its browser.
 func (h *House) SignIn(p auth.Principal, name string) *Client {
-	id := h.session(p, name)
-	return &Client{h: h, Cookie: id, CSRF: h.sessions[id].CSRF, Language: "en"}
+	id, csrf := h.session(p, name)
+	return &Client{h: h, Cookie: id, CSRF: csrf, Language: "en"}
 }
 
 // Nobody is a browser without a session.
