@@ -33,9 +33,12 @@ func (s *Store) ChainEnd(ctx context.Context, name string) (end handoff.ChainEnd
 		cmd = redis.NewStringCmd(ctx, "get", chainHeadKey(name))
 		return []redis.Cmder{cmd}
 	})
-	b, _ := cmd.Bytes()
-	if err != nil || len(b) == 0 {
+	if err != nil {
 		return end, err
+	}
+	b, _ := cmd.Bytes()
+	if len(b) == 0 {
+		return end, nil
 	}
 	if len(b) < placeLen || decoder.Unmarshal(b[placeLen:], &end) != nil {
 		return handoff.ChainEnd{}, fmt.Errorf("%w: the head of %s is none", handoff.ErrForged, name)
@@ -154,7 +157,10 @@ func (s *Store) Chains(ctx context.Context) ([]string, error) {
 		cmd = redis.NewStringSliceCmd(ctx, "smembers", chainsKey)
 		return []redis.Cmder{cmd}
 	})
-	return cmd.Val(), err
+	if err != nil {
+		return nil, err
+	}
+	return cmd.Val(), nil
 }
 
 // leaseScript takes or renews a lease.

@@ -75,7 +75,10 @@ func (s *Store) Tally(ctx context.Context, name string, forget time.Duration) (i
 		count = redis.NewIntCmd(ctx, "incr", tallyKey(name))
 		return []redis.Cmder{count, redis.NewBoolCmd(ctx, "expire", tallyKey(name), int64(forget/time.Second), "nx")}
 	})
-	return int(count.Val()), err
+	if err != nil {
+		return 0, err
+	}
+	return int(count.Val()), nil
 }
 
 // Join implements handoff.Log: a Redis consumer group on each partition's stream.
