@@ -1,8 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -23,6 +26,15 @@ func (a *api) carrier() {
 		Summary: "What is known of a courier", Tags: []string{"Carrier"},
 		Description: "Fields that are given are set, others stay. A courier who was never cleared is not cleared.", DefaultStatus: http.StatusOK,
 	}, dispatchers, a.putCourier)
+	route(a, huma.Operation{
+		OperationID: "get-route", Method: http.MethodGet, Path: "/v1/routes/{carrier_id}/{route_id}/{date}",
+		Summary: "Who drives a route on a day, and the parcels on it", Tags: []string{"Carrier"},
+		Description: "The carrier's own parcel ids, and nothing about the people who send and get them.",
+	}, dispatchers, a.getRoute)
+	route(a, huma.Operation{
+		OperationID: "get-courier", Method: http.MethodGet, Path: "/v1/couriers/{carrier_id}/{courier_id}",
+		Summary: "A courier as the carrier registered them", Tags: []string{"Carrier"},
+	}, dispatchers, a.getCourier)
 }
 
 // mayRun reports whether the caller may say something about a carrier.
@@ -107,4 +119,111 @@ func (a *api) putCourier(ctx context.Context, in *courierInput) (*courierOutput,
 		}
 	}
 	return &courierOutput{Body: courierAnswer{CarrierID: ref.Carrier, CourierID: ref.ID}}, nil
+}
+
+type routePath struct {
+	Carrier pathID   `path:"carrier_id"`
+	Route   pathID   `path:"route_id"`
+	Date    pathDate `path:"date"`
+}
+
+type routeParcelsAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	CarrierID string        `json:"carrier_id"`
+	RouteID   string        `json:"route_id"`
+	Date      string        `json:"date" format:"date"`
+	CourierID string        `json:"courier_id,omitempty" doc:"Left out: nobody drives it"`
+	Parcels   []routeParcel `json:"parcels"`
+}
+
+// routeParcel is a parcel as its carrier may see it: its own label, and how it stands.
+type routeParcel struct {
+	ParcelID     string    `json:"parcel_id"`
+	Purpose      string    `json:"purpose" enum:"delivery,return_pickup"`
+	Status       string    `json:"status" enum:"active,released,collected,recalled,expired,held"`
+	CodeRequired bool      `json:"code_required"`
+	ValidUntil   time.Time `json:"valid_until"`
+	Attempted    int       `json:"attempted" doc:"How often nobody answered"`
+}
+
+type routeParcelsOutput struct{ Body routeParcelsAnswer }
+
+// getRoute answers for another's route, without looking, what it answers for one that
+// does not exist.
+func (a *api) getRoute(ctx context.Context, in *routePath) (*routeParcelsOutput, error) {
+	if !mayRun(principal(ctx), in.Carrier.id) {
+		return nil, problemOfCode(codeRouteUnknown)
+	}
+	ref := handoff.RouteRef{Carrier: in.Carrier.id, Route: in.Route.id, Day: in.Date.day}
+	driver, err := a.Registry.Driver(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	grants, err := a.Service.OnRoute(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	if driver == "" && len(grants) == 0 {
+		return nil, problemOfCode(codeRouteUnknown)
+	}
+	answer := routeParcelsAnswer{
+		CarrierID: ref.Carrier, RouteID: ref.Route, Date: ref.Day.String(), CourierID: driver, Parcels: make([]routeParcel, len(grants)),
+	}
+	for i := range grants {
+		g := &grants[i]
+		answer.Parcels[i] = routeParcel{
+			ParcelID: g.Dispatch.Parcel, Purpose: g.Dispatch.Purpose.String(), Status: g.StatusAt(a.Clock.Now()).String(),
+			CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(), Attempted: g.Attempts,
+		}
+	}
+	return &routeParcelsOutput{Body: answer}, nil
+}
+
+type courierPath struct {
+	Carrier pathID `path:"carrier_id"`
+	Courier pathID `path:"courier_id"`
+}
+
+type courierRecord struct {
+	_ struct{} `additionalProperties:"true"`
+
+	CarrierID    string         `json:"carrier_id"`
+	CourierID    string         `json:"courier_id"`
+	Name         string         `json:"name,omitempty"`
+	ClearedUntil *time.Time     `json:"cleared_until,omitempty" doc:"When the background check runs out; left out: the courier was never cleared"`
+	Suspended    bool           `json:"suspended"`
+	Routes       []courierRoute `json:"routes" doc:"Of these days"`
+}
+
+type courierRoute struct {
+	RouteID string `json:"route_id"`
+	Date    string `json:"date" format:"date"`
+}
+
+type courierRecordOutput struct{ Body courierRecord }
+
+func (a *api) getCourier(ctx context.Context, in *courierPath) (*courierRecordOutput, error) {
+	if !mayRun(principal(ctx), in.Carrier.id) {
+		return nil, problemOfCode(codeCourierUnknown) // without looking, as in getRoute
+	}
+	c, err := a.Registry.Courier(ctx, handoff.CourierRef{Carrier: in.Carrier.id, ID: in.Courier.id})
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, problemOfCode(codeCourierUnknown)
+	}
+	answer := courierRecord{CarrierID: c.Carrier, CourierID: c.ID, Name: c.Name, Suspended: c.Suspended, Routes: make([]courierRoute, len(c.Drives))}
+	if c.ClearedUntil != 0 {
+		until := c.ClearedUntil.Time()
+		answer.ClearedUntil = &until
+	}
+	for i, d := range c.Drives {
+		answer.Routes[i] = courierRoute{RouteID: d.Route, Date: d.Day.String()}
+	}
+	slices.SortFunc(answer.Routes, func(x, y courierRoute) int {
+		return cmp.Or(cmp.Compare(x.Date, y.Date), cmp.Compare(x.RouteID, y.RouteID))
+	})
+	return &courierRecordOutput{Body: answer}, nil
 }

@@ -111,6 +111,7 @@ type destinationShort struct {
 type handoffShort struct {
 	At      time.Time `json:"at"`
 	Courier string    `json:"courier,omitempty" doc:"The courier's display name"`
+	ByHand  bool      `json:"by_hand,omitempty" doc:"Two people of the shop released it, without courier and code"`
 }
 
 type unlockShort struct {
@@ -189,7 +190,7 @@ func (a *api) handoffAnswer(g *handoff.Grant, more besides) handoffAnswer {
 		answer.Code = &code
 	}
 	if g.Handoff != nil {
-		answer.Handoff = &handoffShort{At: g.Handoff.At.Time(), Courier: more.courier}
+		answer.Handoff = &handoffShort{At: g.Handoff.At.Time(), Courier: more.courier, ByHand: g.Handoff.Courier == ""}
 	}
 	for i := range more.doors {
 		door := &more.doors[i]
@@ -255,7 +256,7 @@ func (a *api) lookups() *lookups {
 }
 
 func (l *lookups) besides(ctx context.Context, g *handoff.Grant) (more besides, err error) {
-	if g.Handoff != nil {
+	if g.Handoff != nil && g.Handoff.Courier != "" {
 		ref := handoff.CourierRef{Carrier: g.Dispatch.Carrier, ID: g.Handoff.Courier}
 		more.courier, err = remembered(l.names, ref, func() (string, error) {
 			c, err := l.a.Registry.Courier(ctx, ref)

@@ -131,6 +131,9 @@ var kinds = map[handoff.Reason]kind{
 	handoff.ConsentUsed:           {status: 409, title: "Already used", detail: "The door was opened with this consent."},
 	handoff.NoConsentNeeded:       {status: 422, title: "No door that asks for consent", detail: "Consent is for a garage or a home of a parcel that goes to a building."},
 	handoff.AttemptReused:         {status: 422, title: "Attempt id used before", detail: "The attempt id was sent with another request. Choose a new one."},
+	handoff.ApprovalMissing:       {status: 409, title: "Nothing to approve", detail: "Nobody asked for a release by hand, or it was too long ago. Ask anew."},
+	handoff.SelfApproval:          {status: 403, title: "A second person is needed", detail: "Who asked for a release by hand cannot approve it. Somebody else of the shop must."},
+	handoff.PersonRequired:        {status: 403, title: "A person is needed", detail: "Use a person's own token. A key speaks for nobody in particular."},
 	handoff.UnknownAct:            {status: 422, title: "Unknown act"},
 }
 
@@ -139,6 +142,8 @@ const (
 	codeInsufficientScope = "insufficient-scope"
 	codeCustomerUnknown   = "customer-unknown"
 	codeBuildingUnknown   = "building-unknown"
+	codeCourierUnknown    = "courier-unknown"
+	codeRouteUnknown      = "route-unknown"
 	codeDoorUnknown       = "door-unknown"
 	codeDoorMoved         = "door-moved"
 	codeNoDoors           = "doors-not-configured"
@@ -174,6 +179,8 @@ var special = map[string]struct {
 }{
 	codeCustomerUnknown: {404, "Customer unknown", ""},
 	codeBuildingUnknown: {404, "Building unknown", ""},
+	codeCourierUnknown:  {404, "Courier unknown", ""},
+	codeRouteUnknown:    {404, "Route unknown", ""},
 	codeDoorUnknown:     {404, "Door unknown", ""},
 	codeDoorMoved:       {409, "A door does not change its building", "Enroll it under a new id."},
 	codeResidentUnknown: {404, "Resident unknown", ""},

@@ -43,6 +43,17 @@ func (a *api) warehouse() {
 		OperationID: "lift", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/lift",
 		Summary: "Go on as before the hold", Tags: []string{"Warehouse"},
 	}, []auth.Scope{auth.Shop, auth.Ops}, a.lift)
+	clerks := []auth.Scope{auth.Shop}
+	route(a, huma.Operation{
+		OperationID: "ask-override", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/override", DefaultStatus: http.StatusOK,
+		Summary: "Ask for a release by hand", Tags: []string{"Warehouse"},
+		Description: "When nothing else works. Somebody else of the shop must approve within the hour. Asked again, the newer wish takes the place of the older. Takes a person's own token, not a key.",
+	}, clerks, a.askOverride)
+	route(a, huma.Operation{
+		OperationID: "approve-override", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/override/approve", DefaultStatus: http.StatusOK,
+		Summary: "Approve a release by hand", Tags: []string{"Warehouse"},
+		Description: "Releases the parcel without courier and code, for good: it cannot be taken back. The customer is mailed at once. Takes the token of another person than the one who asked.",
+	}, clerks, a.approveOverride)
 }
 
 // grantAnswer is a grant as the warehouse sees it.
@@ -59,6 +70,16 @@ type grantAnswer struct {
 	CarrierID    string        `json:"carrier_id"`
 	RouteID      string        `json:"route_id"`
 	DeliveryDate string        `json:"delivery_date" format:"date"`
+
+	Override *overrideAnswer `json:"override,omitempty" doc:"A release by hand that waits for approval. Shown to the scope shop alone"`
+}
+
+type overrideAnswer struct {
+	AskedBy string    `json:"asked_by" example:"8f14e45fceea167a" doc:"A pseudonym: the same for everything that this person does"`
+	Own     bool      `json:"own" doc:"Whether the caller asked, and so cannot approve"`
+	Reason  string    `json:"reason,omitempty"`
+	AskedAt time.Time `json:"asked_at"`
+	Until   time.Time `json:"until" doc:"From when on it can no longer be approved"`
 }
 
 type rightAnswer struct {
@@ -130,7 +151,7 @@ func (id *pathID) grant() (handoff.GrantID, error) {
 func ofShop(ctx context.Context) handoff.Actor { return shopOf(principal(ctx)) }
 
 func shopOf(p *auth.Principal) handoff.Actor {
-	return handoff.Actor{Role: handoff.RoleShop, Shop: p.Shop, Subject: p.Identity()}
+	return handoff.Actor{Role: handoff.RoleShop, Shop: p.Shop, Subject: p.Identity(), Person: p.Key == "" && p.Subject != ""}
 }
 
 // ofShopOrOps is the shop for a shop's token, and else the operator.
@@ -147,7 +168,31 @@ func (a *api) dispatched(ctx context.Context, in *grantInput) (*grantOutput, err
 	if err != nil {
 		return nil, err
 	}
-	return a.grantOutput(a.Service.Grant(ctx, ofShop(ctx), id))
+	return a.recordOutput(ctx, id)
+}
+
+// recordOutput is a grant with the release by hand that waits for approval, if one does.
+func (a *api) recordOutput(ctx context.Context, id handoff.GrantID) (*grantOutput, error) {
+	by := ofShop(ctx)
+	r, err := a.Service.Record(ctx, by, id)
+	if err != nil {
+		return nil, err
+	}
+	g, now, limits := &r.Grant, a.Clock.Now(), a.Service.Policy().Limits
+	out := &grantOutput{Body: a.grantAnswer(g)}
+	asked := g.OverrideAsked(limits, now)
+	if asked == nil || g.StatusAt(now) != handoff.Active || !principal(ctx).Has(auth.Shop) {
+		return out, nil
+	}
+	out.Body.Override = &overrideAnswer{
+		AskedBy: asked.Who, Own: asked.Who == a.Service.Who(by), AskedAt: asked.At.Time(), Until: asked.Until(limits),
+	}
+	for _, n := range r.Notes {
+		if n.Act == handoff.AskOverride && n.At == asked.At {
+			out.Body.Override.Reason = n.Text
+		}
+	}
+	return out, nil
 }
 
 type rescheduleInput struct {
@@ -194,4 +239,23 @@ func (a *api) lift(ctx context.Context, in *reasonInput) (*grantOutput, error) {
 		return nil, err
 	}
 	return a.grantOutput(a.Service.Lift(ctx, ofShopOrOps(ctx), id, in.Body.value))
+}
+
+func (a *api) askOverride(ctx context.Context, in *reasonInput) (*grantOutput, error) {
+	id, err := in.Grant.grant()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := a.Service.AskOverride(ctx, ofShop(ctx), id, in.Body.value); err != nil {
+		return nil, err
+	}
+	return a.recordOutput(ctx, id)
+}
+
+func (a *api) approveOverride(ctx context.Context, in *grantInput) (*grantOutput, error) {
+	id, err := in.Grant.grant()
+	if err != nil {
+		return nil, err
+	}
+	return a.grantOutput(a.Service.Override(ctx, ofShop(ctx), id))
 }

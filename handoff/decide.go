@@ -39,6 +39,10 @@ type Actor struct {
 	// Subject is who it is, among all who may ask. It goes no further than Service, which
 	// keeps a pseudonym of it.
 	Subject string
+
+	// Person says that it is somebody's own token, and not a key, which whoever holds it
+	// can show.
+	Person bool
 }
 
 // Role is the capacity in which somebody asks.
@@ -100,13 +104,11 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 		return d.refuse(UnknownAct)
 	case cmd.Act == Mint:
 		return d.mint()
-	case rule.asks == nil && (g == nil || !cmd.By.may(g) || !slices.Contains(rule.roles, cmd.By.Role)):
-		return d.refuse(GrantUnknown)
-	case rule.asks == nil && !slices.Contains(rule.from, d.status()):
-		return d.refuse(rule.wrongStatus(d.status()))
 	case rule.asks == nil:
-		return rule.effect(d)
-	case g == nil || !d.sameCarrier():
+		return d.refuse(UnknownAct)
+	case len(rule.roles) > 0 && (g == nil || !cmd.By.may(g) || !slices.Contains(rule.roles, cmd.By.Role)):
+		return d.refuse(GrantUnknown)
+	case len(rule.roles) == 0 && (g == nil || !d.sameCarrier()):
 		return d.refuse(ParcelUnknown)
 	}
 
@@ -131,9 +133,10 @@ type rule struct {
 	// from lists the statuses in which the act is possible.
 	from []Status
 
-	// asks says which proofs a courier must bring, and whether the grant has a right to
-	// the act at all. Nil where no courier is involved, but one of roles.
-	asks  func(*deliberation) (asked ProofSet, granted bool)
+	// asks says which proofs must hold, and whether the grant has a right to the act at all.
+	asks func(*deliberation) (asked ProofSet, granted bool)
+
+	// roles are who may order the act; empty where a courier does it.
 	roles []Role
 
 	// named says that a wrong status is told by its name (already-released, recalled)
@@ -156,16 +159,21 @@ func init() { // not a literal: the effects reach back to the table
 		Abort:   {from: []Status{Released}, asks: sameHand, effect: abort},
 
 		Mint:       {},
-		Recall:     {from: []Status{Active}, roles: []Role{RoleShop}, effect: happen(EventRecalled)},
-		Reschedule: {from: []Status{Active, Expired}, roles: []Role{RoleShop}, effect: reschedule},
-		Resend:     {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, named: true, effect: resend},
-		Reissue:    {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, named: true, effect: reissue},
-		Expire:     {from: everyStatus, roles: []Role{RoleService}, effect: expire},
-		Consent:    {from: []Status{Active}, roles: []Role{RoleCustomer}, named: true, effect: consent},
-		Report:     {from: everyStatus, roles: []Role{RoleDoor}, effect: report},
-		Hold:       {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, effect: happen(EventHeld)},
-		Erase:      {from: everyStatus, roles: []Role{RoleOps}, effect: erase},
-		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, effect: happen(EventLifted)},
+		Recall:     {from: []Status{Active}, roles: []Role{RoleShop}, asks: nothing, effect: happen(EventRecalled)},
+		Reschedule: {from: []Status{Active, Expired}, roles: []Role{RoleShop}, asks: nothing, effect: reschedule},
+		Resend:     {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: resend},
+		Reissue:    {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: reissue},
+		Expire:     {from: everyStatus, roles: []Role{RoleService}, asks: nothing, effect: expire},
+		Consent:    {from: []Status{Active}, roles: []Role{RoleCustomer}, asks: nothing, named: true, effect: consent},
+		Report:     {from: everyStatus, roles: []Role{RoleDoor}, asks: nothing, effect: report},
+		Hold:       {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventHeld)},
+		Erase:      {from: everyStatus, roles: []Role{RoleOps}, asks: nothing, effect: erase},
+		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventLifted)},
+
+		// When nothing else works. Both people are of the shop, which answers for its parcel;
+		// whoever runs the service has no part in it.
+		AskOverride: {from: []Status{Active}, roles: []Role{RoleShop}, asks: byHand(ProofTime), named: true, effect: askOverride},
+		Override:    {from: []Status{Active}, roles: []Role{RoleShop}, asks: byHand(ProofTime, ProofApproval), named: true, effect: override},
 	}
 }
 
@@ -188,6 +196,15 @@ func (r rule) wrongStatus(s Status) Reason {
 		return OnHold
 	}
 	return WrongStatus
+}
+
+func nothing(*deliberation) (ProofSet, bool) { return 0, true }
+
+// byHand asks for proofs of a delivery. A return needs no release: whoever has it may keep it.
+func byHand(ps ...Proof) func(*deliberation) (ProofSet, bool) {
+	return func(d *deliberation) (ProofSet, bool) {
+		return Proofs(ps...), d.grant.Dispatch.Purpose == PurposeDelivery
+	}
 }
 
 // byRight asks what the grant's right to the act asks, and at a door without a
@@ -300,6 +317,13 @@ func (d *deliberation) firstFailure(r rule) Reason {
 		return WindowOver
 	case fails(ProofPlace):
 		return OutsideGeofence
+	case d.cmd.Act != Override:
+	case !d.cmd.By.Person:
+		return PersonRequired
+	case d.verdict[ProofApproval] == Missing:
+		return ApprovalMissing
+	case fails(ProofApproval):
+		return SelfApproval
 	}
 	for p := range numProofs {
 		if fails(p) {
@@ -411,7 +435,7 @@ func attempted(d *deliberation) Decision {
 func abort(d *deliberation) Decision {
 	g, limits := d.grant, d.facts.Policy.Limits
 	switch {
-	case g.Handoff.Courier != d.evidence().Courier.ID:
+	case g.Handoff.Courier == "" || g.Handoff.Courier != d.evidence().Courier.ID: // none took part in a release by hand
 		return d.refuse(NotYourHandoff)
 	case g.Aborted:
 		return d.refuse(AlreadyAborted)
@@ -424,6 +448,19 @@ func abort(d *deliberation) Decision {
 	e.Issue, e.Distance = g.nextIssue(), d.distance()
 	return d.accept(e)
 }
+
+// askOverride records who wants the parcel released by hand. A newer wish takes the place
+// of an older one.
+func askOverride(d *deliberation) Decision {
+	if !d.cmd.By.Person {
+		return d.refuse(PersonRequired)
+	}
+	return d.accept(d.event(EventOverrideAsked))
+}
+
+// override releases the parcel without a courier: nobody can take that back, and a code
+// that is locked does not stop it.
+func override(d *deliberation) Decision { return d.accept(d.event(EventOverridden)) }
 
 func reissue(d *deliberation) Decision {
 	g, limits := d.grant, d.facts.Policy.Limits

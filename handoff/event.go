@@ -103,6 +103,8 @@ const (
 	EventErasureAsked  // the customer is to be forgotten
 	EventErased        // the customer's id and order left the grant as well
 	EventElsewhere     // a courier tried to hand over far from the address; only the first five of a grant
+	EventOverrideAsked // a clerk asked for a release by hand; Who is the clerk
+	EventOverridden    // released by hand; Who is the second person, who approved
 
 	// Of no grant.
 	EventDoorForced       // a door moved that nobody was let through
@@ -123,7 +125,8 @@ var eventNames = enum[EventType]{
 	EventDoorDelivered: "door_delivered", EventDoorConfirmed: "door_confirmed", EventDoorOpened: "door_opened",
 	EventDoorRelocked: "door_relocked", EventDoorFailed: "door_failed", EventDoorRefused: "door_refused",
 	EventDoorSilent: "door_silent", EventScrubbed: "scrubbed", EventErasureAsked: "erasure_asked", EventErased: "erased",
-	EventElsewhere:  "tried_elsewhere",
+	EventElsewhere:     "tried_elsewhere",
+	EventOverrideAsked: "override_asked", EventOverridden: "overridden",
 	EventDoorForced: "door_forced", EventDoorHeldOpen: "door_held_open", EventDoorTampered: "door_tampered",
 	EventBuildingEnrolled: "building_enrolled", EventResidentChanged: "resident_changed", EventSignal: "signal",
 }
@@ -158,13 +161,14 @@ func Replay(g Grant, events []Event) Grant {
 // Apply is the grant after one event. It decides nothing: an event has happened. The
 // grant passed in, and what it points to, stays as it was.
 func Apply(g Grant, e Event) Grant {
+	before := g.Status
 	switch e.Type {
 	case EventDispatched:
 		g.Status, g.Window, g.Rights = Active, *e.Window, slices.Clone(e.Rights)
 	case EventRescheduled:
 		g.Status, g.Window, g.ClosedAt = Active, *e.Window, 0
 		g.Moved, g.Visits = &Move{Day: *e.Day, Route: e.Route}, nil
-	case EventReleased, EventCollected:
+	case EventReleased, EventCollected, EventOverridden:
 		g.Status = Released
 		if e.Type == EventCollected {
 			g.Status = Collected
@@ -222,6 +226,12 @@ func Apply(g Grant, e Event) Grant {
 	case EventErasureAsked:
 		g.EraseAsked = true
 		return g
+	case EventOverrideAsked:
+		g.Override = &OverrideRequest{Who: e.Who, At: e.At}
+		return g // asked again and again, it would push everything else out of the history
+	}
+	if g.Status != before || e.Type == EventRescheduled {
+		g.Override = nil
 	}
 	if e.Issue != 0 && e.Type != EventCodeResent {
 		g.Code.Issued = append(slices.Clone(g.Code.Issued), e.Issue)

@@ -104,6 +104,10 @@ type Grant struct {
 
 	// EraseAsked says that the customer is to be forgotten as soon as the grant is closed.
 	EraseAsked bool `cbor:"19,keyasint,omitempty"`
+
+	// Override is the newest wish to have the parcel released by hand; nil if there is none,
+	// or the status has changed since. Ask OverrideAsked whether it still stands.
+	Override *OverrideRequest `cbor:"21,keyasint,omitempty"`
 }
 
 // Right allows one act on one target, for those who bring all its proofs.
@@ -122,23 +126,25 @@ type Act uint8
 
 // The acts.
 const (
-	_          Act = iota
-	Release        // hand the parcel over
-	Collect        // take a return along
-	Open           // unlock a door
-	Mint           // make the grant: the parcel left the warehouse
-	Abort          // the courier takes the handoff back
-	Attempt        // the courier was there and nobody answered
-	Recall         // the shop calls the parcel back
-	Reschedule     // another day
-	Resend         // mail the same code again
-	Reissue        // mint a new code
-	Expire         // the window is over
-	Hold           // stop everything until a person decides
-	Lift           // a person decided: go on as before
-	Consent        // the customer agrees to garage or home being opened, or no longer does
-	Report         // a door says what became of a permit
-	Erase          // the customer is to be forgotten
+	_           Act = iota
+	Release         // hand the parcel over
+	Collect         // take a return along
+	Open            // unlock a door
+	Mint            // make the grant: the parcel left the warehouse
+	Abort           // the courier takes the handoff back
+	Attempt         // the courier was there and nobody answered
+	Recall          // the shop calls the parcel back
+	Reschedule      // another day
+	Resend          // mail the same code again
+	Reissue         // mint a new code
+	Expire          // the window is over
+	Hold            // stop everything until a person decides
+	Lift            // a person decided: go on as before
+	Consent         // the customer agrees to garage or home being opened, or no longer does
+	Report          // a door says what became of a permit
+	Erase           // the customer is to be forgotten
+	AskOverride     // a clerk of the shop asks for a release by hand
+	Override        // another clerk approves it, and so releases the parcel
 )
 
 // TargetKind is what an open right, or the right to the parcel itself, points at.
@@ -218,9 +224,29 @@ func (c *CodeState) Locked(l Limits) bool {
 	return c.Wrong >= l.CodeTries || c.TotalWrong >= l.GrantTries
 }
 
+// OverrideRequest is one clerk's wish to have a parcel released by hand.
+type OverrideRequest struct {
+	Who string  `cbor:"1,keyasint"` // the clerk's pseudonym
+	At  Instant `cbor:"2,keyasint"`
+}
+
+// OverrideAsked is the wish that waits for a second person's approval at now; nil if none does.
+func (g *Grant) OverrideAsked(l Limits, now time.Time) *OverrideRequest {
+	o := g.Override
+	if o == nil || !now.Before(o.Until(l)) {
+		return nil
+	}
+	return o
+}
+
+// Until is the first instant at which the wish stands no longer.
+func (o *OverrideRequest) Until(l Limits) time.Time {
+	return o.At.Time().Add(time.Duration(l.OverrideMinutes) * time.Minute)
+}
+
 // Handoff is one parcel having changed hands.
 type Handoff struct {
-	Courier  string  `cbor:"1,keyasint"`
+	Courier  string  `cbor:"1,keyasint"` // empty: two people of the shop released it by hand
 	At       Instant `cbor:"2,keyasint"`
 	Distance int     `cbor:"3,keyasint,omitempty"` // meters from the address, rounded to ten; 0 where no place was asked
 }

@@ -98,6 +98,7 @@ var (
 		Release: "release", Collect: "collect", Open: "open", Mint: "mint", Abort: "abort", Attempt: "attempted",
 		Recall: "recall", Reschedule: "reschedule", Resend: "resend", Reissue: "reissue", Expire: "expire",
 		Hold: "hold", Lift: "lift", Consent: "consent", Report: "report", Erase: "erase",
+		AskOverride: "ask-override", Override: "override",
 	}
 	targetNames = enum[TargetKind]{Parcel: "parcel", Lobby: "lobby", Gate: "gate", Garage: "garage", Home: "home"}
 	proofNames  = enum[Proof]{

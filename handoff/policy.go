@@ -77,6 +77,9 @@ type Limits struct {
 	Attempted    int           `json:"attempted_per_grant"`
 	ResendEvery  time.Duration `json:"-"`
 	AbortWithin  time.Duration `json:"-"`
+
+	// OverrideMinutes is how long the wish for a release by hand waits for its approval.
+	OverrideMinutes int `json:"override_minutes"`
 }
 
 // DefaultPolicy is a complete policy but for its carriers and shops: codes from
@@ -95,7 +98,7 @@ func DefaultPolicy() *Policy {
 		Fences: Fences{Release: 150, Door: 30},
 		Limits: Limits{
 			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 40,
-			Reissues: 3, Resends: 5, Attempted: 10, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute,
+			Reissues: 3, Resends: 5, Attempted: 10, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute, OverrideMinutes: 60,
 		},
 		Signals: Signals{Courier: 3, Route: 5, Depot: 15, Far: 1000, Soon: 10},
 	}
@@ -162,6 +165,9 @@ func (p *Policy) Validate() error {
 	if s := p.Signals; min(s.Courier, s.Route, s.Depot, s.Far, s.Soon) < 1 {
 		return fmt.Errorf("signals: every threshold must be at least 1")
 	}
+	if l.OverrideMinutes < 1 || l.OverrideMinutes > maxOverrideMinutes {
+		return fmt.Errorf("limits: override_minutes must be between 1 and %d", maxOverrideMinutes)
+	}
 	if l.CourierDay > l.CourierMonth {
 		return fmt.Errorf("limits: wrong_codes_per_courier_day is above wrong_codes_per_courier_month")
 	}
@@ -204,6 +210,9 @@ func (s ShopPolicy) overlaps(t ShopPolicy) bool {
 func (s ShopPolicy) claims(parcel string) bool {
 	return slices.ContainsFunc(s.Prefixes, func(prefix string) bool { return strings.HasPrefix(parcel, prefix) })
 }
+
+// maxOverrideMinutes is a day: no parcel is released by hand outside of its window.
+const maxOverrideMinutes = 24 * 60
 
 // maxFence keeps a slip of the pen from admitting a whole city.
 const maxFence = 10_000

@@ -194,6 +194,8 @@ func TestValidateLeavesNoLimitOpen(t *testing.T) {
 		"no pause for resends":   func(p *Policy) { p.Limits.ResendEvery = 0 },
 		"a negative pause":       func(p *Policy) { p.Limits.ResendEvery = -time.Second },
 		"no time for aborts":     func(p *Policy) { p.Limits.AbortWithin = 0 },
+		"no time for approvals":  func(p *Policy) { p.Limits.OverrideMinutes = 0 },
+		"a week for approvals":   func(p *Policy) { p.Limits.OverrideMinutes = 7 * 24 * 60 },
 	} {
 		p := handofftest.Policy()
 		spoil(p)

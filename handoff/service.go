@@ -103,7 +103,7 @@ func (s *Service) DispatchBy(ctx context.Context, by Actor, d Dispatch) (g Grant
 		return Grant{}, false, err
 	}
 	hash := s.ParcelHash(d.Carrier, d.Parcel)
-	mint := Command{Act: Mint, Parcel: hash, Dispatch: &d, Who: Pseudonym(s.names, "who", by.Subject)}
+	mint := Command{Act: Mint, Parcel: hash, Dispatch: &d, Who: s.Who(by)}
 	var index *Index
 	// What Decide would refuse to mint, and only answers if it came before, is not indexed.
 	if fresh := Decide(nil, mint, Facts{Policy: s.policy}, s.clock.Now()); fresh.Refusal == nil {
@@ -274,6 +274,9 @@ func claimed(t time.Time) Instant {
 	}
 	return InstantOf(t)
 }
+
+// Who is the pseudonym under which events name an actor; empty if it is nobody in particular.
+func (s *Service) Who(by Actor) string { return Pseudonym(s.names, "who", by.Subject) }
 
 // Pseudonym is a keyed hash of who or what somebody is, 8 bytes in hexadecimal: the same
 // each time, so that a trail can be followed, and meaningless without the key. Of nobody
@@ -484,9 +487,20 @@ func (s *Service) Lift(ctx context.Context, by Actor, id GrantID, note string) (
 	return s.order(ctx, id, Command{Act: Lift, By: by}, note)
 }
 
+// AskOverride asks for a release by hand, which a second person must approve with Override
+// before the wish ends (Limits.OverrideMinutes).
+func (s *Service) AskOverride(ctx context.Context, by Actor, id GrantID, note string) (Grant, error) {
+	return s.order(ctx, id, Command{Act: AskOverride, By: by}, note)
+}
+
+// Override approves what somebody else asked for, and releases the parcel.
+func (s *Service) Override(ctx context.Context, by Actor, id GrantID) (Grant, error) {
+	return s.order(ctx, id, Command{Act: Override, By: by}, "")
+}
+
 // order runs a command that needs no courier.
 func (s *Service) order(ctx context.Context, id GrantID, c Command, note string) (Grant, error) {
-	c.Who = Pseudonym(s.names, "who", c.By.Subject)
+	c.Who = s.Who(c.By)
 	q := query{Query: Query{Parcel: id.Hash, Generation: id.Generation}, note: note}
 	q.command = func(*Snapshot) Command { return c }
 	if c.Act == Reschedule {
@@ -690,19 +704,28 @@ func (s *Service) Stops(ctx context.Context, ref CourierRef) ([]Grant, error) {
 	}
 	stops := []Grant{}
 	for _, drive := range courier.Drives {
-		ids, err := s.store.OnRoute(ctx, RouteRef{Carrier: ref.Carrier, Route: drive.Route, Day: drive.Day})
+		grants, err := s.OnRoute(ctx, RouteRef{Carrier: ref.Carrier, Route: drive.Route, Day: drive.Day})
 		if err != nil {
 			return nil, err
 		}
-		grants, err := s.listed(ctx, ids, func(g *Grant) bool {
-			return g.Dispatch.Carrier == ref.Carrier && g.Route() == drive.Route && g.Day() == drive.Day && g.Window.Contains(now)
-		})
-		if err != nil {
-			return nil, err
+		for _, g := range grants {
+			if g.Window.Contains(now) {
+				stops = append(stops, g)
+			}
 		}
-		stops = append(stops, grants...)
 	}
 	return stops, nil
+}
+
+// OnRoute lists the grants that are on a carrier's route on a day.
+func (s *Service) OnRoute(ctx context.Context, r RouteRef) ([]Grant, error) {
+	ids, err := s.store.OnRoute(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return s.listed(ctx, ids, func(g *Grant) bool {
+		return g.Dispatch.Carrier == r.Carrier && g.Route() == r.Route && g.Day() == r.Day
+	})
 }
 
 func (s *Service) listed(ctx context.Context, ids []ParcelHash, counts func(*Grant) bool) ([]Grant, error) {

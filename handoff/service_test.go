@@ -63,6 +63,8 @@ func TestAForeignGrantIsNotShown(t *testing.T) {
 			"reissue":    func() (Grant, error) { return w.Service.Reissue(ctx, by, g.ID) },
 			"hold":       func() (Grant, error) { return w.Service.Hold(ctx, by, g.ID, "") },
 			"lift":       func() (Grant, error) { return w.Service.Lift(ctx, by, g.ID, "") },
+			"override":   func() (Grant, error) { return w.Service.AskOverride(ctx, by, g.ID, "") },
+			"approve":    func() (Grant, error) { return w.Service.Override(ctx, by, g.ID) },
 		} {
 			got, err := ask()
 			if refusal(err) != GrantUnknown {
@@ -437,6 +439,16 @@ func TestListsShowWhatIsTheirs(t *testing.T) {
 	}
 	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c1"))); got != "OTHp2" {
 		t.Errorf("stops after a parcel moved on: %s", got)
+	}
+	for r, want := range map[RouteRef]string{
+		{Carrier: handofftest.Carrier, Route: handofftest.Route, Day: g.Day()}: "OTHp2",
+		{Carrier: handofftest.Carrier, Route: "BER-043", Day: g.Day()}:         "p3",
+		{Carrier: handofftest.Carrier, Route: "BER-043", Day: g.Day().Next()}:  "p1",
+		{Carrier: "rival", Route: handofftest.Route, Day: g.Day()}:             "",
+	} {
+		if got := parcels(w.Service.OnRoute(ctx, r)); got != want {
+			t.Errorf("on route %v: %q, want %q", r, got, want)
+		}
 	}
 	w.Drives(t, "c2", "BER-043", g.Day().Next())
 	w.Clock.Advance(24 * time.Hour)

@@ -37,7 +37,7 @@ func TestTheDrawing(t *testing.T) {
 		for _, from := range standings(t, act) {
 			for _, by := range []Role{"", RoleShop, RoleCustomer, RoleOps, RoleService} {
 				s := from.scene(t, act)
-				s.cmd.By = Actor{Role: by, Shop: handofftest.Shop, Customer: "cus_81"}
+				s.cmd.By = Actor{Role: by, Shop: handofftest.Shop, Customer: "cus_81", Person: true}
 				decision := s.decide()
 				if decision.Refusal != nil || decision.Wait || len(decision.Events) == 0 {
 					continue

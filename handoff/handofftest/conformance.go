@@ -627,10 +627,17 @@ var registryTests = map[string]func(*testing.T, *World){
 		equal(t, "drivers", drivers(t, w, Route, "c1", "c2"), []string{"c1"})
 		w.Drives(t, "c2", Route, Today)
 		equal(t, "drivers", drivers(t, w, Route, "c1", "c2"), []string{"c2"})
-		for day, want := range map[handoff.Date]string{Today: "c2", Today.Next(): "c1", Today.Next().Next(): ""} {
-			driver, err := w.Store.Driver(t.Context(), handoff.RouteRef{Carrier: Carrier, Route: Route, Day: day})
-			noError(t, "Driver", err)
-			equal(t, "the route's driver", driver, want)
+		for r, want := range map[handoff.RouteRef]string{
+			{Carrier: Carrier, Route: Route, Day: Today}:               "c2",
+			{Carrier: Carrier, Route: "BER-043", Day: Today}:           "c1",
+			{Carrier: Carrier, Route: "BER-043", Day: Today.Next()}:    "",
+			{Carrier: "rival", Route: Route, Day: Today}:               "",
+			{Carrier: Carrier, Route: Route, Day: Today.Next().Next()}: "",
+		} {
+			driver, err := w.Store.Driver(t.Context(), r)
+			if err != nil || driver != want {
+				t.Errorf("the driver of %v is %q, %v, want %q", r, driver, err, want)
+			}
 		}
 		c, err := w.Store.Courier(t.Context(), Courier("c1"))
 		noError(t, "Courier", err)

@@ -26,6 +26,8 @@ import (
 //     again five times.
 //   - A locked code releases nothing, and a release has the code that counts.
 //   - The caller is told what was done: as many events are in the log as the answer says.
+//   - A parcel is released by hand exactly if another person of its shop asked for it within
+//     the hour, on its day, and nothing else happened to its status since. Nobody takes that back.
 //   - A permit for a door is given exactly if every proof of the right to it holds at
 //     that moment: the courier, the route, the day, the place, the building (its carriers,
 //     hours, returns, the door's owner), the challenge and the consent where they are asked
@@ -58,6 +60,7 @@ func Model(open func() handoff.Store) func(*rapid.T) {
 			"attempted":  m.attempted,
 			"order":      m.order,
 			"hold":       m.hold,
+			"override":   m.override,
 			"sweep":      m.sweep,
 			"wait":       m.wait,
 			"sleep":      m.sleep,
@@ -306,6 +309,10 @@ func (m *model) present(t *rapid.T, kind string, p handoff.Presentation, do verb
 		if n := Count(fresh, handoff.EventCodeRefused); n != 1 || len(fresh) != 1+Count(fresh, handoff.EventCodeLocked) {
 			t.Fatalf("%s: %v, with the events %v", kind, err, fresh)
 		}
+	case reason(err) == string(handoff.OutsideGeofence): // the duty officer may be told
+		if len(fresh) > 1 || len(fresh) == 1 && fresh[0].Type != handoff.EventElsewhere {
+			t.Fatalf("%s: %v, with the events %v", kind, err, fresh)
+		}
 	default:
 		m.refused(t, fresh, err, kind)
 	}
@@ -363,6 +370,41 @@ func (m *model) hold(t *rapid.T) {
 	}
 }
 
+// override is two people of a shop, or one, or a key, who release a parcel by hand.
+func (m *model) override(t *rapid.T) {
+	g := m.Parcel(t, pick(t, "parcel", m.parcels))
+	by := handoff.Actor{Role: handoff.RoleShop, Shop: g.Dispatch.Shop, Person: true}
+	for range rapid.IntRange(1, 3).Draw(t, "steps") {
+		by.Subject = pick(t, "clerk", []string{"ada", "ada", "bob"})
+		by.Person = rapid.IntRange(0, 9).Draw(t, "key") > 0
+		m.overrideStep(t, g.ID, by, m.of(g.Dispatch.Parcel), rapid.Bool().Draw(t, "approve"))
+	}
+}
+
+func (m *model) overrideStep(t *rapid.T, id handoff.GrantID, by handoff.Actor, b *book, approve bool) {
+	now := handoff.InstantOf(m.Clock.Now())
+	may := by.Person && b.status == handoff.Active && b.day == m.today().Date && b.dispatch.Purpose == handoff.PurposeDelivery
+	event := handoff.EventOverrideAsked
+	var err error
+	if approve {
+		event, may = handoff.EventOverridden, may && b.asked.by != "" && b.asked.by != by.Subject && now-b.asked.at < 3600
+		_, err = m.Service.Override(context.Background(), by, id)
+	} else {
+		_, err = m.Service.AskOverride(context.Background(), by, id, "nothing else works")
+	}
+	if (err == nil) != may && !errors.Is(err, handoff.ErrUnavailable) {
+		t.Fatalf("%s: %v by %+v, asked by %+v, in %v: %v", id, event, by, b.asked, b.status, err)
+	}
+	m.ordered(t, event, err)
+	switch {
+	case err != nil:
+	case approve:
+		b.ordered(event)
+	default:
+		b.asked = wish{by: by.Subject, at: now}
+	}
+}
+
 func (m *model) ordered(t *rapid.T, event handoff.EventType, err error) {
 	fresh := m.fresh(t)
 	if err == nil {
@@ -408,7 +450,7 @@ const week = 7 * 24 * 3600 // seconds
 func closedAt(life []handoff.Event) (at handoff.Instant) {
 	for _, e := range life {
 		switch e.Type {
-		case handoff.EventReleased, handoff.EventCollected, handoff.EventRecalled, handoff.EventExpired:
+		case handoff.EventReleased, handoff.EventCollected, handoff.EventOverridden, handoff.EventRecalled, handoff.EventExpired:
 			at = e.At
 		case handoff.EventAborted, handoff.EventRescheduled:
 			at = 0
@@ -525,6 +567,12 @@ func (m *model) refused(t *rapid.T, fresh []handoff.Event, err error, what strin
 	}
 }
 
+// voiding are the events after which a release by hand must be asked for anew.
+var voiding = []handoff.EventType{
+	handoff.EventReleased, handoff.EventCollected, handoff.EventOverridden, handoff.EventAborted, handoff.EventRecalled,
+	handoff.EventRescheduled, handoff.EventExpired, handoff.EventHeld, handoff.EventLifted,
+}
+
 // check holds every grant's life, and every courier's, to the rules.
 func (m *model) check(t *rapid.T) {
 	for id, life := range m.lives {
@@ -535,6 +583,7 @@ func (m *model) check(t *rapid.T) {
 		stored := snap.Record.Grant
 		g := handoff.Seed(id, stored.Dispatch, stored.Code)
 		var ofCode, ofGrant, standing int
+		var asked handoff.Event // for a release by hand
 		seen := map[handoff.EventType]int{}
 		for _, e := range life {
 			if e.Issue != 0 {
@@ -550,8 +599,21 @@ func (m *model) check(t *rapid.T) {
 				if g.CodeRequired() && (ofCode >= 5 || ofGrant >= 10) {
 					t.Fatalf("%s was released with %d and %d wrong codes: %v", id, ofCode, ofGrant, life)
 				}
+			case handoff.EventOverridden:
+				standing++
+				if asked.Who == "" || asked.Who == e.Who || e.Who == "" || e.At-asked.At >= 3600 || !g.Window.Contains(e.At.Time()) {
+					t.Fatalf("%s was released by hand, which nobody else asked for: %v", id, life)
+				}
 			case handoff.EventAborted:
 				standing--
+				if g.Handoff.Courier == "" {
+					t.Fatalf("%s: a release by hand was taken back: %v", id, life)
+				}
+			}
+			if e.Type == handoff.EventOverrideAsked {
+				asked = e
+			} else if slices.Contains(voiding, e.Type) {
+				asked = handoff.Event{}
 			}
 			if ofCode > 5 || ofGrant > 10 || standing < 0 || standing > 1 {
 				t.Fatalf("%s: %d wrong codes, %d in its life, %d handoffs: %v", id, ofCode, ofGrant, standing, life)
@@ -562,8 +624,8 @@ func (m *model) check(t *rapid.T) {
 			}
 			g = handoff.Apply(g, e)
 		}
-		if aborts := seen[handoff.EventAborted]; aborts > 1 || aborts+seen[handoff.EventCodeReissued] > 3 || seen[handoff.EventCodeResent] > 5 {
-			t.Fatalf("%s: aborted, reissued or resent too often: %v", id, life)
+		if aborts := seen[handoff.EventAborted]; aborts > 1 || aborts+seen[handoff.EventCodeReissued] > 3 || seen[handoff.EventCodeResent] > 5 || seen[handoff.EventElsewhere] > 5 {
+			t.Fatalf("%s: aborted, reissued, resent or tried elsewhere too often: %v", id, life)
 		}
 		if !reflect.DeepEqual(g, stored) {
 			t.Fatalf("%s replays to\n%+v, and is stored as\n%+v", id, g, stored)

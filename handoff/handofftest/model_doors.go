@@ -38,6 +38,13 @@ type book struct {
 	nobody   int // how often nobody answered: each gives every door one more visit
 	consents []handoff.TargetKind
 	stays    map[string][]stay // by door
+	asked    wish              // for a release by hand; zero: none that counts
+}
+
+// wish is who asked for a release by hand, and when.
+type wish struct {
+	by string
+	at handoff.Instant
 }
 
 // stay is one visit to a door.
@@ -175,6 +182,9 @@ func (m *model) opened(g handoff.Grant) {
 func (m *model) of(parcel string) *book { return m.grants[parcel] }
 
 func (b *book) presented(act handoff.Act) {
+	if act != handoff.Attempt {
+		b.asked = wish{}
+	}
 	switch act {
 	case handoff.Release:
 		b.status = handoff.Released
@@ -190,9 +200,11 @@ func (b *book) presented(act handoff.Act) {
 func (b *book) ordered(event handoff.EventType) {
 	switch event {
 	case handoff.EventRecalled:
-		b.status = handoff.Recalled
+		b.status, b.asked = handoff.Recalled, wish{}
+	case handoff.EventOverridden:
+		b.status, b.asked = handoff.Released, wish{}
 	case handoff.EventHeld:
-		b.heldFrom, b.status = b.status, handoff.Held
+		b.heldFrom, b.status, b.asked = b.status, handoff.Held, wish{}
 	case handoff.EventLifted:
 		b.status = b.heldFrom
 	}
@@ -200,7 +212,7 @@ func (b *book) ordered(event handoff.EventType) {
 
 // moved is another day, on which everything begins anew.
 func (b *book) moved(day handoff.Date, route string) {
-	b.status, b.day, b.stays = handoff.Active, day, map[string][]stay{}
+	b.status, b.day, b.stays, b.asked = handoff.Active, day, map[string][]stay{}, wish{}
 	if route != "" {
 		b.route = route
 	}

@@ -121,6 +121,7 @@ func isReply(err error) bool {
 func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, error) {
 	var (
 		grant   *redis.StringCmd
+		archive *redis.StringCmd
 		courier *redis.MapStringStringCmd
 		account *redis.StringSliceCmd
 		door    doorRead
@@ -130,6 +131,10 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 		cmds := make([]redis.Cmder, 0, 8)
 		grant = redis.NewStringCmd(ctx, "get", grantKey(q.Parcel))
 		cmds = append(cmds, grant)
+		if q.Generation != 0 { // asked for in any case, so that the work tells nothing of the grant
+			archive = redis.NewStringCmd(ctx, "get", archiveKey(q.Parcel, q.Generation))
+			cmds = append(cmds, archive)
+		}
 		if r := q.Reservation; r != nil && !r.Held {
 			// Reserve before counting: then no two can overlook each other.
 			key := budgetKey(r.Courier)
@@ -174,27 +179,11 @@ func (s *Store) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, er
 	}
 	if newest := snap.Version.Generation(); q.Generation != 0 && q.Generation != newest {
 		snap.Record, snap.Version, snap.Archived = nil, 0, true
-		if q.Generation < newest {
-			return snap, s.loadArchived(ctx, q, &snap)
+		if stored, _ := archive.Bytes(); len(stored) > 0 {
+			snap.Record, snap.Version, err = s.openRecord(q.Parcel, stored)
 		}
 	}
-	return snap, nil
-}
-
-// loadArchived is the second trip that only a closed generation takes.
-func (s *Store) loadArchived(ctx context.Context, q handoff.Query, snap *handoff.Snapshot) error {
-	var cmd *redis.StringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringCmd(ctx, "get", archiveKey(q.Parcel, q.Generation))
-		return []redis.Cmder{cmd}
-	})
-	if err != nil {
-		return err
-	}
-	if stored, _ := cmd.Bytes(); len(stored) > 0 {
-		snap.Record, snap.Version, err = s.openRecord(q.Parcel, stored)
-	}
-	return err
+	return snap, err
 }
 
 // keepFor is how many seconds from now something is kept that matters until a given

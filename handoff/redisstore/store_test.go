@@ -282,7 +282,7 @@ func TestTwoTrips(t *testing.T) {
 	g := w.Dispatch(t, handofftest.Sample("JJD0"))
 	code := g.CurrentCode()
 	far := handofftest.AtDoor("cou_7", "JJD0", code)
-	far.Position.Point = handoff.PointOf(48, 11)
+	far.Position.Point.Lat += 5000 // 556 m: farther away it is told, by a commit
 	putKeypad(t, s)
 	if err := s.PutDoor(t.Context(), handoff.Door{ID: "gate", Kind: handoff.Gate, Mode: handoff.Connected, BuildingID: "bld_turm5"}); err != nil {
 		t.Fatal(err)
@@ -455,6 +455,10 @@ func TestADumpTellsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	by.Person = true
+	if _, err := w.Service.AskOverride(ctx, by, g.ID, "why they want it"); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := w.Service.Recall(ctx, handoff.Actor{Role: handoff.RoleShop, Shop: d.Shop}, g.ID, "a note that names somebody"); err != nil {
 		t.Fatal(err)
 	}
@@ -466,7 +470,7 @@ func TestADumpTellsNothing(t *testing.T) {
 	for what, secret := range map[string]string{
 		"code": g.CurrentCode().Reveal(), "new code": newest.CurrentCode().Reveal(), "wrong code": wrong.Reveal(),
 		"secret": string(secret), "name": d.Customer.Name, "mail": d.Customer.Email, "street": d.To.Lines[0],
-		"postal code": d.To.Postal, "unit": d.To.Unit, "order": d.Order, "courier's name": name, "note": "names somebody",
+		"postal code": d.To.Postal, "unit": d.To.Unit, "order": d.Order, "courier's name": name, "note": "names somebody", "override's reason": "why they want",
 		"device": p.Device, "clerk": "clerk@", "key's hash": string(key.Hash[:]), "key's label": key.Label,
 		"keypad's key": string(keypadKey), "PIN": pin,
 	} {

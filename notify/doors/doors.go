@@ -63,7 +63,7 @@ func (d *Dispatcher) Handle(ctx context.Context, delivery handoff.Delivery) erro
 	case handoff.EventPermitted:
 		return d.permit(ctx, e)
 	case handoff.EventRecalled, handoff.EventHeld, handoff.EventExpired, handoff.EventRescheduled,
-		handoff.EventReleased, handoff.EventCollected:
+		handoff.EventReleased, handoff.EventCollected, handoff.EventOverridden:
 		return d.recall(ctx, e)
 	}
 	return nil

@@ -223,6 +223,15 @@ func TestRecall(t *testing.T) {
 			_, err := h.Service.Verify(ctx, handofftest.AtDoor("cou_7", "P1", h.grant.CurrentCode()))
 			return err
 		},
+		"released by hand": func(h *hall, ctx context.Context) error {
+			one, other := shop, shop
+			one.Subject, one.Person, other.Subject, other.Person = "one", true, "other", true
+			if _, err := h.Service.AskOverride(ctx, one, h.grant.ID, "x"); err != nil {
+				return err
+			}
+			_, err := h.Service.Override(ctx, other, h.grant.ID)
+			return err
+		},
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package mail
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -61,6 +62,16 @@ func (s *story) guess(n int) {
 			s.t.Fatalf("guess %d: %v", i, err)
 		}
 	}
+}
+
+func (s *story) byHand() {
+	s.t.Helper()
+	ada, bob := shop, shop
+	ada.Subject, ada.Person, bob.Subject, bob.Person = "ada", true, "bob", true
+	_, err := s.Service.AskOverride(s.t.Context(), ada, s.grant().ID, "")
+	s.ok(err)
+	_, err = s.Service.Override(s.t.Context(), bob, s.grant().ID)
+	s.ok(err)
 }
 
 func (s *story) abort() {
@@ -155,6 +166,9 @@ func TestOnlyWhatIsStillTrueIsMailed(t *testing.T) {
 		{"released", func(s *story) { s.dispatch(); s.verify() }, []string{none, "released"}},
 		{"released without a code", func(s *story) { s.dispatch(ordinary); s.verify() }, []string{none, "released"}},
 		{"released, then held", func(s *story) { s.dispatch(); s.verify(); s.hold() }, []string{none, "released"}},
+		{"released by hand", func(s *story) { s.dispatch(); s.byHand() }, []string{none, "released-by-hand"}},
+		{"locked, released by hand", func(s *story) { s.dispatch(); s.guess(5); s.byHand() }, []string{none, none, "released-by-hand"}},
+		{"released by hand, then held", func(s *story) { s.dispatch(ordinary); s.byHand(); s.hold() }, []string{none, "released-by-hand"}},
 		{"collected", func(s *story) { s.dispatch(returned); s.verify() }, []string{none, "collected"}},
 		{"taken back", func(s *story) { s.dispatch(); s.verify(); s.abort() }, []string{none, none, "taken-back+"}},
 		{"taken back, no code needed", func(s *story) { s.dispatch(ordinary); s.verify(); s.abort() }, []string{"dispatched", none, "taken-back"}},
@@ -220,8 +234,14 @@ func TestOnlyWhatIsStillTrueIsMailed(t *testing.T) {
 func TestEveryEventIsTold(t *testing.T) {
 	never := []handoff.EventType{
 		handoff.EventCodeRefused, handoff.EventHeld, handoff.EventLifted, handoff.EventContested, handoff.EventPermitted,
+		handoff.EventConsented, handoff.EventAccessRefused, handoff.EventImpossible,
+		handoff.EventDoorDelivered, handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked,
+		handoff.EventDoorFailed, handoff.EventDoorRefused, handoff.EventDoorSilent,
+		handoff.EventScrubbed, handoff.EventErasureAsked, handoff.EventErased, handoff.EventOverrideAsked,
+		handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered, handoff.EventBuildingEnrolled, handoff.EventResidentChanged,
+		handoff.EventElsewhere, handoff.EventSignal,
 	}
-	for e := handoff.EventDispatched; e <= handoff.EventPermitted; e++ {
+	for e := handoff.EventDispatched; e.String() != fmt.Sprintf("unknown(%d)", e); e++ {
 		if slices.Contains(told, e) == slices.Contains(never, e) {
 			t.Errorf("%s: to be told, or never?", e)
 		}

@@ -190,7 +190,7 @@ func addressLine(to *handoff.Destination) string {
 var told = []handoff.EventType{
 	handoff.EventDispatched, handoff.EventCodeReissued, handoff.EventCodeResent, handoff.EventCodeLocked,
 	handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventAttempted,
-	handoff.EventRescheduled, handoff.EventRecalled, handoff.EventExpired,
+	handoff.EventRescheduled, handoff.EventRecalled, handoff.EventExpired, handoff.EventOverridden,
 }
 
 // choose says which mail is true of an event at now, the grant being what it has become,
@@ -235,6 +235,8 @@ func choose(e *handoff.Event, g *handoff.Grant, limits handoff.Limits, now time.
 		return only(message.Released, g.Handoff != nil && g.Handoff.At == e.At)
 	case handoff.EventCollected:
 		return message.Collected, none
+	case handoff.EventOverridden: // cannot be taken back: it stays true whatever came after it
+		return message.ReleasedByHand, none
 	case handoff.EventAborted: // only ever of a delivery
 		// The courier says that the customer does not have the parcel. That is told
 		// whatever came after it: only the customer knows whether it is so.

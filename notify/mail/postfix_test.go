@@ -29,6 +29,8 @@ func TestPostfixTakesEveryKind(t *testing.T) {
 		message.Expired:      func(s *story) { s.dispatch(); s.expire() },
 		message.Recalled:     func(s *story) { s.dispatch(); s.recall() },
 		message.Attempted:    func(s *story) { s.dispatch(); s.attempted() },
+
+		message.ReleasedByHand: func(s *story) { s.dispatch(); s.byHand() },
 	}
 	sent := 0
 	for kind, life := range lives {

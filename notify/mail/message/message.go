@@ -37,9 +37,11 @@ const (
 	Expired      Kind = "expired"       // the day is over without a handover
 	Recalled     Kind = "recalled"      // the sender called the parcel back
 	Attempted    Kind = "attempted"     // the courier was there and met nobody
+
+	ReleasedByHand Kind = "released-by-hand" // two people of the shop released it, without courier and code
 )
 
-// Purpose is the direction of the parcel. Released and TakenBack exist for a
+// Purpose is the direction of the parcel. Released, ReleasedByHand and TakenBack exist for a
 // Delivery alone, Collected for a ReturnPickup alone.
 type Purpose string
 
@@ -134,6 +136,8 @@ var (
 		Expired:      {purposes: both, window: true},
 		Recalled:     {purposes: both, at: true},
 		Attempted:    {purposes: both, window: true, at: true, courier: true},
+
+		ReleasedByHand: {purposes: []Purpose{Delivery}, at: true},
 	}
 )
 
