@@ -358,6 +358,12 @@ func (h *house) listen(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return h.serve(t, l)
+}
+
+// serve serves the house on a listener.
+func (h *house) serve(t testing.TB, l net.Listener) string {
+	t.Helper()
 	served := make(chan error, 1)
 	go func() { served <- h.app.Listener(l) }()
 	t.Cleanup(func() {

@@ -22,6 +22,11 @@ func TestFraming(t *testing.T) {
 		"no Host":              {"GET /healthz HTTP/1.1\r\nX: y\r\n\r\n", 400},
 		"two Hosts":            {"GET /healthz HTTP/1.1\r\nHost: x\r\nhost: y\r\n\r\n", 400},
 		"space before a colon": {"POST /v1/dispatches HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\nContent-Length: 0\r\n\r\n", 400},
+		"two lengths":          {"POST /v1/dispatches HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", 400},
+		"a coding twice":       {"POST /v1/dispatches HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400},
+		"a coding of no one":   {"POST /v1/dispatches HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400},
+		"a folded line":        {"GET /healthz HTTP/1.1\r\nHost: x\r\nX: y\r\n z\r\n\r\n", 400},
+		"a bare CR":            {"GET /healthz HTTP/1.1\r\nHost: x\r\nX: y\rTransfer-Encoding: chunked\r\n\r\n", 400},
 		"length and coding":    {"POST /v1/dispatches HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n", 400},
 	} {
 		conn, err := net.Dial("tcp", addr)

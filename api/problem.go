@@ -101,6 +101,7 @@ var kinds = map[handoff.Reason]kind{
 	handoff.OutsideGeofence:   {status: 403, title: "Not at the place", detail: "Send a fresh and precise position, taken at the address."},
 	handoff.AccessRefused:     {status: 403, title: "Access refused"},
 	handoff.CodeLocked:        {status: 423, title: "Code locked", detail: "The customer can ask for a new code while any is left."},
+	handoff.CarrierLimit:      {status: 429, title: "Too many wrong codes at this carrier", detail: "The carrier's couriers have entered too many wrong codes in a day. The oldest hour is forgotten first."},
 	handoff.CodeRequired:      {status: 403, title: "Code required", detail: "Ask the customer for the six digits."},
 	handoff.CodeSuperseded:    {status: 409, title: "Code superseded", detail: "Ask the customer for the newest code."},
 	handoff.CodeMismatch:      {status: 403, title: "Wrong code", detail: "Ask the customer to read the code out again."},

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -72,7 +71,21 @@ type Config struct {
 	// the browser beside it (DNS rebinding).
 	AllowHost func(host string) bool
 
+	// TrustedProxies are the networks of the proxies before this service. What they say
+	// in X-Forwarded-For of where a request came from is believed, and nobody else's word.
+	TrustedProxies []netip.Prefix
+
+	// Limits bound what an address may fail at; without a limiter it may as often as it likes.
+	Limits Limits
+
+	// TLS says that browsers reach this service over TLS alone: every answer tells them to
+	// keep to it (RFC 6797). A proxy that ends TLS says so itself.
+	TLS bool
+
 	Version string // of the software, as the documentation tells it
+
+	ReadTimeout  time.Duration // for a request to arrive, but a bulk one's body; 0 is 15 seconds
+	WriteTimeout time.Duration // for an answer to be taken, but a stream; 0 is 15 seconds
 
 	RequestTimeout time.Duration // for the work on one request or line; 0 is 5 seconds
 	BulkLimit      int64         // bytes of one bulk body; 0 is 256 MiB
@@ -80,12 +93,10 @@ type Config struct {
 }
 
 const (
-	bodyLimit    = 64 << 10 // bytes of an ordinary body, and of a line of a bulk one
-	headerLimit  = 16 << 10 // bytes of a request's head
-	drainLimit   = 1 << 20  // bytes of a refused body that are read so that its sender hears why
-	readTimeout  = 15 * time.Second
-	writeTimeout = 15 * time.Second
-	idleTimeout  = 75 * time.Second
+	bodyLimit   = 64 << 10 // bytes of an ordinary body, and of a line of a bulk one
+	headerLimit = 16 << 10 // bytes of a request's head
+	drainLimit  = 1 << 20  // bytes of a refused body that are read so that its sender hears why
+	idleTimeout = 75 * time.Second
 )
 
 // api is the API with all it needs.
@@ -95,7 +106,8 @@ type api struct {
 	bulks  bulks
 	scopes map[string][]auth.Scope // by operation id
 	site   fasthttp.RequestHandler // nil: none
-	routes sync.Map                // the router's patterns to those of the documentation
+	limits *limits
+	routes sync.Map // the router's patterns to those of the documentation
 
 	streams streams // of the doors that are dialed in
 }
@@ -112,6 +124,7 @@ func New(c Config) (*fiber.App, error) {
 	if c.RequestTimeout == 0 {
 		c.RequestTimeout = 5 * time.Second
 	}
+	c.ReadTimeout, c.WriteTimeout = cmp.Or(c.ReadTimeout, 15*time.Second), cmp.Or(c.WriteTimeout, 15*time.Second)
 	if c.BulkLimit == 0 {
 		c.BulkLimit = 256 << 20
 	}
@@ -133,7 +146,7 @@ func New(c Config) (*fiber.App, error) {
 		r.Log = recentLog{c.Service}
 		c.Residents = &r
 	}
-	a := &api{Config: c, bulks: bulks{of: map[string]int{}}, scopes: map[string][]auth.Scope{}}
+	a := &api{Config: c, bulks: bulks{of: map[string]int{}}, scopes: map[string][]auth.Scope{}, limits: newLimits(c.Limits, c.Clock)}
 	if c.Doors != nil {
 		a.streams = streams{most: c.Doors.Streams, open: map[string]chan struct{}{}}
 	}
@@ -151,12 +164,12 @@ func New(c Config) (*fiber.App, error) {
 		BodyLimit:                    bodyLimit,
 		DisablePreParseMultipartForm: true,
 		ReadBufferSize:               headerLimit,
-		ReadTimeout:                  readTimeout,
-		WriteTimeout:                 writeTimeout,
+		ReadTimeout:                  c.ReadTimeout,
+		WriteTimeout:                 c.WriteTimeout,
 		IdleTimeout:                  idleTimeout,
 		ErrorHandler:                 a.failed,
 	})
-	app.Server().Handler = seal(app.Handler())
+	app.Server().Handler = a.seal(app.Handler())
 	app.Use(a.serve)
 
 	if c.Site != nil {
@@ -223,6 +236,8 @@ type exchange struct {
 	route     string // where it is none of the router's
 	start     time.Time
 	principal *auth.Principal
+	operation string     // of the documentation; empty for pages
+	caller    netip.Addr // personal data; invalid where nobody looked
 
 	again   func() *Problem // admits the caller once more; nil where no token is asked for
 	looked  atomic.Int64    // when it last did, in seconds
@@ -260,18 +275,18 @@ func (x *exchange) standing() *Problem {
 // seal stands outside of the router, which answers some requests on its own. It closes
 // the connection after a request whose body nobody read to its end: what is left of it
 // would be taken for the next request, and fasthttp does not see to that itself.
-func seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+func (a *api) seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(c *fasthttp.RequestCtx) {
 		switch {
 		case !wellFramed(&c.Request.Header):
-			harden(c)
+			a.harden(c)
 			newProblem(http.StatusBadRequest).write(c)
 			c.SetConnectionClose()
 			return
 		case slices.Contains(fiber.DefaultMethods, string(c.Method())):
 			next(c)
 		default: // fiber would say so in plain text
-			harden(c)
+			a.harden(c)
 			newProblem(http.StatusMethodNotAllowed).write(c)
 		}
 		if stream := c.RequestBodyStream(); stream != nil {
@@ -284,24 +299,31 @@ func seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 
 // wellFramed holds a request's head to what RFC 9112 asks of a server where it and a
 // proxy before it could understand it differently: exactly one Host (section 3.2), no
-// space before a colon (5.1), and not both a length and a transfer coding (6.1).
+// bare CR (2.2), no space before a colon (5.1) and no folded line (5.2), one length (6.3),
+// no transfer coding but chunked, and not both (6.1).
 func wellFramed(h *fasthttp.RequestHeader) bool {
-	hosts, codings, length := 0, 0, false
+	hosts, codings, lengths := 0, 0, 0
 	for line := range bytes.SplitSeq(h.RawHeaders(), []byte("\n")) {
-		name, _, found := bytes.Cut(line, []byte(":"))
+		line = bytes.TrimSuffix(line, []byte("\r"))
+		name, value, found := bytes.Cut(line, []byte(":"))
 		switch {
+		case bytes.IndexByte(line, '\r') >= 0, len(line) > 0 && (line[0] == ' ' || line[0] == '\t'):
+			return false
 		case !found:
 		case len(name) == 0 || bytes.ContainsAny(name, " \t\r"):
 			return false
 		case len(name) == len("host") && bytes.EqualFold(name, []byte("host")):
 			hosts++
 		case len(name) == len("content-length") && bytes.EqualFold(name, []byte("content-length")):
-			length = true
+			lengths++
 		case len(name) == len("transfer-encoding") && bytes.EqualFold(name, []byte("transfer-encoding")):
 			codings++
+			if !bytes.EqualFold(bytes.TrimSpace(value), []byte("chunked")) {
+				return false
+			}
 		}
 	}
-	if codings > 1 || codings == 1 && (length || !h.IsHTTP11()) {
+	if codings > 1 || lengths > 1 || codings == 1 && (lengths == 1 || !h.IsHTTP11()) {
 		return false
 	}
 	return hosts == 1 || hosts == 0 && !h.IsHTTP11()
@@ -316,7 +338,7 @@ func (a *api) serve(c *fiber.Ctx) error {
 	}
 	c.Locals(exchangeKey{}, x)
 	c.Set(fiber.HeaderXRequestID, x.id)
-	harden(c.Context())
+	a.harden(c.Context())
 
 	own := c.Route()
 	if err := a.contained(c); err != nil {
@@ -329,14 +351,18 @@ func (a *api) serve(c *fiber.Ctx) error {
 	if c.Route() != own {
 		route = a.pattern(c.Route().Path)
 	}
+	a.limits.note(x, c.Response().StatusCode())
 	a.finish(x, c.Method(), route, c.Response().StatusCode())
 	return nil
 }
 
 // harden sets what every answer carries. A page may set its own afterwards.
-func harden(c *fasthttp.RequestCtx) {
+func (a *api) harden(c *fasthttp.RequestCtx) {
 	for _, h := range hardening {
 		c.Response.Header.Set(h.name, h.value)
+	}
+	if a.TLS {
+		c.Response.Header.Set(fiber.HeaderStrictTransportSecurity, "max-age=31536000")
 	}
 }
 
@@ -345,6 +371,9 @@ var hardening = []struct{ name, value string }{
 	{fiber.HeaderReferrerPolicy, "no-referrer"},
 	{fiber.HeaderContentSecurityPolicy, "default-src 'none'; frame-ancestors 'none'"},
 	{fiber.HeaderCacheControl, "no-store"},
+	{fiber.HeaderXFrameOptions, "DENY"}, // for browsers that do not read frame-ancestors
+	{"Cross-Origin-Opener-Policy", "same-origin"},
+	{"Cross-Origin-Resource-Policy", "same-origin"},
 }
 
 // elsewhere lets the site answer. Its headers are added to those that stand, so what it
@@ -460,7 +489,7 @@ func (a *api) failed(c *fiber.Ctx, err error) error {
 		p = problemOf(err)
 	}
 	if exchangeOf(c.Context()) == nil { // it never came to serve
-		harden(c.Context())
+		a.harden(c.Context())
 	}
 	p.write(c.Context())
 	return nil
@@ -472,9 +501,14 @@ func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
 	var p *auth.Principal
 	var problem *Problem
 	x := exchangeOf(humafiber.Unwrap(ctx).Context())
+	x.operation, x.caller = op.OperationID, a.caller(humafiber.Unwrap(ctx).Context())
+	header := ""
 	if scopes := a.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
-		caller, header := a.caller(humafiber.Unwrap(ctx).Context()), ctx.Header(fiber.HeaderAuthorization)
-		p, problem = a.admit(auth.WithCaller(ctx.Context(), caller), header, scopes)
+		caller := x.caller
+		header = ctx.Header(fiber.HeaderAuthorization)
+		if problem = a.limits.knocks(caller, header); problem == nil {
+			p, problem = a.admit(auth.WithCaller(ctx.Context(), caller), header, scopes)
+		}
 		x.looked.Store(time.Now().Unix())
 		x.again = func() *Problem {
 			bounded, cancel := context.WithTimeout(context.Background(), a.RequestTimeout)
@@ -482,6 +516,9 @@ func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
 			_, problem := a.admit(auth.WithCaller(bounded, caller), header, scopes)
 			return problem
 		}
+	}
+	if problem == nil {
+		problem = a.limits.asks(x.caller, header, op.OperationID, p)
 	}
 	if problem == nil {
 		problem = acceptable(ctx, op)
@@ -494,15 +531,6 @@ func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
 	bounded, cancel := context.WithTimeout(ctx.Context(), a.RequestTimeout)
 	defer cancel()
 	next(huma.WithContext(ctx, bounded))
-}
-
-// caller is the address that a request came from: the connection's peer.
-func (a *api) caller(c *fasthttp.RequestCtx) netip.Addr {
-	peer, ok := c.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	return peer.AddrPort().Addr()
 }
 
 // admit authenticates, and authorises for any one of the scopes (RFC 6750 section 3).

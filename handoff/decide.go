@@ -79,6 +79,9 @@ type Decision struct {
 	Refusal *Refusal
 	Events  []Event
 	Wait    bool
+
+	// Wrong and Released are what this adds to the carrier's day.
+	Wrong, Released int
 }
 
 // Counted reports whether a code was compared and found wrong.
@@ -347,6 +350,10 @@ func (d *deliberation) compareCode() *Decision {
 	case said.IsZero():
 		d.verdict[ProofCode] = Missing
 		return ptr(d.refuse(CodeRequired))
+	case d.facts.Carrier.wrong() >= limits.carrier(d.facts.Carrier.Released):
+		refused := d.refuse(CarrierLimit)
+		refused.Refusal.RetryAfter = nextHour(d.now)
+		return &refused
 	case !d.facts.Budget.Admitted:
 		return &Decision{Wait: true}
 	}
@@ -379,7 +386,29 @@ func (d *deliberation) compareCode() *Decision {
 	if refused.Refusal.AttemptsLeft == 0 {
 		refused.Events = append(refused.Events, d.event(EventCodeLocked))
 	}
+	d.charge(&refused, e.Excused)
 	return &refused
+}
+
+// charge adds a wrong code to the carrier's day. The duty officer is told from two thirds
+// of the limit on, four times at most on the way, since the limit moves with the hours and
+// one mark could be jumped over; and when the limit is reached.
+func (d *deliberation) charge(refused *Decision, excused bool) {
+	before, most := d.facts.Carrier.wrong(), d.facts.Policy.Limits.carrier(d.facts.Carrier.Released)
+	if excused && before < most-most/10 {
+		return
+	}
+	refused.Wrong = 1
+	e, over := d.event(EventSignal), before+1-most*2/3
+	switch {
+	case before+1 == most:
+		e.Reason = CarrierLimit
+	case over >= 0 && over%(most/12+1) == 0:
+		e.Reason = WrongCodesByCarrier
+	default:
+		return
+	}
+	refused.Events = append(refused.Events, e)
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -422,7 +451,11 @@ func handOver(d *deliberation) Decision {
 		e.Type = EventCollected
 	}
 	e.Distance = d.distance()
-	return d.accept(e)
+	done := d.accept(e)
+	if d.verdict[ProofCode] == OK {
+		done.Released = 1
+	}
+	return done
 }
 
 func attempted(d *deliberation) Decision {
@@ -446,7 +479,11 @@ func abort(d *deliberation) Decision {
 	}
 	e := d.event(EventAborted)
 	e.Issue, e.Distance = g.nextIssue(), d.distance()
-	return d.accept(e)
+	done := d.accept(e)
+	if g.CodeRequired() {
+		done.Released = -1
+	}
+	return done
 }
 
 // askOverride records who wants the parcel released by hand. A newer wish takes the place

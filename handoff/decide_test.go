@@ -166,8 +166,8 @@ var flaws = []flaw{
 	{"clearance runs out now", ProofCourier, Failed, CourierNotCleared, func(s *scene) { s.facts.Courier.ClearedUntil = InstantOf(s.now) }},
 	{"suspended", ProofCourier, Failed, CourierNotCleared, func(s *scene) { s.facts.Courier.Suspended = true }},
 	{"twenty wrong codes today", ProofCourier, Failed, BudgetExhausted, func(s *scene) { s.facts.Budget.Spent = twenty }},
-	{"forty in a month", ProofCourier, Failed, BudgetExhausted, func(s *scene) {
-		s.facts.Budget.Spent = slices.Repeat([]Instant{InstantOf(s.now.AddDate(0, 0, -29))}, 40)
+	{"sixty in a month", ProofCourier, Failed, BudgetExhausted, func(s *scene) {
+		s.facts.Budget.Spent = slices.Repeat([]Instant{InstantOf(s.now.AddDate(0, 0, -29))}, 60)
 	}},
 	{"no route", ProofRoute, Failed, NotYourRoute, func(s *scene) { s.facts.Courier.Drives = nil }},
 	{"another route", ProofRoute, Failed, NotYourRoute, func(s *scene) { s.facts.Courier.Drives[0].Route = "BER-043" }},
@@ -608,8 +608,8 @@ func TestBudget(t *testing.T) {
 		{"twenty a second short of a day ago", at(day-time.Second, 20), true},
 		{"twenty a day ago", at(day, 20), false},
 		{"nineteen today and twenty yesterday", slices.Concat(at(0, 19), at(day, 20)), false},
-		{"twenty and nineteen", slices.Concat(at(25*day, 20), at(0, 19)), false},
-		{"twenty and twenty", slices.Concat(at(25*day, 21), at(0, 19)), true},
+		{"forty and nineteen", slices.Concat(at(25*day, 40), at(0, 19)), false},
+		{"forty-one and nineteen", slices.Concat(at(25*day, 41), at(0, 19)), true},
 	} {
 		b := Budget{Spent: c.spent}
 		if got := b.Exhausted(handofftest.Policy().Limits, handofftest.Noon); got != c.want {

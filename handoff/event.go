@@ -191,6 +191,8 @@ func Apply(g Grant, e Event) Grant {
 	case EventElsewhere:
 		g.Elsewhere++
 		return g // no part of the customer's history
+	case EventSignal:
+		return g // it is about the carrier
 	case EventAccessRefused, EventImpossible:
 		g.Knocks++
 		return g // no part of the customer's history

@@ -72,6 +72,8 @@ type Limits struct {
 	GrantTries   int           `json:"wrong_codes_per_grant"`
 	CourierDay   int           `json:"wrong_codes_per_courier_day"`
 	CourierMonth int           `json:"wrong_codes_per_courier_month"`
+	CarrierDay   int           `json:"wrong_codes_per_carrier_day"`
+	CarrierShare float64       `json:"wrong_codes_per_100_releases"`
 	Reissues     int           `json:"reissues_per_grant"`
 	Resends      int           `json:"resends_per_grant"`
 	Attempted    int           `json:"attempted_per_grant"`
@@ -97,7 +99,7 @@ func DefaultPolicy() *Policy {
 		},
 		Fences: Fences{Release: 150, Door: 30},
 		Limits: Limits{
-			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 40,
+			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 60, CarrierDay: 50, CarrierShare: 1.5,
 			Reissues: 3, Resends: 5, Attempted: 10, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute, OverrideMinutes: 60,
 		},
 		Signals: Signals{Courier: 3, Route: 5, Depot: 15, Far: 1000, Soon: 10},
@@ -159,11 +161,14 @@ func (p *Policy) Validate() error {
 		return fmt.Errorf("fences: radii must be above 0 and at most %d meters", maxFence)
 	}
 	l := p.Limits
-	if min(l.CodeTries, l.GrantTries, l.CourierDay, l.CourierMonth, l.Reissues, l.Resends, l.Attempted) < 1 || l.ResendEvery <= 0 || l.AbortWithin <= 0 {
+	if min(l.CodeTries, l.GrantTries, l.CourierDay, l.CourierMonth, l.CarrierDay, l.Reissues, l.Resends, l.Attempted) < 1 || l.ResendEvery <= 0 || l.AbortWithin <= 0 {
 		return fmt.Errorf("limits: every limit must be at least 1")
 	}
 	if s := p.Signals; min(s.Courier, s.Route, s.Depot, s.Far, s.Soon) < 1 {
 		return fmt.Errorf("signals: every threshold must be at least 1")
+	}
+	if !(l.CarrierShare >= 0 && l.CarrierShare <= 100) {
+		return fmt.Errorf("limits: wrong_codes_per_100_releases must be from 0 to 100")
 	}
 	if l.OverrideMinutes < 1 || l.OverrideMinutes > maxOverrideMinutes {
 		return fmt.Errorf("limits: override_minutes must be between 1 and %d", maxOverrideMinutes)

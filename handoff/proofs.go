@@ -42,6 +42,7 @@ type Facts struct {
 	Budget  Budget
 	Door    *Door  // nil: no such door, or no door asked for
 	Claim   *Claim // of a keypad's PIN; nil: none was claimed yet
+	Carrier CarrierDay
 }
 
 // Courier is what a carrier, and for clearance its auditors, have said of a courier.
@@ -94,13 +95,18 @@ type Budget struct {
 
 // Exhausted reports whether the courier has guessed too often, in a day or in thirty.
 func (b Budget) Exhausted(l Limits, now time.Time) bool {
-	day := 0
+	return b.today(now) >= l.CourierDay || len(b.Spent) >= l.CourierMonth
+}
+
+// today is how many were spent in 24 hours.
+func (b Budget) today(now time.Time) int {
+	n, before := 0, ago(now, 24*time.Hour)
 	for _, at := range b.Spent {
-		if now.Sub(at.Time()) < 24*time.Hour {
-			day++
+		if at > before {
+			n++
 		}
 	}
-	return day >= l.CourierDay || len(b.Spent) >= l.CourierMonth
+	return n
 }
 
 // Result is what one proof was worth.

@@ -21,6 +21,7 @@ const (
 	OutsideGeofence   Reason = "outside-geofence"
 	AccessRefused     Reason = "access-refused"
 	CodeLocked        Reason = "code-locked"
+	CarrierLimit      Reason = "carrier-limit" // the couriers of this carrier have said too many wrong codes
 	CodeRequired      Reason = "code-required"
 	CodeSuperseded    Reason = "code-superseded"
 	CodeMismatch      Reason = "code-mismatch"

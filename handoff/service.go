@@ -46,7 +46,8 @@ type Service struct {
 	random   io.Reader
 	keypads  Keypads
 	observer Observer
-	settling sync.WaitGroup
+	settling sync.WaitGroup // what goes on behind answers
+	carriers carriers
 }
 
 // Config is what a Service is made of. All fields but Observer are required.
@@ -72,7 +73,9 @@ func NewService(c Config) (*Service, error) {
 	if c.Observer == nil {
 		c.Observer = deaf{}
 	}
-	return &Service{store: c.Store, policy: c.Policy, clock: c.Clock, names: c.Namer, random: c.Random, keypads: c.Keypads, observer: c.Observer}, nil
+	s := &Service{store: c.Store, policy: c.Policy, clock: c.Clock, names: c.Namer, random: c.Random, keypads: c.Keypads, observer: c.Observer}
+	s.carriers.store, s.carriers.clock, s.carriers.reading, s.carriers.views = c.Store, c.Clock, &s.settling, map[string]*carrierView{}
+	return s, nil
 }
 
 type deaf struct{}
@@ -780,6 +783,7 @@ const maxTries = 40
 // that attempt was told. Only what was committed is told.
 func (s *Service) change(ctx context.Context, q query) (told outcome, err error) {
 	tried := map[CommitID]outcome{}
+	anew := false
 	defer func() {
 		if len(tried) == 0 { // else a commit that uses one may yet have happened: the PIN is nobody's any more
 			s.unclaim(ctx, &q, told.answer.Permit)
@@ -789,7 +793,15 @@ func (s *Service) change(ctx context.Context, q query) (told outcome, err error)
 		if err := pause(ctx, try); err != nil {
 			break
 		}
+		day := noCarrier
+		if q.Reservation != nil { // asked beside the grant, not after it
+			day, anew = s.carriers.ask(ctx, q.Courier.Carrier, anew), false
+		}
 		snap, err := s.store.Load(ctx, q.Query)
+		var carrier CarrierDay
+		if err == nil {
+			carrier, err = day()
+		}
 		if err != nil {
 			if len(tried) > 0 {
 				continue // a commit is in doubt: it is worth asking again
@@ -807,7 +819,7 @@ func (s *Service) change(ctx context.Context, q query) (told outcome, err error)
 			return s.tell(ctx, q, o)
 		}
 
-		facts := Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.Budget(s.policy.Limits, now), Door: snap.Door}
+		facts := Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.Budget(s.policy.Limits, now), Door: snap.Door, Carrier: carrier}
 		if facts.Claim, err = s.claimed(&q, &snap); err != nil {
 			return outcome{}, err
 		}
@@ -834,16 +846,23 @@ func (s *Service) change(ctx context.Context, q query) (told outcome, err error)
 		}
 
 		change := s.changeOf(snap, q, cmd, &d, &o, now)
+		if n := change.Count; n != nil {
+			n.Seen = carrier.Wrong[snap.grant().ID.Hash.Partition()]
+		}
 		if q.Reservation != nil {
 			q.Reservation.Held = false // it may be given back with a commit that is overtaken
 		}
 		id := change.Record.Commits[len(change.Record.Commits)-1]
 		switch err := s.store.Commit(ctx, change); {
 		case err == nil:
+			if change.Count != nil {
+				s.carriers.add(change.Count, o.grant.ID.Hash.Partition())
+			}
 			s.observer.Decided(o.act, o.answer.Reason, o.events)
 			return o, o.answer.refusal()
 		case errors.Is(err, ErrConflict):
 			s.observer.Conflicted(cmd.Act)
+			anew = change.Count != nil && change.Count.Wrong > 0
 		case errors.Is(err, ErrUnknownOutcome):
 			tried[id] = o
 		default: // nothing was written
@@ -902,6 +921,8 @@ func (s *Service) unclaim(ctx context.Context, q *query, used PermitID) {
 	}
 }
 
+func noCarrier() (CarrierDay, error) { return CarrierDay{}, nil }
+
 // pause waits before a try, not at all before the first three and then longer each
 // time up to 50 ms, at random, so that those who met do not meet again.
 func pause(ctx context.Context, try int) error {
@@ -951,6 +972,9 @@ func (s *Service) changeOf(snap Snapshot, q query, cmd Command, d *Decision, o *
 	}
 	if cmd.Act == Open && d.Refusal == nil && snap.Door.Location != nil {
 		change.Seen, change.SeenCourier = &Sighting{At: InstantOf(now), Place: *snap.Door.Location}, cmd.Evidence.Courier
+	}
+	if d.Wrong != 0 || d.Released != 0 {
+		change.Count = &CarrierCount{Carrier: next.Grant.Dispatch.Carrier, Hour: HourOf(InstantOf(now)), Wrong: d.Wrong, Released: d.Released}
 	}
 	change.Settle = q.settlement(d.Events)
 	return change

@@ -93,6 +93,10 @@ type Grants interface {
 	// forgotten after two days.
 	Settle(ctx context.Context, s Settlement) error
 
+	// CarrierDay reads what a carrier's couriers have done with codes in the last 24 hours,
+	// and up to an hour before. Its parts are of about the same moment.
+	CarrierDay(ctx context.Context, carrier string, now Instant) (CarrierDay, error)
+
 	// Many loads grants in one trip, in no particular order, leaving out those that are
 	// gone.
 	Many(ctx context.Context, ids []ParcelHash) ([]Grant, error)
@@ -295,6 +299,9 @@ type Change struct {
 	// Permit is the claim that the commit uses; nil if it gives out no permit.
 	Permit *PermitRef
 
+	// Count adds to the carrier's day along with the grant, once; nil adds nothing.
+	Count *CarrierCount
+
 	// Seen is where a courier was given a permit; nil if none was. It is a sign of where
 	// the courier is, and may be kept even if the commit is overtaken.
 	Seen        *Sighting
@@ -348,35 +355,35 @@ const abandoned = time.Minute
 func (a Account) Budget(l Limits, now time.Time) Budget {
 	var b Budget
 	inFlight := 0
+	period, lost := ago(now, budgetPeriod), ago(now, abandoned)
 	for _, at := range a.Counted {
-		if now.Sub(at.Time()) < budgetPeriod {
+		if at > period {
 			b.Spent = append(b.Spent, at)
 		}
 	}
+	excused := ago(now, excusedPeriod)
 	for _, at := range a.Excused {
-		if now.Sub(at.Time()) < excusedPeriod {
+		if at > excused {
 			b.Spent = append(b.Spent, at)
 		}
 	}
 	for _, at := range a.Reserved {
-		if now.Sub(at.Time()) < abandoned {
+		if at > lost {
 			inFlight++
 		}
 	}
 	for _, at := range a.Doubtful { // until then its reservation stands for it
-		if age := now.Sub(at.Time()); age >= abandoned && age < budgetPeriod {
+		if at <= lost && at > period {
 			b.Spent = append(b.Spent, at)
 		}
 	}
-	day := inFlight
-	for _, at := range b.Spent {
-		if now.Sub(at.Time()) < 24*time.Hour {
-			day++
-		}
-	}
+	day := inFlight + b.today(now)
 	b.Admitted = a.Placed && day <= l.CourierDay && len(b.Spent)+inFlight <= l.CourierMonth
 	return b
 }
+
+// ago is the last instant that is no younger than an age.
+func ago(now time.Time, age time.Duration) Instant { return InstantOf(now.Add(-age)) }
 
 // budgetPeriod is the longest that a wrong code counts against its courier.
 const budgetPeriod = 30 * 24 * time.Hour

@@ -40,6 +40,7 @@ func TestArrows(t *testing.T) {
 		"github.com/tmaxmax/go-sse":                 {"latchkey/handoff/door/controller"},
 		"github.com/veraison/go-cose":               {"latchkey/handoff/door"},
 		"github.com/redis/go-redis":                 {store},
+		"github.com/go-redis/redis_rate":            {store},
 		"github.com/wneessen/go-mail":               {"latchkey/notify/mail"},
 		"github.com/gofiber/fiber":                  {api},
 		"github.com/danielgtaylor/huma":             {api},

@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
+	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/handoff"
 	"latchkey/handoff/keyring"
@@ -20,6 +24,16 @@ import (
 // --config, from a file.
 type serveCmd struct {
 	Addr string `env:"LATCHKEY_ADDR" default:"127.0.0.1:8080" help:"Where to listen (${env})."`
+
+	TLSCert        string         `name:"tls-cert" env:"LATCHKEY_TLS_CERT" placeholder:"FILE" type:"path" help:"Serve TLS with this certificate and its chain, PEM; read again when it changes and on SIGHUP (${env})."`
+	TLSKey         string         `name:"tls-key" env:"LATCHKEY_TLS_KEY" placeholder:"FILE" type:"path" help:"The certificate's private key, PEM (${env})."`
+	Hosts          []string       `env:"LATCHKEY_HOSTS" placeholder:"NAME,..." help:"The names by which the service is asked for; others are refused (${env})."`
+	TrustedProxies []netip.Prefix `env:"LATCHKEY_TRUSTED_PROXIES" placeholder:"CIDR,..." help:"Networks of the proxies whose X-Forwarded-For is believed (${env})."`
+
+	MaxConnections           int `env:"LATCHKEY_MAX_CONNECTIONS" default:"8192" help:"Connections open at once (${env})."`
+	MaxConnectionsPerAddress int `env:"LATCHKEY_MAX_CONNECTIONS_PER_ADDRESS" default:"1024" help:"Connections of one address, or of one IPv6 /64, but for trusted proxies (${env})."`
+
+	Insecure []string `env:"LATCHKEY_INSECURE" placeholder:"NAME,..." help:"Allow by name what is refused as unsafe: plain-http, any-host, any-proxy, redis-plain, debug (${env})."`
 
 	RedisURL   string        `required:"" env:"LATCHKEY_REDIS_URL" placeholder:"URL" help:"redis://HOST:PORT; with ?addr=... a Cluster, with &master_name=... Sentinel (${env})."`
 	Keyset     string        `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"Keys that seal what is stored, made by: latchkey keys new (${env})."`
@@ -65,6 +79,22 @@ func (wallClock) Now() time.Time { return time.Now() }
 // Run serves until ctx ends. It starts with everything in its place or not at all, and
 // says what is missing.
 func (c *serveCmd) Run(ctx context.Context, io streams) error {
+	if err := c.unsafe(); err != nil {
+		return err
+	}
+	if c.MaxConnections < 1 || c.MaxConnectionsPerAddress < 1 {
+		return errors.New("--max-connections and --max-connections-per-address must be at least 1")
+	}
+	hosts, err := allowHost(c.Hosts, c.PublicURL)
+	if err != nil {
+		return err
+	}
+	var pair *certificate
+	if c.TLSCert != "" {
+		if pair, err = loadCertificate(c.TLSCert, c.TLSKey); err != nil {
+			return err
+		}
+	}
 	log := newLog(io.err, c.Debug)
 	redisstore.LogTo(log)
 
@@ -124,7 +154,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 		verifier: auth.Either(issuers, auth.NewKeys(store, ring, nil)),
 		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
 		log:      log, retention: c.Retention, metrics: m, signer: signer, revocation: revocation,
-		publicURL: c.PublicURL,
+		publicURL: c.PublicURL, allowHost: hosts, proxies: c.TrustedProxies, tls: pair != nil, limited: true,
 	})
 	if err != nil {
 		return err
@@ -140,7 +170,20 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	log.Info("serving", "addr", ln.Addr().String(), "durability", promise.String(), "promise", promise.Promise(), "smtp", c.SMTPURL.String())
+	ln = api.LimitListener(ln, c.MaxConnections, c.MaxConnectionsPerAddress, c.TrustedProxies)
+	if pair != nil {
+		ln = tls.NewListener(ln, pair.config())
+		replaced := make(chan os.Signal, 1)
+		signal.Notify(replaced, syscall.SIGHUP)
+		defer signal.Stop(replaced)
+		look := time.NewTicker(certificateLook)
+		defer look.Stop()
+		go pair.watch(reloading, replaced, look.C, log)
+	}
+	for _, name := range c.Insecure {
+		log.Warn("an unsafe setting is allowed", "insecure", name)
+	}
+	log.Info("serving", "addr", ln.Addr().String(), "tls", pair != nil, "durability", promise.String(), "promise", promise.Promise(), "smtp", c.SMTPURL.String())
 	return s.run(ctx, ln)
 }
 

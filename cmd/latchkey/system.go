@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -47,6 +48,9 @@ type parts struct {
 
 	site      http.Handler      // pages besides the API; nil for none
 	allowHost func(string) bool // which Host headers are served; nil for any
+	proxies   []netip.Prefix    // whose word counts on where requests come from
+	tls       bool              // it is reached over TLS alone
+	limited   bool              // addresses may fail only so often
 }
 
 // system is the whole program: the HTTP service, the readers that mail and that bring
@@ -78,7 +82,10 @@ func newSystem(p parts) (*system, error) {
 	config := api.Config{
 		Service: s.service, Registry: p.store, Verifier: p.verifier, Clock: p.clock, Ready: p.store.Ping,
 		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(),
-		Site: p.site, AllowHost: p.allowHost,
+		Site: p.site, AllowHost: p.allowHost, TrustedProxies: p.proxies, TLS: p.tls,
+	}
+	if p.limited {
+		config.Limits = api.Limits{Limiter: p.store, Names: p.ring}
 	}
 	if p.signer != nil {
 		config.Doors = &api.Doors{Signer: p.signer, Feed: p.store, Revocation: p.revocation}

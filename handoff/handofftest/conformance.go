@@ -533,6 +533,61 @@ var budgetTests = map[string]func(*testing.T, *World){
 		equal(t, "account", a, handoff.Account{Counted: []handoff.Instant{handoff.InstantOf(Noon) + 1, handoff.InstantOf(Noon) + 2}})
 	},
 
+	"ACarriersDayIsCountedWithTheCommit": func(t *testing.T, w *World) {
+		hour := handoff.HourOf(handoff.InstantOf(Noon))
+		parcels := map[int]handoff.Change{} // two, in different partitions
+		var order []int
+		for n := 0; len(order) < 2; n++ {
+			c := minted(t, w, 0, Sample(fmt.Sprintf("p%d", n)))
+			if p := c.Record.Grant.ID.Hash.Partition(); parcels[p].Record.Commits == nil {
+				parcels[p], order = commit(t, w, c), append(order, p)
+			}
+		}
+		one, two := order[0], order[1]
+		count := func(partition int, n handoff.CarrierCount) error {
+			n.Carrier = Carrier
+			c := follows(w, parcels[partition], handoff.EventAttempted)
+			c.Count = &n
+			err := w.Store.Commit(t.Context(), c)
+			if err == nil {
+				parcels[partition] = c
+			}
+			return err
+		}
+		day := func(hour int64, first, second, released int) {
+			t.Helper()
+			want := handoff.CarrierDay{Hour: hour, Released: released}
+			want.Wrong[one], want.Wrong[two] = first, second
+			got, err := w.Store.CarrierDay(t.Context(), Carrier, handoff.Instant(hour*3600+1800))
+			noError(t, "CarrierDay", err)
+			equal(t, "day", got, want)
+		}
+		day(hour, 0, 0, 0)
+		noError(t, "a wrong code", count(one, handoff.CarrierCount{Hour: hour, Wrong: 1}))
+		noError(t, "a wrong code elsewhere", count(two, handoff.CarrierCount{Hour: hour, Wrong: 1}))
+		for _, seen := range []int{0, 2} { // it has one
+			if err := count(one, handoff.CarrierCount{Hour: hour, Wrong: 1, Seen: seen}); !errors.Is(err, handoff.ErrConflict) {
+				t.Errorf("a wrong code that saw %d: %v", seen, err)
+			}
+		}
+		day(hour, 1, 1, 0)
+		equal(t, "version", load(t, w, handoff.Query{Parcel: parcels[one].Record.Grant.ID.Hash}).Version, parcels[one].From+1)
+		noError(t, "the next", count(one, handoff.CarrierCount{Hour: hour, Wrong: 1, Seen: 1}))
+		for range 3 { // a release need not have seen anything
+			noError(t, "a release", count(one, handoff.CarrierCount{Hour: hour, Released: 1, Seen: 7}))
+		}
+		noError(t, "taken back", count(one, handoff.CarrierCount{Hour: hour + 1, Released: -1}))
+		day(hour+1, 2, 1, 2)
+		day(hour+24, 2, 1, 2)
+		noError(t, "a day later", count(two, handoff.CarrierCount{Hour: hour + 24, Wrong: 1, Seen: 1}))
+		day(hour+25, 0, 1, -1)
+		noError(t, "later still", count(one, handoff.CarrierCount{Hour: hour + 25, Wrong: 1}))
+		day(hour+25, 1, 1, -1)
+		other, err := w.Store.CarrierDay(t.Context(), "rival", handoff.InstantOf(Noon))
+		noError(t, "CarrierDay", err)
+		equal(t, "another carrier's", other, handoff.CarrierDay{Hour: hour})
+	},
+
 	"AnExcusedCodeIsKeptApart": func(t *testing.T, w *World) {
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
 		at := handoff.InstantOf(Noon)

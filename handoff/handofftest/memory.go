@@ -31,6 +31,7 @@ type Memory struct {
 	logs     [handoff.Partitions]partition
 	groups   map[string]*group
 	arrivals int
+	counts   []counted
 
 	buildings map[string]handoff.Building
 	doors     map[string]handoff.Door
@@ -199,6 +200,9 @@ func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
 	if version != c.From {
 		return handoff.ErrConflict
 	}
+	if n := c.Count; n != nil && n.Wrong > 0 && m.carrierDay(n.Carrier, n.Hour).Wrong[id.Hash.Partition()] != n.Seen {
+		return handoff.ErrConflict
+	}
 	record, err := cbor.Marshal(c.Record)
 	if err != nil {
 		return fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
@@ -229,7 +233,37 @@ func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
 	if c.Settle != nil {
 		m.settle(*c.Settle)
 	}
+	if c.Count != nil {
+		m.counts = append(m.counts, counted{*c.Count, id.Hash.Partition()})
+	}
 	return nil
+}
+
+// CarrierDay implements [handoff.Grants].
+func (m *Memory) CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return handoff.CarrierDay{}, err
+	}
+	defer end()
+	return m.carrierDay(carrier, handoff.HourOf(now)), nil
+}
+
+func (m *Memory) carrierDay(carrier string, hour int64) handoff.CarrierDay {
+	day := handoff.CarrierDay{Hour: hour}
+	for _, n := range m.counts {
+		if n.Carrier == carrier && n.Hour >= handoff.FirstHour(hour) {
+			day.Wrong[n.partition] += n.Wrong
+			day.Released += n.Released
+		}
+	}
+	return day
+}
+
+// counted is what a commit added to its carrier's day, and where.
+type counted struct {
+	handoff.CarrierCount
+	partition int
 }
 
 func copied(e handoff.Event) (handoff.Event, error) {

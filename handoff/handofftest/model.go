@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -306,7 +307,7 @@ func (m *model) present(t *rapid.T, kind string, p handoff.Presentation, do verb
 		m.expect(t, fresh, done[receipt.Act], kind)
 		m.of(p.Parcel).presented(receipt.Act)
 	case reason(err) == string(handoff.CodeMismatch), reason(err) == string(handoff.CodeSuperseded):
-		if n := Count(fresh, handoff.EventCodeRefused); n != 1 || len(fresh) != 1+Count(fresh, handoff.EventCodeLocked) {
+		if n, told := Count(fresh, handoff.EventCodeRefused), Count(fresh, handoff.EventSignal); n != 1 || told > 1 || len(fresh) != 1+told+Count(fresh, handoff.EventCodeLocked) {
 			t.Fatalf("%s: %v, with the events %v", kind, err, fresh)
 		}
 	case reason(err) == string(handoff.OutsideGeofence): // the duty officer may be told
@@ -643,9 +644,16 @@ func (m *model) check(t *rapid.T) {
 	for courier, at := range m.charged {
 		slices.Sort(at)
 		for i := range at {
-			if i >= 40 && at[i]-at[i-40] < 30*24*3600 {
+			if i >= 60 && at[i]-at[i-60] < 30*24*3600 {
 				t.Fatalf("%s guessed too often: %v", courier, at)
 			}
+		}
+	}
+	all := slices.Concat(slices.Collect(maps.Values(m.charged))...)
+	slices.Sort(all)
+	for i := range all {
+		if i >= 50 && all[i]-all[i-50] < 24*3600 { // too few releases for one more
+			t.Fatalf("the carrier's couriers guessed too often: %v", all)
 		}
 	}
 }

@@ -429,7 +429,7 @@ func (m *model) guessedTooOften(courier string, now time.Time) bool {
 		}
 		return n
 	}
-	return within(m.guesses[courier], 24*time.Hour) >= 20 || within(m.charged[courier], 30*24*time.Hour) >= 40
+	return within(m.guesses[courier], 24*time.Hour) >= 20 || within(m.charged[courier], 30*24*time.Hour) >= 60
 }
 
 // tooFar reports whether the courier was given a permit elsewhere a moment ago.

@@ -16,6 +16,7 @@ import (
 //	lk:{pp}:grant:HASH:N                 string  the same, of the closed generation N                as above
 //	lk:{pp}:log                          stream  events: field e = grant, then CBOR                  trimmed (see Trim)
 //	lk:{pp}:due                          zset    HASH-N by when time alone changes the grant         when nothing is due any more
+//	lk:{pp}:carrier:CARRIER              hash    HOURw, HOURr: wrong codes and releases of an hour   26 hours after the last
 //	lk:{pp}:work:GROUP                   zset    event ids taken and not finished, by when due       with the event
 //	lk:{pp}:tries:GROUP                  hash    event id -> failures so far, and the event          with the event
 //	lk:{pp}:dead:GROUP                   hash    event id -> dead letter, the event included         until replayed
@@ -24,6 +25,7 @@ import (
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
 //	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, last door, d:DATE/ROUTE   never
+//	rate:KIND:HASH                       string  when an address's failures are forgotten; the name is redis_rate's   with it, a minute
 //	lk:building:ID, lk:door:ID           string  sealed registry entry                               never
 //	lk:building:ID:doors                 set     ids of doors; counts if the door names the building never
 //	lk:building:ID:residents             hash    resident id -> revision, then the sealed resident   never
@@ -61,6 +63,9 @@ func archiveKey(h handoff.ParcelHash, generation int) string {
 }
 
 func logKey(partition int) string { return partitionKey(partition, "log") }
+func carrierKey(partition int, carrier string) string {
+	return partitionKey(partition, "carrier:"+carrier)
+}
 func dueKey(partition int) string { return partitionKey(partition, "due") }
 
 func workKey(partition int, group string) string  { return partitionKey(partition, "work:"+group) }

@@ -2,9 +2,12 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +26,7 @@ import (
 func Dial(rawURL string) (redis.UniversalClient, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" {
-		return nil, fmt.Errorf("redisstore: the Redis URL must begin with redis:// or rediss://")
+		return nil, errBadScheme
 	}
 	switch q := u.Query(); {
 	case q.Has("master_name"):
@@ -51,6 +54,32 @@ func Dial(rawURL string) (redis.UniversalClient, error) {
 		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewClient(o), nil
 	}
+}
+
+var errBadScheme = errors.New("redisstore: the Redis URL must begin with redis:// or rediss://")
+
+// Plain says what a URL leaves out that a Redis needs which is reached over a network: TLS,
+// a password. Empty: nothing, or all its hosts are on this machine.
+func Plain(rawURL string) (string, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" {
+		return "", errBadScheme
+	}
+	away := slices.ContainsFunc(append([]string{u.Host}, u.Query()["addr"]...), func(host string) bool {
+		name := (&url.URL{Host: host}).Hostname()
+		ip, err := netip.ParseAddr(name)
+		return name != "" && name != "localhost" && (err != nil || !ip.Unmap().IsLoopback())
+	})
+	_, password := u.User.Password()
+	switch {
+	case !away:
+		return "", nil
+	case u.Scheme != "rediss":
+		return "Redis is reached over a network without TLS, and the log and the password travel in the clear; begin with rediss://", nil
+	case !password:
+		return "Redis is reached over a network without a password, and whoever reaches it could delete what limits guessing; say rediss://:PASSWORD@HOST", nil
+	}
+	return "", nil
 }
 
 // orTimeouts sets what the URL left open. A courier at a door is told "try again" after

@@ -216,21 +216,40 @@ func (s *Store) indexCmds(ctx context.Context, q handoff.Query) []redis.Cmder {
 
 // commitScript stores a grant if its version is still the expected one.
 //
-//	KEYS[1] grant   KEYS[2] log   KEYS[3] due   KEYS[4] archive, only for a next generation
+//	KEYS[1] grant   KEYS[2] log   KEYS[3] due
+//	KEYS[4] archive for a next generation, or the carrier's count where ARGV[6] is given; a
+//	        new generation counts nothing
 //	ARGV[1] expected version, 8 bytes, or '' for none
 //	ARGV[2] new value
 //	ARGV[3] milliseconds until the grant may be forgotten
 //	ARGV[4] when the grant is due, in seconds, or '' to take it off the schedule
 //	ARGV[5] the grant's name on the schedule: each generation has its own
-//	ARGV[6...] events
+//	ARGV[6] the hour of a count, or '' for none   ARGV[7] the first hour that counts
+//	ARGV[8] wrong codes to add   ARGV[9] releases to add
+//	ARGV[10] wrong codes that the partition must have, if any are added
+//	ARGV[11] milliseconds until the count may be forgotten
+//	ARGV[12...] events
 //
-// It returns 1, or 0 if the version is another; then nothing was written. The check
+// It returns 1, or 0 if the version or the count is another; then nothing was written. The check
 // comes before the first write, because Lua never rolls back.
 var commitScript = newScript(`
 if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
 	return 0
 end
-if KEYS[4] then
+local counts = ARGV[6] ~= ''
+if counts and ARGV[8] ~= '0' then
+	local wrong, all = 0, redis.call('HGETALL', KEYS[4])
+	for i = 1, #all, 2 do
+		local hour, kind = string.match(all[i], '^(%d+)(%a)$')
+		if kind == 'w' and tonumber(hour) >= tonumber(ARGV[7]) then
+			wrong = wrong + tonumber(all[i + 1])
+		end
+	end
+	if wrong ~= tonumber(ARGV[10]) then
+		return 0
+	end
+end
+if KEYS[4] and not counts then
 	redis.call('RENAME', KEYS[1], KEYS[4])
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
@@ -239,7 +258,24 @@ if ARGV[4] == '' then
 else
 	redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
 end
-for i = 6, #ARGV do
+if counts then
+	local first = redis.call('HLEN', KEYS[4])
+	if ARGV[8] ~= '0' then
+		redis.call('HINCRBY', KEYS[4], ARGV[6] .. 'w', ARGV[8])
+	end
+	if ARGV[9] ~= '0' then
+		redis.call('HINCRBY', KEYS[4], ARGV[6] .. 'r', ARGV[9])
+	end
+	if redis.call('HLEN', KEYS[4]) > first then
+		for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
+			if tonumber(string.sub(field, 1, -2)) < tonumber(ARGV[7]) then
+				redis.call('HDEL', KEYS[4], field)
+			end
+		end
+	end
+	redis.call('PEXPIRE', KEYS[4], ARGV[11])
+end
+for i = 12, #ARGV do
 	redis.call('XADD', KEYS[2], '*', 'e', ARGV[i])
 end
 return 1
@@ -264,8 +300,14 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 	if at := g.Due(); at != 0 {
 		due = strconv.FormatInt(int64(at), 10)
 	}
-	args := make([]any, 0, 5+len(c.Events))
+	args := make([]any, 0, 11+len(c.Events))
 	args = append(args, versionBytes(c.From), value, s.keepFor(g.Window.Until, c.Now)*1000, due, g.ID.String())
+	if n := c.Count; n != nil {
+		keys = append(keys, carrierKey(hash.Partition(), n.Carrier))
+		args = append(args, n.Hour, handoff.FirstHour(n.Hour), n.Wrong, n.Released, n.Seen, carrierKept.Milliseconds())
+	} else {
+		args = append(args, "", "", "", "", "", "")
+	}
 	for i := range c.Events {
 		e, err := encodeEvent(&c.Events[i])
 		if err != nil {
@@ -448,6 +490,51 @@ const (
 // Settle implements handoff.Grants.
 func (s *Store) Settle(ctx context.Context, st handoff.Settlement) error {
 	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{settleCmd(ctx, st)} })
+}
+
+// carrierKept is longer than an hour counts to a carrier's day.
+const carrierKept = 26 * time.Hour
+
+// CarrierDay implements handoff.Grants: one trip to all partitions.
+func (s *Store) CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error) {
+	day := handoff.CarrierDay{Hour: handoff.HourOf(now)}
+	var parts [handoff.Partitions]*redis.MapStringStringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmds := make([]redis.Cmder, len(parts))
+		for p := range parts {
+			parts[p] = redis.NewMapStringStringCmd(ctx, "hgetall", carrierKey(p, carrier))
+			cmds[p] = parts[p]
+		}
+		return cmds
+	})
+	if err != nil {
+		return handoff.CarrierDay{}, err
+	}
+	for p, part := range parts {
+		for field, text := range part.Val() {
+			n, err := strconv.Atoi(text)
+			hour, kind, ok := hourOf(field)
+			switch {
+			case err != nil || !ok:
+				return handoff.CarrierDay{}, fmt.Errorf("redisstore: the count of a carrier in partition %d is none", p)
+			case hour < handoff.FirstHour(day.Hour):
+			case kind == 'w':
+				day.Wrong[p] += n
+			default:
+				day.Released += n
+			}
+		}
+	}
+	return day, nil
+}
+
+func hourOf(field string) (hour int64, kind byte, ok bool) {
+	if field == "" {
+		return 0, 0, false
+	}
+	last := len(field) - 1
+	hour, err := strconv.ParseInt(field[:last], 10, 64)
+	return hour, field[last], err == nil
 }
 
 // manyAtOnce bounds one pipeline of Many: a customer has few parcels, a route has some

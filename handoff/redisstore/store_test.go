@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -281,6 +282,10 @@ func TestTwoTrips(t *testing.T) {
 	knowScripts(t, s.client)
 	g := w.Dispatch(t, handofftest.Sample("JJD0"))
 	code := g.CurrentCode()
+	// The carrier's day is seen from now on: the clock stands. See TestNobodyWaitsForTheCarriersDay.
+	if _, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD9", code)); refusedFor(err, handoff.ParcelUnknown) != nil {
+		t.Fatal(err)
+	}
 	far := handofftest.AtDoor("cou_7", "JJD0", code)
 	far.Position.Point.Lat += 5000 // 556 m: farther away it is told, by a commit
 	putKeypad(t, s)
@@ -897,5 +902,54 @@ func TestNobodyWaitsForTheCharge(t *testing.T) {
 	s.settling.Wait()
 	if a := w.Account(t, "cou_7"); len(a.Counted) != 1 || len(a.Reserved) != 0 {
 		t.Errorf("after the charge: %+v", a)
+	}
+}
+
+// The carrier's day is read beside the grant by who has not seen it, and by nobody else
+// waited for: a store that keeps it back for long keeps back no verify.
+func TestNobodyWaitsForTheCarriersDay(t *testing.T) {
+	client := dial(t, "redis://"+redistest.Single(t).Addr())
+	s, _ := newStore(t, client, 0)
+	w := handofftest.New(t, s)
+	w.Cleared(t, "cou_7")
+	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	one, two := w.Dispatch(t, handofftest.Sample("JJD1")), w.Dispatch(t, handofftest.Sample("JJD2"))
+	h := heldDay{asked: make(chan struct{}, 4), release: make(chan struct{}), after: new(atomic.Int64)}
+	client.AddHook(h)
+	if _, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD1", one.CurrentCode())); err != nil {
+		t.Fatal(err)
+	}
+	<-h.asked
+	h.after.Store(1) // from now on it is kept back
+	w.Clock.Advance(2 * time.Second)
+	if _, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD2", two.CurrentCode())); err != nil {
+		t.Fatal(err)
+	}
+	<-h.asked // behind the answer
+	close(h.release)
+	w.Service.Close()
+	day, err := s.CarrierDay(t.Context(), handofftest.Carrier, handoff.InstantOf(w.Clock.Now()))
+	if err != nil || day.Released != 2 {
+		t.Errorf("%+v %v", day, err)
+	}
+}
+
+// heldDay is a client hook that keeps back, after a while, the trips that read a carrier's day.
+type heldDay struct {
+	asked, release chan struct{}
+	after          *atomic.Int64
+}
+
+func (h heldDay) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (h heldDay) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (h heldDay) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if args := cmds[0].Args(); len(args) > 1 && args[1] == carrierKey(0, handofftest.Carrier) {
+			h.asked <- struct{}{}
+			if h.after.Load() > 0 {
+				<-h.release
+			}
+		}
+		return next(ctx, cmds)
 	}
 }

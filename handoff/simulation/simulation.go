@@ -88,8 +88,9 @@ type courier struct {
 	account handoff.Account
 	record  handoff.Courier
 
-	forgiven []handoff.Instant // when wrong codes were, today
-	excused  bool              // the last wrong code
+	forgiven []handoff.Instant   // when wrong codes were, today
+	excused  bool                // the last wrong code
+	carrier  *handoff.CarrierDay // nil: the others of his carrier leave him all room
 	random   *rand.Rand
 	minted   handoff.Grant // this morning's, whose secret every parcel replaces
 }
@@ -162,7 +163,14 @@ func (c *courier) enter(g *handoff.Grant, code otp.Code, now time.Time) handoff.
 	account := c.account
 	account.Reserved, account.Placed = []handoff.Instant{handoff.InstantOf(now)}, true
 	cmd := handoff.Command{Act: handoff.Release, Target: handoff.Parcel, Evidence: handoff.Evidence{Courier: c.record.CourierRef, Parcel: parcel, Code: code}}
-	d := handoff.Decide(g, cmd, handoff.Facts{Policy: c.policy, Courier: &c.record, Budget: account.Budget(c.policy.Limits, now)}, now)
+	facts := handoff.Facts{Policy: c.policy, Courier: &c.record, Budget: account.Budget(c.policy.Limits, now)}
+	if c.carrier != nil {
+		facts.Carrier = *c.carrier
+	}
+	d := handoff.Decide(g, cmd, facts, now)
+	if c.carrier != nil {
+		c.carrier.Wrong[0] += d.Wrong
+	}
 	if d.Wait {
 		panic("simulation: the first in the queue never waits")
 	}
@@ -218,13 +226,19 @@ func (a Attack) Guesses() int {
 	guesses, cleared := 0, []int{}
 	bound := a.Limits.CourierDay < endless || a.Limits.CourierMonth < endless
 	alike := 1
-	if !bound { // no parcel and no day knows of another
+	switch {
+	case !bound: // no parcel and no day knows of another
 		days, alike = 1, days
+	case a.Rule.perGrant > 0: // no thirty days admit more than the first, whose account is empty
+		days, alike = 30, (days+29)/30
 	}
 	for day := range days {
 		now := c.morning(day)
 		stopped := false
 		for n := range Parcels {
+			if stopped {
+				break
+			}
 			g := c.next()
 			if !bound {
 				c.account = handoff.Account{}
@@ -263,6 +277,32 @@ func (a Attack) Guesses() int {
 	return guesses * alike
 }
 
+// CarrierGuesses plays a day of a carrier that makes a new courier whenever one has spent
+// his budget, and whose couriers release so many parcels for a right code: the guesses
+// until all of them are stopped.
+func CarrierGuesses(releases int) int {
+	c := newCourier(AsBuilt, Without(), 1)
+	c.carrier = &handoff.CarrierDay{Released: releases}
+	now := c.morning(0)
+	for guesses := 0; ; {
+		g := c.next()
+		for try, locked := 0, false; !locked; try++ {
+			switch reason := c.enter(&g, wrong(&g, try), now); reason {
+			case handoff.CodeMismatch:
+				guesses++
+			case handoff.BudgetExhausted:
+				c.account = handoff.Account{}
+			case handoff.CodeLocked:
+				locked = true
+			case handoff.CarrierLimit:
+				return guesses
+			default:
+				panic("simulation: " + string(reason))
+			}
+		}
+	}
+}
+
 // saves reports whether he had better stop, so as not to be stopped: a courier who hands
 // nothing over washes nothing off.
 func (a Attack) saves(c *courier, now time.Time) bool {
@@ -289,8 +329,10 @@ func (a Attack) wash(c *courier, g *handoff.Grant, now time.Time) (guesses int) 
 
 // Parcels is the number of parcels that so many such couriers are expected to open, at
 // most.
-func (a Attack) Parcels(couriers int) float64 {
-	return float64(couriers) * float64(a.Guesses()) * float64(a.Rule.tries) * Hit
+func (a Attack) Parcels(couriers int) float64 { return a.worth(couriers, a.Guesses()) }
+
+func (a Attack) worth(couriers, guesses int) float64 {
+	return float64(couriers) * float64(guesses) * float64(a.Rule.tries) * Hit
 }
 
 // wrong is a guess that misses, and is no slip, since hits are reckoned: the n-th of

@@ -1,0 +1,153 @@
+package handoff
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// CarrierDay is what the couriers of one carrier did with codes in 24 hours and what has
+// passed of the hour before them: a store counts by the hour.
+type CarrierDay struct {
+	Hour int64 // in which it was read: hours since 1970
+
+	// Wrong are the wrong codes that count against the carrier, by the partition of the
+	// grants that they were said to.
+	Wrong [Partitions]int
+
+	Released int // parcels handed over for a right code, and not taken back
+}
+
+func (d *CarrierDay) wrong() int {
+	n := 0
+	for _, w := range d.Wrong {
+		n += w
+	}
+	return n
+}
+
+// CarrierCount is what a commit adds to a carrier's day.
+type CarrierCount struct {
+	Carrier         string
+	Hour            int64
+	Wrong, Released int // what is added; Released may be negative
+
+	// Seen is how many wrong codes the day had in the grant's partition when this one was
+	// judged. With Wrong, a commit that finds another number is ErrConflict: without that,
+	// as many guesses would be let pass as can be under way at once.
+	Seen int
+}
+
+// HourOf is the hour of an instant, and FirstHour the first that counts to the day that
+// ends in an hour.
+func HourOf(at Instant) int64    { return int64(at) / 3600 }
+func FirstHour(hour int64) int64 { return hour - 24 }
+func nextHour(now time.Time) time.Duration {
+	return now.Truncate(time.Hour).Add(time.Hour).Sub(now)
+}
+
+// WrongCodesByCarrier is the signal of a carrier that is beyond two thirds of its limit.
+// The signal of the limit itself is [CarrierLimit].
+const WrongCodesByCarrier Signal = "wrong-codes-by-carrier"
+
+// carrier is how many wrong codes the couriers of a carrier may say together in a day on
+// which they released so many parcels for a right one. Excused ones do not count, but in
+// the last tenth before the limit: there the next answer would show a guesser whether his
+// last code was excused, and so was near.
+func (l Limits) carrier(released int) int {
+	return l.CarrierDay + int(l.CarrierShare/100*float64(max(released, 0)))
+}
+
+// carriers are the carriers' days as this service last saw them, so that a verify need not
+// wait for them. A view is read anew behind the answers once it is a second old.
+//
+// An old view lets nobody guess more: a commit that counts a wrong code is a conflict
+// where its partition's count is not the one in the view, and then the view is read
+// before anything is decided. So no more than one a partition can pass a limit.
+type carriers struct {
+	store   Store
+	clock   Clock
+	reading *sync.WaitGroup
+
+	mu    sync.Mutex
+	views map[string]*carrierView
+}
+
+type carrierView struct {
+	day  CarrierDay
+	at   time.Time // when it was asked for; zero: never
+	done chan struct{}
+	err  error
+}
+
+const (
+	viewFresh = time.Second      // younger: as good as new
+	viewOld   = 10 * time.Second // older: waited for, beside the grant's own trip
+)
+
+// ask begins to read a carrier's day if the view is not fresh, and returns what waits for
+// it as long as need be. Anew asks in any case.
+func (c *carriers) ask(ctx context.Context, carrier string, anew bool) func() (CarrierDay, error) {
+	now := c.clock.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := c.views[carrier]
+	if v == nil {
+		v = &carrierView{}
+		c.views[carrier] = v
+	}
+	age := now.Sub(v.at)
+	if !anew && age >= 0 && age < viewFresh && v.day.Hour == HourOf(InstantOf(now)) {
+		day := v.day
+		return func() (CarrierDay, error) { return day, nil }
+	}
+	if v.done == nil || anew { // who asks anew must not be told what was read before
+		done := make(chan struct{})
+		v.done = done
+		c.reading.Go(func() { c.read(ctx, v, carrier, done) })
+	}
+	if !anew && age >= 0 && age < viewOld && v.day.Hour == HourOf(InstantOf(now)) {
+		day := v.day
+		return func() (CarrierDay, error) { return day, nil }
+	}
+	done := v.done
+	return func() (CarrierDay, error) {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return CarrierDay{}, ErrUnavailable
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if v.at.IsZero() {
+			return CarrierDay{}, v.err
+		}
+		return v.day, nil // perhaps an old one, where a part of the store is away
+	}
+}
+
+func (c *carriers) read(ctx context.Context, v *carrierView, carrier string, done chan struct{}) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	asked := c.clock.Now()
+	day, err := c.store.CarrierDay(ctx, carrier, InstantOf(asked))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v.err = err; err == nil && !asked.Before(v.at) {
+		v.day, v.at = day, asked
+	}
+	if v.done == done {
+		v.done = nil
+	}
+	close(done)
+}
+
+// add brings a commit of this service's own into its view.
+func (c *carriers) add(n *CarrierCount, partition int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v := c.views[n.Carrier]; v != nil && v.day.Hour == n.Hour {
+		v.day.Wrong[partition] = max(v.day.Wrong[partition], n.Seen+n.Wrong)
+		v.day.Released += n.Released
+	}
+}
