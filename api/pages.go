@@ -18,11 +18,12 @@ import (
 )
 
 // describe is the frame of the OpenAPI document.
-func describe(version string) *huma.OpenAPI {
+func (a *api) describe() *huma.OpenAPI {
+	version := a.Version
 	if version == "" {
 		version = "dev"
 	}
-	return &huma.OpenAPI{
+	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
 			Title: "Latchkey", Version: version,
@@ -35,6 +36,14 @@ func describe(version string) *huma.OpenAPI {
 			},
 		},
 	}
+	if a.Sessions != nil {
+		doc.Components.SecuritySchemes["session"] = &huma.SecurityScheme{
+			Type: "apiKey", In: "cookie", Name: a.Sessions.CookieName(),
+			Description: "The session of a browser that signed in. Every method but GET and HEAD must come from a page of the same origin and repeat " +
+				"the session's token in " + auth.CSRFHeader + ". Beside an Authorization header it counts for nothing.",
+		}
+	}
+	return doc
 }
 
 // route registers an operation for those who hold any of the scopes. Bodies and ids
@@ -44,7 +53,7 @@ func route[I, O any](a *api, op huma.Operation, scopes []auth.Scope, handle func
 	op.MaxBodyBytes = bodyLimit + 1 // huma refuses a body that is as long as its limit
 	op.BodyReadTimeout = -1         // the body is here; huma would leave its deadline on the connection
 	a.scopes[op.OperationID] = scopes
-	op.Security = secured(scopes)
+	op.Security = a.secured(scopes)
 	optionalBody := op.RequestBody != nil && !op.RequestBody.Required
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
@@ -58,11 +67,14 @@ func route[I, O any](a *api, op huma.Operation, scopes []auth.Scope, handle func
 	}
 }
 
-// secured lists the scopes as alternatives. OpenAPI 3.1 lets a bearer scheme name roles.
-func secured(scopes []auth.Scope) []map[string][]string {
-	any := make([]map[string][]string, len(scopes))
-	for i, s := range scopes {
-		any[i] = map[string][]string{"bearer": {string(s)}}
+// secured lists the scopes as alternatives. OpenAPI 3.1 lets every scheme name roles.
+func (a *api) secured(scopes []auth.Scope) []map[string][]string {
+	any := make([]map[string][]string, 0, 2*len(scopes))
+	for _, s := range scopes {
+		any = append(any, map[string][]string{"bearer": {string(s)}})
+		if a.Sessions != nil {
+			any = append(any, map[string][]string{"session": {string(s)}})
+		}
 	}
 	return any
 }

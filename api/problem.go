@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/valyala/fasthttp"
 
+	"latchkey/api/auth"
 	"latchkey/handoff"
 )
 
@@ -151,6 +152,7 @@ const (
 	codeResidentUnknown   = "resident-unknown"
 	codeNoResidents       = "residents-not-configured"
 	codeLinkUnknown       = "link-unknown"
+	codeCrossSite         = "cross-site"
 	codeUnavailable       = "unavailable"
 	codeInternal          = "internal-error"
 )
@@ -187,6 +189,7 @@ var special = map[string]struct {
 	codeResidentUnknown: {404, "Resident unknown", ""},
 	codeNoResidents:     {503, "This service tells no residents", "It was started without its public URL, or keeps no access log."},
 	codeLinkUnknown:     {404, "This link does not hold", "Take the one of the newest notice."},
+	codeCrossSite:       {403, "Not sent by a page of this service", "By cookie, repeat the session's token in " + auth.CSRFHeader + ", from a page of the same origin."},
 	codeNoDoors:         {503, "This service opens no doors", "It was started without signing keys for doors."},
 }
 

@@ -44,6 +44,9 @@ type Config struct {
 	Verifier auth.Verifier
 	Clock    handoff.Clock
 
+	// Sessions are accepted in place of a token; nil: there are none.
+	Sessions *auth.Sessions
+
 	// Ready reports whether requests can be served, for /readyz; nil is always.
 	Ready func(context.Context) error
 
@@ -176,7 +179,7 @@ func New(c Config) (*fiber.App, error) {
 		a.site = fasthttpadaptor.NewFastHTTPHandler(c.Site)
 	}
 	a.huma = humafiber.New(app, huma.Config{
-		OpenAPI:       describe(c.Version),
+		OpenAPI:       a.describe(),
 		Formats:       map[string]huma.Format{fiber.MIMEApplicationJSON: jsonFormat, "json": jsonFormat},
 		DefaultFormat: fiber.MIMEApplicationJSON,
 		Transformers:  []huma.Transformer{annotate},
@@ -504,16 +507,16 @@ func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
 	x.operation, x.caller = op.OperationID, a.caller(humafiber.Unwrap(ctx).Context())
 	header := ""
 	if scopes := a.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
-		caller := x.caller
-		header = ctx.Header(fiber.HeaderAuthorization)
+		caller, shown := x.caller, a.credentials(humafiber.Unwrap(ctx).Context())
+		header = cmp.Or(shown.authorization, shown.cookie)
 		if problem = a.limits.knocks(caller, header); problem == nil {
-			p, problem = a.admit(auth.WithCaller(ctx.Context(), caller), header, scopes)
+			p, problem = a.admit(auth.WithCaller(ctx.Context(), caller), shown, scopes)
 		}
 		x.looked.Store(time.Now().Unix())
 		x.again = func() *Problem {
 			bounded, cancel := context.WithTimeout(context.Background(), a.RequestTimeout)
 			defer cancel()
-			_, problem := a.admit(auth.WithCaller(bounded, caller), header, scopes)
+			_, problem := a.admit(auth.WithCaller(bounded, caller), shown, scopes)
 			return problem
 		}
 	}
@@ -533,32 +536,82 @@ func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
 	next(huma.WithContext(ctx, bounded))
 }
 
+// credentials are what a request shows of its caller. Nothing in it points into the
+// request, since streams look at it again.
+type credentials struct {
+	authorization string
+	cookie        string // of a session
+
+	unsafe     bool
+	sameOrigin bool
+	csrf       string
+}
+
+// credentials reads them. An Authorization header counts alone, be it good or not: a
+// script put it there on purpose, while a browser adds cookies to whatever it sends.
+func (a *api) credentials(c *fasthttp.RequestCtx) credentials {
+	h := &c.Request.Header
+	shown := credentials{authorization: string(h.Peek(fiber.HeaderAuthorization))}
+	if shown.authorization == "" && a.Sessions != nil {
+		shown.cookie = string(h.Cookie(a.Sessions.CookieName()))
+		shown.unsafe, shown.csrf = auth.Unsafe(string(c.Method())), string(h.Peek(auth.CSRFHeader))
+		shown.sameOrigin = auth.SameOrigin(string(h.Peek("Sec-Fetch-Site")), string(h.Peek(fiber.HeaderOrigin)), string(c.Host()))
+	}
+	return shown
+}
+
 // admit authenticates, and authorises for any one of the scopes (RFC 6750 section 3).
-func (a *api) admit(ctx context.Context, header string, scopes []auth.Scope) (*auth.Principal, *Problem) {
+func (a *api) admit(ctx context.Context, shown credentials, scopes []auth.Scope) (*auth.Principal, *Problem) {
 	const realm = `Bearer realm="latchkey"`
-	if header == "" {
+	if shown.authorization == "" && shown.cookie == "" {
 		p := newProblem(http.StatusUnauthorized)
 		p.challenge = realm
 		return nil, p
 	}
-	token, ok := auth.BearerToken(header)
-	if ok {
-		p, err := a.Verifier.Verify(ctx, token)
-		if err == nil {
-			for _, s := range scopes {
-				if p.Has(s) && complete(p, s) {
-					return p, nil
-				}
+	p, err := a.authenticate(ctx, shown)
+	var refused *Problem
+	switch {
+	case err == nil:
+		for _, s := range scopes {
+			if p.Has(s) && complete(p, s) {
+				return p, nil
 			}
-			return nil, insufficient(scopes...)
 		}
-		if !errors.Is(err, auth.ErrToken) { // nobody can tell: no reason to throw a token away
-			return nil, problemOf(err)
-		}
+		return nil, insufficient(scopes...)
+	case errors.As(err, &refused):
+		return nil, refused
+	case !errors.Is(err, auth.ErrToken): // nobody can tell: no reason to throw a token away
+		return nil, problemOf(err)
 	}
-	p := newProblem(http.StatusUnauthorized)
-	p.challenge = realm + `, error="invalid_token"`
-	return nil, p
+	refused = newProblem(http.StatusUnauthorized)
+	if refused.challenge = realm; shown.cookie == "" {
+		refused.challenge += `, error="invalid_token"`
+	}
+	return nil, refused
+}
+
+// authenticate says who calls, by token or by session. A browser sends a session's cookie
+// along with what any page makes it send, so by cookie an unsafe request must come from
+// our own pages: the browser says so, and the session's token shows it.
+func (a *api) authenticate(ctx context.Context, shown credentials) (*auth.Principal, error) {
+	if shown.cookie == "" {
+		token, ok := auth.BearerToken(shown.authorization)
+		if !ok {
+			return nil, auth.ErrToken
+		}
+		return a.Verifier.Verify(ctx, token)
+	}
+	if shown.unsafe && !shown.sameOrigin {
+		return nil, problemOfCode(codeCrossSite)
+	}
+	session, err := a.Sessions.Verify(ctx, shown.cookie)
+	if err != nil {
+		return nil, err
+	}
+	if shown.unsafe && !session.Meant(shown.csrf) {
+		return nil, problemOfCode(codeCrossSite)
+	}
+	return session.Principal, nil
 }
 
 // complete reports whether a token says what its scope is worth nothing without.

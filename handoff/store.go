@@ -32,6 +32,7 @@ type Store interface {
 	Registry
 	Credentials
 	Residents
+	Sessions
 	Log
 	Feed
 	Journal

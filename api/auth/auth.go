@@ -52,6 +52,9 @@ func (p *Principal) Identity() string {
 	if p.Key != "" {
 		return "key " + p.Key
 	}
+	if p.Issuer == "" { // a customer whom a shop's link let in: two shops may have the same
+		return "link " + p.Shop + " " + p.Subject
+	}
 	return p.Issuer + " " + p.Subject
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"time"
 
@@ -53,6 +54,16 @@ func (i *Issuer) JWKS() []byte { return append([]byte(nil), i.jwks...) }
 
 // Sign returns a token that speaks for p from now on and for as long as life.
 func (i *Issuer) Sign(p Principal, life time.Duration) (string, error) {
+	return i.sign(i.audience, p, life, nil)
+}
+
+// SignID returns an ID token (OpenID Connect Core 1.0 section 2) that tells a client who
+// signed in. It answers a request with that nonce.
+func (i *Issuer) SignID(client, nonce, name string, p Principal, life time.Duration) (string, error) {
+	return i.sign(client, p, life, jwt.MapClaims{"nonce": nonce, "name": name})
+}
+
+func (i *Issuer) sign(audience string, p Principal, life time.Duration, more jwt.MapClaims) (string, error) {
 	if life <= 0 {
 		return "", errors.New("auth: a token must live for some time")
 	}
@@ -62,7 +73,7 @@ func (i *Issuer) Sign(p Principal, life time.Duration) (string, error) {
 	}
 	now := i.now()
 	c := jwt.MapClaims{
-		"iss": i.name, "aud": i.audience, "sub": p.Subject, "scope": strings.Join(scopes, " "),
+		"iss": i.name, "aud": audience, "sub": p.Subject, "scope": strings.Join(scopes, " "),
 		"iat": jwt.NewNumericDate(now), "exp": jwt.NewNumericDate(now.Add(life)),
 	}
 	for name, value := range map[string]string{"carrier_id": p.Carrier, "shop_id": p.Shop, "building_id": p.Building, "device_id": p.Device} {
@@ -70,6 +81,7 @@ func (i *Issuer) Sign(p Principal, life time.Duration) (string, error) {
 			c[name] = value
 		}
 	}
+	maps.Copy(c, more)
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
 	token.Header["kid"] = i.kid
 	return token.SignedString(i.key)

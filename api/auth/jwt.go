@@ -67,6 +67,7 @@ type entry struct {
 	Trust
 	parser *jwt.Parser
 	source *keySource
+	secret string // of the client that signs people in
 }
 
 type sourceName struct{ issuer, url string }
@@ -103,8 +104,12 @@ func (v *Issuers) Trust(entries ...Trust) error {
 		if err != nil {
 			return err
 		}
+		secret, err := t.readSecret()
+		if err != nil {
+			return err
+		}
 		t.Claims = t.Claims.named()
-		next.issuers[t.Issuer] = append(next.issuers[t.Issuer], &entry{Trust: t, source: source, parser: jwt.NewParser(
+		next.issuers[t.Issuer] = append(next.issuers[t.Issuer], &entry{Trust: t, source: source, secret: secret, parser: jwt.NewParser(
 			jwt.WithIssuer(t.Issuer), jwt.WithAudience(t.Audience), jwt.WithExpirationRequired(), jwt.WithValidMethods(methods),
 			jwt.WithLeeway(leeway), jwt.WithTimeFunc(v.config.Now), jwt.WithStrictDecoding(),
 		)})
@@ -233,6 +238,25 @@ func (e *entry) principal(c jwt.MapClaims) (*Principal, bool) {
 		}
 	}
 	return p, ok
+}
+
+// stands reports whether an entry with this client would still say all that p is.
+func (v *Issuers) stands(p *Principal, client string) bool {
+	for _, e := range v.trusted.Load().issuers[p.Issuer] {
+		if e.Login == nil || e.Login.ClientID != client {
+			continue
+		}
+		for _, is := range []struct {
+			ids []string
+			id  string
+		}{{e.Carriers, p.Carrier}, {e.Shops, p.Shop}, {e.Buildings, p.Building}} {
+			if _, ok := tenant(is.ids, is.id); !ok {
+				return false
+			}
+		}
+		return !slices.ContainsFunc(p.Scopes, func(s Scope) bool { return !e.gives(s, p) })
+	}
+	return false
 }
 
 // gives reports whether the issuer may give a scope to p. Of other tenants the routes

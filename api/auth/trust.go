@@ -35,8 +35,28 @@ type Trust struct {
 	// Claims are the names under which its tokens say what Latchkey asks.
 	Claims Claims `json:"claims"`
 
+	// Login lets people sign in with a browser at this issuer; nil: they cannot.
+	Login *Login `json:"login"`
+
 	// Keys is its key set, where it is known beforehand and nothing is fetched. Not from a file.
 	Keys []byte `json:"-"`
+}
+
+// Login is how the pages ask an issuer who somebody is (OpenID Connect Core 1.0 section 3.1).
+type Login struct {
+	Name     string `json:"name"` // of the issuer, as the button says it
+	ClientID string `json:"client_id"`
+
+	// SecretFile holds the client's secret. Left out, the client is a public one.
+	SecretFile string `json:"client_secret_file"`
+
+	// Scopes are asked for besides openid.
+	Scopes []string `json:"scopes"`
+
+	// Callback is an end of the redirect URL that is this entry's own:
+	// /sign-in/callback/CALLBACK. Where several issuers are listed, one that does not say
+	// iss in its answers (RFC 9207) needs it, so that none passes for another.
+	Callback string `json:"callback"`
 }
 
 // Anyone, alone in a list of Trust, stands for every id: for the issuer of whoever runs
@@ -97,6 +117,26 @@ func checkTrust(entries []Trust) error {
 		}
 		seen[key] = i
 	}
+	for i := range entries {
+		t := &entries[i]
+		if t.Login == nil {
+			continue
+		}
+		// An ID token is for the client, and would otherwise pass for a bearer token.
+		key := [2]string{t.Issuer, t.Login.ClientID}
+		if other, twice := seen[key]; twice {
+			return fmt.Errorf("issuers[%d] (%s): login: client_id is the audience or the client_id of issuers[%d]", i, t.Issuer, other)
+		}
+		seen[key] = i
+		if t.Login.Callback == "" {
+			continue
+		}
+		key = [2]string{"", t.Login.Callback}
+		if other, twice := seen[key]; twice {
+			return fmt.Errorf("issuers[%d] (%s): login: the same callback as issuers[%d]", i, t.Issuer, other)
+		}
+		seen[key] = i
+	}
 	return nil
 }
 
@@ -118,6 +158,19 @@ func (t *Trust) check() error {
 		}
 	case err != nil || !confidential(u) || u.RawQuery != "" || u.Fragment != "":
 		return errors.New("without jwks_url, issuer must be an https URL (http on loopback) with no query")
+	}
+	if l := t.Login; l != nil {
+		u, err := url.Parse(t.Issuer)
+		switch {
+		case err != nil || !confidential(u) || u.RawQuery != "" || u.Fragment != "":
+			return errors.New("login: issuer must be an https URL (http on loopback) with no query")
+		case l.ClientID == "":
+			return errors.New("login: client_id is missing")
+		case l.Name == "":
+			return errors.New("login: name is missing: the button that says where to sign in")
+		case l.Callback != "" && handoff.CheckID(l.Callback) != nil:
+			return fmt.Errorf("login: callback %w", handoff.ErrID)
+		}
 	}
 	for name, ids := range map[string][]string{"carriers": t.Carriers, "shops": t.Shops, "buildings": t.Buildings} {
 		for _, id := range ids {

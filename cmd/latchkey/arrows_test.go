@@ -62,6 +62,8 @@ func TestArrows(t *testing.T) {
 		"github.com/schollz/progressbar":            {"latchkey/cmd/latchkey"},
 		"github.com/alecthomas/kong":                {"latchkey/cmd/latchkey"},
 		"github.com/valyala/fasthttp":               {api, "latchkey/cmd/latchkey"},
+		"github.com/coreos/go-oidc":                 {"latchkey/api/auth"},
+		"golang.org/x/oauth2":                       {"latchkey/api/auth"},
 		"github.com/MicahParks/keyfunc":             {"latchkey/api/auth"},
 		"github.com/MicahParks/jwkset":              {"latchkey/api/auth"},
 		"github.com/Shopify/toxiproxy":              {},

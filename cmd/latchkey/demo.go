@@ -42,8 +42,10 @@ func (c *demoCmd) Validate() error {
 }
 
 const (
-	demoIssuer    = "latchkey-demo"
+	demoAudience  = "latchkey-demo"
+	demoClient    = "latchkey-pages"
 	demoRetention = 30 * 24 * time.Hour
+	demoSession   = 30 * 24 * time.Hour
 	demoToken     = 30 * 24 * time.Hour // by the machine's clock: moving the demo's signs nobody out
 	demoMails     = 2000
 )
@@ -139,11 +141,18 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 		return nil, nil, nil, err
 	}
 
-	issuer, err := auth.NewIssuer(rand.Reader, demoIssuer, demoIssuer, time.Now)
+	// One issuer signs the tokens that are there for the asking, and the pages' visitors in.
+	url := "http://" + addr.String()
+	issuer, err := auth.NewIssuer(rand.Reader, url+demo.IssuerPath, demoAudience, time.Now)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	verifier, err := auth.NewIssuers(ctx, auth.Config{}, issuer.Trust())
+	provider := auth.NewProvider(auth.ProviderConfig{
+		Issuer: issuer, Random: rand.Reader, ClientID: demoClient, Redirect: url + auth.CallbackPath,
+	})
+	trust := issuer.Trust()
+	trust.Login = provider.Login("Latchkey demo")
+	verifier, err := auth.NewIssuers(ctx, auth.Config{}, trust)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -165,13 +174,15 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 		mailer: mail.MailerConfig{
 			ShopNames:    map[string]string{"demo": "Demo Shop"},
 			CarrierNames: map[string]string{"swift": "Swift", "rival": "Rival"},
-			AccountURL:   "http://" + addr.String() + "/#handoff={grant_id}",
+			AccountURL:   url + "/#handoff={grant_id}",
 		},
-		publicURL: "http://" + addr.String(),
-		log:       log, retention: demoRetention, metrics: m, signer: signer,
+		publicURL: url, issuers: verifier,
+		// By the demo's clock, which Redis's keys run out by too; long, so that moving it signs nobody out.
+		sessions: sessionTimes{life: demoSession, idle: demoSession, now: clock.Now},
+		log:      log, retention: demoRetention, metrics: m, signer: signer,
 		site: demo.New(demo.Config{
 			Clock: clock, Mailbox: mailbox, House: house, Log: log,
-			Sign: sign,
+			Sign: sign, Provider: provider,
 		}),
 		allowHost: demo.LoopbackHost,
 	})

@@ -96,12 +96,13 @@ func (b *browser) reads(selector, want string) {
 		}
 	}()
 	await(b.t, selector+" to say "+want, func() bool {
-		var err error
-		got, err = chromedp.Run(b.ctx, chromedp.TextContent(chromedp.CSS(selector)))
-		if err != nil {
-			b.t.Fatal(err)
+		ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+		defer cancel()
+		text, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf("document.querySelector(%q)?.textContent ?? ''", selector)))
+		if got = text; err != nil { // the page may just be making way for the next
+			got = err.Error()
 		}
-		return strings.Contains(got, want)
+		return err == nil && strings.Contains(got, want)
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -45,7 +46,7 @@ type serveCmd struct {
 	SMTPURL      mail.Server       `name:"smtp-url" required:"" env:"LATCHKEY_SMTP_URL" placeholder:"URL" help:"smtp://[USER:PASSWORD@]HOST[:PORT] (STARTTLS but on loopback) or smtps://... (${env})."`
 	MailFrom     string            `required:"" env:"LATCHKEY_MAIL_FROM" placeholder:"ADDRESS" help:"The sender of mails (${env})."`
 	AccountURL   string            `env:"LATCHKEY_ACCOUNT_URL" placeholder:"URL" help:"The customer's page of a grant, with {grant_id}; mails link to it (${env})."`
-	PublicURL    string            `name:"public-url" env:"LATCHKEY_PUBLIC_URL" placeholder:"URL" help:"Where people reach this service, for links in mails to residents; without it residents are not told (${env})."`
+	PublicURL    string            `name:"public-url" env:"LATCHKEY_PUBLIC_URL" placeholder:"URL" help:"Where people reach this service, such as https://HOST: for its pages, for sign-in and for links in mails to residents; without it there are none of these (${env})."`
 	ShopNames    map[string]string `env:"LATCHKEY_SHOP_NAMES" placeholder:"ID=NAME;..." help:"What mails call the shops (${env})."`
 	CarrierNames map[string]string `env:"LATCHKEY_CARRIER_NAMES" placeholder:"ID=NAME;..." help:"What mails call the carriers (${env})."`
 	DKIMKey      string            `name:"dkim-key" env:"LATCHKEY_DKIM_KEY" placeholder:"FILE" type:"path" help:"Sign mails with this RSA or Ed25519 key, PEM (${env})."`
@@ -53,6 +54,9 @@ type serveCmd struct {
 	DKIMSelector string            `name:"dkim-selector" env:"LATCHKEY_DKIM_SELECTOR" help:"The selector of the key (${env})."`
 
 	Issuers string `required:"" env:"LATCHKEY_ISSUERS" placeholder:"FILE" type:"path" help:"Whose tokens are accepted, and for what; see docs/issuers.md. Read again on SIGHUP (${env})."`
+
+	SessionLife time.Duration `env:"LATCHKEY_SESSION_LIFE" default:"12h" help:"How long a browser stays signed in at most (${env})."`
+	SessionIdle time.Duration `env:"LATCHKEY_SESSION_IDLE" default:"2h" help:"How long it stays so unused (${env})."`
 
 	DoorKeys       string `env:"LATCHKEY_DOOR_KEYS" placeholder:"FILE" type:"path" help:"Keys that sign permits for doors, made by: latchkey keys doors new; without it no door is opened (${env})."`
 	DoorRevocation string `env:"LATCHKEY_DOOR_REVOCATION" placeholder:"FILE" type:"path" help:"The newest revocation list that the doors' root key signed, base64url (${env})."`
@@ -118,7 +122,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	trust, err := readIssuers(c.Issuers)
+	trust, err := c.readIssuers()
 	if err != nil {
 		return err
 	}
@@ -131,7 +135,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	if c.PublicURL == "" {
-		log.Warn("residents are told nothing of the doors of their buildings; set --public-url")
+		log.Warn("there are no pages, and residents are told nothing of the doors of their buildings; set --public-url")
 	}
 	client, err := redisstore.Dial(c.RedisURL)
 	if err != nil {
@@ -154,7 +158,8 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 		verifier: auth.Either(issuers, auth.NewKeys(store, ring, nil)),
 		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
 		log:      log, retention: c.Retention, metrics: m, signer: signer, revocation: revocation,
-		publicURL: c.PublicURL, allowHost: hosts, proxies: c.TrustedProxies, tls: pair != nil, limited: true,
+		publicURL: c.PublicURL, issuers: issuers, sessions: sessionTimes{life: c.SessionLife, idle: c.SessionIdle},
+		allowHost: hosts, proxies: c.TrustedProxies, tls: pair != nil, limited: true,
 	})
 	if err != nil {
 		return err
@@ -187,14 +192,24 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	return s.run(ctx, ln)
 }
 
-func readIssuers(path string) ([]auth.Trust, error) {
-	content, err := os.ReadFile(path)
+// readIssuers reads the file of issuers. The files that it names are found from its folder.
+func (c *serveCmd) readIssuers() ([]auth.Trust, error) {
+	content, err := os.ReadFile(c.Issuers)
 	if err != nil {
 		return nil, err
 	}
 	trust, err := auth.ParseTrust(content)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", c.Issuers, err)
+	}
+	for _, t := range trust {
+		switch {
+		case t.Login == nil:
+		case c.PublicURL == "":
+			return nil, fmt.Errorf("%s: %s has login, which needs --public-url: where people come back to", c.Issuers, t.Issuer)
+		case t.Login.SecretFile != "" && !filepath.IsAbs(t.Login.SecretFile):
+			t.Login.SecretFile = filepath.Join(filepath.Dir(c.Issuers), t.Login.SecretFile)
+		}
 	}
 	return trust, nil
 }
@@ -208,7 +223,7 @@ func (c *serveCmd) reload(ctx context.Context, again <-chan os.Signal, issuers *
 			return
 		case <-again:
 		}
-		trust, err := readIssuers(c.Issuers)
+		trust, err := c.readIssuers()
 		if err == nil {
 			err = issuers.Trust(trust...)
 		}

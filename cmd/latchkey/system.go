@@ -15,6 +15,7 @@ import (
 
 	"latchkey/api"
 	"latchkey/api/auth"
+	"latchkey/api/web/frame"
 	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
@@ -44,7 +45,9 @@ type parts struct {
 	signer     *door.Signer // of permits; nil where no doors are opened
 	revocation []byte       // the root key's newest list; empty for none
 
-	publicURL string // where people reach the pages; empty: residents are not told
+	publicURL string        // where people reach the pages; empty: there are none, and residents are not told
+	issuers   *auth.Issuers // at which people sign in
+	sessions  sessionTimes
 
 	site      http.Handler      // pages besides the API; nil for none
 	allowHost func(string) bool // which Host headers are served; nil for any
@@ -93,8 +96,18 @@ func newSystem(p parts) (*system, error) {
 	if p.publicURL != "" {
 		config.Residents = &api.Residents{CarrierNames: p.mailer.CarrierNames}
 	}
-	if s.app, err = api.New(config); err != nil {
+	var way *frame.API
+	if p.publicURL != "" {
+		if way, err = s.pages(&config); err != nil {
+			return nil, err
+		}
+	}
+	app, err := api.New(config)
+	if err != nil {
 		return nil, err
+	}
+	if s.app = app; way != nil {
+		way.Serve(app.Handler())
 	}
 
 	signer, err := handoff.AuditSigner(p.ring)

@@ -35,6 +35,7 @@ func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
 		{"Residents", residentTests},
 		{"Patterns", patternTests},
 		{"Tokens", tokenTests},
+		{"Sessions", sessionTests},
 		{"Faults", faultTests},
 		{"Contention", contentionTests},
 	}

@@ -47,6 +47,7 @@ type Memory struct {
 	pages     map[handoff.Mark]*page
 	patterns  map[string]map[string]sight
 	spent     map[string]handoff.Instant // tokens of one use, by when they end
+	sessions  map[handoff.SessionID]handoff.Session
 }
 
 // parcel is every generation of one parcel's grants, encoded.
@@ -90,6 +91,7 @@ func NewMemory() *Memory {
 		pages:     map[handoff.Mark]*page{},
 		patterns:  map[string]map[string]sight{},
 		spent:     map[string]handoff.Instant{},
+		sessions:  map[handoff.SessionID]handoff.Session{},
 	}
 }
 

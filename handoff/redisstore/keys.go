@@ -34,6 +34,7 @@ import (
 //	lk:apikey:ID                         string  sealed record of a key, a hash of its secret in it   until removed
 //	lk:apikeys                           set     ids of all keys (written first, removed last)       never
 //	lk:spent:ID                          string  who spent a token of one use, by chance             a minute after the token
+//	lk:session:HASH                      string  sealed session of a browser                         with the session
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
 //	lk:tally:NAME                        string  a count                                             as its caller says
 //	lk:chain:{NAME}:head                 string  seq, hash and cut, then CBOR: signed head, cursors  never
@@ -107,6 +108,7 @@ const chainsKey = prefix + "chains"
 func marksKey(m handoff.Mark) string {
 	return buildingKey(m.Building) + ":marks:" + m.Of + ":" + m.Day.String()
 }
+func sessionKey(id handoff.SessionID) string { return prefix + "session:" + id.String() }
 
 func permitKey(id handoff.PermitID) string { return prefix + "permit:" + id.String() }
 

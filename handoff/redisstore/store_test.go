@@ -442,6 +442,10 @@ func TestADumpTellsNothing(t *testing.T) {
 	if err := s.AddAPIKey(ctx, key); err != nil {
 		t.Fatal(err)
 	}
+	session := handoff.Session{ID: sha256.Sum256([]byte("a cookie of 256 bits")), Issuer: "https://id.shop.example", Subject: "cus_of_a_session", Name: "Greeted Name"}
+	if err := s.AddSession(ctx, session, time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	newest := w.Parcel(t, "JJD1")
 	secret, err := g.Code.Secret.MarshalBinary()
 	if err != nil {
@@ -477,7 +481,7 @@ func TestADumpTellsNothing(t *testing.T) {
 		"secret": string(secret), "name": d.Customer.Name, "mail": d.Customer.Email, "street": d.To.Lines[0],
 		"postal code": d.To.Postal, "unit": d.To.Unit, "order": d.Order, "courier's name": name, "note": "names somebody", "override's reason": "why they want",
 		"device": p.Device, "clerk": "clerk@", "key's hash": string(key.Hash[:]), "key's label": key.Label,
-		"keypad's key": string(keypadKey), "PIN": pin,
+		"keypad's key": string(keypadKey), "PIN": pin, "session's subject": session.Subject, "session's issuer": session.Issuer, "session's name": session.Name,
 	} {
 		if strings.Contains(dump, secret) {
 			t.Errorf("the dump shows the %s", what)

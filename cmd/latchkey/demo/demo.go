@@ -8,6 +8,7 @@
 package demo
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"log/slog"
@@ -32,6 +33,9 @@ type Config struct {
 
 	// House is the sample building; nil for none.
 	House *House
+
+	// Provider is the issuer, at IssuerPath, at which people sign in; nil for none.
+	Provider *auth.Provider
 
 	// Sign makes a bearer token that the API takes.
 	Sign func(auth.Principal) (string, error)
@@ -58,6 +62,9 @@ const maxBody = 16 << 10
 //	POST /demo/doors/{id}/network    {"cut"} cuts a door's network, or mends it -> {"cut"}
 //	POST /demo/doors/{id}/challenge  reads what a door shows -> {"challenge"}
 //	POST /demo/doors/{id}/permit     {"permit"} holds a phone to a door -> {"result","reason"}
+//	GET  /demo/id/authorize    asks who somebody is, and
+//	POST /demo/id/authorize    sends them back to sign in: OpenID Connect's authorization endpoint
+//	     /demo/id/...          the rest of the issuer (auth.Provider)
 //	GET  /demo/assets/{name}   style and script of the pages
 //
 // Errors are RFC 9457 problems. Host headers are checked here too, not only where the
@@ -75,6 +82,10 @@ func New(c Config) http.Handler {
 	mux.Handle("/demo/doors/{id}/challenge", methods{http.MethodPost: s.read})
 	mux.Handle("/demo/doors/{id}/permit", methods{http.MethodPost: s.read})
 	mux.Handle("/demo/assets/{name}", methods{http.MethodGet: s.asset})
+	if c.Provider != nil {
+		mux.Handle(IssuerPath+"/", c.Provider)
+		mux.Handle(IssuerPath+auth.AuthorizePath, methods{http.MethodGet: s.authorize, http.MethodPost: s.answer})
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { newProblem(http.StatusNotFound).write(w) })
 
 	sameOrigin := http.NewCrossOriginProtection()
@@ -154,6 +165,13 @@ func (t *tokenRequest) check() (broken []violation) {
 	return broken
 }
 
+// principal is whom the request describes.
+func (t *tokenRequest) principal() auth.Principal {
+	return auth.Principal{
+		Subject: t.Subject, Scopes: []auth.Scope{t.Scope}, Carrier: t.CarrierID, Shop: cmp.Or(t.ShopID, DefaultShop), Building: t.BuildingID,
+	}
+}
+
 func (s *site) token(w http.ResponseWriter, r *http.Request) {
 	var t tokenRequest
 	if p := decode(w, r, &t); p != nil {
@@ -164,12 +182,7 @@ func (s *site) token(w http.ResponseWriter, r *http.Request) {
 		invalid(broken...).write(w)
 		return
 	}
-	if t.ShopID == "" {
-		t.ShopID = DefaultShop
-	}
-	token, err := s.Sign(auth.Principal{
-		Subject: t.Subject, Scopes: []auth.Scope{t.Scope}, Carrier: t.CarrierID, Shop: t.ShopID, Building: t.BuildingID,
-	})
+	token, err := s.Sign(t.principal())
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -35,9 +35,10 @@ const (
 
 // pages are the templates, and the parcels that the first page offers.
 type pages struct {
-	front, mailbox, doors *template.Template
-	samples               []offer
-	parcels               []offer // for the building with doors
+	front, mailbox, doors, who *template.Template
+	samples                    []offer
+	parcels                    []offer  // for the building with doors
+	people                     []person // whom one can be
 }
 
 // offer is a dispatch of the sample day and who drives its route.
@@ -73,7 +74,7 @@ func newPages() *pages {
 			"clock": func(t time.Time) string { return t.Format("2 Jan 2006, 15:04:05 MST") },
 		}).ParseFS(files, "pages/"+name))
 	}
-	p := &pages{front: parse("front.html"), mailbox: parse("mailbox.html"), doors: parse("doors.html")}
+	p := &pages{front: parse("front.html"), mailbox: parse("mailbox.html"), doors: parse("doors.html"), who: parse("who.html")}
 	day := sampleDay()
 	for _, w := range offered {
 		p.samples = append(p.samples, w.offer(day))
@@ -84,6 +85,7 @@ func newPages() *pages {
 			p.parcels = append(p.parcels, d.offer())
 		}
 	}
+	p.people = people(day)
 	return p
 }
 
@@ -94,6 +96,7 @@ type dispatched struct {
 	Purpose    string                            `json:"purpose"`
 	Value      struct{ Amount, Currency string } `json:"value"`
 	Categories []string                          `json:"categories"`
+	Customer   struct{ ID, Name string }         `json:"customer"`
 	To         struct {
 		Kind, City string
 		Building   string `json:"building_id"`

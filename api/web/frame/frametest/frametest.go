@@ -1,6 +1,6 @@
 // Package frametest runs page sets against the real API over a real service: what the
-// tests of pages stand on. Only sessions are its own: they are made by [House.SignIn], and
-// the API takes their cookie as it takes any session's.
+// tests of pages stand on. Sessions are real ones too, but that [House.SignIn] begins them
+// without an issuer.
 package frametest
 
 import (
@@ -21,14 +21,15 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/valyala/fasthttp"
 
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/api/web/frame"
+	"latchkey/api/web/signin"
 	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/keyring"
 )
 
 // House is a service with its API and pages, at noon of the sample day.
@@ -40,12 +41,14 @@ type House struct {
 	issuer *auth.Issuer
 	log    *syncBuffer
 
-	mu       sync.Mutex
-	sessions map[string]frame.Visitor // by cookie
+	sessions *auth.Sessions
 }
 
 // Cookie is the name of the session's cookie.
 const Cookie = "latchkey"
+
+// sessionLife is longer than any test moves the clock.
+const sessionLife = 90 * 24 * time.Hour
 
 // New builds a house on a store; nil is one in memory. Sets is told the house's world
 // before the pages are made, and returns them.
@@ -54,7 +57,7 @@ func New(t testing.TB, store handoff.Store, sets func(*handofftest.World) []fram
 	if store == nil {
 		store = handofftest.NewMemory()
 	}
-	h := &House{World: handofftest.New(t, store), log: &syncBuffer{}, sessions: map[string]frame.Visitor{}}
+	h := &House{World: handofftest.New(t, store), log: &syncBuffer{}}
 	log := slog.New(slog.NewJSONHandler(h.log, nil))
 	must := func(err error) {
 		t.Helper()
@@ -69,68 +72,32 @@ func New(t testing.TB, store handoff.Store, sets func(*handofftest.World) []fram
 	must(err)
 	signer, err := door.NewSigner(rand.Reader)
 	must(err)
+	h.sessions, err = auth.NewSessions(auth.SessionConfig{
+		Store: store, Issuers: verifier, Random: rand.Reader, Life: sessionLife, Idle: sessionLife, Now: h.Clock.Now,
+	})
+	must(err)
+	ring, err := keyring.New()
+	must(err)
+	logins, err := auth.NewLogins(auth.LoginConfig{Issuers: verifier, Sealer: ring, Random: rand.Reader, PublicURL: "http://127.0.0.1"})
+	must(err)
+	entrance, err := signin.New(h.sessions, logins, log)
+	must(err)
 	way := &frame.API{}
-	h.Site, err = frame.New(frame.Config{
-		API: way, Identify: h.identify, SignIn: h.begin, Clock: h.Clock, Log: log,
-	}, sets(h.World)...)
+	config := frame.Config{API: way, Clock: h.Clock, Log: log}
+	entrance.Configure(&config)
+	h.Site, err = frame.New(config, sets(h.World)...)
 	must(err)
 	h.app, err = api.New(api.Config{
-		Service: h.Service, Registry: store, Verifier: verifier, Clock: h.Clock, Log: log, Site: h.Site,
+		Service: h.Service, Registry: store, Verifier: verifier, Clock: h.Clock, Log: log, Site: h.Site, Sessions: h.sessions,
 		Doors: &api.Doors{Signer: signer, Feed: store, Poll: time.Millisecond},
 	})
 	must(err)
-	inside, outside := h.app.Handler(), h.app.Server().Handler
-	way.Serve(func(c *fasthttp.RequestCtx) { h.admit(c, inside) })
-	h.app.Server().Handler = func(c *fasthttp.RequestCtx) { h.admit(c, outside) }
+	way.Serve(h.app.Handler())
 	return h
 }
 
 // Log is what was logged.
 func (h *House) Log() string { return h.log.String() }
-
-func (h *House) identify(r *http.Request) (frame.Visitor, bool) {
-	c, err := r.Cookie(Cookie)
-	if err != nil {
-		return frame.Visitor{}, false
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	v, known := h.sessions[c.Value]
-	return v, known
-}
-
-func (h *House) begin(w http.ResponseWriter, _ *http.Request, p auth.Principal) error {
-	id, _ := h.session(p, "")
-	http.SetCookie(w, &http.Cookie{Name: Cookie, Value: id, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
-	return nil
-}
-
-func (h *House) session(p auth.Principal, name string) (id, csrf string) {
-	id, csrf = rand.Text(), rand.Text()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.sessions[id] = frame.Visitor{Principal: p, CSRF: csrf, Name: name, SignOut: "/sign-out"}
-	return id, csrf
-}
-
-// admit lets a session's cookie stand for its bearer token, below /v1. What changes
-// something must come from a page of ours and repeat the session's token.
-func (h *House) admit(c *fasthttp.RequestCtx, next fasthttp.RequestHandler) {
-	h.mu.Lock()
-	v, known := h.sessions[string(c.Request.Header.Cookie(Cookie))]
-	h.mu.Unlock()
-	if known && strings.HasPrefix(string(c.Path()), "/v1/") && len(c.Request.Header.Peek("Authorization")) == 0 {
-		meant := string(c.Request.Header.Peek("Sec-Fetch-Site")) == "same-origin" && string(c.Request.Header.Peek("X-Latchkey-CSRF")) == v.CSRF
-		if !c.IsGet() && !meant {
-			c.Error("cross-site", http.StatusForbidden)
-			return
-		}
-		if token, err := h.issuer.Sign(v.Principal, time.Hour); err == nil {
-			c.Request.Header.Set("Authorization", "Bearer "+token)
-		}
-	}
-	next(c)
-}
 
 // Listen serves the house on a free port of loopback until the test ends, for a browser.
 // It returns the address, as http://127.0.0.1:PORT.
@@ -160,8 +127,15 @@ type Client struct {
 
 // SignIn begins a session and returns its browser.
 func (h *House) SignIn(p auth.Principal, name string) *Client {
-	id, csrf := h.session(p, name)
-	return &Client{h: h, Cookie: id, CSRF: csrf, Language: "en"}
+	cookie, err := h.sessions.Begin(context.Background(), auth.Session{Principal: &p, Name: name})
+	if err != nil {
+		panic(err) // a store of a test that is out of reach
+	}
+	s, err := h.sessions.Verify(context.Background(), cookie)
+	if err != nil {
+		panic(err)
+	}
+	return &Client{h: h, Cookie: cookie, CSRF: s.CSRF, Language: "en"}
 }
 
 // Nobody is a browser without a session.

@@ -1,0 +1,306 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+)
+
+// entry is a trusted issuer at which people can sign in.
+func signInEntry() Trust {
+	return Trust{
+		Issuer: "https://id.swift.example", Audience: "latchkey", Keys: []byte(`{"keys":[]}`), Scopes: []Scope{Courier, Carrier},
+		Carriers: []string{"swift", "rapid"}, Login: &Login{Name: "Swift", ClientID: "pages"},
+	}
+}
+
+var driver = Session{
+	Principal: &Principal{Issuer: "https://id.swift.example", Subject: "cou_7", Carrier: "swift", Scopes: []Scope{Courier}},
+	Name:      "Courier 7", Client: "pages",
+}
+
+func newSessions(t *testing.T, c *clock, store handoff.Sessions, entries ...Trust) *Sessions {
+	t.Helper()
+	issuers, err := NewIssuers(t.Context(), Config{Now: c.Now}, entries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := NewSessions(SessionConfig{Store: store, Issuers: issuers, Random: rand.Reader, Now: c.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func begin(t *testing.T, s *Sessions, who Session) string {
+	t.Helper()
+	cookie, err := s.Begin(t.Context(), who)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cookie
+}
+
+func signedIn(t *testing.T, s *Sessions, cookie string) bool {
+	t.Helper()
+	_, err := s.Verify(t.Context(), cookie)
+	if err != nil && !errors.Is(err, ErrToken) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+func TestSessionSaysWho(t *testing.T) {
+	c, store := &clock{now: start}, handofftest.NewMemory()
+	s := newSessions(t, c, store, signInEntry())
+	cookie, other := begin(t, s, driver), begin(t, s, driver)
+	got, err := s.Verify(t.Context(), cookie)
+	if err != nil || !reflect.DeepEqual(got.Principal, driver.Principal) || got.Name != "Courier 7" || got.Client != "pages" {
+		t.Fatalf("%+v %v", got, err)
+	}
+	again, err := s.Verify(t.Context(), other)
+	if err != nil || cookie == other || again.CSRF == got.CSRF || len(got.CSRF) != 43 {
+		t.Errorf("two sign-ins share a cookie or a token: %v", err)
+	}
+	if !got.Meant(got.CSRF) || got.Meant(again.CSRF) || got.Meant("") || (&Session{CSRF: "x"}).Meant("") {
+		t.Error("the token is not what shows that a request is meant")
+	}
+	for name, forged := range map[string]string{
+		"nothing": "", "short": cookie[:42], "long": cookie + "A", "padded": cookie + "=", "a second spelling": cookie[:42] + next(cookie[42]),
+		"a line break": cookie[:20] + "\n" + cookie[20:], "the key in the store": base64.RawURLEncoding.EncodeToString(idOf(t, cookie)),
+		"the CSRF token": got.CSRF, "made up": base64.RawURLEncoding.EncodeToString(make([]byte, 32)), "many": strings.Repeat("A", 1<<16),
+	} {
+		if signedIn(t, s, forged) {
+			t.Errorf("%s is a session", name)
+		}
+	}
+}
+
+// next is the letter after c that decodes to the same bits but for those of no meaning.
+func next(c byte) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	return string(alphabet[strings.IndexByte(alphabet, c)^1])
+}
+
+func idOf(t *testing.T, cookie string) []byte {
+	t.Helper()
+	value, ok := sessionValue(cookie)
+	if !ok {
+		t.Fatal("no cookie of ours")
+	}
+	id := sha256.Sum256(value)
+	return id[:]
+}
+
+func TestSessionEndsByTime(t *testing.T) {
+	t.Run("unused", func(t *testing.T) {
+		c := &clock{now: start}
+		s := newSessions(t, c, handofftest.NewMemory(), signInEntry())
+		cookie := begin(t, s, driver)
+		c.at(2*time.Hour - time.Second)
+		if !signedIn(t, s, cookie) {
+			t.Fatal("ended early")
+		}
+		c.at(4*time.Hour - time.Second) // used a moment before two hours
+		if signedIn(t, s, cookie) {
+			t.Error("unused for two hours")
+		}
+	})
+	t.Run("in all", func(t *testing.T) {
+		c := &clock{now: start}
+		s := newSessions(t, c, handofftest.NewMemory(), signInEntry())
+		cookie := begin(t, s, driver)
+		for after := time.Hour; after < 12*time.Hour; after += time.Hour {
+			c.at(after)
+			if !signedIn(t, s, cookie) {
+				t.Fatalf("ended after %v", after)
+			}
+		}
+		c.at(12 * time.Hour)
+		if signedIn(t, s, cookie) {
+			t.Error("after twelve hours")
+		}
+	})
+}
+
+// Two instances over one store: what one ends is over on the other at its next request,
+// even where that was using it at the same moment.
+func TestSessionEndsEverywhere(t *testing.T) {
+	c, store := &clock{now: start}, handofftest.NewMemory()
+	here, there := newSessions(t, c, store, signInEntry()), newSessions(t, c, store, signInEntry())
+	cookie, other := begin(t, here, driver), begin(t, here, driver)
+	if !signedIn(t, here, cookie) || !signedIn(t, there, cookie) {
+		t.Fatal("not signed in on both")
+	}
+	c.at(10 * time.Minute)
+	racing := newSessions(t, c, &late{Sessions: store, before: func() {
+		if err := there.End(t.Context(), cookie); err != nil {
+			t.Error(err)
+		}
+	}}, signInEntry())
+	if !signedIn(t, racing, cookie) { // it was read before it ended
+		t.Error("not signed in")
+	}
+	if signedIn(t, here, cookie) || signedIn(t, there, cookie) {
+		t.Error("signed in after signing out")
+	}
+	if !signedIn(t, there, other) {
+		t.Error("another session ended too")
+	}
+	for _, forged := range []string{"", "x", cookie} {
+		if err := here.End(t.Context(), forged); err != nil {
+			t.Errorf("ending no session: %v", err)
+		}
+	}
+}
+
+// late does something before it writes that a session was used.
+type late struct {
+	handoff.Sessions
+	before func()
+}
+
+func (l *late) TouchSession(ctx context.Context, s handoff.Session, keep time.Duration) error {
+	l.before()
+	return l.Sessions.TouchSession(ctx, s, keep)
+}
+
+// A session says no more than its issuer could say now.
+func TestSessionEndsWithItsIssuer(t *testing.T) {
+	c, store := &clock{now: start}, handofftest.NewMemory()
+	s := newSessions(t, c, store, signInEntry())
+	for name, change := range map[string]struct {
+		to   func(*Trust)
+		want bool
+	}{
+		"nothing":              {func(*Trust) {}, true},
+		"more":                 {func(e *Trust) { e.Scopes, e.Shops = append(e.Scopes, Shop), []string{"demo"} }, true},
+		"its scope":            {func(e *Trust) { e.Scopes = []Scope{Carrier} }, false},
+		"another scope":        {func(e *Trust) { e.Scopes = []Scope{Courier} }, true},
+		"its carrier":          {func(e *Trust) { e.Carriers = []string{"rapid"} }, false},
+		"another carrier":      {func(e *Trust) { e.Carriers = []string{"swift"} }, true},
+		"sign-in":              {func(e *Trust) { e.Login = nil }, false},
+		"its client":           {func(e *Trust) { e.Login = &Login{Name: "Swift", ClientID: "new"} }, false},
+		"the issuer's name":    {func(e *Trust) { e.Issuer = "https://id.rapid.example" }, false},
+		"what the button says": {func(e *Trust) { e.Login = &Login{Name: "Rapid", ClientID: "pages"} }, true},
+	} {
+		cookie := begin(t, s, driver)
+		e := signInEntry()
+		change.to(&e)
+		if err := s.Issuers.Trust(e); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := signedIn(t, s, cookie); got != change.want {
+			t.Errorf("after a change of %s: signed in %v", name, got)
+		}
+		if err := s.Issuers.Trust(signInEntry()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vouched := begin(t, s, Session{Principal: &Principal{Subject: "cus_81", Shop: "demo", Scopes: []Scope{Customer}}})
+	if !signedIn(t, s, vouched) {
+		t.Error("a session that the service vouched for ended")
+	}
+}
+
+// Out of reach is not signed out.
+func TestSessionsOutOfReach(t *testing.T) {
+	c := &clock{now: start}
+	s := newSessions(t, c, handofftest.NewMemory(), signInEntry())
+	cookie := begin(t, s, driver)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Verify(gone, cookie); !errors.Is(err, handoff.ErrUnavailable) || errors.Is(err, ErrToken) {
+		t.Errorf("%v", err)
+	}
+	if _, err := s.Begin(gone, driver); !errors.Is(err, handoff.ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+	s.Random = bytes.NewReader(make([]byte, sessionLen-1))
+	if _, err := s.Begin(t.Context(), driver); err == nil {
+		t.Error("a session of too little randomness")
+	}
+}
+
+func TestSessionCookie(t *testing.T) {
+	c := &clock{now: start}
+	s := newSessions(t, c, handofftest.NewMemory(), signInEntry())
+	if got := s.Cookie("v").String(); got != "latchkey=v; Path=/; HttpOnly; SameSite=Lax" {
+		t.Error(got)
+	}
+	s.Secure = true
+	if got := s.Cookie("v").String(); got != "__Host-latchkey=v; Path=/; HttpOnly; Secure; SameSite=Lax" {
+		t.Error(got)
+	}
+	if got := s.Cookie("").String(); got != "__Host-latchkey=; Path=/; Max-Age=0; HttpOnly; Secure; SameSite=Lax" {
+		t.Error(got)
+	}
+	r, err := http.NewRequest("GET", "/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := begin(t, s, driver)
+	r.AddCookie(&http.Cookie{Name: "latchkey", Value: value}) // which a page of a sister domain could set
+	if _, err := s.Of(r); !errors.Is(err, ErrToken) {
+		t.Errorf("a cookie without the prefix: %v", err)
+	}
+	r.AddCookie(&http.Cookie{Name: "__Host-latchkey", Value: value})
+	if _, err := s.Of(r); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSessionConfig(t *testing.T) {
+	issuers, err := NewIssuers(t.Context(), Config{}, signInEntry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]SessionConfig{
+		"no store":               {Issuers: issuers, Random: rand.Reader},
+		"no issuers":             {Store: handofftest.NewMemory(), Random: rand.Reader},
+		"no randomness":          {Store: handofftest.NewMemory(), Issuers: issuers},
+		"over at once":           {Store: handofftest.NewMemory(), Issuers: issuers, Random: rand.Reader, Idle: time.Second},
+		"longer unused than all": {Store: handofftest.NewMemory(), Issuers: issuers, Random: rand.Reader, Life: time.Hour},
+	} {
+		if _, err := NewSessions(c); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+}
+
+func TestSameOrigin(t *testing.T) {
+	for _, c := range []struct {
+		fetchSite, origin, host string
+		want                    bool
+	}{
+		{"same-origin", "", "h", true},
+		{"same-origin", "https://h", "h", true},
+		{"cross-site", "https://h", "h", false}, // the header that no page can write decides
+		{"same-site", "", "h", false},
+		{"none", "", "h", false},
+		{"", "https://h", "h", true},
+		{"", "http://h:8080", "h:8080", true},
+		{"", "https://H", "h", true},
+		{"", "https://h:8080", "h", false},
+		{"", "https://other", "h", false},
+		{"", "null", "h", false},
+		{"", "//h", "h", false},
+		{"", "", "h", false},
+		{"", "", "", false},
+	} {
+		if got := SameOrigin(c.fetchSite, c.origin, c.host); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"crypto/rand"
+	"net/url"
+	"time"
+
+	"latchkey/api"
+	"latchkey/api/auth"
+	"latchkey/api/web/account"
+	"latchkey/api/web/frame"
+	"latchkey/api/web/signin"
+)
+
+// sessionTimes are how long people stay signed in.
+type sessionTimes struct {
+	life, idle time.Duration
+	now        func() time.Time // by which clock
+}
+
+// pages puts the pages of package api/web before the site, with the sessions that the API
+// takes too. The way to the API is to be led to the application once that is made.
+func (s *system) pages(c *api.Config) (*frame.API, error) {
+	u, err := url.Parse(s.publicURL)
+	if err != nil {
+		return nil, err
+	}
+	logins, err := auth.NewLogins(auth.LoginConfig{Issuers: s.issuers, Sealer: s.ring, Random: rand.Reader, PublicURL: s.publicURL})
+	if err != nil {
+		return nil, err
+	}
+	c.Sessions, err = auth.NewSessions(auth.SessionConfig{
+		Store: s.store, Issuers: s.issuers, Random: rand.Reader, Life: s.sessions.life, Idle: s.sessions.idle, Now: s.sessions.now, Secure: u.Scheme == "https",
+	})
+	if err != nil {
+		return nil, err
+	}
+	entrance, err := signin.New(c.Sessions, logins, s.log)
+	if err != nil {
+		return nil, err
+	}
+	way := &frame.API{}
+	config := frame.Config{API: way, Clock: s.clock, Next: s.site, Log: s.log}
+	entrance.Configure(&config)
+	site, err := frame.New(config, entrance.Set(), account.Set(s.service))
+	if err != nil {
+		return nil, err
+	}
+	c.Site = site
+	return way, nil
+}

@@ -1,0 +1,58 @@
+package handofftest
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"latchkey/handoff"
+)
+
+// Session implements [handoff.Sessions].
+func (m *Memory) Session(ctx context.Context, id handoff.SessionID) (*handoff.Session, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	s, ok := m.sessions[id]
+	if !ok {
+		return nil, nil
+	}
+	s.Scopes = slices.Clone(s.Scopes)
+	return &s, nil
+}
+
+// AddSession implements [handoff.Sessions]. Memory has no clock, and forgets nothing.
+func (m *Memory) AddSession(ctx context.Context, s handoff.Session, _ time.Duration) error {
+	return m.putSession(ctx, s, false)
+}
+
+// TouchSession implements [handoff.Sessions].
+func (m *Memory) TouchSession(ctx context.Context, s handoff.Session, _ time.Duration) error {
+	return m.putSession(ctx, s, true)
+}
+
+func (m *Memory) putSession(ctx context.Context, s handoff.Session, only bool) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if _, there := m.sessions[s.ID]; there || !only {
+		s.Scopes = slices.Clone(s.Scopes)
+		m.sessions[s.ID] = s
+	}
+	return nil
+}
+
+// RemoveSession implements [handoff.Sessions].
+func (m *Memory) RemoveSession(ctx context.Context, id handoff.SessionID) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	delete(m.sessions, id)
+	return nil
+}
