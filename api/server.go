@@ -194,6 +194,7 @@ func New(c Config) (*fiber.App, error) {
 	a.doors() // before building: its keys are no door
 	a.building()
 	a.access()
+	a.events()
 	a.residents()
 	a.residentPages(app)
 	if err := a.pages(app); err != nil {

@@ -90,15 +90,19 @@ type rightAnswer struct {
 }
 
 func (a *api) grantAnswer(g *handoff.Grant) grantAnswer {
-	answer := grantAnswer{
+	return grantAnswer{
 		GrantID: g.ID.String(), Status: g.StatusAt(a.Clock.Now()).String(), CodeRequired: g.CodeRequired(),
-		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), Rights: make([]rightAnswer, len(g.Rights)),
+		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), Rights: rightsOf(g.Rights),
 		ParcelID: g.Dispatch.Parcel, CarrierID: g.Dispatch.Carrier, RouteID: g.Route(), DeliveryDate: g.Day().String(),
 	}
-	for i, r := range g.Rights {
-		answer.Rights[i] = rightAnswer{Act: r.Act.String(), Target: r.Target.String(), Proofs: r.Proofs.Names(), Uses: r.Uses}
+}
+
+func rightsOf(rights []handoff.Right) []rightAnswer {
+	answers := make([]rightAnswer, len(rights))
+	for i, r := range rights {
+		answers[i] = rightAnswer{Act: r.Act.String(), Target: r.Target.String(), Proofs: r.Proofs.Names(), Uses: r.Uses}
 	}
-	return answer
+	return answers
 }
 
 type grantOutput struct{ Body grantAnswer }

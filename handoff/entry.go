@@ -3,8 +3,6 @@ package handoff
 import (
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"latchkey/handoff/chain"
@@ -61,9 +59,7 @@ func LogChain(partition int) string { return fmt.Sprintf("log:%02x", partition) 
 func TrailEntry(l Logged) Entry {
 	e := &l.Event
 	if e.Type == 0 {
-		ms, _, _ := strings.Cut(l.ID.ID, "-")
-		at, _ := strconv.ParseInt(ms, 10, 64) // when it was logged
-		return Entry{At: at / 1000, What: unreadable, ID: l.ID.ID}
+		return Entry{At: l.When().Unix(), What: l.What(), ID: l.ID.ID}
 	}
 	n := ofDoor(e)
 	n.ID, n.Building, n.Grant, n.Shop, n.Parcel, n.Route = l.ID.ID, e.Building, e.Grant.String(), e.Shop, e.Parcel, e.Route

@@ -1,0 +1,204 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"latchkey/api/auth"
+	"latchkey/handoff"
+)
+
+// events is the route to the log, for those who run the service.
+func (a *api) events() {
+	route(a, huma.Operation{
+		OperationID: "events", Method: http.MethodGet, Path: "/v1/events",
+		Summary: "What happened", Tags: []string{"Operation"},
+		Description: "The log, oldest first, as CloudEvents 1.0. A reader who follows next from page to page with the same filters gets every event that is kept at least once, those of one grant in their order; " +
+			"source and id tell which it has had. Those of different grants come in the order of their times, but for one that was logged after the page was read: it comes later, though its time may be earlier. " +
+			"next never ends: where more is false, ask again later and get what was logged since. A page may be empty and have more after it, since each looks at so many events only. " +
+			"Events are kept for the retention, and a next that is older goes on with the oldest that is left. " +
+			"Nothing in it is a code or personal data: who asked and devices are pseudonyms, the same each time.",
+	}, []auth.Scope{auth.Ops}, a.getEvents)
+}
+
+type eventsInput struct {
+	Type     string `query:"type" example:"code_refused,code_locked" doc:"One or more types, separated by commas"`
+	Grant    string `query:"grant" pattern:"^[0-9a-f]{24}-[1-9][0-9]{0,4}$" doc:"A grant_id"`
+	Carrier  string `query:"carrier" pattern:"^[A-Za-z0-9._-]{1,64}$"`
+	Shop     string `query:"shop" pattern:"^[A-Za-z0-9._-]{1,64}$"`
+	Courier  string `query:"courier" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Ids of different carriers may be the same: give the carrier, too"`
+	Parcel   string `query:"parcel" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"With its carrier it is found soonest"`
+	Building string `query:"building" pattern:"^[A-Za-z0-9._-]{1,64}$"`
+	From     string `query:"from" format:"date-time" doc:"Of this time or later"`
+	To       string `query:"to" format:"date-time" doc:"Before this time"`
+	Cursor   string `query:"cursor" doc:"next of the page before"`
+	Limit    string `query:"limit" pattern:"^[0-9]{1,3}$" doc:"How many events, 1 to 500; 100 if left out"`
+}
+
+const (
+	eventLimit = 100
+	mostEvents = 500
+)
+
+// parse reads the query. Fields that are left out do not filter.
+func (in *eventsInput) parse() (f handoff.EventFilter, from handoff.EventCursor, limit int, bad violations) {
+	wrong := func(name, rule string) {
+		bad = append(bad, violation{Location: "query." + name, Message: rule})
+	}
+	if in.Type != "" {
+		for name := range strings.SplitSeq(in.Type, ",") {
+			t, ok := handoff.ParseEventType(name)
+			if !ok {
+				wrong("type", "must be of "+strings.Join(handoff.EventTypes(), ", "))
+				break
+			}
+			f.Types = append(f.Types, t)
+		}
+	}
+	if in.Grant != "" {
+		var err error
+		if f.Grant, err = handoff.ParseGrantID(in.Grant); err != nil {
+			wrong("grant", "must be a grant_id")
+		}
+	}
+	id := func(name, given string) string {
+		if given != "" && handoff.CheckID(given) != nil {
+			wrong(name, "must match "+idRule)
+		}
+		return given
+	}
+	f.Carrier, f.Shop, f.Courier = id("carrier", in.Carrier), id("shop", in.Shop), id("courier", in.Courier)
+	f.Parcel, f.Building = id("parcel", in.Parcel), id("building", in.Building)
+	date := func(name, given string) time.Time {
+		t, ok := instant(given)
+		if given != "" && !ok {
+			wrong(name, "must be a date-time of RFC 3339 after 1970")
+		}
+		return t
+	}
+	f.From, f.To = date("from", in.From), date("to", in.To)
+	from, ok := handoff.ParseEventCursor(in.Cursor)
+	if !ok {
+		wrong("cursor", "must be next of the page before")
+	}
+	limit = eventLimit
+	if in.Limit != "" {
+		n, err := strconv.Atoi(in.Limit)
+		if err != nil || n < 1 || n > mostEvents {
+			wrong("limit", "must be between 1 and "+strconv.Itoa(mostEvents))
+		}
+		limit = n
+	}
+	return f, from, limit, bad
+}
+
+type eventsAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Events []eventAnswer `json:"events"`
+	Next   string        `json:"next,omitempty" doc:"For cursor, now or later; left out while nothing was logged"`
+	More   bool          `json:"more" doc:"Something follows already"`
+}
+
+// eventAnswer is an event in the JSON format of CloudEvents 1.0.
+type eventAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	SpecVersion string    `json:"specversion" example:"1.0"`
+	ID          string    `json:"id" example:"1795511700000-0" doc:"Of the partition; what id says in the audit trail"`
+	Source      string    `json:"source" example:"urn:latchkey:log:07" doc:"The partition of the log. Its audit trail is the chain of that name, log:07"`
+	Type        string    `json:"type" example:"code_refused" doc:"What happened; unreadable for an event of a version newer than this one"`
+	Time        time.Time `json:"time" doc:"When it was decided, by the service's clock"`
+	Subject     string    `json:"subject,omitempty" doc:"The grant_id; left out of what belongs to no grant"`
+	Data        eventData `json:"data"`
+}
+
+// eventData is what an event says. A test holds it to handoff.Event: what is there and
+// not here is left out on purpose.
+type eventData struct {
+	_ struct{} `additionalProperties:"true"`
+
+	Shop    string     `json:"shop_id,omitempty"`
+	Carrier string     `json:"carrier_id,omitempty"`
+	Parcel  string     `json:"parcel_id,omitempty"`
+	Route   string     `json:"route_id,omitempty"`
+	Courier string     `json:"courier_id,omitempty" doc:"Who stood at the door"`
+	By      string     `json:"by,omitempty" example:"customer" doc:"The role of who asked, where it was no courier"`
+	Who     string     `json:"who,omitempty" doc:"Who asked, where it was no courier: a pseudonym"`
+	Device  string     `json:"device,omitempty" doc:"On which device the courier worked: a pseudonym"`
+	Claimed *time.Time `json:"claimed_at,omitempty" doc:"When the device says that it was, by its own clock"`
+	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused"`
+	Excused bool       `json:"excused,omitempty,omitzero" doc:"The wrong code was no guess: a slip, or an older code. Tell nobody who may stand at a door"`
+	Count   int        `json:"count,omitempty,omitzero" doc:"How many refusals it stands for; left out: one"`
+
+	ValidFrom  *time.Time    `json:"valid_from,omitempty"`
+	ValidUntil *time.Time    `json:"valid_until,omitempty"`
+	Day        string        `json:"delivery_date,omitempty" format:"date"`
+	Rights     []rightAnswer `json:"rights,omitempty"`
+	Issue      uint64        `json:"issue,omitempty,omitzero" doc:"Which code was given out, counted; never the code"`
+	DistanceM  int           `json:"distance_m,omitempty,omitzero" doc:"From the address or the door, rounded to ten"`
+
+	Building string   `json:"building_id,omitempty"`
+	Door     string   `json:"door_id,omitempty"`
+	DoorKind string   `json:"door_kind,omitempty"`
+	Permit   string   `json:"permit_id,omitempty"`
+	Awaited  bool     `json:"awaited,omitempty,omitzero" doc:"The door can answer, and should within 15 seconds"`
+	RelockS  int      `json:"relock_s,omitempty,omitzero" doc:"Seconds after which the door locks again"`
+	Consents []string `json:"consents,omitempty" doc:"The kinds of doors that the customer now agrees to"`
+	Resident string   `json:"resident_id,omitempty"`
+}
+
+type eventsOutput struct{ Body eventsAnswer }
+
+func (a *api) getEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
+	filter, from, limit, bad := in.parse()
+	if len(bad) > 0 {
+		return nil, invalid(bad)
+	}
+	page, err := a.Service.Events(ctx, filter, from, limit)
+	if err != nil {
+		return nil, err
+	}
+	answer := eventsAnswer{Events: make([]eventAnswer, 0, len(page.Events)), Next: page.Next.String(), More: page.More}
+	for i := range page.Events {
+		answer.Events = append(answer.Events, eventOf(&page.Events[i]))
+	}
+	return &eventsOutput{Body: answer}, nil
+}
+
+func eventOf(l *handoff.Logged) eventAnswer {
+	e := &l.Event
+	answer := eventAnswer{
+		SpecVersion: "1.0", ID: l.ID.ID, Source: "urn:latchkey:" + handoff.LogChain(l.ID.Partition),
+		Type: l.What(), Time: l.When(), Subject: e.Grant.String(),
+		Data: eventData{
+			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Device: e.Device,
+			Reason: string(e.Reason), Excused: e.Excused, Count: e.Count, Rights: rightsOf(e.Rights), Issue: e.Issue, DistanceM: e.Distance,
+			Building: e.Building, Door: e.Door, Permit: e.Permit.String(), Awaited: e.Awaited, RelockS: e.Relock, Resident: string(e.Resident),
+		},
+	}
+	data := &answer.Data
+	if e.Claimed != 0 {
+		at := e.Claimed.Time()
+		data.Claimed = &at
+	}
+	if e.Window != nil {
+		from, until := e.Window.From.Time(), e.Window.Until.Time()
+		data.ValidFrom, data.ValidUntil = &from, &until
+	}
+	if e.Day != nil {
+		data.Day = e.Day.String()
+	}
+	if e.Target != 0 {
+		data.DoorKind = e.Target.String()
+	}
+	for _, kind := range e.Consents {
+		data.Consents = append(data.Consents, kind.String())
+	}
+	return answer
+}
