@@ -269,6 +269,23 @@ func (s *Service) Residents(ctx context.Context, building string) ([]Resident, e
 	return kept, nil
 }
 
+// Tidy forgets, in every building whose log has begun, who never confirmed in time: nobody
+// may ever ask for the residents of a building again.
+func (s *Service) Tidy(ctx context.Context) error {
+	names, err := s.store.Chains(ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, name := range names {
+		if building, ok := strings.CutPrefix(name, BuildingChain("")); ok {
+			_, err := s.Residents(ctx, building)
+			failed = append(failed, err)
+		}
+	}
+	return errors.Join(failed...)
+}
+
 // PutOnFile makes a list the residents that the manager has on file. Who stood on the
 // list before and does not any more moved out, and is forgotten; who came by asking
 // stays. Broken off halfway, it is mended by repeating it.

@@ -197,6 +197,7 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	workers.Go(func() { s.ledger.Run(working) })
 	workers.Go(func() { s.every(working, time.Second, "sweep", s.sweep) })
 	workers.Go(func() { s.every(working, time.Minute, "trim", s.trim) })
+	workers.Go(func() { s.every(working, time.Hour, "tidy", s.service.Tidy) })
 	workers.Go(func() { s.every(working, 5*time.Second, "backlog", s.measure) })
 
 	served := make(chan error, 1)

@@ -25,9 +25,10 @@ import (
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
 //	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, last door, d:DATE/ROUTE   never
+//	                                             (a d: three days after its date, with the next route)
 //	rate:KIND:HASH                       string  when an address's failures are forgotten; the name is redis_rate's   with it, a minute
 //	lk:building:ID, lk:door:ID           string  sealed registry entry                               never
-//	lk:building:ID:doors                 set     ids of doors; counts if the door names the building never
+//	lk:building:ID:doors                 set     ids of doors; one counts if the door names it        never
 //	lk:building:ID:residents             hash    resident id -> revision, then the sealed resident   never
 //	lk:building:ID:marks:OF:DATE         hash    topic -> its number, and whether it is done with    eight days after the last
 //	lk:permit:PERMIT                     string  grant's HASH, door, and whose claim it is           two days; unused, five minutes
