@@ -286,6 +286,36 @@ func (s *Service) Tidy(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
+// DoorsOf lists the doors that name a customer as their owner, in every building whose
+// log has begun. It reads all doors.
+func (s *Service) DoorsOf(ctx context.Context, c CustomerRef) ([]Door, error) {
+	names, err := s.store.Chains(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var theirs []Door
+	for _, name := range names {
+		building, ok := strings.CutPrefix(name, BuildingChain(""))
+		if !ok {
+			continue
+		}
+		ids, err := s.store.Doors(ctx, building)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			d, err := s.store.Door(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			if d != nil && d.BuildingID == building && d.Owner != nil && *d.Owner == c {
+				theirs = append(theirs, *d)
+			}
+		}
+	}
+	return theirs, nil
+}
+
 // PutOnFile makes a list the residents that the manager has on file. Who stood on the
 // list before and does not any more moved out, and is forgotten; who came by asking
 // stays. Broken off halfway, it is mended by repeating it.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"latchkey/handoff"
@@ -21,8 +22,8 @@ import (
 type auditCmd struct {
 	Key    auditKeyCmd    `cmd:"" help:"Print the key by which the heads of chains are known."`
 	List   auditListCmd   `cmd:"" help:"List the chains."`
-	Export auditExportCmd `cmd:"" help:"Write a chain to a file, for verify."`
-	Verify auditVerifyCmd `cmd:"" help:"Verify an export, offline, and name the first entry that was changed, dropped or put elsewhere."`
+	Export auditExportCmd `cmd:"" help:"Write a chain to a file, or all chains to a folder, for verify."`
+	Verify auditVerifyCmd `cmd:"" help:"Verify an export, or a folder of them, offline, and name the first entry that was changed, dropped or put elsewhere."`
 }
 
 type auditKeyCmd struct {
@@ -70,27 +71,60 @@ func (c *auditListCmd) Run(ctx context.Context, io streams) error {
 
 type auditExportCmd struct {
 	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" help:"The service's Redis." placeholder:"URL"`
-	Out      string `placeholder:"FILE" type:"path" help:"Where to write; left out: standard output."`
-	Chain    string `arg:"" help:"building:ID of a building's access log, log:00 to log:0f of the audit trail."`
+	Out      string `placeholder:"FILE" type:"path" help:"Where to write; left out: standard output. Of all chains, a folder, which is made."`
+	Chain    string `arg:"" optional:"" help:"building:ID of a building's access log, log:00 to log:0f of the audit trail. Left out: all of them."`
 }
 
 // Run writes an export. It needs no keyset: nothing in a chain is sealed, and its heads
 // are signed already.
 func (c *auditExportCmd) Run(ctx context.Context, streams streams) error {
+	if c.Chain == "" && c.Out == "" {
+		return errors.New("all chains go to a folder: give --out")
+	}
 	store, done, err := openUnsealed(c.RedisURL)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if c.Out == "" {
-		return c.write(ctx, store, streams.out)
+	switch {
+	case c.Chain == "":
+		return c.all(ctx, store, streams.out)
+	case c.Out == "":
+		return write(ctx, store, c.Chain, streams.out)
 	}
-	f, err := os.CreateTemp(filepath.Dir(c.Out), ".audit-*")
+	return writeFile(ctx, store, c.Chain, c.Out)
+}
+
+// exported is the ending of exports in a folder.
+const exported = ".ndjson"
+
+// all writes each chain to a file of its own.
+func (c *auditExportCmd) all(ctx context.Context, j handoff.Journal, out io.Writer) error {
+	names, err := j.Chains(ctx)
 	if err != nil {
 		return err
 	}
-	if err = errors.Join(c.write(ctx, store, f), f.Close()); err == nil {
-		err = os.Rename(f.Name(), c.Out)
+	if err := os.MkdirAll(c.Out, 0o700); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		file := filepath.Join(c.Out, strings.Replace(name, ":", "-", 1)+exported)
+		if err := writeFile(ctx, j, name, file); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "%d chains\n", len(names))
+	return nil
+}
+
+// writeFile writes an export, all of it or nothing.
+func writeFile(ctx context.Context, j handoff.Journal, name, file string) error {
+	f, err := os.CreateTemp(filepath.Dir(file), ".audit-*")
+	if err != nil {
+		return err
+	}
+	if err = errors.Join(write(ctx, j, name, f), f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
@@ -98,11 +132,11 @@ func (c *auditExportCmd) Run(ctx context.Context, streams streams) error {
 	return err
 }
 
-func (c *auditExportCmd) write(ctx context.Context, j handoff.Journal, out io.Writer) error {
+func write(ctx context.Context, j handoff.Journal, name string, out io.Writer) error {
 	w := bufio.NewWriter(out)
-	for text, err := range handoff.Export(ctx, j, c.Chain) {
+	for text, err := range handoff.Export(ctx, j, name) {
 		if err != nil {
-			return fmt.Errorf("%s: %w", c.Chain, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		if _, err := w.Write(text); err != nil {
 			return err
@@ -112,47 +146,115 @@ func (c *auditExportCmd) write(ctx context.Context, j handoff.Journal, out io.Wr
 }
 
 type auditVerifyCmd struct {
-	File string     `arg:"" help:"An export; - for standard input."`
+	File string     `arg:"" help:"An export, or a folder of them; - for standard input."`
 	Key  *chain.Key `help:"Whose signature to believe: what latchkey audit key prints, or x of GET /v1/audit/keys." placeholder:"KEY"`
-	Head []string   `help:"A head that somebody kept, as the log or a notice gave it. May be repeated." placeholder:"TEXT"`
+	Head []string   `help:"A head that somebody kept, as the log or a notice gave it. May be repeated. Each has to be of a chain that is verified." placeholder:"TEXT"`
 }
 
-// Run verifies an export. It asks nobody.
+// Run verifies an export, or all of a folder. It asks nobody.
 func (c *auditVerifyCmd) Run(streams streams) error {
-	in := io.Reader(os.Stdin)
-	if c.File != "-" {
-		f, err := os.Open(c.File)
+	var o chain.Options
+	if c.Key != nil {
+		o.Key = *c.Key
+	}
+	var reports []chain.Report
+	if info, err := os.Stat(c.File); c.File != "-" && err == nil && info.IsDir() {
+		if reports, err = c.folder(o); err != nil {
+			return err
+		}
+	} else {
+		o.Kept = c.Head
+		r, err := verify(c.File, o)
 		if err != nil {
 			return err
+		}
+		reports = append(reports, r)
+	}
+	before := 0
+	for i := range reports {
+		describe(streams.out, &reports[i])
+		before += reports[i].Before
+	}
+	if n := len(c.Head) - before; n > 0 {
+		fmt.Fprintf(streams.out, "%d kept heads agree\n", n)
+	}
+	if before > 0 {
+		fmt.Fprintf(streams.out, "%d kept heads are of entries that were dropped: they say nothing\n", before)
+	}
+	if c.Key == nil {
+		fmt.Fprintf(streams.out, "signed by %s: compare it with the key of the service, or give --key\n", reports[0].Key)
+	}
+	return nil
+}
+
+// folder verifies every export in a folder. All have to be signed by one key, and each
+// kept head has to be of one of them: else who takes a whole chain away is not found out.
+func (c *auditVerifyCmd) folder(o chain.Options) ([]chain.Report, error) {
+	files, err := filepath.Glob(filepath.Join(c.File, "*"+exported))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s: no exports (*%s)", c.File, exported)
+	}
+	reports, of := make([]chain.Report, len(files)), map[string]int{}
+	for i, file := range files {
+		if reports[i], err = verify(file, o); err != nil {
+			return nil, err
+		}
+		name := reports[i].Head.Chain
+		if first, twice := of[name]; twice {
+			return nil, fmt.Errorf("%s: %s was exported twice, see %s", file, name, files[first])
+		}
+		o.Key, of[name] = reports[i].Key, i
+	}
+	kept := map[int][]string{}
+	for _, text := range c.Head {
+		h, err := o.Key.VerifyHead(text)
+		if err != nil {
+			return nil, fmt.Errorf("a kept head: %w", err)
+		}
+		i, here := of[h.Chain]
+		if !here {
+			return nil, fmt.Errorf("a kept head is of %s, of which there is no export in %s", h.Chain, c.File)
+		}
+		kept[i] = append(kept[i], text)
+	}
+	for i, heads := range kept {
+		o.Kept = heads
+		if reports[i], err = verify(files[i], o); err != nil {
+			return nil, err
+		}
+	}
+	return reports, nil
+}
+
+func verify(file string, o chain.Options) (chain.Report, error) {
+	in := io.Reader(os.Stdin)
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return chain.Report{}, err
 		}
 		defer f.Close()
 		in = f
 	}
-	o := chain.Options{Kept: c.Head}
-	if c.Key != nil {
-		o.Key = *c.Key
-	}
 	r, err := chain.Verify(in, o)
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.File, err)
+		return chain.Report{}, fmt.Errorf("%s: %w", file, err)
 	}
+	return r, nil
+}
+
+// describe says what holds.
+func describe(out io.Writer, r *chain.Report) {
 	date := func(t time.Time) string { return t.Format(time.RFC3339) }
-	fmt.Fprintf(streams.out, "%s holds: %d entries", r.Head.Chain, r.Entries)
+	fmt.Fprintf(out, "%s holds: %d entries", r.Head.Chain, r.Entries)
 	if r.Entries > 0 {
-		fmt.Fprintf(streams.out, ", %d to %d, from %s to %s", r.Cut.Seq+1, r.Head.Seq, date(r.First), date(r.Last))
+		fmt.Fprintf(out, ", %d to %d, from %s to %s", r.Cut.Seq+1, r.Head.Seq, date(r.First), date(r.Last))
 	}
-	fmt.Fprintf(streams.out, "; signed %s\n", date(time.Unix(r.Head.At, 0).UTC()))
+	fmt.Fprintf(out, "; signed %s\n", date(time.Unix(r.Head.At, 0).UTC()))
 	if r.Cut.Seq > 0 {
-		fmt.Fprintf(streams.out, "entries 1 to %d were dropped by %s, their time being over\n", r.Cut.Seq, date(time.Unix(r.Cut.At, 0).UTC()))
+		fmt.Fprintf(out, "entries 1 to %d were dropped by %s, their time being over\n", r.Cut.Seq, date(time.Unix(r.Cut.At, 0).UTC()))
 	}
-	if n := len(c.Head) - r.Before; n > 0 {
-		fmt.Fprintf(streams.out, "%d kept heads agree\n", n)
-	}
-	if r.Before > 0 {
-		fmt.Fprintf(streams.out, "%d kept heads are of entries that were dropped: they say nothing\n", r.Before)
-	}
-	if c.Key == nil {
-		fmt.Fprintf(streams.out, "signed by %s: compare it with the key of the service, or give --key\n", r.Key)
-	}
-	return nil
 }

@@ -143,6 +143,30 @@ func TestAudit(t *testing.T) {
 	if !strings.Contains(trail, `"courier":"cou_7"`) || !strings.Contains(trail, `"what":"door_forced"`) || strings.Contains(string(content), "cou_7") {
 		t.Errorf("the trail:\n%s", trail)
 	}
+
+	// All of it at once: every chain is in the folder, and none can be taken out or changed.
+	folder := filepath.Join(t.TempDir(), "trail")
+	audit(0, "export", "--redis-url", ofRedis, "--out", folder)
+	audit(1, "export", "--redis-url", ofRedis)
+	said := audit(0, "verify", folder, "--key", key, "--head", head)
+	if n := strings.Count(said, " holds: "); n != strings.Count(audit(0, "list", "--redis-url", ofRedis), "\n") || n < 2 || !strings.Contains(said, "1 kept heads agree") {
+		t.Errorf("verify of the folder: %s", said)
+	}
+	building := filepath.Join(folder, "building-bld_1.ndjson")
+	if err := os.WriteFile(building, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if said := audit(1, "verify", folder); !strings.Contains(said, "building-bld_1.ndjson: ") || !strings.Contains(said, "entry 3: changed") {
+		t.Errorf("verify of a folder with a changed chain: %s", said)
+	}
+	if err := os.Remove(building); err != nil {
+		t.Fatal(err)
+	}
+	audit(0, "verify", folder, "--key", key)
+	if said := audit(1, "verify", folder, "--key", key, "--head", head); !strings.Contains(said, "building:bld_1") {
+		t.Errorf("verify of a folder without a chain of which a head was kept: %s", said)
+	}
+	audit(1, "verify", t.TempDir())
 	if code := serve.stop(); code != 0 {
 		t.Errorf("it ended with %d", code)
 	}

@@ -46,7 +46,16 @@ func (c *eraseCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	defer service.Close()
-	erased, open, err := service.Erase(ctx, handoff.CustomerRef{Shop: shop, ID: id})
+	customer := handoff.CustomerRef{Shop: shop, ID: id}
+	erased, open, err := service.Erase(ctx, customer)
 	fmt.Fprintf(io.out, "%d deliveries erased, %d are under way and will be when they close\n", erased, open)
+	if err != nil {
+		return err
+	}
+	doors, err := service.DoorsOf(ctx, customer)
+	for _, d := range doors {
+		fmt.Fprintf(io.out, "door %s of building %s names the customer as its owner: its manager has to name another\n", d.ID, d.BuildingID)
+	}
+	fmt.Fprintln(io.out, "not reached: residents (they are kept by mail address), mails that were sent, backups; see docs/retention.md")
 	return err
 }

@@ -85,6 +85,7 @@ func TestNothingTellsASecret(t *testing.T) {
 	confirm := link(t, w.mail(s.sink, "resident.rowan@"), "/residents/confirm/")
 	w.say(meant, 200, "GET", confirm, "", "")
 	w.say(meant, 200, "POST", confirm, "", "")
+	w.mail(s.sink, "manager.sorb@") // is asked to approve
 	w.say(meant, 200, "GET", "/v1/buildings/bld_1/residents", manager, "")
 	w.say(known, 422, "POST", "/v1/buildings/bld_1/subscriptions", "", `{"email":"resident.rowan@home.example\n","unit":"Hinterhaus 4 links"}`)
 
@@ -221,7 +222,10 @@ func TestNothingTellsASecret(t *testing.T) {
 	})
 
 	// What operators see.
-	w.command("erase", "--customer", "demo/cus_1", "--redis-url", redisURL, "--keyset", keyset, "--policy", "../../docs/policy.json")
+	erased := w.command("erase", "--customer", "demo/cus_1", "--redis-url", redisURL, "--keyset", keyset, "--policy", "../../docs/policy.json")
+	if !strings.Contains(erased, "2 deliveries erased, 1 are under way") || !strings.Contains(erased, "door garage of building bld_1") || strings.Contains(erased, "door gate") {
+		t.Errorf("erase says %s", erased)
+	}
 	w.command("apikey", "list", "--redis-url", redisURL, "--keyset", keyset)
 	var events reply
 	await(t, "the log", func() bool { // a connection from before may still fail
