@@ -56,7 +56,7 @@ func keyTable(t *testing.T) []keyRow {
 			expression := regexp.QuoteMeta(pattern)
 			expression = strings.ReplaceAll(expression, `\{pp\}`, `\{0[0-9a-f]\}`)
 			expression = placeholder.ReplaceAllStringFunc(expression, func(name string) string {
-				if name == "NAME" { // may have parts
+				if name == "NAME" || name == "KEY" { // may have parts
 					return `[^{}]+`
 				}
 				return `[^:{}]+`
@@ -179,6 +179,11 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	w.Dispatch(t, again) // p3's next generation; p2 nobody brings
 	must(store.Send(ctx, "gate", handoff.DoorMessage{Kind: "permit", Body: []byte("x")}))
 	_, _, err = store.Mark(ctx, handoff.Mark{Building: "bld_turm5", Of: "r1", Day: handofftest.Today, Topic: "t"})
+	must(err)
+
+	_, _, err = store.Recur(ctx, "device:1234", "swift c1", handoff.InstantOf(clock.Now()), time.Hour)
+	must(err)
+	_, err = store.Spend(ctx, "token", handoff.InstantOf(clock.Now().Add(time.Minute)), handoff.InstantOf(clock.Now()))
 	must(err)
 
 	// The mail fails for one event, is given up for another, and does not finish a third.
