@@ -190,6 +190,37 @@ func TestEventsAreBounded(t *testing.T) {
 	}
 }
 
+// What is older than what is asked for is not read; unless the clocks of the store and of
+// the service disagree, when nothing may be left out.
+func TestEventsBeginWhereAskedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		apart time.Duration // the service's clock is ahead of the store's
+		most  int           // events to be read
+	}{"one clock": {0, 100}, "a minute apart": {time.Minute, 100}, "the clock was set": {48 * time.Hour, 1 << 20}} {
+		memory := handofftest.NewMemory()
+		store := &readCounter{Store: memory}
+		h := newHouse(t, store)
+		log := func(what handoff.EventType, at time.Time) {
+			e := handoff.Event{Type: what, At: handoff.InstantOf(at), Building: "bld_1", Door: "d"}
+			if err := memory.Append(t.Context(), handoff.InstantOf(at.Add(-c.apart)), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin := h.Clock.Now()
+		for i := range 2000 {
+			log(handoff.EventDoorForced, begin.Add(time.Duration(i)*time.Minute))
+		}
+		for i := range 5 {
+			log(handoff.EventDoorTampered, begin.Add(time.Duration(2000+i)*time.Minute))
+		}
+		from := url.QueryEscape(begin.Add(2001 * time.Minute).Format(time.RFC3339))
+		page := h.events(t, "from="+from)
+		if n := len(told(page)); n != 4 || store.read > c.most {
+			t.Errorf("%s: found %d, and read %d events", name, n, store.read)
+		}
+	}
+}
+
 // Each member of an event reaches ops, or is left out on purpose.
 func TestEventsTellEverything(t *testing.T) {
 	leftOut := map[string]string{

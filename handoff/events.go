@@ -180,6 +180,25 @@ type reel struct {
 	ended     bool     // after ahead, there is nothing
 }
 
+// seek skips what is older than what is asked for, where the reader comes without a
+// cursor. Ids tell the store's time and not the service's. The two may be apart, as where
+// a clock was set, so the event that stands there has the last word: if its own time is
+// not as old as that, nothing is skipped.
+func (s *Service) seek(ctx context.Context, r *reel, f *EventFilter) error {
+	begin := f.From.Add(-2 * outOfOrder)
+	if r.last != "" || f.From.IsZero() || begin.Unix() <= 0 {
+		return nil
+	}
+	before, err := s.store.Before(ctx, r.partition, fmt.Sprintf("%d-0", begin.UnixMilli()))
+	if err != nil || before == nil {
+		return err
+	}
+	if !before.When().Add(outOfOrder).After(f.From) {
+		r.last = before.ID.ID
+	}
+	return nil
+}
+
 func (s *Service) wind(ctx context.Context, r *reel, f *EventFilter) error {
 	events, err := s.store.Read(ctx, r.partition, r.last, r.length)
 	if err != nil {
@@ -211,6 +230,9 @@ func (s *Service) Events(ctx context.Context, f EventFilter, from EventCursor, l
 	scanned := 0
 	for _, p := range s.partitions(&f) {
 		r := &reel{partition: p, length: firstReel, last: from[p]}
+		if err := s.seek(ctx, r, &f); err != nil {
+			return EventPage{}, err
+		}
 		if err := s.wind(ctx, r, &f); err != nil {
 			return EventPage{}, err
 		}

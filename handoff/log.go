@@ -70,6 +70,10 @@ type Log interface {
 	// An event that this version cannot read is not left out: its Type is zero.
 	Read(ctx context.Context, partition int, after string, limit int) ([]Logged, error)
 
+	// Before reads the last event of a partition's log whose id is below an id, whether or
+	// not an event has that id; nil if there is none.
+	Before(ctx context.Context, partition int, id string) (*Logged, error)
+
 	// Trim drops the events of a partition older than keep, except what a group has not
 	// finished and what comes after that. It returns how many were dropped.
 	Trim(ctx context.Context, partition int, keep time.Time) (int64, error)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -154,6 +156,29 @@ var logTests = map[string]func(*testing.T, *World){
 		empty, err := w.Store.Read(t.Context(), (id.Partition()+1)%handoff.Partitions, "", 3)
 		if len(empty) != 0 || err != nil {
 			t.Errorf("another partition reads %v, %v", empty, err)
+		}
+	},
+
+	"BeforeAnEvent": func(t *testing.T, w *World) {
+		id := story(t, w, "p1", 3)
+		all, err := w.Store.Read(t.Context(), id.Partition(), "", 10)
+		noError(t, "Read", err)
+		ms, seq, _ := strings.Cut(all[2].ID.ID, "-")
+		n, err := strconv.Atoi(seq)
+		noError(t, "the number of an id", err)
+		last, err := strconv.ParseInt(ms, 10, 64)
+		noError(t, "the time of an id", err)
+		for at, want := range map[string]*handoff.Logged{
+			all[0].ID.ID: nil, "0-1": nil, all[1].ID.ID: &all[0], all[2].ID.ID: &all[1],
+			fmt.Sprintf("%s-%d", ms, n+1): &all[2], fmt.Sprintf("%d-0", last+1000): &all[2],
+		} {
+			got, err := w.Store.Before(t.Context(), id.Partition(), at)
+			noError(t, "Before", err)
+			equal(t, "the event before "+at, got, want)
+		}
+		none, err := w.Store.Before(t.Context(), (id.Partition()+1)%handoff.Partitions, all[2].ID.ID)
+		if none != nil || err != nil {
+			t.Errorf("another partition has %v, %v", none, err)
 		}
 	},
 

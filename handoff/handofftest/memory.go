@@ -799,6 +799,25 @@ func (m *Memory) Read(ctx context.Context, n int, after string, limit int) ([]ha
 	return slices.Clone(page[:min(limit, len(page))]), nil
 }
 
+// Before implements [handoff.Log].
+func (m *Memory) Before(ctx context.Context, n int, id string) (*handoff.Logged, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	entries := m.logs[n].entries
+	i := slices.IndexFunc(entries, func(e handoff.Logged) bool { return positionOf(e.ID.ID).compare(positionOf(id)) >= 0 })
+	if i < 0 {
+		i = len(entries)
+	}
+	if i == 0 {
+		return nil, nil
+	}
+	l := entries[i-1]
+	return &l, nil
+}
+
 // Trim implements [handoff.Log].
 func (m *Memory) Trim(ctx context.Context, n int, keep time.Time) (int64, error) {
 	end, err := m.begin(ctx)

@@ -525,13 +525,28 @@ func (s *Store) Read(ctx context.Context, partition int, after string, limit int
 	}
 	logged := make([]handoff.Logged, 0, len(messages))
 	for _, m := range messages {
-		e, err := decodeMessage(m)
-		if err != nil {
-			e = handoff.Event{}
-		}
-		logged = append(logged, handoff.Logged{ID: handoff.EventID{Partition: partition, ID: m.ID}, Event: e})
+		logged = append(logged, loggedOf(partition, m))
 	}
 	return logged, nil
+}
+
+// Before implements handoff.Log.
+func (s *Store) Before(ctx context.Context, partition int, id string) (*handoff.Logged, error) {
+	messages, err := s.client.XRevRangeN(ctx, logKey(partition), "("+id, "-", 1).Result()
+	if err != nil || len(messages) == 0 {
+		return nil, unavailable(err)
+	}
+	l := loggedOf(partition, messages[0])
+	return &l, nil
+}
+
+// loggedOf is an event as it stands in the log; its Type is zero where it cannot be read.
+func loggedOf(partition int, m redis.XMessage) handoff.Logged {
+	e, err := decodeMessage(m)
+	if err != nil {
+		e = handoff.Event{}
+	}
+	return handoff.Logged{ID: handoff.EventID{Partition: partition, ID: m.ID}, Event: e}
 }
 
 func decodeMessage(m redis.XMessage) (handoff.Event, error) {
