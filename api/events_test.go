@@ -14,8 +14,8 @@ import (
 	"latchkey/handoff/handofftest"
 )
 
-// told are the events of a page: type/parcel.
-func told(a *answer) []string {
+// happened are the events of a page: type/parcel.
+func happened(a *answer) []string {
 	list := []string{}
 	for _, v := range a.body["events"].([]any) {
 		e := v.(map[string]any)
@@ -34,7 +34,7 @@ func (h *house) events(t testing.TB, query string) *answer {
 // filter; and neither a code nor a person.
 func TestEvents(t *testing.T) {
 	h := newHouse(t, nil)
-	if empty := h.events(t, ""); len(told(empty)) != 0 || empty.body["next"] != nil || empty.body["more"] != false {
+	if empty := h.events(t, ""); len(happened(empty)) != 0 || empty.body["next"] != nil || empty.body["more"] != false {
 		t.Errorf("before anything happened: %s", empty.text)
 	}
 	h.staff(t)
@@ -54,7 +54,7 @@ func TestEvents(t *testing.T) {
 
 	all := h.events(t, "")
 	want := []string{"dispatched/P1", "dispatched/P2", "code_refused/P1", "released/P1", "recalled/P2"}
-	if got := told(all); !slices.Equal(got, want) || all.body["more"] != false {
+	if got := happened(all); !slices.Equal(got, want) || all.body["more"] != false {
 		t.Errorf("the log tells %v, want %v", got, want)
 	}
 	for _, secret := range []string{code, wrong, "Sample", "cus_8", "customer@", "Turmstr", "4 links", "52.52", "302-1234567", "operator", "wms"} {
@@ -94,7 +94,7 @@ func TestEvents(t *testing.T) {
 		"type=released&parcel=P2":                                      {},
 		"type=dispatched&from=" + at(time.Second) + "&limit=1":         {"dispatched/P2"},
 	} {
-		if got := told(h.events(t, query)); !slices.Equal(got, want) {
+		if got := happened(h.events(t, query)); !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", query, got, want)
 		}
 	}
@@ -124,7 +124,7 @@ func TestEventsInPages(t *testing.T) {
 		h.dispatch(t, fmt.Sprintf("P%d", i), nil)
 		h.Clock.Advance(time.Second)
 	}
-	whole := told(h.events(t, ""))
+	whole := happened(h.events(t, ""))
 	if len(whole) != 20 || !slices.Equal(whole, slices.Compact(slices.Clone(whole))) {
 		t.Fatal(whole)
 	}
@@ -136,16 +136,16 @@ func TestEventsInPages(t *testing.T) {
 			if again := h.events(t, fmt.Sprintf("limit=%d&cursor=%s", limit, next)); again.text != page.text {
 				t.Errorf("asked again: %s", again.text)
 			}
-			if n := len(told(page)); n == 0 || n > limit {
+			if n := len(happened(page)); n == 0 || n > limit {
 				t.Fatalf("a page of %d, limit %d", n, limit)
 			}
-			got = append(got, told(page)...)
+			got = append(got, happened(page)...)
 			next, more = page.body["next"].(string), page.body["more"].(bool)
 		}
 		if !slices.Equal(got, whole) {
 			t.Errorf("in pages of %d:\n%v\nwant\n%v", limit, got, whole)
 		}
-		if none := h.events(t, "cursor="+next); len(told(none)) != 0 || none.body["next"] != next {
+		if none := h.events(t, "cursor="+next); len(happened(none)) != 0 || none.body["next"] != next {
 			t.Errorf("at the end: %s", none.text)
 		}
 	}
@@ -154,7 +154,7 @@ func TestEventsInPages(t *testing.T) {
 	page := h.events(t, "")
 	h.dispatch(t, "LATE", nil)
 	tail := h.events(t, "cursor="+page.body["next"].(string))
-	if got := told(tail); !slices.Equal(got, []string{"dispatched/LATE"}) {
+	if got := happened(tail); !slices.Equal(got, []string{"dispatched/LATE"}) {
 		t.Errorf("logged since: %v", got)
 	}
 }
@@ -182,7 +182,7 @@ func TestEventsAreBounded(t *testing.T) {
 		if store.read > 9000 {
 			t.Fatalf("a page read %d events", store.read)
 		}
-		found += len(told(page))
+		found += len(happened(page))
 		next, more = page.body["next"].(string), page.body["more"].(bool)
 	}
 	if found != 1 || pages < noise/9000 || pages > noise/4000 {
@@ -215,7 +215,7 @@ func TestEventsBeginWhereAskedFor(t *testing.T) {
 		}
 		from := url.QueryEscape(begin.Add(2001 * time.Minute).Format(time.RFC3339))
 		page := h.events(t, "from="+from)
-		if n := len(told(page)); n != 4 || store.read > c.most {
+		if n := len(happened(page)); n != 4 || store.read > c.most {
 			t.Errorf("%s: found %d, and read %d events", name, n, store.read)
 		}
 	}
@@ -237,7 +237,7 @@ func TestEventsTellEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 		a := h.events(t, "cursor="+cursor)
-		if len(told(a)) != 1 {
+		if len(happened(a)) != 1 {
 			t.Fatal(a.text)
 		}
 		shown := a.body["events"].([]any)[0].(map[string]any)
