@@ -43,12 +43,12 @@ func keyTable(t *testing.T) []keyRow {
 	}
 	var rows []keyRow
 	for line := range strings.Lines(string(source)) {
-		text, ok := strings.CutPrefix(strings.TrimSpace(line), "//\tlk:")
-		if !ok {
+		text, comment := strings.CutPrefix(strings.TrimSpace(line), "//\t")
+		if !comment || !strings.HasPrefix(text, "lk:") && !strings.HasPrefix(text, "rate:") {
 			continue
 		}
 		// key, type, what it holds, ends
-		cells := columns.Split("lk:"+text, -1)
+		cells := columns.Split(text, -1)
 		if len(cells) != 4 {
 			t.Fatalf("the table of keys has a row of %d columns: %s", len(cells), line)
 		}
@@ -184,6 +184,9 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	_, _, err = store.Recur(ctx, "device:1234", "swift c1", handoff.InstantOf(clock.Now()), time.Hour)
 	must(err)
 	_, err = store.Spend(ctx, "token", handoff.InstantOf(clock.Now().Add(time.Minute)), handoff.InstantOf(clock.Now()))
+	must(err)
+
+	_, err = store.Limit(ctx, "refused:1234", 5, time.Minute)
 	must(err)
 
 	// The mail fails for one event, is given up for another, and does not finish a third.
