@@ -378,6 +378,7 @@ func (v *Visit) Broken(err error) {
 }
 
 func (v *Visit) failWith(status int, what string) {
+	v.Bare = v.Bare || status == http.StatusNotFound // nobody knows what such a path says
 	if what == "" {
 		what = map[int]string{403: "forbidden", 404: "not_found", 410: "gone", 503: "unavailable"}[status]
 	}
