@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -108,6 +109,7 @@ type stopsAnswer struct {
 // stop is a parcel on a courier's list: enough to find the door and to greet, not
 // enough to pretend to hold the parcel.
 type stop struct {
+	StopID       string     `json:"stop_id" example:"9f1c02a7d54be380" doc:"Tells this stop from others in later lists, and is of no other use"`
 	ParcelLast4  string     `json:"parcel_last4" example:"7827"`
 	RouteID      string     `json:"route_id"`
 	Purpose      string     `json:"purpose" enum:"delivery,return_pickup"`
@@ -122,7 +124,21 @@ type stop struct {
 	City         string     `json:"city"`
 	PostalCode   string     `json:"postal_code,omitempty"`
 	Country      string     `json:"country"`
+	TimeZone     string     `json:"time_zone" doc:"Of the address"`
 	Location     *stopPoint `json:"location,omitempty"`
+	BuildingID   string     `json:"building_id,omitempty"`
+	Doors        []stopDoor `json:"doors" doc:"On the way, while the parcel is active. Whether one opens, only an unlock says"`
+
+	AbortableUntil *time.Time `json:"abortable_until,omitempty" doc:"Until when the handoff can be taken back; left out where it cannot"`
+}
+
+// stopDoor is a door that a courier may ask to be opened for a parcel.
+type stopDoor struct {
+	DoorID    string `json:"door_id"`
+	Kind      string `json:"kind" enum:"lobby,gate,garage,home"`
+	Mode      string `json:"mode" enum:"carried,connected,bridged,keypad"`
+	Challenge bool   `json:"challenge" doc:"What the door shows must be read there and sent"`
+	Consent   string `json:"consent" enum:"not-asked,given,missing" doc:"The customer's, to their own door"`
 }
 
 type stopPoint struct {
@@ -137,16 +153,52 @@ func (a *api) stops(ctx context.Context, _ *struct{}) (*stopsOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	stops := make([]stop, len(grants))
+	stops, doors := make([]stop, len(grants)), map[string][]handoff.Door{}
 	for i := range grants {
-		stops[i] = stopOf(&grants[i], a.Clock.Now())
+		g := &grants[i]
+		stops[i] = a.stopOf(g)
+		if g.StatusAt(a.Clock.Now()) != handoff.Active || g.Dispatch.To.Building == "" {
+			continue
+		}
+		all, err := remembered(doors, g.Dispatch.To.Building, func() ([]handoff.Door, error) { return a.doorsOf(ctx, g.Dispatch.To.Building) })
+		if err != nil {
+			return nil, err
+		}
+		stops[i].Doors = doorsOnTheWay(g, all)
 	}
 	return &stopsOutput{Body: stopsAnswer{Stops: stops}}, nil
 }
 
-func stopOf(g *handoff.Grant, now time.Time) stop {
-	d := &g.Dispatch
+// doorsOnTheWay puts the outer doors first, as one comes to them.
+func doorsOnTheWay(g *handoff.Grant, all []handoff.Door) []stopDoor {
+	doors := []stopDoor{}
+	for _, kind := range []handoff.TargetKind{handoff.Gate, handoff.Lobby, handoff.Garage, handoff.Home} {
+		for i := range all {
+			d := &all[i]
+			asked, onTheWay := g.OnTheWay(d)
+			if !onTheWay || d.Kind != kind {
+				continue
+			}
+			consent := "not-asked"
+			if asked.Has(handoff.ProofConsent) {
+				consent = "missing"
+				if slices.Contains(g.Consents, kind) {
+					consent = "given"
+				}
+			}
+			doors = append(doors, stopDoor{
+				DoorID: d.ID, Kind: kind.String(), Mode: d.Mode.String(), Challenge: asked.Has(handoff.ProofPresence), Consent: consent,
+			})
+		}
+	}
+	return doors
+}
+
+func (a *api) stopOf(g *handoff.Grant) stop {
+	d, now := &g.Dispatch, a.Clock.Now()
 	s := stop{
+		StopID: a.Service.StopID(g.ID), TimeZone: d.To.Zone, BuildingID: d.To.Building, Doors: []stopDoor{},
+		AbortableUntil: timeOf(g.AbortableUntil(a.Service.Policy().Limits, now)),
 		// Never so much of a short id that naming it could be told for having read it.
 		ParcelLast4: d.Parcel[len(d.Parcel)-min(4, len(d.Parcel)/2):], RouteID: g.Route(), Purpose: d.Purpose.String(),
 		Status: g.StatusAt(now).String(), CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(),

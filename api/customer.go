@@ -274,7 +274,7 @@ func (l *lookups) besides(ctx context.Context, g *handoff.Grant) (more besides, 
 	return more, err
 }
 
-func remembered[K comparable](known map[K]string, key K, read func() (string, error)) (string, error) {
+func remembered[K comparable, V any](known map[K]V, key K, read func() (V, error)) (V, error) {
 	if value, there := known[key]; there {
 		return value, nil
 	}
@@ -292,21 +292,28 @@ func (a *api) ownDoors(ctx context.Context, g *handoff.Grant) ([]handoff.Door, e
 	if !asks || g.StatusAt(a.Clock.Now()) != handoff.Active {
 		return nil, nil
 	}
-	ids, err := a.Registry.Doors(ctx, g.Dispatch.To.Building)
+	doors, err := a.doorsOf(ctx, g.Dispatch.To.Building)
+	return slices.DeleteFunc(doors, func(d handoff.Door) bool {
+		return d.Owner == nil || *d.Owner != handoff.CustomerRef{Shop: g.Dispatch.Shop, ID: g.Dispatch.Customer.ID}
+	}), err
+}
+
+// doorsOf are the doors of a building, by id.
+func (a *api) doorsOf(ctx context.Context, building string) (doors []handoff.Door, err error) {
+	ids, err := a.Registry.Doors(ctx, building)
 	if err != nil {
 		return nil, err
 	}
-	var own []handoff.Door
 	for _, id := range slices.Sorted(slices.Values(ids)) {
 		d, err := a.Registry.Door(ctx, id)
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, err
-		case d != nil && d.BuildingID == g.Dispatch.To.Building && d.Owner != nil && *d.Owner == handoff.CustomerRef{Shop: g.Dispatch.Shop, ID: g.Dispatch.Customer.ID}:
-			own = append(own, *d)
+		}
+		if d != nil && d.BuildingID == building {
+			doors = append(doors, *d)
 		}
 	}
-	return own, nil
+	return doors, nil
 }
 
 func (a *api) handoff(ctx context.Context, in *grantInput) (*handoffOutput, error) {

@@ -154,6 +154,7 @@ func TestStops(t *testing.T) {
 	for name, want := range map[string]any{
 		"parcel_last4": "7827", "route_id": "BER-042", "name": "Sample Customer 81", "unit": "4 links", "city": "Berlin", "kind": "residence",
 		"purpose": "delivery", "status": "active", "code_required": true, "attempted": 1.0, "valid_until": "2026-11-24T23:00:00Z",
+		"building_id": "bld_turm5", "time_zone": "Europe/Berlin", "abortable_until": nil,
 	} {
 		if stop[name] != want {
 			t.Errorf("%s = %v, want %v", name, stop[name], want)
@@ -164,9 +165,69 @@ func TestStops(t *testing.T) {
 			t.Errorf("the courier's list tells %q", hidden)
 		}
 	}
+	again := h.expect(t, courier, "GET", "/v1/courier/stops", "", 200, "").body["stops"].([]any)[0].(map[string]any)
+	if id := stop["stop_id"]; id == "" || id != again["stop_id"] {
+		t.Errorf("the stop is %q, and then %q", id, again["stop_id"])
+	}
 	other := courier
 	other.Subject = "cou_8"
 	h.expect(t, other, "GET", "/v1/courier/stops", "", 403, "courier-not-cleared")
+}
+
+// A stop tells until when its handoff can be taken back.
+func TestStopsTellOfTakingBack(t *testing.T) {
+	h := newHouse(t, nil)
+	h.staff(t)
+	grant := h.dispatch(t, "P1", nil)
+	until := func() any {
+		return h.expect(t, courier, "GET", "/v1/courier/stops", "", 200, "").body["stops"].([]any)[0].(map[string]any)["abortable_until"]
+	}
+	h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor(h.codeOf(t, grant)), 200, "")
+	if got := until(); got != "2026-11-24T11:10:00Z" {
+		t.Errorf("until %v", got)
+	}
+	h.Clock.Advance(10 * time.Minute)
+	if got := until(); got != "2026-11-24T11:10:00Z" {
+		t.Errorf("at the last instant: until %v", got)
+	}
+	h.Clock.Advance(time.Second)
+	if got := until(); got != nil {
+		t.Errorf("too late: until %v", got)
+	}
+	h.expect(t, courier, "POST", "/v1/parcels/P1/abort", `{"reason":"x"}`, 410, "abort-too-late")
+	h.Clock.Advance(-time.Second)
+	h.expect(t, courier, "POST", "/v1/parcels/P1/abort", `{"reason":"x"}`, 200, "")
+	h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor(h.codeOf(t, grant)), 200, "")
+	if got := until(); got != nil {
+		t.Errorf("a second time: until %v", got)
+	}
+}
+
+// A superseded code is told with the time at which it was replaced, each its own, and the
+// same to who repeats the attempt later.
+func TestReplacedAt(t *testing.T) {
+	h := newHouse(t, nil)
+	h.staff(t)
+	grant := h.dispatch(t, "P1", nil)
+	first := h.codeOf(t, grant)
+	h.Clock.Advance(2*time.Hour + 2*time.Minute)
+	h.expect(t, customer, "POST", "/v1/handoffs/"+grant+"/reissue", "", 200, "")
+	second := h.codeOf(t, grant)
+	h.Clock.Advance(time.Hour)
+	h.expect(t, customer, "POST", "/v1/handoffs/"+grant+"/reissue", "", 200, "")
+	try := strings.Replace(atDoor(first), "{", `{"attempt_id":"a1",`, 1)
+	for range 2 {
+		if old := h.expect(t, courier, "POST", "/v1/parcels/P1/verify", try, 409, "code-superseded"); old.body["replaced_at"] != "2026-11-24T13:02:00Z" {
+			t.Errorf("the first: %s", old.text)
+		}
+		h.Clock.Advance(time.Minute)
+	}
+	if old := h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor(second), 409, "code-superseded"); old.body["replaced_at"] != "2026-11-24T14:02:00Z" {
+		t.Errorf("the second: %s", old.text)
+	}
+	if wrong := h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor(h.wrong(t, "P1", 0)), 403, "code-mismatch"); wrong.body["replaced_at"] != nil {
+		t.Errorf("a wrong one: %s", wrong.text)
+	}
 }
 
 func TestCustomersList(t *testing.T) {

@@ -52,6 +52,31 @@ func house5(t testing.TB, change ...func(*api.Config)) *house {
 	return h
 }
 
+// A stop names the doors on its way, the outer ones first, and what each asks for.
+func TestStopsNameTheDoors(t *testing.T) {
+	h := house5(t)
+	h.expect(t, manager, "PUT", "/v1/doors/home", doorJSON("home", "keypad", `"keypad_key":"AQIDBAUGBwgJCgsMDQ4PEBESExQ"`), 200, "")
+	h.expect(t, manager, "PUT", "/v1/doors/theirs", strings.Replace(doorJSON("home", "carried"), "cus_81", "cus_82", 1), 200, "")
+	grant := h.dispatch(t, "P1", nil)
+	h.expect(t, customer, "POST", "/v1/handoffs/"+grant+"/consent", `{"doors":["garage"]}`, 200, "")
+	stop := func() map[string]any {
+		return h.expect(t, courier, "GET", "/v1/courier/stops", "", 200, "").body["stops"].([]any)[0].(map[string]any)
+	}
+	var got []string
+	for _, d := range stop()["doors"].([]any) {
+		d := d.(map[string]any)
+		got = append(got, fmt.Sprint(d["door_id"], " ", d["kind"], " ", d["mode"], " ", d["challenge"], " ", d["consent"]))
+	}
+	want := []string{"gate gate connected false not-asked", "lobby lobby carried true not-asked", "garage garage carried true given", "home home keypad false missing"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	h.expect(t, shop, "POST", "/v1/dispatches/"+grant+"/recall", `{"reason":"x"}`, 200, "")
+	if doors := stop()["doors"].([]any); len(doors) != 0 {
+		t.Errorf("recalled: %v", doors)
+	}
+}
+
 // physical is what hangs beside a door: it knows the service's keys and its own.
 type physical struct {
 	id         string

@@ -32,6 +32,8 @@ type Problem struct {
 	Proofs       proofs      `json:"proofs,omitzero" doc:"What each proof was worth, where a courier was judged"`
 	AttemptsLeft *int        `json:"attempts_left,omitempty" example:"4" doc:"How many wrong codes are still let pass"`
 
+	ReplacedAt *time.Time `json:"replaced_at,omitempty" doc:"Of code-superseded: when a newer code took its place"`
+
 	retryAfter time.Duration // Retry-After; 0 sends none
 	challenge  string        // WWW-Authenticate
 	cause      error         // of a failure of ours, for the log alone
@@ -254,6 +256,7 @@ func refusal(r *handoff.Refusal, k kind, input bool) *Problem {
 		left := r.AttemptsLeft
 		p.AttemptsLeft = &left
 	}
+	p.ReplacedAt = timeOf(r.ReplacedAt)
 	return p
 }
 

@@ -153,11 +153,7 @@ func (h Hours) contains(minute int) bool {
 // of the grant's own building (and owner), and the building allows the carrier, the
 // purpose and the hour. What is unknown is not admitted.
 func (d *Door) admits(g *Grant, now time.Time) bool {
-	if d == nil || d.Building.ID == "" || d.Building.ID != g.Dispatch.To.Building {
-		return false
-	}
-	owner := CustomerRef{Shop: g.Dispatch.Shop, ID: g.Dispatch.Customer.ID}
-	if (d.Kind == Garage || d.Kind == Home) && (d.Owner == nil || *d.Owner != owner) {
+	if d == nil || d.Building.ID == "" || d.Building.ID != g.Dispatch.To.Building || !d.isFor(g) {
 		return false
 	}
 	b := d.Building
@@ -171,6 +167,13 @@ func (d *Door) admits(g *Grant, now time.Time) bool {
 	local := now.In(zone)
 	minute := local.Hour()*60 + local.Minute()
 	return (b.Hours == nil || b.Hours.contains(minute)) && (b.Quiet == nil || !b.Quiet.contains(minute))
+}
+
+// isFor reports whether the door is one for all, or the garage or home of the grant's
+// customer.
+func (d *Door) isFor(g *Grant) bool {
+	owner := CustomerRef{Shop: g.Dispatch.Shop, ID: g.Dispatch.Customer.ID}
+	return d.Kind != Garage && d.Kind != Home || d.Owner != nil && *d.Owner == owner
 }
 
 // visitLength is how long a visit lasts from its first permit, and permitsPerVisit

@@ -218,14 +218,32 @@ func byRight(d *deliberation) (ProofSet, bool) {
 	if right == nil {
 		return Proofs(ProofCourier, ProofRoute, ProofTime), false
 	}
-	asked := right.Proofs
-	if d.cmd.Act == Open && d.facts.Door != nil && d.facts.Door.Mode == Carried {
-		asked |= Proofs(ProofPresence)
+	if d.cmd.Act == Open && d.facts.Door != nil {
+		return d.facts.Door.asks(right), true
 	}
-	if d.cmd.Act == Open && d.facts.Door != nil && d.facts.Door.Mode == Keypad {
-		asked &^= Proofs(ProofPresence)
+	return right.Proofs, true
+}
+
+// asks is what a right to open asks for at this door.
+func (d *Door) asks(r *Right) ProofSet {
+	switch d.Mode {
+	case Carried:
+		return r.Proofs | Proofs(ProofPresence)
+	case Keypad:
+		return r.Proofs &^ Proofs(ProofPresence)
 	}
-	return asked, true
+	return r.Proofs
+}
+
+// OnTheWay reports whether the grant has a right to open a door such as this one, and what
+// it asks for there. The door is one of the grant's building, and a garage or home its
+// customer's own. Whether it opens now, only an unlock says.
+func (g *Grant) OnTheWay(d *Door) (ProofSet, bool) {
+	right := g.Right(Open, d.Kind)
+	if right == nil || d.BuildingID == "" || d.BuildingID != g.Dispatch.To.Building || !d.isFor(g) {
+		return 0, false
+	}
+	return d.asks(right), true
 }
 
 func onRoute(*deliberation) (ProofSet, bool) {
@@ -358,14 +376,15 @@ func (d *deliberation) compareCode() *Decision {
 		return &Decision{Wait: true}
 	}
 
-	right, superseded, slip := false, false, false
+	right, superseded, slip := false, -1, false
 	for i, counter := range code.Issued {
 		issued := d.grant.code(counter)
 		same := issued.Equal(said)
-		if i == len(code.Issued)-1 {
+		switch {
+		case i == len(code.Issued)-1:
 			right, slip = same, issued.Slip(said)
-		} else {
-			superseded = superseded || same
+		case same: // no two are equal
+			superseded = i
 		}
 	}
 	if right {
@@ -375,13 +394,14 @@ func (d *deliberation) compareCode() *Decision {
 
 	d.verdict[ProofCode] = Failed
 	reason := CodeMismatch
-	if superseded {
+	if superseded >= 0 {
 		reason = CodeSuperseded
 	}
 	refused := d.refuse(reason)
+	refused.Refusal.ReplacedAt = d.grant.replacedAt(superseded)
 	refused.Refusal.AttemptsLeft = min(limits.CodeTries-code.Wrong, limits.GrantTries-code.TotalWrong) - 1
 	e := d.event(EventCodeRefused)
-	e.Reason, e.Excused = reason, superseded || slip
+	e.Reason, e.Excused = reason, superseded >= 0 || slip
 	refused.Events = []Event{e}
 	if refused.Refusal.AttemptsLeft == 0 {
 		refused.Events = append(refused.Events, d.event(EventCodeLocked))
@@ -412,6 +432,37 @@ func (d *deliberation) charge(refused *Decision, excused bool) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// replacedAt is when the next code took the place of the one that was issued as the i-th,
+// from 0: as the history says, which knows the newest; 0 if it does not reach that far, or
+// for a negative i.
+func (g *Grant) replacedAt(i int) Instant {
+	if i < 0 {
+		return 0
+	}
+	later := len(g.Code.Issued) - 1 - i // codes that were issued after it
+	for _, h := range slices.Backward(g.History) {
+		if h.Type == EventCodeReissued || h.Type == EventAborted || h.Type == EventRescheduled {
+			if later--; later == 0 {
+				return h.At
+			}
+		}
+	}
+	return 0
+}
+
+// AbortableUntil is until when the courier of the standing handoff may take it back; 0 if
+// that is not possible, or not any more at now.
+func (g *Grant) AbortableUntil(l Limits, now time.Time) Instant {
+	if g.Status != Released || g.Handoff == nil || g.Aborted || g.CodeRequired() && g.Code.Reissues >= l.Reissues {
+		return 0
+	}
+	until := min(InstantOf(g.Handoff.At.Time().Add(l.AbortWithin)), g.Window.Until)
+	if now.After(until.Time()) {
+		return 0
+	}
+	return until
+}
 
 func (d *deliberation) refuse(reason Reason) Decision {
 	return Decision{Verdict: d.verdict, Refusal: &Refusal{Reason: reason, Verdict: d.verdict}}
@@ -472,7 +523,7 @@ func abort(d *deliberation) Decision {
 		return d.refuse(NotYourHandoff)
 	case g.Aborted:
 		return d.refuse(AlreadyAborted)
-	case d.now.Sub(g.Handoff.At.Time()) > limits.AbortWithin:
+	case d.now.After(g.Handoff.At.Time().Add(limits.AbortWithin)):
 		return d.refuse(AbortTooLate)
 	case g.CodeRequired() && g.Code.Reissues >= limits.Reissues:
 		return d.refuse(ReissueLimit)

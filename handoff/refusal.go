@@ -71,6 +71,10 @@ type Refusal struct {
 	// and CodeSuperseded.
 	AttemptsLeft int
 
+	// ReplacedAt is when a newer code took the place of the one that was said. Only with
+	// CodeSuperseded, and 0 if that is not known.
+	ReplacedAt Instant
+
 	// RetryAfter is how long to wait before asking for the same again makes sense. Zero:
 	// waiting does not help.
 	RetryAfter time.Duration

@@ -731,6 +731,9 @@ func (s *Service) OnRoute(ctx context.Context, r RouteRef) ([]Grant, error) {
 	})
 }
 
+// StopID names a grant on a courier's list, where neither its id nor its parcel's may stand.
+func (s *Service) StopID(id GrantID) string { return Pseudonym(s.names, "stop", id.String()) }
+
 func (s *Service) listed(ctx context.Context, ids []ParcelHash, counts func(*Grant) bool) ([]Grant, error) {
 	if len(ids) == 0 {
 		return []Grant{}, nil
@@ -1077,7 +1080,7 @@ func (q *query) answered(r *Record, act Act) (outcome, bool) {
 		o := outcome{act: act, grant: r.Grant, answer: a}
 		o.status = statusAfter[act]
 		if !bytes.Equal(a.Digest, q.digest) {
-			o.answer.Reason, o.answer.Verdict, o.answer.Left = AttemptReused, nil, 0
+			o.answer.Reason, o.answer.Verdict, o.answer.Left, o.answer.Replaced = AttemptReused, nil, 0, 0
 		}
 		return o, true
 	}
@@ -1092,6 +1095,7 @@ func (q *query) answerOf(d *Decision, cmd Command, now time.Time) Answer {
 	a := Answer{Attempt: q.attempt, Courier: cmd.Evidence.Courier.ID, Digest: q.digest, At: InstantOf(now), Verdict: d.Verdict.bytes()}
 	if d.Refusal != nil {
 		a.Reason, a.Left, a.retry = d.Refusal.Reason, d.Refusal.AttemptsLeft, d.Refusal.RetryAfter
+		a.Replaced = d.Refusal.ReplacedAt
 	} else if len(d.Events) > 0 {
 		a.Distance = d.Events[0].Distance
 		a.Permit, a.Relock = d.Events[0].Permit, d.Events[0].Relock
@@ -1104,7 +1108,7 @@ func (a *Answer) refusal() error {
 	if a.Reason == "" {
 		return nil
 	}
-	r := &Refusal{Reason: a.Reason, AttemptsLeft: a.Left, RetryAfter: a.retry}
+	r := &Refusal{Reason: a.Reason, AttemptsLeft: a.Left, ReplacedAt: a.Replaced, RetryAfter: a.retry}
 	for i, b := range a.Verdict {
 		if i < len(r.Verdict) {
 			r.Verdict[i] = Result(b)

@@ -267,6 +267,8 @@ type Answer struct {
 	Permit PermitID `cbor:"9,keyasint,omitzero"`   // of an unlock
 	Relock int      `cbor:"10,keyasint,omitempty"` // of an unlock: what the permit says, in seconds
 
+	Replaced Instant `cbor:"11,keyasint,omitempty"` // of a superseded code: when
+
 	retry time.Duration // never remembered: by then it would be wrong
 }
 
