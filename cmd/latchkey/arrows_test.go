@@ -7,7 +7,7 @@ import (
 )
 
 // Arrows between packages run one way: cmd -> api, notify -> handoff -> otp. Each
-// outside library has one room. Test helpers (handofftest, redistest, mailtest, mqtttest, frametest) may be
+// outside library has one room. Test helpers (handofftest, redistest, mailtest, mqtttest, frametest, webtest) may be
 // imported by tests alone, hence by no package here.
 func TestArrows(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "latchkey/...").Output()
@@ -67,10 +67,11 @@ func TestArrows(t *testing.T) {
 		"github.com/MicahParks/keyfunc":             {"latchkey/api/auth"},
 		"github.com/MicahParks/jwkset":              {"latchkey/api/auth"},
 		"github.com/Shopify/toxiproxy":              {},
-		"github.com/chromedp":                       {},
+		"github.com/chromedp":                       {"latchkey/api/web/webtest"},
+		"latchkey/api/web/webtest":                  {},
 		"github.com/rogpeppe/go-internal":           {},
 		"pgregory.net/rapid":                        {"latchkey/handoff/handofftest"},
-		"testing":                                   {"latchkey/handoff/handofftest", "latchkey/handoff/redisstore/redistest", "latchkey/notify/mail/mailtest", "latchkey/handoff/door/controller/mqtttest", "latchkey/api/web/frame/frametest"},
+		"testing":                                   {"latchkey/handoff/handofftest", "latchkey/handoff/redisstore/redistest", "latchkey/notify/mail/mailtest", "latchkey/handoff/door/controller/mqtttest", "latchkey/api/web/frame/frametest", "latchkey/api/web/webtest"},
 	}
 	packages := 0
 	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {

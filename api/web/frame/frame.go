@@ -407,6 +407,14 @@ func (v *Visit) Home() string { return v.pages.Home }
 // Clock is the service's time, by which scripts say "today".
 func (v *Visit) Clock() string { return v.Now.UTC().Format(time.RFC3339) }
 
+// Under are sentences of the set for a script; see [Words.Under].
+func (v *Visit) Under(prefixes ...string) map[string]string {
+	return v.pages.said[v.Lang].Under(prefixes...)
+}
+
+// Asset is the path of an asset; see [Site.Asset].
+func (v *Visit) Asset(name string) string { return v.pages.site.Asset(name) }
+
 // SignInPath is where to sign in, and to come back from.
 func (v *Visit) SignInPath() string { return v.pages.site.SignInPath }
 

@@ -107,6 +107,18 @@ func (w *Words) Say(key string, values ...any) (template.HTML, error) {
 	return template.HTML(text), nil
 }
 
+// Under are the sentences whose keys begin with one of some prefixes, by key, with their
+// placeholders: what a script says.
+func (w *Words) Under(prefixes ...string) map[string]string {
+	under := map[string]string{}
+	for key, text := range w.said {
+		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(key, p+".") }) {
+			under[key] = text
+		}
+	}
+	return under
+}
+
 // Count is the sentence key.one for one, key.none for none where there is such, and else
 // key.many, of which {n} is the number.
 func (w *Words) Count(key string, n int, values ...any) (template.HTML, error) {

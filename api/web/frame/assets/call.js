@@ -1,14 +1,17 @@
 // How a module calls the service's own API: with the session's cookie, which the browser
 // sends, and the session's token, which another site does not know.
 
-/** The answer of a call: its status, its JSON, and how many seconds to wait, if it says so. */
-export async function call(method, path, body) {
+/**
+ * The answer of a call: its status, its JSON, and how many seconds to wait, if it says so.
+ * It throws where there was none, or none that is the API's. A signal gives it up.
+ */
+export async function call(method, path, body, signal) {
   const headers = { Accept: "application/json" };
   if (method !== "GET") headers["X-Latchkey-CSRF"] = document.querySelector("meta[name=csrf]")?.content ?? "";
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(path, {
     method, headers, body: body === undefined ? undefined : JSON.stringify(body),
-    cache: "no-store", credentials: "same-origin", referrerPolicy: "no-referrer",
+    cache: "no-store", credentials: "same-origin", referrerPolicy: "no-referrer", signal,
   });
   const text = await answer.text();
   return {

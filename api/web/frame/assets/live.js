@@ -17,7 +17,8 @@ function wait() {
   timer = setTimeout(refresh, Math.min(every * 2 ** failures, patience));
 }
 
-async function refresh() {
+/** Asks for the page now, as after something was done. */
+export async function refresh() {
   try {
     const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" }, cache: "no-store", redirect: "manual" });
     if (answer.type === "opaqueredirect") { // the session is over: the browser follows it to where one signs in
@@ -38,7 +39,10 @@ async function refresh() {
 /** Takes over what changed from a page that was just loaded. */
 export function take(page) {
   const token = page.querySelector("meta[name=csrf]")?.content;
-  if (token) document.querySelector("meta[name=csrf]").content = token;
+  if (token) {
+    const ours = document.querySelector("meta[name=csrf]") ?? document.head.appendChild(Object.assign(document.createElement("meta"), { name: "csrf" }));
+    ours.content = token;
+  }
   upgrade(page);
   for (const old of document.querySelectorAll("[data-live][id]")) {
     const now = page.getElementById(old.id) ?? old.cloneNode(false); // gone: nothing of it is left

@@ -1,0 +1,387 @@
+package courier_test
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/browser"
+
+	"latchkey/api/auth"
+	"latchkey/api/web/frame/frametest"
+	"latchkey/api/web/webtest"
+	"latchkey/handoff"
+	"latchkey/handoff/door"
+	"latchkey/handoff/handofftest"
+)
+
+const parcel = "JJD000390007827"
+
+// felt and sent record what the hand feels and what leaves the page; drop loses the answer
+// to the next request that changes something.
+const listening = `
+	window.felt = []; window.sent = []; window.drop = 0;
+	navigator.vibrate = (p) => { felt.push(p.join()); return true; };
+	const fetched = window.fetch;
+	window.fetch = async (path, options) => {
+		if (options?.method === "POST") sent.push(path + " " + options.body);
+		const answer = await fetched(path, options);
+		if (options?.method === "POST" && drop > 0) { drop--; throw new TypeError("lost"); }
+		return answer;
+	};`
+
+// phone is a courier's phone before the sample's door, on this very day: what browsers
+// know of time cannot be injected.
+type phone struct {
+	*webtest.Browser
+	h      *frametest.House
+	url    string
+	client *frametest.Client
+	gate   door.PrivateKey
+	seq    uint64
+}
+
+func newPhone(t *testing.T, flags ...string) *phone {
+	t.Helper()
+	b := webtest.Start(t, flags...)
+	h := house(t)
+	h.Clock.Set(time.Now().Truncate(time.Second))
+	berlin, err := handoff.Zone(handofftest.Zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := handoff.DateOf(h.Clock.Now().In(berlin))
+	h.Drives(t, "cou_7", handofftest.Route, day)
+	p := &phone{Browser: b, h: h, url: h.Listen(t)}
+	if p.gate, err = door.NewPrivateKey(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	h.Do(t, manager, "PUT", "/v1/buildings/bld_turm5", `{"name":"Turmstr. 5","address":"Turmstr. 5, Berlin","time_zone":"Europe/Berlin","location":{"lat":52.5256,"lon":13.3421},"carriers":["swift"]}`, 200)
+	p.door("gate", "gate", "connected", `,"public_key":"`+p.gate.Public().String()+`"`)
+	d := handofftest.Sample(parcel)
+	d.Day = day
+	h.Dispatch(t, d)
+	p.client = h.SignIn(frametest.Courier, "Courier 7")
+	b.First(listening)
+	b.Cookie(p.url, frametest.Cookie, p.client.Cookie)
+	b.At(p.url, 52.52561, 13.34209, 12)
+	return p
+}
+
+func (p *phone) door(id, kind, mode, more string) {
+	p.T.Helper()
+	p.h.Do(p.T, manager, "PUT", "/v1/doors/"+id, `{"building_id":"bld_turm5","kind":"`+kind+`","mode":"`+mode+`","location":{"lat":52.5256,"lon":13.3421}`+more+`}`, 200)
+}
+
+// begin opens the sample's stop and types its label.
+func (p *phone) begin() {
+	p.T.Helper()
+	p.Open(p.url + "/courier")
+	p.Click("[data-open]")
+	p.Reads("#parcel-state", "Not scanned yet")
+	p.Click("#go")
+	p.Type("#typed-text", parcel+"\r")
+	p.Reads("#parcel-state", "Scanned: the parcel ending in 7827.")
+}
+
+func (p *phone) enter(code string) {
+	p.T.Helper()
+	for _, digit := range code {
+		p.Click(fmt.Sprintf(`#keys [data-key="%c"]`, digit))
+	}
+}
+
+func (p *phone) code() string {
+	g := p.h.Parcel(p.T, parcel)
+	return g.CurrentCode().Reveal()
+}
+
+func (p *phone) wrong(n int) string {
+	g := p.h.Parcel(p.T, parcel)
+	return handofftest.WrongCode(&g, n).Reveal()
+}
+
+// counts are the events of a type.
+func (p *phone) counts(kind handoff.EventType) (n int) {
+	for _, e := range p.h.Events(p.T) {
+		if e.Type == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// says makes the gate report a state of its newest permit.
+func (p *phone) says(states ...door.State) {
+	p.T.Helper()
+	g := p.h.Parcel(p.T, parcel)
+	for _, s := range states {
+		p.seq++
+		raw, err := door.Report{Door: "gate", Seq: p.seq, At: p.h.Clock.Now(), State: s, Permit: door.PermitID(g.Unlocks[len(g.Unlocks)-1].Permit)}.Sign(p.gate)
+		if err != nil {
+			p.T.Fatal(err)
+		}
+		controller := auth.Principal{Subject: "gate", Scopes: []auth.Scope{auth.Door}}
+		p.h.Do(p.T, controller, "POST", "/v1/doors/gate/reports", `{"reports":["`+base64.RawURLEncoding.EncodeToString(raw)+`"]}`, 200)
+	}
+}
+
+const gateState = `[data-door="gate"] .door-state`
+
+// The whole way: through the gate, as far as the gate itself says, a wrong code, an older
+// one, the right one, and back.
+func TestHandingOver(t *testing.T) {
+	p := newPhone(t)
+	p.Open(p.url + "/courier")
+	p.Reads("#stops", "One stop is left today.")
+	p.Looks("courier-list", 320, 360)
+	p.begin()
+	p.Reads(gateState, "Taken to be locked")
+	p.Click(`[data-door="gate"] .unlock`)
+	p.Reads(gateState, "The door has not answered yet")
+	p.says(door.Delivered)
+	p.Reads(gateState, "Not open yet")
+	p.says(door.Confirmed)
+	p.Reads(gateState, "The door says that it let go")
+	p.Looks("courier-stop", 320, 360)
+	p.says(door.Opened)
+	p.Reads(gateState, "The door is open")
+	p.says(door.Relocked)
+	p.Reads(gateState, "Locked again")
+
+	first := p.code()
+	p.Click("#go")
+	p.enter(p.wrong(0))
+	p.Reads("#digits-said", "6 of 6")
+	p.Looks("courier-pad", 320, 360)
+	p.Click("#send")
+	p.Reads("#pad-said", "Wrong code")
+	p.Reads("#pad-said", "4 more tries")
+	p.Looks("courier-wrong", 320, 360)
+	p.h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+p.h.Parcel(t, parcel).ID.String()+"/reissue", "", 200)
+	p.enter(first)
+	p.Click("#send")
+	berlin, _ := handoff.Zone(handofftest.Zone)
+	p.Reads("#pad-said", "Ask for the newest code: this one was replaced at "+p.h.Clock.Now().In(berlin).Format("15:04"))
+	if p.counts(handoff.EventReleased) != 0 {
+		t.Fatal("released")
+	}
+	p.enter(p.code())
+	p.Click("#send")
+	p.Reads("#said", "Handed over")
+	p.Reads("#status", "Handed over")
+	p.Looks("courier-done", 320, 360)
+	if felt := webtest.Eval[string](p.Browser, `felt.join("|")`); !strings.Contains(felt, "80,80,80,80,240") || !strings.HasSuffix(felt, "120") {
+		t.Errorf("felt %s", felt)
+	}
+
+	p.Reads("#abort-until", "Possible until")
+	p.Click("#abort")
+	p.Reads("#sure", "Take the handoff back?")
+	p.Click("#sure-yes")
+	p.Reads("#said", "Taken back")
+	p.Reads("#status", "To do")
+	p.Click("#nobody")
+	p.Click("#sure-yes")
+	p.Reads("#said", "Noted: nobody answered")
+	if p.counts(handoff.EventReleased) != 1 || p.counts(handoff.EventAborted) != 1 || p.counts(handoff.EventAttempted) != 1 || p.counts(handoff.EventCodeRefused) != 2 {
+		t.Errorf("events: %v", p.h.Events(t))
+	}
+	if path := webtest.Eval[string](p.Browser, "location.href"); path != p.url+"/courier" {
+		t.Errorf("the address is %s", path)
+	}
+}
+
+// kept is what the phone has written down anywhere.
+const kept = `(async () => {
+	const out = [JSON.stringify(localStorage), JSON.stringify(sessionStorage), document.cookie, JSON.stringify(history.state), location.href];
+	for (const db of await indexedDB.databases()) out.push("database " + db.name);
+	for (const name of await caches.keys()) {
+		const cache = await caches.open(name);
+		for (const r of await cache.keys()) out.push(r.url + " " + await (await cache.match(r)).text());
+	}
+	return out.join("\n");
+})()`
+
+// In a lift: what could not be sent is not done, is written down nowhere, and is sent
+// once, as it was meant, when the network is back.
+func TestOfflineAndBack(t *testing.T) {
+	p := newPhone(t)
+	p.begin()
+	code := p.code()
+	p.Click("#go")
+	p.enter(code)
+	p.Offline(true)
+	p.Click("#send")
+	p.Reads("#pad-said", "Not sent yet")
+	p.Reads("#pad-said", "Not done.")
+	p.Looks("courier-offline", 320, 360)
+	if said := p.Text("body"); strings.Contains(said, "Handed over") {
+		t.Errorf("done on hope: %s", said)
+	}
+	if g := p.h.Parcel(t, parcel); g.Status != handoff.Active {
+		t.Fatalf("%v", g.Status)
+	}
+	if all := webtest.Eval[string](p.Browser, kept); strings.Contains(all, code) || strings.Contains(all, parcel) || strings.Contains(all, "7827") || strings.Contains(all, p.client.CSRF) || strings.Contains(all, "Turmstr") {
+		t.Errorf("it is written down: %s", all)
+	}
+	p.Offline(false)
+	p.Reads("#said", "Handed over")
+	if p.counts(handoff.EventReleased) != 1 || p.counts(handoff.EventCodeRefused) != 0 {
+		t.Errorf("events: %v", p.h.Events(t))
+	}
+	if n := webtest.Eval[int](p.Browser, `new Set(sent.filter((s) => s.includes("/verify"))).size`); n != 1 {
+		t.Errorf("%d different requests", n)
+	}
+}
+
+// The answer is lost, not the request: sent again it gets the first answer, and a wrong
+// code is counted once.
+func TestLostAnswer(t *testing.T) {
+	p := newPhone(t)
+	p.begin()
+	p.Click("#go")
+	p.enter(p.wrong(0))
+	webtest.Eval[int](p.Browser, "window.drop = 1")
+	p.Click("#send")
+	p.Reads("#pad-said", "4 more tries")
+	if n := p.counts(handoff.EventCodeRefused); n != 1 {
+		t.Errorf("%d wrong codes", n)
+	}
+	if n := webtest.Eval[int](p.Browser, `sent.filter((s) => s.includes("/verify")).length`); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+	p.enter(p.code())
+	webtest.Eval[int](p.Browser, "window.drop = 1")
+	p.Click("#send")
+	p.Reads("#said", "Handed over")
+	if n := p.counts(handoff.EventReleased); n != 1 {
+		t.Errorf("handed over %d times", n)
+	}
+}
+
+// A page that is opened without a network is the shell; with the network come the stops.
+func TestOpenedInTheLift(t *testing.T) {
+	p := newPhone(t)
+	p.Open(p.url + "/courier")
+	p.Until("the worker", func() bool {
+		return webtest.Eval[bool](p.Browser, `navigator.serviceWorker.ready.then(() => caches.keys()).then((k) => k.length === 1 && navigator.serviceWorker.controller !== null)`)
+	})
+	p.Offline(true)
+	p.Open(p.url + "/courier")
+	p.Reads("#stops", "There is no connection")
+	p.Looks("courier-shell", 320, 360)
+	p.Click("#scan-any")
+	p.Type("#typed-text", parcel+"\r")
+	p.Reads("#stop-title", "Not on your list")
+	p.Click("#go")
+	p.enter(p.code())
+	p.Click("#send")
+	p.Reads("#pad-said", "Not sent yet")
+	p.Offline(false)
+	p.Reads("#said", "Handed over")
+	p.Reads("#stop-title", "Sample Customer 81")
+}
+
+// Two taps are one intent.
+func TestDoubleTap(t *testing.T) {
+	p := newPhone(t)
+	p.begin()
+	webtest.Eval[bool](p.Browser, `(() => { const b = document.querySelector('[data-door="gate"] .unlock'); b.click(); b.click(); return true; })()`)
+	p.Reads(gateState, "The door has not answered yet")
+	if n := p.counts(handoff.EventPermitted); n != 1 {
+		t.Errorf("%d permits", n)
+	}
+	p.Click("#go")
+	p.enter(p.wrong(0))
+	webtest.Eval[bool](p.Browser, `(() => { const b = document.getElementById("send"); b.click(); b.click(); return true; })()`)
+	p.Reads("#pad-said", "4 more tries")
+	if n := p.counts(handoff.EventCodeRefused); n != 1 {
+		t.Errorf("%d wrong codes", n)
+	}
+}
+
+// Everything works by keyboard, in German, and what has the focus shows it.
+func TestKeyboard(t *testing.T) {
+	p := newPhone(t)
+	p.Open(p.url + "/courier")
+	p.Click(`[name=language][value=de]`)
+	p.Reads("h1", "Ihre Stopps")
+	focus := func(id string) {
+		t.Helper()
+		for range 40 {
+			if webtest.Eval[bool](p.Browser, fmt.Sprintf(`document.activeElement?.matches(%q) ?? false`, id)) {
+				return
+			}
+			p.Keys("\t")
+		}
+		t.Fatalf("the focus does not come to %s", id)
+	}
+	focus("[data-open]")
+	p.Keys("\r")
+	p.Reads("#stop-title", "Sample Customer 81")
+	focus("#go")
+	p.Keys("\r")
+	focus("#typed-text")
+	p.Keys(parcel, "\r")
+	p.Reads("#parcel-state", "Gescannt")
+	focus(`[data-door="gate"] .unlock`)
+	p.Keys("\r")
+	p.Reads(gateState, "Die Tür hat noch nicht geantwortet")
+	p.Looks("courier-stop-de", 320, 360)
+	focus("#go")
+	p.Keys("\r")
+	p.Keys("123")
+	p.Reads("#digits-said", "3 von 6")
+	p.Keys("\b", "\b", "\b")
+	p.Reads("#digits-said", "0 von 6")
+	p.Keys(p.code(), "\r")
+	p.Reads("#said", "Übergeben")
+}
+
+// The words for a position that is switched off, and what the server makes of none.
+func TestPositionDenied(t *testing.T) {
+	p := newPhone(t)
+	p.Permission(p.url, "geolocation", browser.PermissionSettingDenied)
+	p.begin()
+	p.Reads("#where", "Your position is switched off")
+	p.Click(`[data-door="gate"] .unlock`)
+	p.Reads(gateState, "Not permitted")
+	p.Reads(`[data-door="gate"] .door-hint`, "You are not near enough")
+	p.Looks("courier-denied", 320, 360)
+}
+
+// Doors without a network: read, permitted, shown; and keypads.
+func TestCarriedAndKeypad(t *testing.T) {
+	p := newPhone(t)
+	p.door("lobby", "lobby", "carried", "")
+	p.door("pad", "lobby", "keypad", `,"keypad_key":"AQIDBAUGBwgJCgsMDQ4PEBESExQ"`)
+	p.begin()
+	p.Reads(`[data-door="lobby"] .door-hint`, "must be read first")
+	p.Click(`[data-door="lobby"] .unlock`)
+	p.Type("#typed-text", "no!\r")
+	p.Reads("#scanner-said", "That is not what a door shows.")
+	webtest.Eval[string](p.Browser, `document.getElementById("typed-text").value = ""`)
+	p.Type("#typed-text", base64.RawURLEncoding.EncodeToString([]byte("challenge-of-a-door"))+"\r")
+	p.Reads("#permit", "Show this to the door")
+	if dark := webtest.Eval[bool](p.Browser, `(() => { const c = document.getElementById("permit-code"); const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data; return d.some((v, i) => i % 4 === 0 && v === 0) && d.some((v) => v === 255); })()`); !dark {
+		t.Error("no QR code")
+	}
+	p.Looks("courier-permit", 320, 360)
+	p.Click("#permit-close")
+	p.Reads(`[data-door="lobby"] .door-state`, "Show the permit to the door")
+	p.Click(`[data-door="pad"] .unlock`)
+	p.Reads(`[data-door="pad"] .door-state`, "Type the PIN")
+	if pin := p.Text(`[data-door="pad"] .pin`); len(strings.Map(func(r rune) rune {
+		if r < '0' || r > '9' {
+			return -1
+		}
+		return r
+	}, pin)) != 8 {
+		t.Errorf("PIN %q", pin)
+	}
+	p.Looks("courier-pin", 320, 360)
+}
