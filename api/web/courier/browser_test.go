@@ -4,7 +4,10 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,6 +42,7 @@ type phone struct {
 	*webtest.Browser
 	h      *frametest.House
 	url    string
+	wire   *wire
 	client *frametest.Client
 	gate   door.PrivateKey
 	seq    uint64
@@ -55,7 +59,8 @@ func newPhone(t *testing.T, flags ...string) *phone {
 	}
 	day := handoff.DateOf(h.Clock.Now().In(berlin))
 	h.Drives(t, "cou_7", handofftest.Route, day)
-	p := &phone{Browser: b, h: h, url: h.Listen(t)}
+	p := &phone{Browser: b, h: h, wire: newWire(t, h.Listen(t))}
+	p.url = p.wire.url
 	if p.gate, err = door.NewPrivateKey(rand.Reader); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +74,82 @@ func newPhone(t *testing.T, flags ...string) *phone {
 	b.Cookie(p.url, frametest.Cookie, p.client.Cookie)
 	b.At(p.url, 52.52561, 13.34209, 12)
 	return p
+}
+
+// lift takes the phone into a dead spot, its service worker too, or out of it.
+func (p *phone) lift(in bool) {
+	p.T.Helper()
+	p.wire.cut(in)
+	p.Offline(in)
+}
+
+// wire is the way from the phone to the service, which can be cut: a browser's own notion
+// of being offline stops short of service workers.
+type wire struct {
+	url, to string
+	l       net.Listener
+
+	mu    sync.Mutex
+	off   bool
+	conns map[net.Conn]bool
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{url: "http://" + l.Addr().String(), to: strings.TrimPrefix(to, "http://"), l: l, conns: map[net.Conn]bool{}}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { w.carry(c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		w.cut(true)
+		all.Wait()
+	})
+	return w
+}
+
+func (w *wire) carry(c net.Conn) {
+	defer c.Close()
+	s, err := net.Dial("tcp", w.to)
+	if err != nil {
+		return
+	}
+	defer s.Close()
+	w.mu.Lock()
+	off := w.off
+	w.conns[c], w.conns[s] = true, true
+	w.mu.Unlock()
+	if off {
+		return
+	}
+	go func() {
+		_, _ = io.Copy(s, c) // either end may go
+		s.Close()
+	}()
+	_, _ = io.Copy(c, s)
+}
+
+func (w *wire) cut(off bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.off = off
+	if off {
+		for c := range w.conns {
+			c.Close()
+		}
+		clear(w.conns)
+	}
 }
 
 func (p *phone) door(id, kind, mode, more string) {
@@ -214,7 +295,7 @@ func TestOfflineAndBack(t *testing.T) {
 	code := p.code()
 	p.Click("#go")
 	p.enter(code)
-	p.Offline(true)
+	p.lift(true)
 	p.Click("#send")
 	p.Reads("#pad-said", "Not sent yet")
 	p.Reads("#pad-said", "Not done.")
@@ -228,7 +309,7 @@ func TestOfflineAndBack(t *testing.T) {
 	if all := webtest.Eval[string](p.Browser, kept); strings.Contains(all, code) || strings.Contains(all, parcel) || strings.Contains(all, "7827") || strings.Contains(all, p.client.CSRF) || strings.Contains(all, "Turmstr") {
 		t.Errorf("it is written down: %s", all)
 	}
-	p.Offline(false)
+	p.lift(false)
 	p.Reads("#said", "Handed over")
 	if p.counts(handoff.EventReleased) != 1 || p.counts(handoff.EventCodeRefused) != 0 {
 		t.Errorf("events: %v", p.h.Events(t))
@@ -270,7 +351,7 @@ func TestOpenedInTheLift(t *testing.T) {
 	p.Until("the worker", func() bool {
 		return webtest.Eval[bool](p.Browser, `navigator.serviceWorker.ready.then(() => caches.keys()).then((k) => k.length === 1 && navigator.serviceWorker.controller !== null)`)
 	})
-	p.Offline(true)
+	p.lift(true)
 	p.Open(p.url + "/courier")
 	p.Reads("#stops", "There is no connection")
 	p.Looks("courier-shell", 320, 360)
@@ -281,7 +362,7 @@ func TestOpenedInTheLift(t *testing.T) {
 	p.enter(p.code())
 	p.Click("#send")
 	p.Reads("#pad-said", "Not sent yet")
-	p.Offline(false)
+	p.lift(false)
 	p.Reads("#said", "Handed over")
 	p.Reads("#stop-title", "Sample Customer 81")
 }
