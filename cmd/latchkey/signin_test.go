@@ -18,9 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
 
 	"latchkey/api/auth"
+	"latchkey/api/web/webtest"
 	"latchkey/cmd/latchkey/demo"
 )
 
@@ -420,25 +420,20 @@ func newIDP(t *testing.T, base string, who auth.Principal) *idp {
 // A real browser takes the way there and back: what it does with cookies, with a page that
 // leads on, and with Sec-Fetch-Site is its own.
 func TestSignInInABrowser(t *testing.T) {
-	b := newBrowser(t)
+	b := webtest.Start(t)
+	b.Width(1280)
 	base := start(t, "demo", "--addr", "127.0.0.1:0").url(t)
-	b.open(base + "/account")
-	b.reads("h1", "Sign in")
-	b.do(chromedp.Click(chromedp.CSS(`button[name="issuer"]`)))
-	b.reads("h1", "Who are you?")
-	b.do(chromedp.Click(chromedp.CSS(`button[name="who"][value="0"]`)))
-	b.reads(".who .name", "Sample Customer 101")
-	at, err := chromedp.Run(b.ctx, chromedp.Location())
-	if err != nil || at != base+"/account" {
-		t.Errorf("at %s: %v", at, err)
+	b.Open(base + "/account")
+	b.Reads("h1", "Sign in")
+	b.Click(`button[name="issuer"]`)
+	b.Reads("h1", "Who are you?")
+	b.Click(`button[name="who"][value="0"]`)
+	b.Reads(".who .name", "Sample Customer 101")
+	if at := webtest.Eval[string](b, "location.href"); at != base+"/account" {
+		t.Errorf("at %s", at)
 	}
-	b.do(chromedp.Click(chromedp.CSS(`form[action="/sign-out"] button`)))
-	b.reads("h1", "Sign in")
-	b.open(base + "/account")
-	b.reads("h1", "Sign in")
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.broken) > 0 {
-		t.Errorf("the browser complains: %q", b.broken)
-	}
+	b.Click(`form[action="/sign-out"] button`)
+	b.Reads("h1", "Sign in")
+	b.Open(base + "/account")
+	b.Reads("h1", "Sign in")
 }

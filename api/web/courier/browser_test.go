@@ -198,16 +198,22 @@ func (p *phone) counts(kind handoff.EventType) (n int) {
 // says makes the gate report a state of its newest permit.
 func (p *phone) says(states ...door.State) {
 	p.T.Helper()
-	g := p.h.Parcel(p.T, parcel)
 	for _, s := range states {
-		p.seq++
-		raw, err := door.Report{Door: "gate", Seq: p.seq, At: p.h.Clock.Now(), State: s, Permit: door.PermitID(g.Unlocks[len(g.Unlocks)-1].Permit)}.Sign(p.gate)
-		if err != nil {
-			p.T.Fatal(err)
-		}
 		controller := auth.Principal{Subject: "gate", Scopes: []auth.Scope{auth.Door}}
-		p.h.Do(p.T, controller, "POST", "/v1/doors/gate/reports", `{"reports":["`+base64.RawURLEncoding.EncodeToString(raw)+`"]}`, 200)
+		p.h.Do(p.T, controller, "POST", "/v1/doors/gate/reports", `{"reports":["`+p.report("gate", s)+`"]}`, 200)
 	}
+}
+
+// report is what a door says of the newest permit, as it sends or shows it.
+func (p *phone) report(id string, s door.State) string {
+	p.T.Helper()
+	g := p.h.Parcel(p.T, parcel)
+	p.seq++
+	raw, err := door.Report{Door: id, Seq: p.seq, At: p.h.Clock.Now(), State: s, Permit: door.PermitID(g.Unlocks[len(g.Unlocks)-1].Permit)}.Sign(p.gate)
+	if err != nil {
+		p.T.Fatal(err)
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
 const gateState = `[data-door="gate"] .door-state`
@@ -438,7 +444,7 @@ func TestPositionDenied(t *testing.T) {
 // Doors without a network: read, permitted, shown; and keypads.
 func TestCarriedAndKeypad(t *testing.T) {
 	p := newPhone(t)
-	p.door("lobby", "lobby", "carried", "")
+	p.door("lobby", "lobby", "carried", `,"public_key":"`+p.gate.Public().String()+`"`)
 	p.door("pad", "lobby", "keypad", `,"keypad_key":"AQIDBAUGBwgJCgsMDQ4PEBESExQ"`)
 	p.begin()
 	p.Reads(`[data-door="lobby"] .door-hint`, "must be read first")
@@ -454,6 +460,14 @@ func TestCarriedAndKeypad(t *testing.T) {
 	p.Looks("courier-permit", 320, 360)
 	p.Click("#permit-close")
 	p.Reads(`[data-door="lobby"] .door-state`, "Show the permit to the door")
+	bring := func(report, said string) {
+		t.Helper()
+		p.Click(`[data-door="lobby"] .report`)
+		p.Type("#typed-text", report+"\r")
+		p.Reads(`[data-door="lobby"]`, said)
+	}
+	bring(base64.RawURLEncoding.EncodeToString(make([]byte, 100)), "It does not verify")
+	bring(p.report("lobby", door.Opened), "The door is open.")
 	p.Click(`[data-door="pad"] .unlock`)
 	p.Reads(`[data-door="pad"] .door-state`, "Type the PIN")
 	if pin := p.Text(`[data-door="pad"] .pin`); len(strings.Map(func(r rune) rune {

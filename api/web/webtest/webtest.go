@@ -4,6 +4,7 @@ package webtest
 
 import (
 	"context"
+	_ "embed" // axe-core
 	"fmt"
 	"os"
 	"os/exec"
@@ -185,10 +186,18 @@ func Eval[R any](b *Browser, expression string) R {
 	return v
 }
 
-// Text is what a reader sees of an element: empty where it is hidden.
+// Text is what a reader sees of an element: empty where it is hidden, or the page is just
+// making way for the next.
 func (b *Browser) Text(selector string) string {
 	b.T.Helper()
-	return Eval[string](b, fmt.Sprintf(`(() => { const el = document.querySelector(%q); return el && el.checkVisibility() ? el.innerText : ""; })()`, selector))
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf(
+		`(() => { const el = document.querySelector(%q); return el && el.checkVisibility() ? el.innerText : ""; })()`, selector)))
+	if err != nil {
+		return ""
+	}
+	return text
 }
 
 // Reads waits until an element shows a text.
@@ -230,7 +239,7 @@ func (b *Browser) Colours(scheme string) {
 }
 
 // Looks takes screenshots of the page in some widths, light and dark, and fails where it is
-// wider than the window.
+// wider than the window, or axe-core finds something serious.
 func (b *Browser) Looks(name string, widths ...int64) {
 	b.T.Helper()
 	for _, width := range widths {
@@ -241,10 +250,32 @@ func (b *Browser) Looks(name string, widths ...int64) {
 		for _, scheme := range []string{"light", "dark"} {
 			b.Colours(scheme)
 			b.Shot(fmt.Sprintf("%s-%d-%s", name, width, scheme))
+			b.accessible(fmt.Sprintf("%s in %s, %d wide", name, scheme, width))
 		}
 	}
 	b.Colours("")
 	b.Width(360)
+}
+
+// axe is axe-core, which knows what hinders people with disabilities (WCAG 2.2, A and AA).
+//
+//go:embed axe/axe.min.js
+var axe string
+
+func (b *Browser) accessible(what string) {
+	b.T.Helper()
+	if !Eval[bool](b, `"axe" in window`) {
+		b.Do(chromedp.Evaluate[chromedp.Void](axe))
+	}
+	for _, found := range Eval[[]string](b, `(async () => {
+		await new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)));
+		await Promise.all(document.getAnimations().map((a) => a.finished.catch(() => {})));
+		const { violations, passes } = await axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], resultTypes: ["violations"] });
+		if (passes.length === 0) throw new Error("axe looked at nothing");
+		return violations.filter((v) => v.impact === "serious" || v.impact === "critical").flatMap((v) => v.nodes.map((n) => v.id + ": " + v.help + ": " + n.target.join(" ") + ": " + (n.any[0]?.message ?? "")));
+	})()`) {
+		b.T.Errorf("%s: %s", what, found)
+	}
 }
 
 // Shot writes a screenshot into the folder screenshots of the module, which git ignores.

@@ -129,6 +129,7 @@ function render() {
   show($("status"), stop.unlisted ? "" : say(`js.status.${stop.status}`));
   tone($("status"), { released: "good", collected: "good", active: "plain" }[stop.status] ?? "warn");
   show($("parcel-state"), work.parcel ? say("js.parcel.read", { tail: tail(work.parcel) }) : say("js.parcel.unread"));
+  $("parcel-state").classList.toggle("read", Boolean(work.parcel));
   $("scan-again").hidden = !work.parcel;
   renderSaid(stop, work);
   renderDoors(stop, work);
