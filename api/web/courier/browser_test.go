@@ -325,6 +325,53 @@ func TestOfflineAndBack(t *testing.T) {
 	}
 }
 
+// A session that ended is told, and nothing is done.
+func TestSignedOut(t *testing.T) {
+	p := newPhone(t)
+	p.begin()
+	p.Click("#go")
+	p.enter(p.code())
+	webtest.Eval[bool](p.Browser, `(() => { const f = window.fetch; window.fetch = (path, o) => o?.method === "POST" ? Promise.resolve(new Response('{"code":"unauthorized"}', { status: 401 })) : f(path, o); return true; })()`)
+	p.Click("#send")
+	p.Reads("#said", "You are signed out")
+	if p.counts(handoff.EventReleased) != 0 {
+		t.Error("released")
+	}
+}
+
+// Every refusal is told in its own words, as the API answers it.
+func TestRefusedAtTheDoor(t *testing.T) {
+	p := newPhone(t)
+	p.begin()
+	try := func(code, box, want string) {
+		t.Helper()
+		if p.Text("#pad") == "" {
+			p.Click("#go")
+		}
+		p.enter(code)
+		p.Click("#send")
+		p.Reads(box, want)
+	}
+	for i := range 5 {
+		try(p.wrong(i), "#pad-said", []string{"4 more", "3 more", "2 more", "One more try", "The customer must press"}[i])
+	}
+	try(p.code(), "#said", "Code locked")
+	grant := p.h.Parcel(t, parcel).ID.String()
+	p.h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+grant+"/reissue", "", 200)
+	p.At(p.url, 52.53, 13.35, 12)
+	p.Until("the new position", func() bool {
+		try(p.code(), "#said", "")
+		p.Reads("#go", "Enter the code")
+		return strings.Contains(p.Text("#said"), "You are not near enough")
+	})
+	p.At(p.url, 52.52561, 13.34209, 12)
+	p.h.Do(t, frametest.Carrier, "PUT", "/v1/couriers/swift/cou_7", `{"suspended":true}`, 200)
+	try(p.code(), "#said", "You are not cleared")
+	if p.counts(handoff.EventReleased) != 0 || p.counts(handoff.EventCodeRefused) != 5 {
+		t.Errorf("events: %v", p.h.Events(t))
+	}
+}
+
 // The answer is lost, not the request: sent again it gets the first answer, and a wrong
 // code is counted once.
 func TestLostAnswer(t *testing.T) {
@@ -448,6 +495,7 @@ func TestCarriedAndKeypad(t *testing.T) {
 	p.door("pad", "lobby", "keypad", `,"keypad_key":"AQIDBAUGBwgJCgsMDQ4PEBESExQ"`)
 	p.begin()
 	p.Reads(`[data-door="lobby"] .door-hint`, "must be read first")
+	p.Reads(`[data-door="pad"] h3`, "Lobby pad")
 	p.Click(`[data-door="lobby"] .unlock`)
 	p.Type("#typed-text", "no!\r")
 	p.Reads("#scanner-said", "That is not what a door shows.")

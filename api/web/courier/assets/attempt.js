@@ -55,9 +55,14 @@ export class Attempt {
     return this.state === sending || this.state === waiting;
   }
 
+  /** When it is given up. */
+  get until() {
+    return this.begun + patience;
+  }
+
   /** Milliseconds until it is given up. */
   get left() {
-    return Math.max(0, this.begun + patience - this.#now());
+    return Math.max(0, this.until - this.#now());
   }
 
   /** Sends it until it is answered or given up. Calling it twice runs it once. */

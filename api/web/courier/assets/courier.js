@@ -154,10 +154,8 @@ function saidOf(stop, work) {
   switch (a.state) {
     case sending:
       return { tone: "plain", title: say("js.send.sending.title"), text: say("js.send.sending.text") };
-    case waiting: {
-      const left = Math.ceil(a.left / 1000);
-      return { tone: "warn", title: say("js.send.waiting.title"), text: say("js.send.waiting.text", { time: `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}` }) };
-    }
+    case waiting: // an instant, and not what is left of it: a reader would hear every second
+      return { tone: "warn", title: say("js.send.waiting.title"), text: say("js.send.waiting.text", { time: clock(a.until, stop.time_zone) }) };
     case done:
       return { tone: "good", title: say(`js.done.${a.answer.receipt.act}.title`), text: say(`js.done.${a.answer.receipt.act}.text`, { time: clock(a.answer.receipt.at, stop.time_zone) }) };
     case refused:
@@ -233,7 +231,8 @@ function renderDoors(stop, work) {
     if (!row) {
       row = $("door-row").content.firstElementChild.cloneNode(true);
       row.dataset.door = door.door_id;
-      row.querySelector("h3").textContent = say(`door.kind.${door.kind}`);
+      const several = stop.doors.filter((d) => d.kind === door.kind).length > 1;
+      row.querySelector("h3").textContent = say(`door.kind.${door.kind}`) + (several ? ` ${door.door_id}` : "");
       list.append(row);
     }
     const d = doorOf(work, door.door_id);
