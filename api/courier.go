@@ -156,7 +156,7 @@ func (a *api) stops(ctx context.Context, _ *struct{}) (*stopsOutput, error) {
 	stops, doors := make([]stop, len(grants)), map[string][]handoff.Door{}
 	for i := range grants {
 		g := &grants[i]
-		stops[i] = a.stopOf(g)
+		stops[i] = a.stopOf(g, ofCourier(ctx).ID)
 		if g.StatusAt(a.Clock.Now()) != handoff.Active || g.Dispatch.To.Building == "" {
 			continue
 		}
@@ -194,11 +194,11 @@ func doorsOnTheWay(g *handoff.Grant, all []handoff.Door) []stopDoor {
 	return doors
 }
 
-func (a *api) stopOf(g *handoff.Grant) stop {
+func (a *api) stopOf(g *handoff.Grant, courier string) stop {
 	d, now := &g.Dispatch, a.Clock.Now()
 	s := stop{
 		StopID: a.Service.StopID(g.ID), TimeZone: d.To.Zone, BuildingID: d.To.Building, Doors: []stopDoor{},
-		AbortableUntil: timeOf(g.AbortableUntil(a.Service.Policy().Limits, now)),
+		AbortableUntil: timeOf(g.AbortableUntil(courier, a.Service.Policy().Limits, now)),
 		// Never so much of a short id that naming it could be told for having read it.
 		ParcelLast4: d.Parcel[len(d.Parcel)-min(4, len(d.Parcel)/2):], RouteID: g.Route(), Purpose: d.Purpose.String(),
 		Status: g.StatusAt(now).String(), CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(),

@@ -186,6 +186,14 @@ func TestStopsTellOfTakingBack(t *testing.T) {
 	if got := until(); got != "2026-11-24T11:10:00Z" {
 		t.Errorf("until %v", got)
 	}
+	h.expect(t, carrier, "PUT", "/v1/couriers/swift/cou_8", `{"name":"Courier 8","cleared_until":"2027-06-30"}`, 200, "")
+	h.expect(t, carrier, "PUT", "/v1/routes/swift/BER-042/2026-11-24", `{"courier_id":"cou_8"}`, 200, "")
+	other := courier
+	other.Subject = "cou_8"
+	if list := h.expect(t, other, "GET", "/v1/courier/stops", "", 200, ""); len(list.body["stops"].([]any)) != 1 || strings.Contains(list.text, "abortable_until") {
+		t.Errorf("another courier: %s", list.text)
+	}
+	h.expect(t, carrier, "PUT", "/v1/routes/swift/BER-042/2026-11-24", `{"courier_id":"cou_7"}`, 200, "")
 	h.Clock.Advance(10 * time.Minute)
 	if got := until(); got != "2026-11-24T11:10:00Z" {
 		t.Errorf("at the last instant: until %v", got)

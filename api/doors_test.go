@@ -71,10 +71,17 @@ func TestStopsNameTheDoors(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	h.expect(t, shop, "POST", "/v1/dispatches/"+grant+"/recall", `{"reason":"x"}`, 200, "")
-	if doors := stop()["doors"].([]any); len(doors) != 0 {
-		t.Errorf("recalled: %v", doors)
+	none := func(why string) {
+		t.Helper()
+		if doors := stop()["doors"].([]any); len(doors) != 0 {
+			t.Errorf("%s: %v", why, doors)
+		}
 	}
+	h.expect(t, manager, "PUT", "/v1/buildings/bld_turm5", strings.Replace(buildingJSON, `"swift"`, `"rival"`, 1), 200, "")
+	none("another carrier's building")
+	h.expect(t, manager, "PUT", "/v1/buildings/bld_turm5", buildingJSON, 200, "")
+	h.expect(t, shop, "POST", "/v1/dispatches/"+grant+"/recall", `{"reason":"x"}`, 200, "")
+	none("recalled")
 }
 
 // physical is what hangs beside a door: it knows the service's keys and its own.

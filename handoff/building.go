@@ -149,19 +149,15 @@ func (h Hours) contains(minute int) bool {
 	return minute >= h.From || minute < h.To
 }
 
-// admits reports whether the door lets this grant's carrier in at now: it is a door
-// of the grant's own building (and owner), and the building allows the carrier, the
-// purpose and the hour. What is unknown is not admitted.
+// admits reports whether the door lets this grant's carrier in at now: it is a door on the
+// grant's way, and the building allows the hour. What is unknown is not admitted.
 func (d *Door) admits(g *Grant, now time.Time) bool {
-	if d == nil || d.Building.ID == "" || d.Building.ID != g.Dispatch.To.Building || !d.isFor(g) {
+	if !d.leadsTo(g) {
 		return false
 	}
 	b := d.Building
 	zone, err := Zone(b.Zone)
-	if err != nil || !slices.Contains(b.Carriers, g.Dispatch.Carrier) {
-		return false
-	}
-	if g.Dispatch.Purpose == PurposeReturn && !b.Returns {
+	if err != nil {
 		return false
 	}
 	local := now.In(zone)
@@ -169,11 +165,18 @@ func (d *Door) admits(g *Grant, now time.Time) bool {
 	return (b.Hours == nil || b.Hours.contains(minute)) && (b.Quiet == nil || !b.Quiet.contains(minute))
 }
 
-// isFor reports whether the door is one for all, or the garage or home of the grant's
-// customer.
-func (d *Door) isFor(g *Grant) bool {
+// leadsTo reports whether this is a door of the grant's own building (and owner), which
+// allows the carrier and the purpose. To other carriers it does not exist.
+func (d *Door) leadsTo(g *Grant) bool {
+	if d == nil || d.Building.ID == "" || d.Building.ID != g.Dispatch.To.Building {
+		return false
+	}
 	owner := CustomerRef{Shop: g.Dispatch.Shop, ID: g.Dispatch.Customer.ID}
-	return d.Kind != Garage && d.Kind != Home || d.Owner != nil && *d.Owner == owner
+	if (d.Kind == Garage || d.Kind == Home) && (d.Owner == nil || *d.Owner != owner) {
+		return false
+	}
+	b := d.Building
+	return slices.Contains(b.Carriers, g.Dispatch.Carrier) && (g.Dispatch.Purpose != PurposeReturn || b.Returns)
 }
 
 // visitLength is how long a visit lasts from its first permit, and permitsPerVisit

@@ -236,11 +236,11 @@ func (d *Door) asks(r *Right) ProofSet {
 }
 
 // OnTheWay reports whether the grant has a right to open a door such as this one, and what
-// it asks for there. The door is one of the grant's building, and a garage or home its
-// customer's own. Whether it opens now, only an unlock says.
+// it asks for there. The building allows the carrier, and a garage or home is its customer's
+// own. Whether it opens now, only an unlock says.
 func (g *Grant) OnTheWay(d *Door) (ProofSet, bool) {
 	right := g.Right(Open, d.Kind)
-	if right == nil || d.BuildingID == "" || d.BuildingID != g.Dispatch.To.Building || !d.isFor(g) {
+	if right == nil || !d.leadsTo(g) {
 		return 0, false
 	}
 	return d.asks(right), true
@@ -451,10 +451,10 @@ func (g *Grant) replacedAt(i int) Instant {
 	return 0
 }
 
-// AbortableUntil is until when the courier of the standing handoff may take it back; 0 if
-// that is not possible, or not any more at now.
-func (g *Grant) AbortableUntil(l Limits, now time.Time) Instant {
-	if g.Status != Released || g.Handoff == nil || g.Aborted || g.CodeRequired() && g.Code.Reissues >= l.Reissues {
+// AbortableUntil is until when a courier may take the standing handoff back; 0 if it is
+// not this courier's, or cannot be taken back, or not any more at now.
+func (g *Grant) AbortableUntil(courier string, l Limits, now time.Time) Instant {
+	if g.Status != Released || g.Handoff == nil || g.Handoff.Courier != courier || g.Aborted || g.CodeRequired() && g.Code.Reissues >= l.Reissues {
 		return 0
 	}
 	until := min(InstantOf(g.Handoff.At.Time().Add(l.AbortWithin)), g.Window.Until)

@@ -32,7 +32,7 @@ var worker string
 //	GET /courier/worker.js              the service worker
 //	GET /courier/manifest.webmanifest   makes it installable
 func Set() frame.Set {
-	return frame.Set{Name: "courier", Files: files, Scopes: []auth.Scope{auth.Courier}, Routes: func(r *frame.Pages) {
+	return frame.Set{Name: "courier", Files: files, Home: "/courier", Scopes: []auth.Scope{auth.Courier}, Routes: func(r *frame.Pages) {
 		r.Handle("GET /courier", stops)
 		r.Public("GET /courier/shell", shell)
 		r.Public("GET /courier/worker.js", serviceWorker)

@@ -3,6 +3,7 @@
 
 import { call } from "../frame/call.js";
 import { refresh } from "../frame/live.js";
+import { serviceNow } from "../frame/times.js";
 import { Attempt, done, refused, sending, signedOut, waiting } from "./attempt.js";
 import { Following } from "./doors.js";
 import { Position } from "./position.js";
@@ -39,6 +40,11 @@ function clock(t, zone) {
     return new Date(t).toLocaleTimeString(lang, at); // a zone that the phone does not know
   }
 }
+
+// The phone's clock may be wrong: what runs out is reckoned by the service's, as the page
+// told it. The shell was written some other day.
+const skew = $("stops").querySelector("[data-shell]") ? 0 : serviceNow() - Date.now();
+const now = () => Date.now() + skew;
 
 const tail = (parcel) => parcel.slice(-Math.min(4, Math.floor(parcel.length / 2)));
 const parcelRule = /^[A-Za-z0-9._-]{1,64}$/;
@@ -201,7 +207,7 @@ function renderActs(stop, work) {
   $("nobody").hidden = !active;
   $("nobody").disabled = busy;
   const until = stop.abortable_until;
-  const abortable = Boolean(until) && Date.parse(until) > Date.now();
+  const abortable = Boolean(until) && Date.parse(until) > now();
   $("abort").hidden = !abortable;
   $("abort").disabled = busy;
   show($("abort-until"), abortable ? say("js.abort.until", { time: clock(until, stop.time_zone) }) : "");
@@ -240,7 +246,7 @@ function renderDoors(stop, work) {
     const said = row.querySelector(".door-state");
     show(said, say(`door.state.${state}`) + (d.following && !d.following.heard ? ` ${say("door.state.unheard")}` : ""));
     tone(said, tones[state] ?? "");
-    const over = d.permit && Date.parse(d.permit.expires_at) <= Date.now();
+    const over = d.permit && Date.parse(d.permit.expires_at) <= now();
     let hint = d.why;
     if (!hint && !work.parcel) hint = say("door.hint.scan");
     else if (!hint && d.permit?.pin) hint = over ? say("door.hint.pin_over") : say("door.hint.pin", { from: clock(d.permit.valid_from, stop.time_zone), until: clock(d.permit.expires_at, stop.time_zone) });
@@ -289,7 +295,7 @@ async function unlock(door) {
     d.permit = a.answer;
     d.state = "authorised";
     d.following = new Following({
-      call, permit: a.answer,
+      call, now, permit: a.answer,
       changed: (f) => {
         if (d.following !== f) return;
         if (f.state !== d.state) feel({ confirmed: "good", opened: "good", failed: "bad", refused: "bad", "no-answer": "warn" }[f.state] ?? "");
