@@ -8,6 +8,7 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/api/web/account"
+	"latchkey/api/web/courier"
 	"latchkey/api/web/frame"
 	"latchkey/api/web/signin"
 )
@@ -42,7 +43,7 @@ func (s *system) pages(c *api.Config) (*frame.API, error) {
 	way := &frame.API{}
 	config := frame.Config{API: way, Clock: s.clock, Next: s.site, Log: s.log}
 	entrance.Configure(&config)
-	site, err := frame.New(config, entrance.Set(), account.Set(s.service))
+	site, err := frame.New(config, entrance.Set(), account.Set(s.service), courier.Set())
 	if err != nil {
 		return nil, err
 	}

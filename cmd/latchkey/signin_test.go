@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-
 	"latchkey/api/auth"
 	"latchkey/api/web/webtest"
 	"latchkey/cmd/latchkey/demo"
