@@ -196,6 +196,7 @@ func New(c Config) (*fiber.App, error) {
 	a.access()
 	a.events()
 	a.residents()
+	a.numbers()
 	a.residentPages(app)
 	if err := a.pages(app); err != nil {
 		return nil, err

@@ -130,6 +130,7 @@ func operations() []operation {
 		{call: "POST /v1/buildings/{building_id}/residents/{resident_id}/reject", may: done("204", noBuilding, auth.Building, auth.Ops)},
 		{call: "POST /v1/buildings/{building_id}/announce", may: done("202", noBuilding, auth.Building, auth.Ops)},
 		{call: "GET /v1/events", may: scopes(anywhere, auth.Ops)},
+		{call: "GET /v1/ops/numbers", may: scopes(anywhere, auth.Ops)},
 		{call: "GET /v1/doors/keys", may: public},
 		{call: "GET /v1/audit/keys", may: public},
 		{call: "POST /v1/buildings/{building_id}/subscriptions", may: public},

@@ -38,6 +38,7 @@ type Store interface {
 	Journal
 	Patterns
 	Tokens
+	Numbers
 }
 
 var (

@@ -71,15 +71,37 @@ func newInstruments() (*instruments, error) {
 	return m, err
 }
 
-// backlog shows how far a group of readers is behind.
-func (m *instruments) backlog(group string, b handoff.Backlog, now time.Time) {
+// backlog shows how far a group of readers is behind, and returns by how much time.
+func (m *instruments) backlog(group string, b handoff.Backlog, now time.Time) time.Duration {
 	m.waiting.WithLabelValues(group).Set(float64(b.Waiting))
 	m.dead.WithLabelValues(group).Set(float64(b.Dead))
-	age := 0.0
+	var age time.Duration
 	if b.Oldest != 0 {
-		age = max(0, now.Sub(b.Oldest.Time()).Seconds())
+		age = max(0, now.Sub(b.Oldest.Time()))
 	}
-	m.age.WithLabelValues(group).Set(age)
+	m.age.WithLabelValues(group).Set(age.Seconds())
+	return age
+}
+
+// observers hear of the same decisions.
+type observers []handoff.Observer
+
+func (all observers) Decided(act handoff.Act, reason handoff.Reason, events []handoff.Event) {
+	for _, o := range all {
+		o.Decided(act, reason, events)
+	}
+}
+
+func (all observers) Conflicted(act handoff.Act) {
+	for _, o := range all {
+		o.Conflicted(act)
+	}
+}
+
+func (all observers) Unsettled() {
+	for _, o := range all {
+		o.Unsettled()
+	}
 }
 
 // trip observes one trip to Redis.

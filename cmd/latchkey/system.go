@@ -24,6 +24,7 @@ import (
 	"latchkey/notify/doors"
 	"latchkey/notify/ledger"
 	"latchkey/notify/mail"
+	"latchkey/notify/numbers"
 	"latchkey/notify/residents"
 	"latchkey/notify/signals"
 )
@@ -65,6 +66,7 @@ type system struct {
 	readers []*notify.Reader
 	groups  []string // the readers' names in the log
 	ledger  *ledger.Ledger
+	numbers *numbers.Counter
 }
 
 // server is what a fiber application is to us.
@@ -74,10 +76,10 @@ type server interface {
 }
 
 func newSystem(p parts) (*system, error) {
-	s := &system{parts: p}
+	s := &system{parts: p, numbers: numbers.New(p.store, p.clock)}
 	var err error
 	s.service, err = handoff.NewService(handoff.Config{
-		Store: p.store, Policy: p.policy, Clock: p.clock, Namer: p.ring, Random: rand.Reader, Keypads: door.PINs{}, Observer: p.metrics.requests,
+		Store: p.store, Policy: p.policy, Clock: p.clock, Namer: p.ring, Random: rand.Reader, Keypads: door.PINs{}, Observer: observers{p.metrics.requests, s.numbers},
 	})
 	if err != nil {
 		return nil, err
@@ -123,7 +125,7 @@ func newSystem(p parts) (*system, error) {
 	s.groups = append(s.groups, ledger.Group)
 
 	p.mailer.Grants, p.mailer.Couriers, p.mailer.Transport = s.service, p.store, p.sender
-	p.mailer.Clock, p.mailer.Limits = p.clock, p.policy.Limits
+	p.mailer.Clock, p.mailer.Limits, p.mailer.Observer = p.clock, p.policy.Limits, s.numbers
 	mailer, err := mail.NewMailer(p.mailer)
 	if err != nil {
 		return nil, err
@@ -199,6 +201,7 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	workers.Go(func() { s.every(working, time.Minute, "trim", s.trim) })
 	workers.Go(func() { s.every(working, time.Hour, "tidy", s.service.Tidy) })
 	workers.Go(func() { s.every(working, 5*time.Second, "backlog", s.measure) })
+	workers.Go(func() { s.every(working, time.Second, "numbers", s.numbers.Work) })
 
 	served := make(chan error, 1)
 	go func() { served <- s.app.Listener(ln) }()
@@ -216,6 +219,11 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	}
 	stop()
 	workers.Wait()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
+	if err := s.numbers.Work(last); err != nil { // what the last requests noted
+		s.log.Warn("figures were not noted", "error", err)
+	}
+	cancel()
 	s.sender.Close()
 	s.service.Close()
 	s.store.Close()
@@ -272,7 +280,10 @@ func (s *system) measure(ctx context.Context) error {
 			failed = append(failed, fmt.Errorf("%s: %w", group, err))
 			continue
 		}
-		s.metrics.backlog(group, b, s.clock.Now())
+		age := s.metrics.backlog(group, b, s.clock.Now())
+		if group == mail.Group {
+			s.numbers.MailAge(age)
+		}
 	}
 	return errors.Join(failed...)
 }

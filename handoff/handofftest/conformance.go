@@ -36,6 +36,7 @@ func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
 		{"Patterns", patternTests},
 		{"Tokens", tokenTests},
 		{"Sessions", sessionTests},
+		{"Numbers", numberTests},
 		{"Faults", faultTests},
 		{"Contention", contentionTests},
 	}

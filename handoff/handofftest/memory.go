@@ -46,6 +46,8 @@ type Memory struct {
 	residents map[resident]handoff.Resident
 	pages     map[handoff.Mark]*page
 	patterns  map[string]map[string]sight
+	counted   [handoff.Partitions]string
+	figures   map[handoff.Figure]int64   // N is zero in the key
 	spent     map[string]handoff.Instant // tokens of one use, by when they end
 	sessions  map[handoff.SessionID]handoff.Session
 }
@@ -92,6 +94,7 @@ func NewMemory() *Memory {
 		patterns:  map[string]map[string]sight{},
 		spent:     map[string]handoff.Instant{},
 		sessions:  map[handoff.SessionID]handoff.Session{},
+		figures:   map[handoff.Figure]int64{},
 	}
 }
 

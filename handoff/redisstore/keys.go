@@ -20,6 +20,8 @@ import (
 //	lk:{pp}:work:GROUP                   zset    event ids taken and not finished, by when due       with the event
 //	lk:{pp}:tries:GROUP                  hash    event id -> failures so far, and the event          with the event
 //	lk:{pp}:dead:GROUP                   hash    event id -> dead letter, the event included         until replayed
+//	lk:{pp}:counted                      string  the last event whose figures were noted                     never
+//	lk:{pp}:numbers:DAY                  hash    HOUR NAME -> how often; ^HOUR NAME: the most             forty days after the last
 //	lk:{pp}:once                         hash    mark -> the highest number appended under it         never
 //	lk:customer:SHOP:ID                  zset    HASH by end of window                               last window end + retention
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
@@ -96,7 +98,11 @@ func apiKeyKey(id string) string { return prefix + "apikey:" + id }
 
 const apiKeysKey = prefix + "apikeys"
 
-func patternKey(key string) string { return prefix + "pattern:" + key }
+func patternKey(key string) string    { return prefix + "pattern:" + key }
+func countedKey(partition int) string { return partitionKey(partition, "counted") }
+func numbersKey(partition int, day string) string {
+	return partitionKey(partition, "numbers:"+day)
+}
 
 func onceKey(partition int) string       { return partitionKey(partition, "once") }
 func tallyKey(name string) string        { return prefix + "tally:" + name }
