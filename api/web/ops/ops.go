@@ -1,0 +1,317 @@
+// Package ops is the duty officer's board: how the day goes, where handoffs fail and why,
+// what should be looked at, one parcel's whole story, and what can be done about it.
+//
+// It asks GET /v1/ops/numbers and GET /v1/events, and acts by the routes of couriers and
+// dispatches, with the visitor's own scopes: what only a shop may do, only a visitor who
+// is of that shop, too, can do here.
+package ops
+
+import (
+	"cmp"
+	"embed"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"latchkey/api/auth"
+	"latchkey/api/web/frame"
+	"latchkey/handoff"
+)
+
+//go:embed assets pages parts words
+var files embed.FS
+
+// Set is the board's pages:
+//
+//	GET  /ops             the figures of a day: day, zone
+//	GET  /ops/alarms      what should be looked at, of the last day
+//	GET  /ops/parcel      a parcel's story: grant, or carrier and parcel, or shop and order
+//	POST /ops/parcel      act=hold, lift or approve (grant, reason)
+//	GET  /ops/courier     a courier: carrier, courier
+//	POST /ops/courier     act=suspend, admit or clear
+func Set() frame.Set {
+	return frame.Set{Name: "ops", Files: files, Scopes: []auth.Scope{auth.Ops}, Routes: func(r *frame.Pages) {
+		r.Handle("GET /ops", numbers)
+		r.Handle("GET /ops/alarms", alarms)
+		r.Handle("GET /ops/parcel", parcel)
+		r.Handle("POST /ops/parcel", actOnParcel)
+		r.Handle("GET /ops/courier", courier)
+		r.Handle("POST /ops/courier", actOnCourier)
+	}}
+}
+
+// event is one of GET /v1/events.
+type event struct {
+	ID      string    `json:"id"`
+	Type    string    `json:"type"`
+	Time    time.Time `json:"time"`
+	Subject string    `json:"subject"`
+	Data    struct {
+		Shop     string     `json:"shop_id"`
+		Carrier  string     `json:"carrier_id"`
+		Parcel   string     `json:"parcel_id"`
+		Route    string     `json:"route_id"`
+		Courier  string     `json:"courier_id"`
+		By       string     `json:"by"`
+		Who      string     `json:"who"`
+		Device   string     `json:"device"`
+		Claimed  *time.Time `json:"claimed_at"`
+		Reason   string     `json:"reason"`
+		Distance int        `json:"distance_m"`
+		Building string     `json:"building_id"`
+		Door     string     `json:"door_id"`
+		Kind     string     `json:"door_kind"`
+		Permit   string     `json:"permit_id"`
+		Count    int        `json:"count"`
+	} `json:"data"`
+}
+
+// Tone is how the page colours an event, beside saying it.
+func (e event) Tone() string {
+	switch e.Type {
+	case "released", "collected", "door_opened", "door_confirmed":
+		return "good"
+	case "code_refused", "code_locked", "tried_elsewhere", "access_refused", "door_failed", "door_refused", "door_silent", "aborted", "expired":
+		return "warn"
+	case "signal", "impossible_journey", "door_forced", "door_tampered", "door_held_open", "contested", "override_asked", "overridden":
+		return "bad"
+	}
+	return ""
+}
+
+// read reads events, oldest first, as many pages as a visitor can wait for. More says
+// that there are others.
+func read(v *frame.Visit, query url.Values, pages int) (events []event, more, ok bool) {
+	query.Set("limit", "500")
+	for range pages {
+		var answer struct {
+			Events []event `json:"events"`
+			Next   string  `json:"next"`
+			More   bool    `json:"more"`
+		}
+		if !v.Read("/v1/events?"+query.Encode(), &answer) {
+			return nil, false, false
+		}
+		events = append(events, answer.Events...)
+		if !answer.More {
+			return events, false, true
+		}
+		query.Set("cursor", answer.Next)
+	}
+	return events, true, true
+}
+
+// alarming are the events that somebody should look at.
+var alarming = []string{"signal", "impossible_journey", "contested", "door_forced", "door_tampered", "door_held_open", "override_asked", "overridden"}
+
+const (
+	alarmPages = 8
+	storyPages = 20
+	alarmsOf   = 24 * time.Hour
+)
+
+type alarmed struct {
+	Page   string
+	Events []event // newest first
+	More   bool
+}
+
+func alarms(v *frame.Visit) {
+	known := handoff.EventTypes()
+	types := slices.DeleteFunc(slices.Clone(alarming), func(name string) bool { return !slices.Contains(known, name) })
+	events, more, ok := read(v, url.Values{
+		"type": {strings.Join(types, ",")}, "from": {v.Now.Add(-alarmsOf).UTC().Format(time.RFC3339)},
+	}, alarmPages)
+	if !ok {
+		return
+	}
+	slices.Reverse(events)
+	v.Render(http.StatusOK, "alarms", alarmed{"alarms", events, more})
+}
+
+// story is what the page of a parcel shows.
+type story struct {
+	Page                   string
+	Carrier, Parcel, Grant string // as asked for
+	Shop, Order            string
+	Grants                 []told
+	Asked, Wrong, More     bool
+	Done, Refused          string
+	Shipment               *shipment // of the newest grant, where the visitor may see it
+	Mine                   bool      // the visitor is of the shop, too
+	Matches                []match   // of an order with several parcels
+}
+
+// match is a parcel of an order.
+type match struct {
+	Carrier string `json:"carrier_id"`
+	Parcel  string `json:"parcel_id"`
+	Grant   string `json:"grant_id"`
+}
+
+// told is one grant's story, oldest first.
+type told struct {
+	Grant  string
+	Events []event
+	Held   bool
+	Over   bool
+}
+
+// shipment is the answer of GET /v1/dispatches/{grant_id}, as a shop sees it.
+type shipment struct {
+	Status   string `json:"status"`
+	Override *struct {
+		By      string    `json:"asked_by"`
+		Own     bool      `json:"own"`
+		Reason  string    `json:"reason"`
+		AskedAt time.Time `json:"asked_at"`
+		Until   time.Time `json:"until"`
+	} `json:"override"`
+}
+
+func valid(ids ...string) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool { return handoff.CheckID(id) != nil })
+}
+
+func parcel(v *frame.Visit) {
+	q := v.R.URL.Query()
+	s := story{}
+	if done := q.Get("done"); slices.Contains([]string{"hold", "lift", "approve"}, done) {
+		s.Done = done
+	}
+	for name, into := range map[string]*string{"carrier": &s.Carrier, "parcel": &s.Parcel, "grant": &s.Grant, "shop": &s.Shop, "order": &s.Order} {
+		*into = strings.TrimSpace(q.Get(name))
+	}
+	s.show(v, http.StatusOK)
+}
+
+func (s *story) show(v *frame.Visit, status int) {
+	s.Page = "parcel"
+	query := url.Values{}
+	switch {
+	case s.Grant != "":
+		_, err := handoff.ParseGrantID(s.Grant)
+		s.Asked, s.Wrong = true, err != nil
+		query.Set("grant", s.Grant)
+	case s.Parcel != "" || s.Carrier != "":
+		s.Asked, s.Wrong = true, !valid(s.Parcel, s.Carrier)
+		query.Set("parcel", s.Parcel)
+		query.Set("carrier", s.Carrier)
+	}
+	if s.Asked && !s.Wrong {
+		events, more, ok := read(v, query, storyPages)
+		if !ok {
+			return
+		}
+		s.More = more
+		for _, e := range events {
+			i := slices.IndexFunc(s.Grants, func(t told) bool { return t.Grant == e.Subject })
+			if i < 0 {
+				i = len(s.Grants)
+				s.Grants = append(s.Grants, told{Grant: e.Subject})
+			}
+			t := &s.Grants[i]
+			t.Events = append(t.Events, e)
+			switch e.Type {
+			case "held":
+				t.Held = true
+			case "lifted":
+				t.Held = false
+			case "released", "collected", "recalled", "expired", "overridden":
+				t.Over = true
+			case "aborted", "rescheduled":
+				t.Over = false
+			}
+		}
+		slices.Reverse(s.Grants) // the newest generation first
+	}
+	s.Mine = v.Visitor.Principal.Has(auth.Shop)
+	if s.Mine && len(s.Grants) > 0 {
+		var sh shipment
+		if answer := v.Ask(http.MethodGet, "/v1/dispatches/"+url.PathEscape(s.Grants[0].Grant), nil); answer.OK() && answer.Read(&sh) == nil {
+			s.Shipment = &sh
+		}
+	}
+	v.Render(status, "parcel", s)
+}
+
+func actOnParcel(v *frame.Visit) {
+	act, grant := v.R.PostFormValue("act"), v.R.PostFormValue("grant")
+	at, body := "/v1/dispatches/"+url.PathEscape(grant)+"/"+act, any(map[string]string{"reason": v.R.PostFormValue("reason")})
+	switch act {
+	case "hold":
+	case "lift":
+	case "approve":
+		at, body = "/v1/dispatches/"+url.PathEscape(grant)+"/override/approve", nil
+	default:
+		v.Fail(http.StatusNotFound)
+		return
+	}
+	if _, err := handoff.ParseGrantID(grant); err != nil {
+		v.Fail(http.StatusNotFound)
+		return
+	}
+	answer := v.Ask(http.MethodPost, at, body)
+	if answer.OK() {
+		v.Redirect("/ops/parcel?" + url.Values{"grant": {grant}, "done": {act}}.Encode())
+		return
+	}
+	s := story{Grant: grant, Refused: cmp.Or(answer.Code(), "other")}
+	s.show(v, answer.Status)
+}
+
+// person is what the page of a courier shows.
+type person struct {
+	Page             string
+	Carrier, Courier string
+	Asked, Wrong     bool
+	Done             string
+	Record           *record // nil: not known, or not told
+}
+
+// record is the answer of GET /v1/couriers/{carrier_id}/{courier_id}.
+type record struct {
+	Name         string     `json:"name"`
+	ClearedUntil *time.Time `json:"cleared_until"`
+	Suspended    bool       `json:"suspended"`
+}
+
+func (p *person) path() string {
+	return "/v1/couriers/" + url.PathEscape(p.Carrier) + "/" + url.PathEscape(p.Courier)
+}
+
+func courier(v *frame.Visit) {
+	q := v.R.URL.Query()
+	p := person{Page: "courier", Carrier: strings.TrimSpace(q.Get("carrier")), Courier: strings.TrimSpace(q.Get("courier"))}
+	p.Asked = p.Carrier != "" || p.Courier != ""
+	p.Wrong = p.Asked && !valid(p.Carrier, p.Courier)
+	if done := q.Get("done"); slices.Contains([]string{"suspend", "admit", "clear"}, done) {
+		p.Done = done
+	}
+	if p.Asked && !p.Wrong {
+		var r record
+		if answer := v.Ask(http.MethodGet, p.path(), nil); answer.OK() && answer.Read(&r) == nil {
+			p.Record = &r
+		}
+	}
+	v.Render(http.StatusOK, "courier", p)
+}
+
+func actOnCourier(v *frame.Visit) {
+	p := person{Carrier: v.R.PostFormValue("carrier"), Courier: v.R.PostFormValue("courier")}
+	act := v.R.PostFormValue("act")
+	body, known := map[string]any{
+		"suspend": map[string]bool{"suspended": true}, "admit": map[string]bool{"suspended": false}, "clear": map[string]bool{"clear_budget": true},
+	}[act]
+	if !known || !valid(p.Carrier, p.Courier) {
+		v.Fail(http.StatusNotFound)
+		return
+	}
+	if answer := v.Ask(http.MethodPut, p.path(), body); !answer.OK() {
+		v.FailAs(answer)
+		return
+	}
+	v.Redirect("/ops/courier?" + url.Values{"carrier": {p.Carrier}, "courier": {p.Courier}, "done": {act}}.Encode())
+}

@@ -1,0 +1,285 @@
+package ops_test
+
+import (
+	"html"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp/kb"
+
+	"latchkey/api/web/frame"
+	"latchkey/api/web/frame/frametest"
+	"latchkey/api/web/ops"
+	"latchkey/api/web/webtest"
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+	"latchkey/notify/numbers"
+)
+
+func house(t testing.TB) *frametest.House {
+	t.Helper()
+	h := frametest.New(t, nil, func(*handofftest.World) []frame.Set { return []frame.Set{ops.Set()} })
+	h.Cleared(t, "cou_7")
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	return h
+}
+
+// verify is a try of the courier cou_7 at the sample address.
+func verify(t testing.TB, h *frametest.House, parcel, code string, status int) {
+	t.Helper()
+	h.Do(t, frametest.Courier, "POST", "/v1/parcels/"+parcel+"/verify", `{"code":"`+code+`","location":{"lat":52.52561,"lon":13.34209,"accuracy_m":12,"age_s":3}}`, status)
+}
+
+// day is an hour of wrong codes, and one of handoffs.
+func day(t testing.TB, h *frametest.House) (grant string) {
+	t.Helper()
+	for _, parcel := range []string{"PARCEL-1", "PARCEL-2", "PARCEL-3"} {
+		h.Dispatch(t, handofftest.Sample(parcel))
+	}
+	g := h.Parcel(t, "PARCEL-1")
+	for n := range 5 {
+		verify(t, h, "PARCEL-1", handofftest.WrongCode(&g, n).Reveal(), 403)
+	}
+	h.Clock.Advance(time.Hour)
+	two := h.Parcel(t, "PARCEL-2")
+	verify(t, h, "PARCEL-2", two.CurrentCode().Reveal(), 200)
+	counter := numbers.New(h.Store, h.Clock)
+	counter.MailAge(75 * time.Second)
+	counter.Decided(handoff.Release, handoff.OutsideGeofence, nil)
+	counter.Decided(handoff.Release, handoff.CodeMismatch, []handoff.Event{{Carrier: "swift"}})
+	counter.Decided(handoff.Release, handoff.CodeMismatch, []handoff.Event{{Carrier: "swift"}})
+	if err := counter.Work(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return g.ID.String()
+}
+
+func text(page string) string {
+	page = regexp.MustCompile(`(?s)<head>.*?</head>`).ReplaceAllString(page, "")
+	page = regexp.MustCompile(`<[^>]*>`).ReplaceAllString(page, " ")
+	return regexp.MustCompile(` ([.,:;])`).ReplaceAllString(strings.Join(strings.Fields(html.UnescapeString(page)), " "), "$1")
+}
+
+func says(t testing.TB, p *frametest.Page, want ...string) {
+	t.Helper()
+	if p.Status != 200 {
+		t.Errorf("%d", p.Status)
+	}
+	said := text(p.Text)
+	for _, w := range want {
+		if !strings.Contains(said, w) {
+			t.Errorf("no %q in\n%s", w, said)
+		}
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	h := house(t)
+	c := h.SignIn(frametest.Operator, "Operator 1")
+	says(t, c.Get(t, "/ops"), "Nothing failed.")
+	day(t, h)
+	p := c.Get(t, "/ops?zone=Europe/Berlin")
+	says(t, p, "Dispatched 3", "Handed over 1", "Wrong codes 5", "Codes locked 1", "Oldest mail in the queue 75 s",
+		"A wrong code 2 At the address · swift", "Too far away 1 At the address", "12:00 3 0 0 5 1 0 0 0", "13:00 0 0 1 0 0 0 75 0", "All day 3 0 1 5 1 0 75 0")
+	if bars := strings.Count(p.Text, `class="bar`); bars != 5+2 { // of the fails, two
+		t.Errorf("%d bars", bars)
+	}
+	if !strings.Contains(p.Text, `aria-label="Wrong codes, by the hour. 5 in the whole day, at most 5 in an hour."`) {
+		t.Error("the drawing says nothing to who cannot see it")
+	}
+	says(t, c.Get(t, "/ops?day=2026-11-23&zone=Europe/Berlin"), "Dispatched 0", "Nothing failed.", "The day after")
+	says(t, c.Get(t, "/ops?day=tomorrow&zone=Nowhere"), "That is no day or no time zone.")
+	c.Language = "de"
+	says(t, c.Get(t, "/ops"), "Versandt 3", "Ein falscher Code 2", "Wo Übergaben scheitern")
+}
+
+func TestStory(t *testing.T) {
+	h := house(t)
+	grant := day(t, h)
+	c := h.SignIn(frametest.Operator, "")
+	for _, query := range []string{"grant=" + grant, "carrier=swift&parcel=PARCEL-1"} {
+		says(t, c.Get(t, "/ops/parcel?"+query), "Left the warehouse today, 11:00", "Code refused", "A wrong code", "Courier cou_7", "Code locked", "Stop everything", "A release by hand takes two people of the shop.")
+	}
+	for query, want := range map[string]string{
+		"carrier=swift&parcel=NONE": "Nothing is known of it", "grant=nonsense": "A parcel needs its carrier", "parcel=PARCEL-1": "A parcel needs its carrier",
+		"carrier=rival&parcel=PARCEL-1": "Nothing is known of it",
+	} {
+		says(t, c.Get(t, "/ops/parcel?"+query), want)
+	}
+	act := func(act, reason string, status int) *frametest.Page {
+		t.Helper()
+		p := c.Post(t, "/ops/parcel", url.Values{"act": {act}, "grant": {grant}, "reason": {reason}})
+		if p.Status != status {
+			t.Fatalf("%s: %d %s", act, p.Status, text(p.Text))
+		}
+		return p
+	}
+	act("hold", "a courier was robbed", 303)
+	if g := h.Parcel(t, "PARCEL-1"); g.Status != handoff.Held {
+		t.Errorf("it is %v", g.Status)
+	}
+	says(t, c.Get(t, "/ops/parcel?done=hold&grant="+grant), "It is on hold.", "Put on hold", "Lift the hold")
+	if p := act("hold", "again", 409); !strings.Contains(text(p.Text), "It was not done.") {
+		t.Error(text(p.Text))
+	}
+	act("lift", "all is well", 303)
+	if p := act("hold", "", 422); !strings.Contains(text(p.Text), "Something is missing") {
+		t.Error(text(p.Text))
+	}
+	act("recall", "x", 404)
+	h.Do(t, frametest.Clerk, "POST", "/v1/dispatches/"+grant+"/recall", `{"reason":"x"}`, 200)
+	says(t, c.Get(t, "/ops/parcel?grant="+grant), "Called back", "It is over.")
+	code := h.Parcel(t, "PARCEL-3")
+	for _, path := range []string{"/ops/parcel?carrier=swift&parcel=PARCEL-3", "/ops"} {
+		if strings.Contains(c.Get(t, path).Text, code.CurrentCode().Reveal()) {
+			t.Errorf("%s has a code", path)
+		}
+	}
+}
+
+// A suspended courier is refused at the next door, and a budget is cleared by a person.
+func TestCourier(t *testing.T) {
+	h := house(t)
+	day(t, h)
+	c := h.SignIn(frametest.Operator, "")
+	act := func(act string) {
+		t.Helper()
+		p := c.Post(t, "/ops/courier", url.Values{"act": {act}, "carrier": {"swift"}, "courier": {"cou_7"}})
+		if p.Status != 303 {
+			t.Fatalf("%s: %d %s", act, p.Status, text(p.Text))
+		}
+		says(t, c.Get(t, p.Header.Get("Location")), "cou_7")
+	}
+	three := h.Parcel(t, "PARCEL-3")
+	code := three.CurrentCode().Reveal()
+	act("suspend")
+	verify(t, h, "PARCEL-3", code, 403)
+	act("admit")
+	ref := handoff.CourierRef{Carrier: "swift", ID: "cou_7"}
+	spent := func() int {
+		t.Helper()
+		snap, err := h.Store.Load(t.Context(), handoff.Query{Parcel: three.ID.Hash, Courier: &ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(snap.Account.Counted)
+	}
+	if spent() != 5 {
+		t.Errorf("%d wrong codes are counted", spent())
+	}
+	act("clear")
+	if spent() != 0 {
+		t.Errorf("%d wrong codes are left", spent())
+	}
+	verify(t, h, "PARCEL-3", code, 200)
+	for _, form := range []url.Values{{"act": {"erase"}, "carrier": {"swift"}, "courier": {"cou_7"}}, {"act": {"suspend"}, "carrier": {"../x"}, "courier": {"cou_7"}}} {
+		if p := c.Post(t, "/ops/courier", form); p.Status != 404 {
+			t.Errorf("%v: %d", form, p.Status)
+		}
+	}
+	says(t, c.Get(t, "/ops/courier?carrier=swift"), "both are needed")
+}
+
+func TestAlarms(t *testing.T) {
+	h := house(t)
+	c := h.SignIn(frametest.Operator, "")
+	says(t, c.Get(t, "/ops/alarms"), "Nothing to look at.")
+	now := handoff.InstantOf(h.Clock.Now())
+	for _, e := range []handoff.Event{
+		{Type: handoff.EventDoorForced, At: now - 100_000, Building: "bld_old", Door: "old"},
+		{Type: handoff.EventDoorTampered, At: now - 60, Building: "bld_turm5", Door: "gate", Target: handoff.Gate},
+		{Type: handoff.EventSignal, At: now, Building: "bld_turm5", Carrier: "swift", Courier: "cou_7", Reason: handoff.WrongCodesByCourier},
+	} {
+		if err := h.Store.Append(t.Context(), now, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := c.Get(t, "/ops/alarms")
+	says(t, p, "Signal today, 11:00 Wrong codes on several parcels, by one courier Courier cou_7", "Door tampered with today, 10:59", "Gate gate")
+	if said := text(p.Text); strings.Contains(said, "bld_old") || strings.Index(said, "Signal today") > strings.Index(said, "Door tampered") {
+		t.Error(said)
+	}
+}
+
+// Every event and figure has words, and whoever is not on duty sees nothing.
+func TestWordsAndScopes(t *testing.T) {
+	h := house(t)
+	day(t, h)
+	words, err := ops.Events()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range handoff.EventTypes() {
+		if words[name] == nil {
+			t.Errorf("no words for %s", name)
+		}
+	}
+	for _, path := range []string{"/ops", "/ops/alarms", "/ops/parcel", "/ops/courier"} {
+		if p := h.SignIn(frametest.Clerk, "").Get(t, path); p.Status != 403 {
+			t.Errorf("a clerk, %s: %d", path, p.Status)
+		}
+		if p := h.Nobody().Get(t, path); p.Status != 303 {
+			t.Errorf("nobody, %s: %d", path, p.Status)
+		}
+	}
+}
+
+// No GET changes anything, and every page has its headers.
+func TestNoGetChangesAnything(t *testing.T) {
+	h := house(t)
+	grant := day(t, h)
+	c := h.SignIn(frametest.Operator, "")
+	before := h.Versions(t, "PARCEL-1", "PARCEL-2", "PARCEL-3")
+	for _, pattern := range h.Site.Patterns() {
+		_, at, _ := strings.Cut(pattern, " ")
+		if at == "" {
+			continue
+		}
+		for _, query := range []string{"", "?act=hold&reason=x&grant=" + grant, "?act=suspend&carrier=swift&courier=cou_7", "?done=approve"} {
+			p := c.Send(t, httptest.NewRequest("GET", at+query, nil))
+			if p.Status >= 500 || p.Status == 200 && (p.Header.Get("Cache-Control") != "no-store" || p.Header.Get("Content-Security-Policy") != frame.Policy) {
+				t.Errorf("GET %s%s: %d %v", at, query, p.Status, p.Header)
+			}
+		}
+	}
+	if after := h.Versions(t, "PARCEL-1", "PARCEL-2", "PARCEL-3"); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// The board in a real browser: the reader's own zone, live, by keyboard, in each window.
+func TestInTheBrowser(t *testing.T) {
+	h := house(t)
+	grant := day(t, h)
+	at, b := h.Listen(t), webtest.Start(t)
+	b.Cookie(at, frametest.Cookie, h.SignIn(frametest.Operator, "Operator 1").Cookie)
+	b.Zone("Asia/Tokyo")
+	b.Open(at + "/ops")
+	b.Await("location.search", "zone=Asia%2FTokyo")
+	b.Await(`document.getElementById("plots")?.textContent`, "Dispatched 3")
+	h.Dispatch(t, handofftest.Sample("PARCEL-4"))
+	if err := numbers.New(h.Store, h.Clock).Work(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.Await(`document.getElementById("plots").textContent`, "Dispatched 4")
+	now := handoff.InstantOf(h.Clock.Now())
+	if err := h.Store.Append(t.Context(), now, handoff.Event{Type: handoff.EventDoorForced, At: now, Building: "bld_turm5", Door: "gate", Target: handoff.Gate}); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"numbers": "/ops?zone=Europe/Berlin", "alarms": "/ops/alarms", "parcel": "/ops/parcel?grant=" + grant, "courier": "/ops/courier?carrier=swift&courier=cou_7",
+	} {
+		b.Fits("ops-"+name, at, path)
+	}
+	b.Open(at + "/ops/parcel?grant=" + grant)
+	b.TabTo("reason")
+	b.Keys("a courier was robbed", kb.Tab, kb.Enter)
+	b.Await(`document.querySelector("main").textContent`, "It is on hold.")
+	if g := h.Parcel(t, "PARCEL-1"); g.Status != handoff.Held {
+		t.Errorf("it is %v", g.Status)
+	}
+}
