@@ -197,6 +197,7 @@ func New(c Config) (*fiber.App, error) {
 	a.events()
 	a.residents()
 	a.numbers()
+	a.orders()
 	a.residentPages(app)
 	if err := a.pages(app); err != nil {
 		return nil, err

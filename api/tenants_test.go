@@ -131,6 +131,7 @@ func operations() []operation {
 		{call: "POST /v1/buildings/{building_id}/announce", may: done("202", noBuilding, auth.Building, auth.Ops)},
 		{call: "GET /v1/events", may: scopes(anywhere, auth.Ops)},
 		{call: "GET /v1/ops/numbers", may: scopes(anywhere, auth.Ops)},
+		{call: "GET /v1/shops/{shop_id}/orders/{order_id}", may: scopes("200", auth.Shop, auth.Ops)}, // another shop's: none
 		{call: "GET /v1/doors/keys", may: public},
 		{call: "GET /v1/audit/keys", may: public},
 		{call: "POST /v1/buildings/{building_id}/subscriptions", may: public},
@@ -184,6 +185,7 @@ func newEstate(t *testing.T, store handoff.Store) *estate {
 	}
 	return &estate{house: h, ids: map[string]string{
 		"grant_id": grant, "carrier_id": "swift", "route_id": "BER-042", "date": "2026-11-24", "courier_id": "cou_7", "parcel_id": "P1",
+		"shop_id": "demo", "order_id": "302-1234567",
 		"customer_id": "cus_90", "building_id": "bld_turm5", "door_id": "gate", "permit_id": strings.Repeat("ab", 16), "resident_id": string(residents[0].ID),
 		"code": g.CurrentCode().Reveal(), "new": "P2",
 	}}
@@ -191,7 +193,7 @@ func newEstate(t *testing.T, store handoff.Store) *estate {
 
 // unknown are ids of nothing.
 var unknown = map[string]string{
-	"grant_id": "000000000000000000000000-1", "route_id": "BER-000", "courier_id": "cou_0", "parcel_id": "P0", "customer_id": "cus_0",
+	"grant_id": "000000000000000000000000-1", "route_id": "BER-000", "courier_id": "cou_0", "parcel_id": "P0", "order_id": "0", "customer_id": "cus_0",
 	"building_id": "bld_0", "door_id": "door_0", "permit_id": strings.Repeat("cd", 16), "resident_id": strings.Repeat("2", 24), "new": "P0",
 }
 

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"encoding/hex"
 	"errors"
 	"strconv"
 	"strings"
@@ -44,6 +45,15 @@ func (h ParcelHash) Partition() int {
 		panic("handoff: a ParcelHash that is not hexadecimal")
 	}
 	return int(n)
+}
+
+// Bytes are the hash's 12 bytes.
+func (h ParcelHash) Bytes() []byte {
+	b, err := hex.DecodeString(string(h))
+	if err != nil {
+		panic("handoff: a ParcelHash that is not hexadecimal")
+	}
+	return b
 }
 
 // GrantID names one generation of a parcel's grants. Outside it reads HASH-n.

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,8 +172,30 @@ func (s *Service) index(d *Dispatch, route string, day Date) *Index {
 	return &Index{
 		Customer: CustomerRef{Shop: d.Shop, ID: d.Customer.ID},
 		Route:    RouteRef{Carrier: d.Carrier, Route: route, Day: day},
+		Order:    s.orderRef(d.Shop, d.Order, day),
 		Until:    w.Until, Now: InstantOf(s.clock.Now()),
 	}
+}
+
+func (s *Service) orderRef(shop, order string, day Date) (o OrderRef) {
+	if order == "" {
+		return o
+	}
+	copy(o.Name[:], s.names.Name("order", shop, order))
+	o.Day = day
+	return o
+}
+
+// OfOrder lists the newest grants of a shop's order that are, or at some time were, to be
+// delivered on a day.
+func (s *Service) OfOrder(ctx context.Context, shop, order string, day Date) ([]Grant, error) {
+	ids, err := s.store.OfOrder(ctx, s.orderRef(shop, order, day))
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	grants, err := s.listed(ctx, ids, func(g *Grant) bool { return g.Dispatch.Shop == shop && g.Dispatch.Order == order })
+	slices.SortFunc(grants, func(a, b Grant) int { return strings.Compare(a.Dispatch.Parcel, b.Dispatch.Parcel) })
+	return grants, err
 }
 
 // Presentation is a courier's request at a door.

@@ -113,6 +113,9 @@ type Grants interface {
 	// OnRoute lists the parcels indexed for a route on a day, with the same caution.
 	OnRoute(ctx context.Context, r RouteRef) ([]ParcelHash, error)
 
+	// OfOrder lists the parcels indexed for an order, with the same caution: names may collide.
+	OfOrder(ctx context.Context, o OrderRef) ([]ParcelHash, error)
+
 	// Due lists up to limit grants of a partition that time alone changes by now: see
 	// Grant.Due. A generation that is archived stays on the schedule.
 	Due(ctx context.Context, partition int, now Instant, limit int) ([]GrantID, error)
@@ -148,7 +151,8 @@ type Query struct {
 type Index struct {
 	Customer CustomerRef
 	Route    RouteRef
-	Until    Instant // end of the grant's window
+	Order    OrderRef // zero: there is none
+	Until    Instant  // end of the grant's window
 	Now      Instant
 }
 
@@ -180,6 +184,14 @@ func ParseListed(text string) (l Listed, ok bool) {
 	until, err := strconv.ParseInt(m[1], 10, 64)
 	return Listed{Parcel: ParcelHash(m[2]), Until: Instant(until)}, err == nil
 }
+
+// OrderRef names an order among those of one delivery day.
+type OrderRef struct {
+	Name [orderLen]byte // keyed, of the shop and its order: it tells nothing to who reads it
+	Day  Date
+}
+
+const orderLen = 8
 
 // RouteRef names one route of a carrier on one day.
 type RouteRef struct {

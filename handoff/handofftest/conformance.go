@@ -343,6 +343,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		index := handoff.Index{
 			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"},
 			Route:    handoff.RouteRef{Carrier: Carrier, Route: Route, Day: Today},
+			Order:    handoff.OrderRef{Name: [8]byte{1, 2, 3, 0, 255, 10, 13, 8}, Day: Today},
 			Until:    handoff.InstantOf(Noon.Add(12 * time.Hour)), Now: handoff.InstantOf(Noon),
 		}
 		a, b := w.Service.ParcelHash(Carrier, "a"), w.Service.ParcelHash(Carrier, "b")
@@ -364,6 +365,12 @@ var grantTests = map[string]func(*testing.T, *World){
 		}
 		equal(t, "of customer", sorted(ofCustomer(index.Customer)), want)
 		equal(t, "on route", sorted(w.Store.OnRoute(t.Context(), index.Route)), want)
+		equal(t, "of order", sorted(w.Store.OfOrder(t.Context(), index.Order)), want)
+		nextDay, another := index.Order, index.Order
+		nextDay.Day, another.Name[7] = Today.Next(), another.Name[7]^1 // kept beside each other
+		for _, o := range []handoff.OrderRef{nextDay, another} {
+			equal(t, fmt.Sprint("of order ", o), sorted(w.Store.OfOrder(t.Context(), o)), []handoff.ParcelHash(nil))
+		}
 
 		var none []handoff.ParcelHash
 		otherShop := handoff.CustomerRef{Shop: "other", ID: index.Customer.ID}

@@ -25,6 +25,7 @@ type Memory struct {
 	due      map[handoff.GrantID]handoff.Instant
 	ofOwner  map[handoff.CustomerRef]map[handoff.ParcelHash]handoff.Instant
 	onRoute  map[handoff.RouteRef]map[handoff.ParcelHash]handoff.Instant
+	ofOrder  map[handoff.OrderRef]map[handoff.ParcelHash]bool
 	couriers map[handoff.CourierRef]*handoff.Courier
 	drivers  map[handoff.RouteRef]string
 	guesses  map[handoff.CourierRef]map[string]guess // by token
@@ -74,6 +75,7 @@ func NewMemory() *Memory {
 		due:      map[handoff.GrantID]handoff.Instant{},
 		ofOwner:  map[handoff.CustomerRef]map[handoff.ParcelHash]handoff.Instant{},
 		onRoute:  map[handoff.RouteRef]map[handoff.ParcelHash]handoff.Instant{},
+		ofOrder:  map[handoff.OrderRef]map[handoff.ParcelHash]bool{},
 		couriers: map[handoff.CourierRef]*handoff.Courier{},
 		drivers:  map[handoff.RouteRef]string{},
 		guesses:  map[handoff.CourierRef]map[string]guess{},
@@ -117,6 +119,12 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 	if i := q.Index; i != nil {
 		add(m.ofOwner, i.Customer, q.Parcel, i.Until)
 		add(m.onRoute, i.Route, q.Parcel, i.Until)
+		if i.Order != (handoff.OrderRef{}) {
+			if m.ofOrder[i.Order] == nil {
+				m.ofOrder[i.Order] = map[handoff.ParcelHash]bool{}
+			}
+			m.ofOrder[i.Order][q.Parcel] = true
+		}
 	}
 	if r := q.Reservation; r != nil {
 		if _, known := m.guesses[r.Courier][r.Token]; !known && !r.Held {
@@ -359,6 +367,16 @@ func (m *Memory) OnRoute(ctx context.Context, r handoff.RouteRef) ([]handoff.Par
 	}
 	defer end()
 	return slices.Collect(maps.Keys(m.onRoute[r])), nil
+}
+
+// OfOrder implements [handoff.Grants].
+func (m *Memory) OfOrder(ctx context.Context, o handoff.OrderRef) ([]handoff.ParcelHash, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return slices.Collect(maps.Keys(m.ofOrder[o])), nil
 }
 
 // Due implements [handoff.Grants].

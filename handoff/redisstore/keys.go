@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"strconv"
 
 	"latchkey/handoff"
@@ -26,6 +27,7 @@ import (
 //	lk:customer:SHOP:ID                  zset    HASH by end of window                               last window end + retention
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
+//	lk:orders:DATE:BUCKET                hash    order's keyed hash and HASH -> nothing                   window end + retention
 //	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, last door, d:DATE/ROUTE   never
 //	                                             (a d: three days after its date, with the next route)
 //	rate:KIND:HASH                       string  when an address's failures are forgotten; the name is redis_rate's   with it, a minute
@@ -83,6 +85,12 @@ func routeKey(r handoff.RouteRef) string {
 }
 
 func routeGrantsKey(r handoff.RouteRef) string { return routeKey(r) + ":grants" }
+
+// ordersKey is one of 4096 parts of a day's orders: small enough for Redis to keep each of
+// them packed, at some 25 bytes an order.
+func ordersKey(o handoff.OrderRef) string {
+	return prefix + "orders:" + o.Day.String() + ":" + hex.EncodeToString(o.Name[:2])[:3]
+}
 
 func courierKey(c handoff.CourierRef) string { return prefix + "courier:" + c.Carrier + ":" + c.ID }
 func budgetKey(c handoff.CourierRef) string  { return prefix + "budget:" + c.Carrier + ":" + c.ID }

@@ -8,6 +8,7 @@ package redisstore
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -203,7 +204,7 @@ func (s *Store) indexCmds(ctx context.Context, q handoff.Query) []redis.Cmder {
 	keep := s.keepFor(x.Until, x.Now)
 	oldest := int64(x.Now) - int64(s.retention/time.Second)
 	customer, route := customerKey(x.Customer), routeGrantsKey(x.Route)
-	return []redis.Cmder{
+	cmds := []redis.Cmder{
 		redis.NewIntCmd(ctx, "zadd", customer, "gt", int64(x.Until), string(q.Parcel)),
 		redis.NewIntCmd(ctx, "zremrangebyscore", customer, "-inf", "("+strconv.FormatInt(oldest, 10)),
 		// A key without a TTL counts as endless for GT, hence both.
@@ -212,6 +213,30 @@ func (s *Store) indexCmds(ctx context.Context, q handoff.Query) []redis.Cmder {
 		redis.NewIntCmd(ctx, "zadd", route, "gt", int64(x.Until), string(q.Parcel)),
 		redis.NewBoolCmd(ctx, "expire", route, keep),
 	}
+	if x.Order != (handoff.OrderRef{}) {
+		orders, hash := ordersKey(x.Order), q.Parcel.Bytes()
+		cmds = append(cmds, redis.NewIntCmd(ctx, "hset", orders, string(x.Order.Name[:])+string(hash), ""), redis.NewBoolCmd(ctx, "expire", orders, keep))
+	}
+	return cmds
+}
+
+// OfOrder implements handoff.Grants.
+func (s *Store) OfOrder(ctx context.Context, o handoff.OrderRef) ([]handoff.ParcelHash, error) {
+	var fields *redis.StringSliceCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		fields = redis.NewStringSliceCmd(ctx, "hkeys", ordersKey(o))
+		return []redis.Cmder{fields}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var list []handoff.ParcelHash
+	for _, field := range fields.Val() {
+		if hash, ok := strings.CutPrefix(field, string(o.Name[:])); ok {
+			list = append(list, handoff.ParcelHash(hex.EncodeToString([]byte(hash))))
+		}
+	}
+	return list, nil
 }
 
 // commitScript stores a grant if its version is still the expected one.

@@ -313,11 +313,11 @@ func TestTwoTrips(t *testing.T) {
 		{"dispatch", func() error {
 			_, _, err := w.Service.Dispatch(t.Context(), handofftest.Sample("JJD1"))
 			return err
-		}, 2, "evalsha:1 expire:3 get:1 zadd:2 zremrangebyscore:1"},
+		}, 2, "evalsha:1 expire:4 get:1 hset:1 zadd:2 zremrangebyscore:1"},
 		{"the same again", func() error {
 			_, _, err := w.Service.Dispatch(t.Context(), handofftest.Sample("JJD1"))
 			return err
-		}, 1, "expire:3 get:1 zadd:2 zremrangebyscore:1"},
+		}, 1, "expire:4 get:1 hset:1 zadd:2 zremrangebyscore:1"},
 		{"wrong code", func() error {
 			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD0", handofftest.WrongCode(&g, 1)))
 			return refusedFor(err, handoff.CodeMismatch)

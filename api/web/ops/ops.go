@@ -135,7 +135,7 @@ func alarms(v *frame.Visit) {
 type story struct {
 	Page                   string
 	Carrier, Parcel, Grant string // as asked for
-	Shop, Order            string
+	Shop, Order, Day       string
 	Grants                 []told
 	Asked, Wrong, More     bool
 	Done, Refused          string
@@ -149,6 +149,7 @@ type match struct {
 	Carrier string `json:"carrier_id"`
 	Parcel  string `json:"parcel_id"`
 	Grant   string `json:"grant_id"`
+	Status  string `json:"status"`
 }
 
 // told is one grant's story, oldest first.
@@ -181,7 +182,7 @@ func parcel(v *frame.Visit) {
 	if done := q.Get("done"); slices.Contains([]string{"hold", "lift", "approve"}, done) {
 		s.Done = done
 	}
-	for name, into := range map[string]*string{"carrier": &s.Carrier, "parcel": &s.Parcel, "grant": &s.Grant, "shop": &s.Shop, "order": &s.Order} {
+	for name, into := range map[string]*string{"carrier": &s.Carrier, "parcel": &s.Parcel, "grant": &s.Grant, "shop": &s.Shop, "order": &s.Order, "day": &s.Day} {
 		*into = strings.TrimSpace(q.Get(name))
 	}
 	s.show(v, http.StatusOK)
@@ -200,7 +201,16 @@ func (s *story) show(v *frame.Visit, status int) {
 		query.Set("parcel", s.Parcel)
 		query.Set("carrier", s.Carrier)
 	}
-	if s.Asked && !s.Wrong {
+	if s.Order != "" || s.Shop != "" {
+		s.Asked, s.Wrong = true, !valid(s.Shop, s.Order)
+		if !s.Wrong && !s.ofOrder(v) {
+			return
+		}
+		if len(s.Matches) == 1 { // the story itself
+			query.Set("grant", s.Matches[0].Grant)
+		}
+	}
+	if s.Asked && !s.Wrong && len(query) > 0 {
 		events, more, ok := read(v, query, storyPages)
 		if !ok {
 			return
@@ -235,6 +245,24 @@ func (s *story) show(v *frame.Visit, status int) {
 		}
 	}
 	v.Render(status, "parcel", s)
+}
+
+// ofOrder finds the parcels of an order. It answers the visitor where it cannot.
+func (s *story) ofOrder(v *frame.Visit) bool {
+	query := url.Values{}
+	if _, err := handoff.ParseDate(s.Day); err == nil {
+		query.Set("delivery_date", s.Day)
+	} else {
+		s.Day = ""
+	}
+	var answer struct {
+		Handoffs []match `json:"handoffs"`
+	}
+	if !v.Read("/v1/shops/"+url.PathEscape(s.Shop)+"/orders/"+url.PathEscape(s.Order)+"?"+query.Encode(), &answer) {
+		return false
+	}
+	s.Matches = answer.Handoffs
+	return true
 }
 
 func actOnParcel(v *frame.Visit) {

@@ -99,12 +99,15 @@ func TestNumbers(t *testing.T) {
 
 func TestStory(t *testing.T) {
 	h := house(t)
-	grant := day(t, h)
+	grant, order := day(t, h), handofftest.Sample("PARCEL-1").Order
 	c := h.SignIn(frametest.Operator, "")
 	for _, query := range []string{"grant=" + grant, "carrier=swift&parcel=PARCEL-1"} {
 		says(t, c.Get(t, "/ops/parcel?"+query), "Left the warehouse today, 11:00", "Code refused", "A wrong code", "Courier cou_7", "Code locked", "Stop everything", "A release by hand takes two people of the shop.")
 	}
+	says(t, c.Get(t, "/ops/parcel?shop=demo&order="+order), "Parcel PARCEL-1 swift · under way", "Parcel PARCEL-2 swift · handed over")
+	says(t, c.Get(t, "/ops/parcel?shop=demo&order="+order+"&day=2026-11-25"), "Nothing is known of it")
 	for query, want := range map[string]string{
+		"shop=other&order=" + order: "Nothing is known of it", "shop=demo&order=": "A parcel needs its carrier",
 		"carrier=swift&parcel=NONE": "Nothing is known of it", "grant=nonsense": "A parcel needs its carrier", "parcel=PARCEL-1": "A parcel needs its carrier",
 		"carrier=rival&parcel=PARCEL-1": "Nothing is known of it",
 	} {
