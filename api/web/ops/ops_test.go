@@ -11,6 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp/kb"
 
+	"latchkey/api/auth"
 	"latchkey/api/web/frame"
 	"latchkey/api/web/frame/frametest"
 	"latchkey/api/web/ops"
@@ -144,6 +145,32 @@ func TestStory(t *testing.T) {
 	}
 }
 
+// A release by hand is approved here by who is of the shop, too, and did not ask for it.
+func TestOverride(t *testing.T) {
+	h := house(t)
+	grant := day(t, h)
+	h.Do(t, frametest.Clerk, "POST", "/v1/dispatches/"+grant+"/override", `{"reason":"the phone is broken"}`, 200)
+	of := func(subject string) *frametest.Client {
+		return h.SignIn(auth.Principal{Subject: subject, Shop: handofftest.Shop, Scopes: []auth.Scope{auth.Ops, auth.Shop}}, "")
+	}
+	story, approve := "/ops/parcel?grant="+grant, url.Values{"act": {"approve"}, "grant": {grant}}
+	says(t, h.SignIn(frametest.Operator, "").Get(t, story), "A release by hand takes two people of the shop.", "Release by hand asked for")
+	says(t, of("clerk").Get(t, story), "You asked for it yourself")
+	if p := of("clerk").Post(t, "/ops/parcel", approve); p.Status != 403 || !strings.Contains(text(p.Text), "Who asked cannot approve") {
+		t.Errorf("who asked: %d %s", p.Status, text(p.Text))
+	}
+	if p := h.SignIn(frametest.Operator, "").Post(t, "/ops/parcel", approve); p.Status != 403 {
+		t.Errorf("who is not of the shop: %d", p.Status)
+	}
+	second := of("second")
+	says(t, second.Get(t, story), "the phone is broken", "Approve it only if you have spoken")
+	if p := second.Post(t, "/ops/parcel", approve); p.Status != 303 {
+		t.Fatalf("%d %s", p.Status, text(p.Text))
+	}
+	says(t, second.Get(t, story+"&done=approve"), "It is released by hand.", "Released by hand", "It is over.")
+	says(t, second.Get(t, "/ops/alarms"), "Released by hand", "Release by hand asked for")
+}
+
 // A suspended courier is refused at the next door, and a budget is cleared by a person.
 func TestCourier(t *testing.T) {
 	h := house(t)
@@ -160,6 +187,7 @@ func TestCourier(t *testing.T) {
 	three := h.Parcel(t, "PARCEL-3")
 	code := three.CurrentCode().Reveal()
 	act("suspend")
+	says(t, c.Get(t, "/ops/courier?carrier=swift&courier=cou_7"), "Name cou_7 State Suspended")
 	verify(t, h, "PARCEL-3", code, 403)
 	act("admit")
 	ref := handoff.CourierRef{Carrier: "swift", ID: "cou_7"}
