@@ -12,6 +12,7 @@ import (
 	"latchkey/handoff/redisstore/redistest"
 	"latchkey/notify/doors"
 	"latchkey/notify/mail"
+	"latchkey/notify/numbers"
 )
 
 // Operators see how far the mail and the doors are behind, each on its own, and what
@@ -36,7 +37,7 @@ func TestOutboxesOfBothGroups(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := handofftest.New(t, store)
-	s := &system{parts: parts{store: store, clock: w.Clock, metrics: m}, groups: []string{mail.Group, doors.Group}}
+	s := &system{parts: parts{store: store, clock: w.Clock, metrics: m}, groups: []string{mail.Group, doors.Group}, numbers: numbers.New(store, w.Clock)}
 	for _, group := range s.groups {
 		if err := store.Join(t.Context(), group); err != nil {
 			t.Fatal(err)

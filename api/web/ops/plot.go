@@ -38,8 +38,9 @@ type bar struct {
 }
 
 type tick struct {
-	X    int
-	Hour string
+	X      int
+	Hour   string
+	Anchor string // of the text, by which the outermost stay within the drawing
 }
 
 const (
@@ -146,8 +147,9 @@ func draw(name string, bad bool, total counts, hours []counts, labels []string, 
 		p.Bars = append(p.Bars, bar{labels[i], n, i*barStep + 1, plotHeight - height, height, today && i == len(hours)-1})
 	}
 	for hour := 0; hour <= 24; hour += 6 {
-		p.Ticks = append(p.Ticks, tick{hour * barStep, time.Date(2000, 1, 1, hour%24, 0, 0, 0, time.UTC).Format("15")})
+		p.Ticks = append(p.Ticks, tick{hour * barStep, time.Date(2000, 1, 1, hour%24, 0, 0, 0, time.UTC).Format("15"), "middle"})
 	}
-	p.Ticks[len(p.Ticks)-1].Hour = "24"
+	first, last := &p.Ticks[0], &p.Ticks[len(p.Ticks)-1]
+	first.Anchor, last.Anchor, last.Hour = "start", "end", "24"
 	return p
 }
