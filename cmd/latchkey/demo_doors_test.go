@@ -15,15 +15,15 @@ import (
 	"latchkey/cmd/latchkey/sample"
 )
 
-// building is the sample building of a running demo, and the parcel of its garage's owner.
-type building struct {
+// sampleHouse is the sample building of a running demo, and the parcel of its garage's owner.
+type sampleHouse struct {
 	client
 	courier, customer string
 	parcel, grant     string
 	at                sample.Location
 }
 
-func newBuilding(t *testing.T, url string) *building {
+func newBuilding(t *testing.T, url string) *sampleHouse {
 	t.Helper()
 	c := client{t, url}
 	var first struct {
@@ -35,7 +35,7 @@ func newBuilding(t *testing.T, url string) *building {
 	if err := json.Unmarshal(line, &first); err != nil {
 		t.Fatal(err)
 	}
-	b := &building{client: c, parcel: first.Parcel, at: first.To.Location}
+	b := &sampleHouse{client: c, parcel: first.Parcel, at: first.To.Location}
 	b.courier = c.token(`{"scope":"courier","sub":"cou_7","carrier_id":"swift"}`)
 	b.customer = c.token(`{"scope":"customer","sub":"` + first.Customer.ID + `"}`)
 	_, list := c.do("GET", "/v1/customers/"+first.Customer.ID+"/handoffs", b.customer, "")
@@ -47,16 +47,16 @@ func newBuilding(t *testing.T, url string) *building {
 	return b
 }
 
-func (b *building) here(meters float64) string {
+func (b *sampleHouse) here(meters float64) string {
 	return fmt.Sprintf(`"location":{"lat":%f,"lon":%f,"accuracy_m":5}`, b.at.Lat+meters/111_000, b.at.Lon)
 }
 
-func (b *building) unlock(door, more string) (int, map[string]any) {
+func (b *sampleHouse) unlock(door, more string) (int, map[string]any) {
 	b.t.Helper()
 	return b.do("POST", "/v1/doors/"+door+"/unlock", b.courier, fmt.Sprintf(`{"parcel_id":"%s",%s%s}`, b.parcel, b.here(0), more))
 }
 
-func (b *building) challenge(door string) string {
+func (b *sampleHouse) challenge(door string) string {
 	b.t.Helper()
 	status, answer := b.do("POST", "/demo/doors/"+door+"/challenge", "", "")
 	if status != http.StatusOK {
@@ -66,7 +66,7 @@ func (b *building) challenge(door string) string {
 }
 
 // shown is what the page's data say of a door: its state, and the steps to it.
-func (b *building) shown(door string) (state, steps string) {
+func (b *sampleHouse) shown(door string) (state, steps string) {
 	b.t.Helper()
 	_, answer := b.do("GET", "/demo/doors", "", "")
 	for _, d := range answer["doors"].([]any) {
@@ -82,7 +82,7 @@ func (b *building) shown(door string) (state, steps string) {
 	return "", ""
 }
 
-func (b *building) network(door string, cut bool) {
+func (b *sampleHouse) network(door string, cut bool) {
 	b.t.Helper()
 	if status, answer := b.do("POST", "/demo/doors/"+door+"/network", "", fmt.Sprintf(`{"cut":%t}`, cut)); status != http.StatusOK || answer["cut"] != cut {
 		b.t.Fatalf("the network of %s: %d %v", door, status, answer)
@@ -90,7 +90,7 @@ func (b *building) network(door string, cut bool) {
 }
 
 // forward moves the demo's clock on.
-func (b *building) forward(d time.Duration) {
+func (b *sampleHouse) forward(d time.Duration) {
 	b.t.Helper()
 	_, answer := b.do("GET", "/demo/clock", "", "")
 	now, err := time.Parse(time.RFC3339Nano, answer["now"].(string))

@@ -74,7 +74,7 @@ func TestDoorsPage(t *testing.T) {
 	press("gate-unlock")
 	b.Reads(gateSaid, "gave a permit")
 	b.Reads(gateState, "Unlocking")
-	(&building{client: client{t, demo.url(t)}}).forward(16 * time.Second)
+	(&sampleHouse{client: client{t, demo.url(t)}}).forward(16 * time.Second)
 	b.Reads(gateState, "No answer")
 	fits("no-answer")
 	press("gate-cut")

@@ -8,8 +8,10 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/api/web/account"
+	"latchkey/api/web/building"
 	"latchkey/api/web/courier"
 	"latchkey/api/web/frame"
+	"latchkey/api/web/ops"
 	"latchkey/api/web/signin"
 )
 
@@ -43,7 +45,7 @@ func (s *system) pages(c *api.Config) (*frame.API, error) {
 	way := &frame.API{}
 	config := frame.Config{API: way, Clock: s.clock, Next: s.site, Log: s.log}
 	entrance.Configure(&config)
-	site, err := frame.New(config, entrance.Set(), account.Set(s.service), courier.Set())
+	site, err := frame.New(config, entrance.Set(), account.Set(s.service), courier.Set(), building.Set(), ops.Set())
 	if err != nil {
 		return nil, err
 	}

@@ -66,9 +66,11 @@ func New(t testing.TB, store handoff.Store, sets func(*handofftest.World) []fram
 		}
 	}
 	var err error
-	h.issuer, err = auth.NewIssuer(rand.Reader, "https://issuer.example", "latchkey", h.Clock.Now)
+	h.issuer, err = auth.NewIssuer(rand.Reader, issuer, "latchkey", h.Clock.Now)
 	must(err)
-	verifier, err := auth.NewIssuers(t.Context(), auth.Config{Now: h.Clock.Now}, h.issuer.Trust())
+	trust := h.issuer.Trust()
+	trust.Login = &auth.Login{Name: "Test", ClientID: client}
+	verifier, err := auth.NewIssuers(t.Context(), auth.Config{Now: h.Clock.Now}, trust)
 	must(err)
 	signer, err := door.NewSigner(rand.Reader)
 	must(err)
@@ -125,9 +127,13 @@ type Client struct {
 	Language string // Accept-Language
 }
 
+// The issuer of all tokens, and the client by which its people sign in.
+const issuer, client = "https://issuer.example", "pages"
+
 // SignIn begins a session and returns its browser.
 func (h *House) SignIn(p auth.Principal, name string) *Client {
-	cookie, err := h.sessions.Begin(context.Background(), auth.Session{Principal: &p, Name: name})
+	p.Issuer = issuer
+	cookie, err := h.sessions.Begin(context.Background(), auth.Session{Principal: &p, Name: name, Client: client})
 	if err != nil {
 		panic(err) // a store of a test that is out of reach
 	}
