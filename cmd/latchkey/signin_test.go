@@ -144,7 +144,7 @@ func TestDemoSignIn(t *testing.T) {
 	}{
 		"Customer":         {"/account", "/v1/customers/cus_101/handoffs"},
 		"Courier of swift": {"/courier", "/v1/courier/stops"},
-		"Building manager": {"/building", "/v1/buildings/bld_turm5"},
+		"Building manager": {"/building/bld_turm5", "/v1/buildings/bld_turm5"},
 		"Duty officer":     {"/ops", "/v1/buildings/bld_turm5"},
 		"Shop clerk":       {"/ops", "/v1/customers/cus_101/handoffs"},
 	} {
