@@ -30,7 +30,6 @@ func (c *serveCmd) unsafe() error {
 	if err != nil {
 		return err
 	}
-	wide := slices.ContainsFunc(c.TrustedProxies, func(p netip.Prefix) bool { return p.Bits() == 0 })
 	for _, check := range []struct {
 		name   string
 		unsafe bool
@@ -38,7 +37,7 @@ func (c *serveCmd) unsafe() error {
 	}{
 		{"plain-http", exposed && c.TLSCert == "" && len(c.TrustedProxies) == 0, "--addr " + c.Addr + " can be reached from a network, and tokens and codes would travel in the clear; set --tls-cert and --tls-key, or --trusted-proxies if a proxy ends TLS"},
 		{"any-host", exposed && len(c.Hosts) == 0, "--addr " + c.Addr + " can be reached from a network, and requests for any host would be served; set --hosts to the names that people use"},
-		{"any-proxy", wide, "--trusted-proxies has a network of every address, and anybody could say where requests come from; name the proxies' networks"},
+		{"any-proxy", slices.ContainsFunc(c.TrustedProxies, wide), "--trusted-proxies has a network so wide that anybody could say where requests come from; name the proxies' networks"},
 		{"redis-plain", plain != "", "--redis-url: " + plain},
 		{"debug", exposed && c.Debug, "--debug is for looking at what is wrong, and --addr " + c.Addr + " can be reached from a network; leave it out"},
 	} {
@@ -50,6 +49,12 @@ func (c *serveCmd) unsafe() error {
 		return errHalfTLS
 	}
 	return nil
+}
+
+// wide reports whether a network is no proxies' own. The widest that are anybody's own are
+// 10.0.0.0/8 and fc00::/7; two halves of all addresses are all of them.
+func wide(p netip.Prefix) bool {
+	return p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 7
 }
 
 // isLoopback reports whether an address to listen on is reached from this machine alone.

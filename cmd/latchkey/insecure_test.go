@@ -30,7 +30,7 @@ func TestUnsafeSettingsAreRefused(t *testing.T) {
 	safe := func() *serveCmd {
 		return &serveCmd{
 			Addr: "0.0.0.0:443", TLSCert: "c", TLSKey: "k", Hosts: []string{"parcels.example"}, RedisURL: "rediss://:secret@redis.example:6379",
-			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")},
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fc00::/7")},
 		}
 	}
 	if err := safe().unsafe(); err != nil {
@@ -52,6 +52,12 @@ func TestUnsafeSettingsAreRefused(t *testing.T) {
 		{"any-proxy", "--trusted-proxies", func(c *serveCmd) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")} }},
 		{"any-proxy", "--trusted-proxies", func(c *serveCmd) {
 			c.TrustedProxies = append(c.TrustedProxies, netip.MustParsePrefix("::/0"))
+		}},
+		{"any-proxy", "--trusted-proxies", func(c *serveCmd) {
+			c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("128.0.0.0/1")}
+		}},
+		{"any-proxy", "--trusted-proxies", func(c *serveCmd) {
+			c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("2000::/3")}
 		}},
 		{"redis-plain", "TLS", func(c *serveCmd) { c.RedisURL = "redis://:secret@redis.example:6379" }},
 		{"redis-plain", "password", func(c *serveCmd) { c.RedisURL = "rediss://redis.example:6379" }},
