@@ -217,6 +217,25 @@ func TestNothingTellsASecret(t *testing.T) {
 	w.say(meant, 200, "POST", "/v1/dispatches/"+byHand+"/override", clerk, `{"reason":"Neighbour Rowan called"}`)
 	w.say(known, 200, "POST", "/v1/dispatches/"+byHand+"/override/approve", colleague, "")
 
+	// The shop lets its customer in by a link, and a browser has a session.
+	way := w.say(theirs, 201, "POST", "/v1/customers/cus_1/page-link", clerk, "").body["path"].(string)
+	w.words(way[strings.LastIndexByte(way, '/')+1:])
+	w.browse(known, 200, "GET", way, "", nil)
+	session := w.browse(theirs, 303, "POST", way, "", nil).cookie
+	w.words(session)
+	w.browse(known, 410, "POST", way, "", nil) // it holds once
+	page := w.browse(theirs, 200, "GET", "/account", session, nil).text
+	csrf := csrfField.FindStringSubmatch(page)
+	if csrf == nil || len(session) < 40 || !strings.Contains(page, "/account/"+byHand) {
+		t.Fatalf("the customer's page is %s", page)
+	}
+	w.words(csrf[1])
+	w.browse(known, 403, "POST", "/account/"+byHand, session, url.Values{"act": {"resend"}, "csrf": {"x"}})
+	w.browse(known, 404, "GET", "/account/000000000000000000000000-1", session, nil)
+	w.browse(known, 403, "GET", "/courier", session, nil)
+	w.browse(known, 303, "POST", "/sign-out", session, url.Values{"csrf": {csrf[1]}})
+	w.browse(known, 303, "GET", "/account", session, nil)
+
 	// Redis dies in the middle.
 	s.redis.Kill()
 	verify(503, "P1", third, "")
@@ -356,6 +375,54 @@ func (w *witness) say(to audience, status int, method, path, token, body string)
 	}
 	return a
 }
+
+var csrfField = regexp.MustCompile(`name="csrf" content="([A-Za-z0-9_-]+)"`)
+
+// page is what a browser got.
+type page struct {
+	text   string
+	cookie string // that it sets, the value alone
+}
+
+// browse asks for a page as a browser does that has a session, and keeps the page likewise.
+func (w *witness) browse(to audience, status int, method, path, session string, form url.Values) (p page) {
+	w.t.Helper()
+	req, err := http.NewRequest(method, w.url+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Sec-Fetch-Site", "same-origin")
+	if session != "" {
+		req.AddCookie(&http.Cookie{Name: sessionCookie, Value: session})
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req) // which follows nobody
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != status {
+		w.t.Fatalf("%s of a page: %d, want %d, %v: %.600s", method, resp.StatusCode, status, err, content)
+	}
+	for _, c := range resp.Cookies() {
+		if c.Name == sessionCookie {
+			p.cookie = c.Value
+		}
+	}
+	p.text = string(content)
+	if to == known {
+		text := p.text
+		if own := csrfField.FindStringSubmatch(text); own != nil { // its reader's, who has the session
+			text = strings.ReplaceAll(text, own[1], "")
+		}
+		w.tell(fmt.Sprintf("the page %d to %s", status, method), fmt.Sprint(resp.Header)+text)
+	}
+	return p
+}
+
+// sessionCookie is the name of a session's cookie where the public URL is https.
+const sessionCookie = "__Host-latchkey"
 
 // command runs the program and keeps what it says.
 func (w *witness) command(args ...string) string {
