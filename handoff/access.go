@@ -80,9 +80,9 @@ func (s *Service) turnStranger(ctx context.Context, k *Knock, d *Door) error {
 	})
 }
 
-// accessAhead is how many entries after a page are read to learn what became of the
-// permits on it: doors report within seconds, unless they are without a network.
-const accessAhead = 256
+// oneLine is how many entries after the first of a line what became of its permit still
+// joins it: doors report within seconds, unless they are without a network.
+const oneLine = 256
 
 // AccessLog reads a page of a building's access log.
 func (s *Service) AccessLog(ctx context.Context, building string, page AccessPage) (AccessLog, error) {
@@ -106,7 +106,11 @@ func (s *Service) AccessLog(ctx context.Context, building string, page AccessPag
 	if before <= after+1 {
 		return log, nil
 	}
-	links, err := s.store.Links(ctx, name, after, int(min(end.Seq, before-1+accessAhead)-after))
+	// Which lines an entry joins or begins is the same on every page, or one opening would
+	// stand on two: what is before the page tells which of its entries belong to older lines,
+	// and, twice as far, where these began.
+	from := after - min(after-end.Cut, 2*oneLine)
+	links, err := s.store.Links(ctx, name, from, int(min(end.Seq, before-1+oneLine)-from))
 	if err != nil {
 		return AccessLog{}, err
 	}
@@ -118,7 +122,7 @@ func (s *Service) AccessLog(ctx context.Context, building string, page AccessPag
 		}
 	}
 	for _, p := range slices.Backward(passages(entries)) {
-		if p.Seq < before {
+		if p.Seq > after && p.Seq < before {
 			log.Passages = append(log.Passages, p)
 		}
 	}

@@ -207,7 +207,7 @@ func passages(entries []Entry) []Passage {
 		}
 		at := time.Unix(e.At, 0).UTC()
 		step := Step{State: stateOf(t), At: at}
-		if n, ok := begun[e.Permit]; ok && e.Permit != "" {
+		if n, ok := begun[e.Permit]; ok && e.Permit != "" && e.Seq <= lines[n].Seq+oneLine {
 			p := &lines[n]
 			p.Outcome, p.Steps = p.Outcome.then(outcome), append(p.Steps, step)
 			continue

@@ -123,6 +123,25 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// What a door says long afterwards is a line of its own, and what follows it joins that.
+func TestLateWordsAreALine(t *testing.T) {
+	at := func(e EventType, seq uint64) Entry {
+		_, n, _ := BuildingEntry(full(e))
+		n.Seq = seq
+		return n
+	}
+	lines := passages([]Entry{
+		at(EventPermitted, 1), at(EventDoorSilent, 4), at(EventDoorDelivered, 1+oneLine), at(EventDoorConfirmed, 2+oneLine), at(EventDoorOpened, 3+oneLine),
+	})
+	var got []string
+	for _, l := range lines {
+		got = append(got, fmt.Sprint(l.Seq, " ", l.Outcome, " ", len(l.Steps)))
+	}
+	if want := fmt.Sprintf("1 delivered 3, %d opened 2", 2+oneLine); strings.Join(got, ", ") != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestStrangers(t *testing.T) {
 	told, sum := 0, 0
 	var counts []string
