@@ -676,6 +676,15 @@ func TestReportsByTheCourier(t *testing.T) {
 	if n := strings.Count(h.log.String(), "door alarm"); n != 2 {
 		t.Errorf("%d alarms, want 2", n)
 	}
+
+	// Who brings the newest alarm alone keeps no older one back.
+	older, newer := lobby.reports(t, h.Clock.Now(), "", door.Forced), lobby.reports(t, h.Clock.Now(), "", door.Tamper)
+	for _, late := range []string{newer, older, older} {
+		bring(courier, reports, late, `{"accepted":1,"refused":[]}`)
+	}
+	if n := handofftest.Count(h.Events(t), handoff.EventDoorForced); n != 2 {
+		t.Errorf("%d doors were forced, want 2", n)
+	}
 	h.expect(t, manager, "POST", reports, body, 403, "insufficient-scope")
 	nobodys := courier
 	nobodys.Carrier = ""

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// OnceKept is how many numbers of a mark AppendOnce remembers.
+const OnceKept = 256
+
 // Log is the part of a Store that hands the event log to its readers. The log is the
 // outbox: an event is in it exactly if its commit happened. Each group of readers (the
 // mail, the webhooks, ...) gets every event at least once, in the order of each grant
@@ -16,9 +19,11 @@ type Log interface {
 	// written, and who appends again may have them twice.
 	Append(ctx context.Context, now Instant, events ...Event) error
 
-	// AppendOnce is Append of one event that may come again: it is written only if n is
-	// above the number of every event written under the same mark before, and the answer is
-	// whether it was. Marks are kept for each building, for good.
+	// AppendOnce is Append of one event that may come again: it is written only if none was
+	// written under the same mark with its number n before, and the answer is whether it was.
+	// Numbers come in any order: who brings the newest keeps no older one back. Of each mark
+	// the highest OnceKept numbers are remembered, for good; what is below all of so many
+	// counts as written.
 	AppendOnce(ctx context.Context, now Instant, mark string, n uint64, e Event) (bool, error)
 
 	// Tally adds one to a count that is forgotten some time after it began, and returns it.

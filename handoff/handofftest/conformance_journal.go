@@ -191,15 +191,31 @@ var journalTests = map[string]func(*testing.T, *World){
 			{"d1:k", most - 1, true},
 			{"d1:k", most - 1, false},
 			{"d1:k", most, true},
-			{"d1:k", 11, false},
+			{"d1:k", 11, true}, // late
+			{"d1:k", 8, true},
+			{"d1:k", 8, false},
 		} {
 			written, err := w.Store.AppendOnce(t.Context(), now, c.mark, c.n, forced)
 			noError(t, "AppendOnce", err)
 			equal(t, fmt.Sprint(c), written, c.want)
 		}
 		events := w.Events(t)
-		equal(t, "events", len(events), 5)
+		equal(t, "events", len(events), 7)
 		equal(t, "the event", events[0], forced)
+
+		for n := range uint64(handoff.OnceKept) {
+			written, err := w.Store.AppendOnce(t.Context(), now, "d3:k", 1000+2*n, forced)
+			noError(t, "AppendOnce", err)
+			equal(t, fmt.Sprint("number ", n), written, true)
+		}
+		for _, c := range []struct {
+			n    uint64
+			want bool
+		}{{999, false}, {1001, true}, {1000, false}, {1001, false}, {1003, true}, {1002, false}, {1005, true}} {
+			written, err := w.Store.AppendOnce(t.Context(), now, "d3:k", c.n, forced)
+			noError(t, "AppendOnce", err)
+			equal(t, fmt.Sprint("of a full mark ", c.n), written, c.want)
+		}
 	},
 
 	"Tally": func(t *testing.T, w *World) {

@@ -42,7 +42,7 @@ type Memory struct {
 
 	journals  map[string]*journal
 	leases    map[string]held
-	marks     map[string]uint64
+	marks     map[string][]uint64
 	tallies   map[string]int
 	residents map[resident]handoff.Resident
 	pages     map[handoff.Mark]*page
@@ -89,7 +89,7 @@ func NewMemory() *Memory {
 
 		journals:  map[string]*journal{},
 		leases:    map[string]held{},
-		marks:     map[string]uint64{},
+		marks:     map[string][]uint64{},
 		tallies:   map[string]int{},
 		residents: map[resident]handoff.Resident{},
 		pages:     map[handoff.Mark]*page{},

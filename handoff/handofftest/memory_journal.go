@@ -35,10 +35,12 @@ func (m *Memory) AppendOnce(ctx context.Context, now handoff.Instant, mark strin
 		return false, fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
 	}
 	key := fmt.Sprint(e.Partition(), mark)
-	if last, known := m.marks[key]; known && n <= last {
+	at, known := slices.BinarySearch(m.marks[key], n)
+	if full := len(m.marks[key]) >= handoff.OnceKept; known || full && at == 0 {
 		return false, nil
 	}
-	m.marks[key] = n
+	seen := slices.Insert(m.marks[key], at, n)
+	m.marks[key] = seen[max(0, len(seen)-handoff.OnceKept):]
 	m.logs[e.Partition()].append(e.Partition(), now, []handoff.Event{written})
 	return true, nil
 }

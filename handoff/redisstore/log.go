@@ -37,20 +37,37 @@ func (s *Store) Append(ctx context.Context, _ handoff.Instant, events ...handoff
 	return nil
 }
 
-// appendOnceScript writes an event if its number is above the last one of its mark.
+// appendOnceScript writes an event if its number was not written under its mark before.
 //
 //	KEYS[1] log   KEYS[2] marks
-//	ARGV[1] mark   ARGV[2] number   ARGV[3] event
+//	ARGV[1] mark   ARGV[2] number   ARGV[3] event   ARGV[4] how many numbers are remembered
 //
 // It returns 1, or 0 if the number came before. Numbers are compared by length first:
 // they may be longer than a double keeps.
 var appendOnceScript = newScript(`
-local last = redis.call('HGET', KEYS[2], ARGV[1])
-if last and (#last > #ARGV[2] or #last == #ARGV[2] and last >= ARGV[2]) then
-	return 0
+local function below(a, b)
+	return #a < #b or #a == #b and a < b
 end
+local seen, at = {}, 1
+for n in string.gmatch(redis.call('HGET', KEYS[2], ARGV[1]) or '', '%d+') do
+	if n == ARGV[2] then
+		return 0
+	end
+	seen[#seen + 1] = n
+	if below(n, ARGV[2]) then
+		at = #seen + 1
+	end
+end
+if #seen >= tonumber(ARGV[4]) then
+	if at == 1 then
+		return 0
+	end
+	table.remove(seen, 1)
+	at = at - 1
+end
+table.insert(seen, at, ARGV[2])
 redis.call('XADD', KEYS[1], '*', 'e', ARGV[3])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[2], ARGV[1], table.concat(seen, ' '))
 return 1
 `)
 
@@ -60,7 +77,7 @@ func (s *Store) AppendOnce(ctx context.Context, _ handoff.Instant, mark string, 
 	if err != nil {
 		return false, err
 	}
-	call := appendOnceScript.call(ctx, []string{logKey(e.Partition()), onceKey(e.Partition())}, mark, strconv.FormatUint(n, 10), event)
+	call := appendOnceScript.call(ctx, []string{logKey(e.Partition()), onceKey(e.Partition())}, mark, strconv.FormatUint(n, 10), event, handoff.OnceKept)
 	if err := s.lanes.do(ctx, call); err != nil {
 		return false, unavailable(err)
 	}
