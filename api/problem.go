@@ -132,7 +132,7 @@ var kinds = map[handoff.Reason]kind{
 	handoff.TooManyPermits:        {status: 403, title: "Too many permits at once", detail: "Try again once the oldest is over."},
 	handoff.KeypadBusy:            {status: 429, title: "All PINs of this minute are taken", detail: "Others were given them. Ask again in the next minute."},
 	handoff.PermitUnknown:         {status: 404, title: "Permit unknown"},
-	handoff.ConsentUsed:           {status: 409, title: "Already used", detail: "The door was opened with this consent."},
+	handoff.ConsentUsed:           {status: 409, title: "Already used", detail: "A permit for the door was given out with this consent."},
 	handoff.NoConsentNeeded:       {status: 422, title: "No door that asks for consent", detail: "Consent is for a garage or a home of a parcel that goes to a building."},
 	handoff.AttemptReused:         {status: 422, title: "Attempt id used before", detail: "The attempt id was sent with another request. Choose a new one."},
 	handoff.ApprovalMissing:       {status: 409, title: "Nothing to approve", detail: "Nobody asked for a release by hand, or it was too long ago. Ask anew."},
