@@ -374,7 +374,7 @@ func (a *api) residentPages(app *fiber.App) {
 			})
 		})
 		app.Post(path, func(c *fiber.Ctx) error {
-			chosen := choice(c.Body())
+			chosen := choice(c.BodyRaw()) // as it came: Body would unpack it, however large that makes it
 			return a.show(c, func(ctx context.Context, token string) (int, []byte, error) {
 				link, r, err := a.Service.Follow(ctx, q.purpose, token)
 				if err != nil {

@@ -1,6 +1,8 @@
 package api_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -180,6 +182,27 @@ func TestLinksEndWithTheSubscription(t *testing.T) {
 		}
 	}
 	h.public(t, "GET", "/log/"+log, "", 404)
+}
+
+// A form is taken as it came. Unpacked, half a kilobyte would be a gigabyte, and strangers can
+// send one: the body is read before the link is judged.
+func TestAPackedFormIsNotUnpacked(t *testing.T) {
+	h, id := houseOfResidents(t)
+	var form bytes.Buffer
+	packed := gzip.NewWriter(&form)
+	_, _ = packed.Write([]byte("do=reject"))
+	_ = packed.Close()
+	path := "/residents/decide/" + h.Service.Link(handoff.LinkDecide, "bld_turm5", id)
+	req := httptest.NewRequest("POST", path, &form)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Content-Encoding", "gzip")
+	if a := h.send(t, req); a.status != 404 {
+		t.Errorf("a packed form: %d", a.status)
+	}
+	if kept, err := h.Store.Resident(background, "bld_turm5", id); kept == nil || err != nil {
+		t.Error("a packed form was unpacked and done", err)
+	}
+	h.form(t, path, "do=reject", 200)
 }
 
 // The manager sees the addresses that he put on file and those that ask for a unit,
