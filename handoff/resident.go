@@ -140,6 +140,9 @@ const (
 	// day. Beyond it the manager can still put residents on file.
 	AsksPerDay = 50
 
+	// AsksOfAddress is how many of them may be one address's, each for another unit.
+	AsksOfAddress = 3
+
 	// ResidentsOnFile is the longest list of a manager's.
 	ResidentsOnFile = 500
 )

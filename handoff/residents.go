@@ -121,6 +121,13 @@ func (s *Service) Subscribe(ctx context.Context, building string, sub Subscripti
 	if err != nil || number > AsksPerDay {
 		return err
 	}
+	// Each unit is a question of its own: without a limit a stranger who makes units up fills
+	// one mailbox. Only what the building's page let through comes to make a page here.
+	address := "asked-" + string(s.residentID(building, Subscription{Address: sub.Address}))
+	number, _, err = s.store.Mark(ctx, Mark{Building: building, Of: address, Day: today, Topic: string(id)})
+	if err != nil || number > AsksOfAddress {
+		return err
+	}
 	return s.changeResident(ctx, building, id, func(r *Resident) error {
 		if r.Revision == 0 {
 			r.Address, r.Locale, r.Unit = sub.Address, sub.Locale, sub.Unit

@@ -497,8 +497,8 @@ func TestWhatIsInstalled(t *testing.T) {
 	s.expect(sink.Messages()[11:], "deutsch", "manager", "new")
 }
 
-// Somebody who subscribes others reaches each of them once a day, and no more than fifty
-// a building and day.
+// Somebody who subscribes others reaches each of them once a day, three times if for several
+// units, and no more than fifty a building and day.
 func TestSubscribingOthers(t *testing.T) {
 	sink := mailtest.Sink(t)
 	s := newStreet(t, sink.Addr())
@@ -513,6 +513,13 @@ func TestSubscribingOthers(t *testing.T) {
 	ask("VICTIM@home.example")
 	s.pass()
 	s.expect(sink.Messages(), "victim")
+	for i := range handoff.AsksPerDay / 2 {
+		s.must(s.Service.Subscribe(t.Context(), house, handoff.Subscription{Address: "victim@home.example", Unit: fmt.Sprint(i)}))
+	}
+	s.pass()
+	if got := len(sink.Messages()); got != handoff.AsksOfAddress {
+		t.Errorf("%d questions to one address in a day", got)
+	}
 	s.Clock.Advance(25 * time.Hour)
 	n := s.settled(sink) // what is installed, to the manager
 	ask("victim@home.example")
