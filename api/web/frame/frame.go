@@ -29,6 +29,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -364,6 +365,11 @@ func (v *Visit) FailAs(a Answer) {
 		v.Redirect(v.pages.site.SignInPath + "?next=" + url.QueryEscape(v.R.URL.Path))
 	case http.StatusForbidden, http.StatusNotFound, http.StatusGone, http.StatusServiceUnavailable:
 		v.Fail(a.Status)
+	case http.StatusTooManyRequests: // no failure of ours, and it ends by itself
+		if a.RetryAfter > 0 {
+			v.W.Header().Set("Retry-After", strconv.Itoa(int(a.RetryAfter.Seconds())))
+		}
+		v.Fail(http.StatusServiceUnavailable)
 	case http.StatusUnprocessableEntity: // an id in the path that can be none
 		v.Fail(http.StatusNotFound)
 	default:

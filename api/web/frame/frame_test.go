@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"latchkey/api/auth"
 	"latchkey/api/web/frame"
@@ -127,6 +128,22 @@ func TestAskingTheAPI(t *testing.T) {
 	other.Subject = "cus_82"
 	if p := h.SignIn(other, "").Get(t, "/mine"); p.Status != 404 {
 		t.Errorf("another customer: %d", p.Status)
+	}
+}
+
+// A visitor for whom the API has no time now is asked to wait. Nothing broke, and the log of
+// failures is not a stranger's to fill.
+func TestTooManyRequestsIsNoFailure(t *testing.T) {
+	h := house(t, sample(), func(p *frame.Pages) {
+		p.Public("GET /wait", func(v *frame.Visit) {
+			v.FailAs(frame.Answer{Status: http.StatusTooManyRequests, RetryAfter: 7 * time.Second})
+		})
+	})
+	if p := h.Nobody().Get(t, "/wait"); p.Status != 503 || p.Header.Get("Retry-After") != "7" {
+		t.Errorf("%d, Retry-After %q", p.Status, p.Header.Get("Retry-After"))
+	}
+	if strings.Contains(h.Log(), `"ERROR"`) {
+		t.Errorf("the log has a failure: %s", h.Log())
 	}
 }
 
