@@ -176,7 +176,7 @@ func New(c Config) (*fiber.App, error) {
 	app.Use(a.serve)
 
 	if c.Site != nil {
-		a.site = fasthttpadaptor.NewFastHTTPHandler(c.Site)
+		a.site = fasthttpadaptor.NewFastHTTPHandler(outliving(c.Site))
 	}
 	a.huma = humafiber.New(app, huma.Config{
 		OpenAPI:       a.describe(),
@@ -380,6 +380,16 @@ var hardening = []struct{ name, value string }{
 	{fiber.HeaderXFrameOptions, "DENY"}, // for browsers that do not read frame-ancestors
 	{"Cross-Origin-Opener-Policy", "same-origin"},
 	{"Cross-Origin-Resource-Policy", "same-origin"},
+}
+
+// outliving gives the site's requests a context of their own: the server's is good for
+// nothing once a request has been answered, and work that was begun may still look at it.
+func outliving(site http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), writeTimeout)
+		defer cancel()
+		site.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 // elsewhere lets the site answer. Its headers are added to those that stand, so what it
