@@ -226,7 +226,9 @@ func (a *api) unlockState(ctx context.Context, in *unlockPath) (*unlockOutput, e
 		if err != nil {
 			return nil, err
 		}
-		mayAsk = d != nil && p.Building != "" && p.Building == d.BuildingID
+		// The log does not say which garage or home was opened, and this must not either.
+		private := d != nil && (d.Kind == handoff.Garage || d.Kind == handoff.Home)
+		mayAsk = d != nil && !private && p.Building != "" && p.Building == d.BuildingID
 	}
 	if !mayAsk {
 		return nil, none

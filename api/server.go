@@ -382,11 +382,14 @@ var hardening = []struct{ name, value string }{
 	{"Cross-Origin-Resource-Policy", "same-origin"},
 }
 
+// siteTimeout bounds the work on one page.
+const siteTimeout = 30 * time.Second
+
 // outliving gives the site's requests a context of their own: the server's is good for
 // nothing once a request has been answered, and work that was begun may still look at it.
 func outliving(site http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), writeTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), siteTimeout)
 		defer cancel()
 		site.ServeHTTP(w, r.WithContext(ctx))
 	})

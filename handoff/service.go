@@ -871,6 +871,15 @@ func (s *Service) change(ctx context.Context, q query) (told outcome, err error)
 			return s.tell(ctx, q, o)
 		}
 
+		seen, err := s.seen(ctx, &snap, cmd, &d, now)
+		if err != nil { // nothing was written to the grant, and an unlock reserves nothing
+			return outcome{}, err
+		}
+		if !seen {
+			s.observer.Conflicted(cmd.Act)
+			continue
+		}
+
 		change := s.changeOf(snap, q, cmd, &d, &o, now)
 		if n := change.Count; n != nil {
 			n.Seen = carrier.Wrong[snap.grant().ID.Hash.Partition()]
@@ -949,6 +958,15 @@ func (s *Service) unclaim(ctx context.Context, q *query, used PermitID) {
 
 func noCarrier() (CarrierDay, error) { return CarrierDay{}, nil }
 
+// seen claims the place at which a permit is to be given out: a courier who asks at two
+// distant doors at once is at one of them at most. True where no place is at stake.
+func (s *Service) seen(ctx context.Context, snap *Snapshot, cmd Command, d *Decision, now time.Time) (bool, error) {
+	if cmd.Act != Open || d.Refusal != nil || snap.Door.Location == nil {
+		return true, nil
+	}
+	return s.store.See(ctx, cmd.Evidence.Courier, snap.Courier.Seen, Sighting{At: InstantOf(now), Place: *snap.Door.Location})
+}
+
 // pause waits before a try, not at all before the first three and then longer each
 // time up to 50 ms, at random, so that those who met do not meet again.
 func pause(ctx context.Context, try int) error {
@@ -995,9 +1013,6 @@ func (s *Service) changeOf(snap Snapshot, q query, cmd Command, d *Decision, o *
 	change := Change{From: snap.Version, Record: next, Events: d.Events, Archived: snap.Archived, Now: InstantOf(now)}
 	if cmd.Act == Open && d.Refusal == nil {
 		change.Permit = q.Permit
-	}
-	if cmd.Act == Open && d.Refusal == nil && snap.Door.Location != nil {
-		change.Seen, change.SeenCourier = &Sighting{At: InstantOf(now), Place: *snap.Door.Location}, cmd.Evidence.Courier
 	}
 	if d.Wrong != 0 || d.Released != 0 {
 		change.Count = &CarrierCount{Carrier: next.Grant.Dispatch.Carrier, Hour: HourOf(InstantOf(now)), Wrong: d.Wrong, Released: d.Released}

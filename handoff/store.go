@@ -90,6 +90,12 @@ type Grants interface {
 	// It returns ErrConflict, ErrUnknownOutcome or ErrUnavailable (nothing was written).
 	Commit(ctx context.Context, c Change) error
 
+	// See notes where a courier is, ahead of the commit that gives out a permit there, if
+	// the courier was last seen where the caller believes: from, or nil for nowhere. False:
+	// the courier was seen elsewhere meanwhile, or is not known. Noting the same again is
+	// harmless; what was noted stays, even if the commit is overtaken.
+	See(ctx context.Context, courier CourierRef, from *Sighting, to Sighting) (bool, error)
+
 	// Settle ends a reservation outside of a commit: it becomes a counted wrong code,
 	// excused or not, or is given back. Settling twice is harmless. An excused one may be
 	// forgotten after two days.
@@ -317,11 +323,6 @@ type Change struct {
 
 	// Count adds to the carrier's day along with the grant, once; nil adds nothing.
 	Count *CarrierCount
-
-	// Seen is where a courier was given a permit; nil if none was. It is a sign of where
-	// the courier is, and may be kept even if the commit is overtaken.
-	Seen        *Sighting
-	SeenCourier CourierRef
 
 	Now Instant
 }

@@ -294,8 +294,10 @@ func consent(d *deliberation) Decision {
 			return d.refuse(NoConsentNeeded)
 		}
 	}
+	// A permit may have been used unless the door refused it; one of a day before a
+	// reschedule is over.
 	used := func(u Unlock) bool {
-		return slices.Contains(g.Consents, u.Target) && !slices.Contains(agreed, u.Target)
+		return u.State != DoorRefused && u.At >= g.Window.From && slices.Contains(g.Consents, u.Target) && !slices.Contains(agreed, u.Target)
 	}
 	if slices.ContainsFunc(g.Unlocks, used) {
 		return d.refuse(ConsentUsed)

@@ -303,3 +303,102 @@ func putPad(t *testing.T, w *handofftest.World, key string) {
 		t.Fatal(err)
 	}
 }
+
+// meanwhile is a store in which something happens between one reading and what is made of it.
+type meanwhile struct {
+	Store
+	door string
+	once func()
+}
+
+func (m *meanwhile) Load(ctx context.Context, q Query) (Snapshot, error) {
+	snap, err := m.Store.Load(ctx, q)
+	if once := m.once; once != nil && q.Door == m.door {
+		m.once = nil
+		once()
+	}
+	return snap, err
+}
+
+// A courier who asks at two distant doors at once is let through one of them: neither
+// request can overlook the other.
+func TestTwoDistantDoorsAtOnce(t *testing.T) {
+	store := &meanwhile{Store: handofftest.NewMemory(), door: "gate"}
+	w := handofftest.New(t, store)
+	ctx := t.Context()
+	w.Cleared(t, "c1")
+	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+	far := PointOf(48.137, 11.575)
+	for id, at := range map[string]Point{"gate": handofftest.Home, "far": far} {
+		if err := w.Store.PutBuilding(ctx, Building{ID: "bld_" + id, Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Store.PutDoor(ctx, Door{ID: id, Kind: Gate, Mode: Connected, Location: &at, BuildingID: "bld_" + id}); err != nil {
+			t.Fatal(err)
+		}
+		d := handofftest.Sample("p-" + id)
+		d.To.Building = "bld_" + id
+		w.Dispatch(t, d)
+	}
+	unlock := func(id string, at Point) error {
+		_, err := w.Service.Unlock(ctx, Knock{Courier: handofftest.Courier("c1"), Door: id, Parcel: "p-" + id, Position: &Position{Point: at}})
+		return err
+	}
+	store.once = func() {
+		if err := unlock("far", far); err != nil {
+			t.Errorf("the one that came between: %v", err)
+		}
+	}
+	if err := unlock("gate", handofftest.Home); refusal(err) != ImpossibleJourney {
+		t.Errorf("the other: %v", err)
+	}
+	if n := handofftest.Count(w.Events(t), EventImpossible); n != 1 {
+		t.Errorf("%d impossible journeys were told", n)
+	}
+}
+
+// Consent cannot be taken back once a permit may have been used: not one that its door
+// refused, and not one of a day that is over.
+func TestConsentIsUsedByAPermitThatMayOpen(t *testing.T) {
+	for name, c := range map[string]struct {
+		then func(w *handofftest.World, g Grant, p Permission) error
+		want Reason
+	}{
+		"a permit": {func(*handofftest.World, Grant, Permission) error { return nil }, ConsentUsed},
+		"refused by the door": {func(w *handofftest.World, _ Grant, p Permission) error {
+			return w.Service.Reported(t.Context(), "garage", p.Permit, DoorRefused)
+		}, ""},
+		"of another day": {func(w *handofftest.World, g Grant, _ Permission) error {
+			_, err := w.Service.Reschedule(t.Context(), shop, g.ID, g.Day().Next(), "")
+			return err
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := world(t)
+			ctx := t.Context()
+			d := handofftest.Sample("p1")
+			if err := w.Store.PutBuilding(ctx, Building{ID: d.To.Building, Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+				t.Fatal(err)
+			}
+			owner := CustomerRef{Shop: d.Shop, ID: d.Customer.ID}
+			if err := w.Store.PutDoor(ctx, Door{ID: "garage", Kind: Garage, Mode: Connected, BuildingID: d.To.Building, Owner: &owner}); err != nil {
+				t.Fatal(err)
+			}
+			g := w.Dispatch(t, d)
+			customer := Actor{Role: RoleCustomer, Shop: d.Shop, Customer: d.Customer.ID}
+			if _, err := w.Service.Consent(ctx, customer, g.ID, []TargetKind{Garage}); err != nil {
+				t.Fatal(err)
+			}
+			p, err := w.Service.Unlock(ctx, Knock{Courier: handofftest.Courier("c1"), Door: "garage", Parcel: "p1", Challenge: []byte("12345678")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.then(w, g, p); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Service.Consent(ctx, customer, g.ID, nil); refusal(err) != c.want {
+				t.Errorf("taking consent back: %v, want %q", err, c.want)
+			}
+		})
+	}
+}

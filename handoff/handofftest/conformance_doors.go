@@ -340,6 +340,46 @@ var doorTests = map[string]func(*testing.T, *World){
 		equal(t, "nothing new", len(none), 0)
 	},
 
+	"ACourierIsAtOnePlace": func(t *testing.T, w *World) {
+		ctx := t.Context()
+		w.Cleared(t, "c1")
+		ref := Courier("c1")
+		at := func(second int, lat float64) handoff.Sighting {
+			return handoff.Sighting{At: handoff.InstantOf(Noon) + handoff.Instant(second), Place: handoff.PointOf(lat, 13)}
+		}
+		see := func(ref handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting, want bool) {
+			t.Helper()
+			noted, err := w.Store.See(ctx, ref, from, to)
+			noError(t, "See", err)
+			equal(t, fmt.Sprint("noted ", to), noted, want)
+		}
+		here, there, later := at(0, 52), at(1, 48), at(9, 52)
+		see(ref, nil, here, true)
+		see(ref, nil, here, true) // its answer was lost
+		see(ref, nil, there, false)
+		see(ref, &there, later, false)
+		see(ref, &here, later, true)
+		c, err := w.Store.Courier(ctx, ref)
+		noError(t, "Courier", err)
+		equal(t, "seen", c.Seen, &later)
+		see(Courier("nobody"), nil, here, false)
+
+		noted := make([]bool, 20)
+		for _, err := range together(20, func(i int) (err error) {
+			noted[i], err = w.Store.See(ctx, ref, &later, at(100+i, 50))
+			return err
+		}) {
+			noError(t, "See", err)
+		}
+		n := 0
+		for _, won := range noted {
+			if won {
+				n++
+			}
+		}
+		equal(t, "of those who ask at once", n, 1)
+	},
+
 	"ADoorThatDoesNotAnswerIsDue": func(t *testing.T, w *World) {
 		ctx := t.Context()
 		w.Cleared(t, "c1")

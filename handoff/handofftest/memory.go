@@ -239,9 +239,6 @@ func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
 	if due := c.Record.Grant.Due(); due != 0 {
 		m.due[id] = due
 	}
-	if courier := m.couriers[c.SeenCourier]; c.Seen != nil && courier != nil {
-		courier.Seen = c.Seen
-	}
 	m.logs[id.Hash.Partition()].append(id.Hash.Partition(), c.Now, events)
 	if c.Settle != nil {
 		m.settle(*c.Settle)

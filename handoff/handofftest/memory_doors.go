@@ -122,3 +122,23 @@ func (m *Memory) Receive(ctx context.Context, door, after string, limit int) ([]
 	feed = feed[min(from, len(feed)):]
 	return slices.Clone(feed[:min(limit, len(feed))]), nil
 }
+
+// See implements [handoff.Grants].
+func (m *Memory) See(ctx context.Context, ref handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting) (bool, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	courier := m.couriers[ref]
+	switch {
+	case courier == nil:
+		return false, nil
+	case courier.Seen != nil && *courier.Seen == to:
+		return true, nil
+	case (courier.Seen == nil) != (from == nil) || from != nil && *courier.Seen != *from:
+		return false, nil
+	}
+	courier.Seen = &to
+	return true, nil
+}

@@ -66,6 +66,7 @@ type pass struct {
 	parcel  string
 	door    handoff.Door // as it was
 	at      time.Time
+	day     handoff.Date               // of its grant then
 	told    map[handoff.DoorState]bool // what the model reported
 	said    map[handoff.DoorState]bool // what the log has
 	state   handoff.DoorState
@@ -520,7 +521,7 @@ func (m *model) given(t *rapid.T, k knock, got handoff.Permission, e handoff.Eve
 		t.Fatalf("the permit %s was given twice", got.Permit)
 	}
 	p := &pass{
-		permit: got.Permit, grant: b.id, parcel: k.Parcel, door: d, at: m.Clock.Now(), courier: k.Courier.ID,
+		permit: got.Permit, grant: b.id, parcel: k.Parcel, day: b.day, door: d, at: m.Clock.Now(), courier: k.Courier.ID,
 		told: map[handoff.DoorState]bool{}, said: map[handoff.DoorState]bool{}, state: handoff.DoorAuthorised,
 	}
 	m.passes, m.byPermit[p.permit], m.seen[p.courier] = append(m.passes, p), p, p
@@ -686,7 +687,7 @@ func (m *model) consent(t *rapid.T) {
 func (m *model) agree(t *rapid.T, parcel string, kinds []handoff.TargetKind) {
 	b := m.of(parcel)
 	used := slices.ContainsFunc(m.passes, func(p *pass) bool {
-		return p.grant == b.id && m.kept(p) && slices.Contains(b.consents, p.door.Kind) && !slices.Contains(kinds, p.door.Kind)
+		return p.grant == b.id && m.kept(p) && p.state != handoff.DoorRefused && p.day == b.day && slices.Contains(b.consents, p.door.Kind) && !slices.Contains(kinds, p.door.Kind)
 	})
 	none := len(kinds) > 0 && b.dispatch.To.Building == "" || slices.Contains(kinds, handoff.Lobby)
 	by := handoff.Actor{Role: handoff.RoleCustomer, Shop: b.dispatch.Shop, Customer: b.dispatch.Customer.ID}

@@ -32,6 +32,36 @@ func parseSighting(text string) *handoff.Sighting {
 	return s
 }
 
+// seeScript notes where a courier is.
+//
+//	KEYS[1] courier
+//	ARGV[1] where the courier was last seen, or '' for nowhere   ARGV[2] where now
+//
+// It returns 1, or 0 if the courier was seen elsewhere or is not known. It may be repeated.
+var seeScript = newScript(`
+local seen = redis.call('HGET', KEYS[1], 'seen') or ''
+if seen == ARGV[2] then
+	return 1
+end
+if seen ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then
+	return 0
+end
+redis.call('HSET', KEYS[1], 'seen', ARGV[2])
+return 1
+`)
+
+// See implements handoff.Grants.
+func (s *Store) See(ctx context.Context, courier handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting) (bool, error) {
+	before := ""
+	if from != nil {
+		before = formatSighting(*from)
+	}
+	noted, err := s.script(ctx, func() *scriptCall {
+		return seeScript.call(ctx, []string{courierKey(courier)}, before, formatSighting(to))
+	})
+	return noted == int64(1), err
+}
+
 // doorRead is the reading of a door and, where an earlier one told which, its building.
 type doorRead struct {
 	door, building *redis.StringCmd

@@ -349,9 +349,6 @@ func (s *Store) Commit(ctx context.Context, c handoff.Change) error {
 	} else if c.Settle != nil {
 		cmds = append(cmds, settleCmd(ctx, *c.Settle))
 	}
-	if c.Seen != nil {
-		cmds = append(cmds, redis.NewIntCmd(ctx, "hset", courierKey(c.SeenCourier), fieldSeen, formatSighting(*c.Seen)))
-	}
 	if p := c.Permit; p != nil { // it stands there already, but for a failover that lost it
 		keep := int64(permitKept / time.Second)
 		cmds = append(cmds,
