@@ -132,7 +132,7 @@ func wired(t *testing.T, kind string, lanes int) (*Store, *redistest.Wire) {
 func knowScripts(t *testing.T, client redis.UniversalClient) {
 	t.Helper()
 	load := func(ctx context.Context, c *redis.Client) error {
-		return errors.Join(c.ScriptLoad(ctx, commitScript.source).Err(), c.ScriptLoad(ctx, countScript.source).Err())
+		return errors.Join(c.ScriptLoad(ctx, commitScript.source).Err(), c.ScriptLoad(ctx, countScript.source).Err(), c.ScriptLoad(ctx, seeScript.source).Err())
 	}
 	var err error
 	switch c := client.(type) {
