@@ -183,6 +183,9 @@ func (r *Resident) lapsed(now time.Time) bool {
 	return !r.OnFile && r.ConfirmedAt == 0 && now.Sub(r.AskedAt.Time()) >= askLife
 }
 
+// PageOfMarks is how many topics a page has room for: strangers can make them up.
+const PageOfMarks = 1000
+
 // Residents is the part of a Store that keeps who is told what happens in a building. A
 // resident is sealed as a whole; the id under which it is kept tells nobody an address.
 type Residents interface {
@@ -203,7 +206,8 @@ type Residents interface {
 
 	// Mark enters a topic on a page, and tells which entry it is, from 1, and whether it
 	// was ended. A topic that is on the page already keeps its number. A page is kept for a
-	// week after its last entry.
+	// week after its last entry. It has room for PageOfMarks: what comes beyond is not kept,
+	// and has the number after the last.
 	Mark(ctx context.Context, m Mark) (number int, ended bool, err error)
 
 	// EndMark notes that a topic is done with, so that who comes back after a crash knows.

@@ -2,6 +2,7 @@ package handofftest
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"sync"
 	"testing"
@@ -89,6 +90,13 @@ var residentTests = map[string]func(*testing.T, *World){
 		is(mark("r1", "y"), 2, false)
 		noError(t, "EndMark of nothing", w.Store.EndMark(ctx, mark("r1", "z")))
 		is(mark("r1", "z"), 3, false)
+		for i := range handoff.PageOfMarks {
+			_, _, err := w.Store.Mark(ctx, mark("full", fmt.Sprint(i)))
+			noError(t, "Mark", err)
+		}
+		is(mark("full", "one too many"), handoff.PageOfMarks+1, false)
+		is(mark("full", "another"), handoff.PageOfMarks+1, false)
+		is(mark("full", "7"), 8, false)
 		tomorrow := mark("r1", "x")
 		tomorrow.Day.Day++
 		is(tomorrow, 1, false)

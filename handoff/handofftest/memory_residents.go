@@ -123,6 +123,9 @@ func (m *Memory) Mark(ctx context.Context, k handoff.Mark) (number int, ended bo
 	at := slices.Index(p.topics, topic)
 	if at < 0 {
 		at = len(p.topics)
+		if at == handoff.PageOfMarks {
+			return at + 1, false, nil
+		}
 		p.topics = append(p.topics, topic)
 	}
 	return at + 1, p.ended[topic], nil

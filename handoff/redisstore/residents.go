@@ -131,13 +131,17 @@ const marksKept = 8 * 24 * time.Hour
 // markScript enters a topic, unless it stands there.
 //
 //	KEYS[1] page
-//	ARGV[1] topic   ARGV[2] seconds to keep the page
+//	ARGV[1] topic   ARGV[2] seconds to keep the page   ARGV[3] topics that it has room for
 //
 // It returns the topic's number, with a dot behind it if it is done with.
 var markScript = newScript(`
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 if not known then
-	known = tostring(redis.call('HLEN', KEYS[1]) + 1)
+	local n = redis.call('HLEN', KEYS[1]) + 1
+	known = tostring(n)
+	if n > tonumber(ARGV[3]) then
+		return known
+	end
 	redis.call('HSET', KEYS[1], ARGV[1], known)
 	redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
@@ -160,7 +164,7 @@ return 1
 // Mark implements handoff.Residents.
 func (s *Store) Mark(ctx context.Context, m handoff.Mark) (number int, ended bool, err error) {
 	reply, err := s.script(ctx, func() *scriptCall {
-		return markScript.call(ctx, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second))
+		return markScript.call(ctx, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second), handoff.PageOfMarks)
 	})
 	if err != nil {
 		return 0, false, err
