@@ -3,6 +3,7 @@ package handoff
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -160,21 +161,42 @@ func (p *Policy) Validate() error {
 	if f := p.Fences; !(f.Release > 0 && f.Release <= maxFence && f.Door > 0 && f.Door <= maxFence) {
 		return fmt.Errorf("fences: radii must be above 0 and at most %d meters", maxFence)
 	}
-	l := p.Limits
-	if min(l.CodeTries, l.GrantTries, l.CourierDay, l.CourierMonth, l.CarrierDay, l.Reissues, l.Resends, l.Attempted) < 1 || l.ResendEvery <= 0 || l.AbortWithin <= 0 {
-		return fmt.Errorf("limits: every limit must be at least 1")
-	}
 	if s := p.Signals; min(s.Courier, s.Route, s.Depot, s.Far, s.Soon) < 1 {
 		return fmt.Errorf("signals: every threshold must be at least 1")
 	}
-	if !(l.CarrierShare >= 0 && l.CarrierShare <= 100) {
+	return p.Limits.validate()
+}
+
+// validate refuses limits that stop nobody: none, and slips of the pen.
+func (l *Limits) validate() error {
+	for _, c := range []struct {
+		name   string
+		n, top int
+	}{
+		{"wrong_codes_per_code", l.CodeTries, 10},
+		{"wrong_codes_per_grant", l.GrantTries, 30},
+		{"wrong_codes_per_courier_day", l.CourierDay, 100},
+		{"wrong_codes_per_courier_month", l.CourierMonth, 500},
+		{"wrong_codes_per_carrier_day", l.CarrierDay, math.MaxInt}, // carriers differ too much in size
+		{"reissues_per_grant", l.Reissues, 10},
+		{"resends_per_grant", l.Resends, 20},
+		{"attempted_per_grant", l.Attempted, 50},
+		{"override_minutes", l.OverrideMinutes, 24 * 60}, // no parcel is released by hand outside of its window
+	} {
+		switch {
+		case c.n < 1:
+			return fmt.Errorf("limits: %s must be at least 1", c.name)
+		case c.n > c.top:
+			return fmt.Errorf("limits: %s must be at most %d", c.name, c.top)
+		}
+	}
+	switch {
+	case !(l.CarrierShare >= 0 && l.CarrierShare <= 100):
 		return fmt.Errorf("limits: wrong_codes_per_100_releases must be from 0 to 100")
-	}
-	if l.OverrideMinutes < 1 || l.OverrideMinutes > maxOverrideMinutes {
-		return fmt.Errorf("limits: override_minutes must be between 1 and %d", maxOverrideMinutes)
-	}
-	if l.CourierDay > l.CourierMonth {
+	case l.CourierDay > l.CourierMonth:
 		return fmt.Errorf("limits: wrong_codes_per_courier_day is above wrong_codes_per_courier_month")
+	case l.ResendEvery <= 0 || l.AbortWithin <= 0:
+		return fmt.Errorf("limits: the pause between resends and the time for aborts must be above 0")
 	}
 	return nil
 }
@@ -215,9 +237,6 @@ func (s ShopPolicy) overlaps(t ShopPolicy) bool {
 func (s ShopPolicy) claims(parcel string) bool {
 	return slices.ContainsFunc(s.Prefixes, func(prefix string) bool { return strings.HasPrefix(parcel, prefix) })
 }
-
-// maxOverrideMinutes is a day: no parcel is released by hand outside of its window.
-const maxOverrideMinutes = 24 * 60
 
 // maxFence keeps a slip of the pen from admitting a whole city.
 const maxFence = 10_000

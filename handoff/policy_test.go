@@ -1,6 +1,7 @@
 package handoff_test
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -176,12 +177,41 @@ func TestValidateNamesTheEntry(t *testing.T) {
 		"radii":                func(p *Policy) { p.Fences.Release = -1 },
 		"limits":               func(p *Policy) { p.Limits.CodeTries = 0 },
 		"limits: ":             func(p *Policy) { p.Limits.Resends = -1 },
+		"override_minutes":     func(p *Policy) { p.Limits.OverrideMinutes = 0 },
 		"courier_day":          func(p *Policy) { p.Limits.CourierDay = p.Limits.CourierMonth + 1 },
 	} {
 		p := handofftest.Policy()
 		spoil(p)
 		if err := p.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// A slip of the pen is refused by its name, and the highest that is none is taken.
+func TestValidateBoundsEachLimit(t *testing.T) {
+	for name, c := range map[string]struct {
+		top   int
+		limit func(*Limits) *int
+	}{
+		"wrong_codes_per_code":          {10, func(l *Limits) *int { return &l.CodeTries }},
+		"wrong_codes_per_grant":         {30, func(l *Limits) *int { return &l.GrantTries }},
+		"wrong_codes_per_courier_day":   {100, func(l *Limits) *int { return &l.CourierDay }},
+		"wrong_codes_per_courier_month": {500, func(l *Limits) *int { return &l.CourierMonth }},
+		"reissues_per_grant":            {10, func(l *Limits) *int { return &l.Reissues }},
+		"resends_per_grant":             {20, func(l *Limits) *int { return &l.Resends }},
+		"attempted_per_grant":           {50, func(l *Limits) *int { return &l.Attempted }},
+		"override_minutes":              {1440, func(l *Limits) *int { return &l.OverrideMinutes }},
+	} {
+		for n, want := range map[int]string{
+			0: "limits: " + name + " must be at least 1", c.top: "", c.top + 1: fmt.Sprintf("limits: %s must be at most %d", name, c.top),
+		} {
+			p := handofftest.Policy()
+			p.Limits.CourierMonth = 500 // no day is above it
+			*c.limit(&p.Limits) = n
+			if err := p.Validate(); (err == nil) != (want == "") || err != nil && err.Error() != want {
+				t.Errorf("%s of %d: %v", name, n, err)
+			}
 		}
 	}
 }
