@@ -99,6 +99,41 @@ func TestServeRefusesToBeUnsafe(t *testing.T) {
 	}
 }
 
+// So are times that are slips of the pen, each by its name; the last that is none is taken.
+func TestServeRefusesUnmeantTimes(t *testing.T) {
+	usual := func() *serveCmd {
+		return &serveCmd{Retention: 720 * time.Hour, SessionLife: 12 * time.Hour, SessionIdle: 2 * time.Hour}
+	}
+	for name, c := range map[string]struct {
+		change func(*serveCmd)
+		want   string
+	}{
+		"as they are":           {func(*serveCmd) {}, ""},
+		"a day":                 {func(c *serveCmd) { c.Retention = 24 * time.Hour }, ""},
+		"less than a day":       {func(c *serveCmd) { c.Retention = 24*time.Hour - time.Second }, "--retention 23h59m59s"},
+		"no retention":          {func(c *serveCmd) { c.Retention = 0 }, "--retention 0s"},
+		"a week":                {func(c *serveCmd) { c.SessionLife = 168 * time.Hour }, ""},
+		"more than a week":      {func(c *serveCmd) { c.SessionLife = 169 * time.Hour }, "--session-life 169h0m0s"},
+		"unused all its life":   {func(c *serveCmd) { c.SessionIdle = c.SessionLife }, ""},
+		"unused for longer":     {func(c *serveCmd) { c.SessionIdle = 13 * time.Hour }, "--session-idle 13h0m0s is above --session-life 12h0m0s"},
+		"a life of nothing":     {func(c *serveCmd) { c.SessionLife = 0 }, "is above --session-life 0s"},
+		"over while it is used": {func(c *serveCmd) { c.SessionIdle = 59 * time.Second }, "--session-idle 59s"},
+	} {
+		cmd := usual()
+		c.change(cmd)
+		if err := cmd.checkTimes(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for flag, value := range map[string]string{"--retention": "1h", "--session-life": "1000h", "--session-idle": "24h"} {
+		code, _, errs := once("serve", "--redis-url", "redis://127.0.0.1:1", "--smtp-url", "smtp://127.0.0.1:1",
+			"--mail-from", "latchkey@shop.example", "--keyset", "nowhere", "--policy", "nowhere", "--issuers", "nowhere", flag, value)
+		if code == 0 || !strings.Contains(errs, flag) {
+			t.Errorf("%s %s: %d %s", flag, value, code, errs)
+		}
+	}
+}
+
 func TestHosts(t *testing.T) {
 	allowed, err := allowHost([]string{"Parcels.example", "[2001:db8::1]", "10.1.1.1"}, "https://public.example:8443/x")
 	if err != nil {

@@ -89,6 +89,9 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if c.MaxConnections < 1 || c.MaxConnectionsPerAddress < 1 {
 		return errors.New("--max-connections and --max-connections-per-address must be at least 1")
 	}
+	if err := c.checkTimes(); err != nil {
+		return err
+	}
 	hosts, err := allowHost(c.Hosts, c.PublicURL)
 	if err != nil {
 		return err
@@ -254,6 +257,29 @@ func (c *serveCmd) promise(ctx context.Context, store *redisstore.Store) (rediss
 		return 0, fmt.Errorf("durability %s is demanded, and Redis promises %s: %s", demanded, promise, promise.Promise())
 	}
 	return promise, nil
+}
+
+const (
+	// leastRetention is a day: what a handoff left has to be there for who asks the day after.
+	leastRetention = 24 * time.Hour
+	// longestSession is a week: a browser that somebody else has found is not signed in for ever.
+	longestSession = 7 * 24 * time.Hour
+	leastIdle      = time.Minute // how exactly use is noted
+)
+
+// checkTimes refuses what no service is meant to keep, or to forget.
+func (c *serveCmd) checkTimes() error {
+	switch {
+	case c.Retention < leastRetention:
+		return fmt.Errorf("--retention %v is too short: what happened must stay for %v at least", c.Retention, leastRetention)
+	case c.SessionLife > longestSession:
+		return fmt.Errorf("--session-life %v is too long: a browser stays signed in for %v at most", c.SessionLife, longestSession)
+	case c.SessionIdle < leastIdle:
+		return fmt.Errorf("--session-idle %v is too short: it must be %v at least", c.SessionIdle, leastIdle)
+	case c.SessionIdle > c.SessionLife:
+		return fmt.Errorf("--session-idle %v is above --session-life %v", c.SessionIdle, c.SessionLife)
+	}
+	return nil
 }
 
 func (c *serveCmd) dkim() *mail.DKIM {
