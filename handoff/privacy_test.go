@@ -133,6 +133,10 @@ func TestErase(t *testing.T) {
 	neighbour := handofftest.Sample("p3")
 	neighbour.Customer.ID = "cus_82"
 	w.Dispatch(t, neighbour)
+	browser := Session{ID: SessionID{1}, Shop: customer.Shop, Subject: customer.ID, Scopes: []string{"customer"}}
+	if err := w.Store.AddSession(ctx, browser, time.Hour); err != nil {
+		t.Fatal(err)
+	}
 
 	erased, open, err := w.Service.Erase(ctx, customer)
 	if err != nil || erased != 2 || open != 1 {
@@ -142,6 +146,9 @@ func TestErase(t *testing.T) {
 		if d := g.Dispatch; len(people(&g)) != 0 || d.Customer.ID != "" || d.Order != "" {
 			t.Errorf("%v still knows %v, %q, %q", g.ID, people(&g), d.Customer.ID, d.Order)
 		}
+	}
+	if s, err := w.Store.Session(ctx, browser.ID); s != nil || err != nil {
+		t.Errorf("the customer's browser is still signed in: %v", err)
 	}
 	if g := w.Parcel(t, "p2"); len(people(&g)) == 0 {
 		t.Error("a delivery under way was erased")

@@ -551,10 +551,14 @@ func (s *Service) order(ctx context.Context, id GrantID, c Command, note string)
 	return o.grant, nil
 }
 
-// Erase forgets a customer: everything about them leaves their closed grants at once, and
-// each grant that is still open as soon as it closes. It returns how many were closed and
-// how many are open. Doing it again is harmless, and finishes what broke off.
+// Erase forgets a customer: their browsers are signed out, everything about them leaves
+// their closed grants at once, and each grant that is still open as soon as it closes. It
+// returns how many were closed and how many are open. Doing it again is harmless, and
+// finishes what broke off.
 func (s *Service) Erase(ctx context.Context, c CustomerRef) (erased, open int, err error) {
+	if err := s.store.RemoveSessionsOf(ctx, c); err != nil {
+		return 0, 0, err
+	}
 	for after := (Listed{}); ; {
 		list, err := s.store.OfCustomer(ctx, c, after, erasedAtOnce)
 		if err != nil || len(list) == 0 {

@@ -3,6 +3,7 @@ package handoff
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"time"
 )
 
@@ -34,6 +35,11 @@ type Session struct {
 	Seen  Instant `cbor:"11,keyasint"` // when it was last used, to within a minute
 }
 
+// Customer is whose session it is; false if it is no customer's.
+func (s *Session) Customer() (CustomerRef, bool) {
+	return CustomerRef{Shop: s.Shop, ID: s.Subject}, s.Shop != "" && slices.Contains(s.Scopes, string(RoleCustomer))
+}
+
 // Sessions is the part of a Store that keeps the sessions of browsers. How long one
 // lasts is its reader's to judge; the store only forgets it some time later.
 type Sessions interface {
@@ -50,4 +56,9 @@ type Sessions interface {
 
 	// RemoveSession ends one, for every instance. One that is not there is no error.
 	RemoveSession(ctx context.Context, id SessionID) error
+
+	// RemoveSessionsOf ends every session of a customer (see Session.Customer) that was
+	// added before it began, and no other; one that is being added may stay. Doing it again
+	// is harmless, and finishes what broke off.
+	RemoveSessionsOf(ctx context.Context, c CustomerRef) error
 }

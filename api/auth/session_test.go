@@ -165,6 +165,28 @@ func TestSessionEndsEverywhere(t *testing.T) {
 	}
 }
 
+// A customer who is forgotten is signed out in every browser, and nobody else is.
+func TestSessionEndsWithItsCustomer(t *testing.T) {
+	c, store := &clock{now: start}, handofftest.NewMemory()
+	s := newSessions(t, c, store, signInEntry())
+	customer := func(id string) Session {
+		return Session{Principal: &Principal{Subject: id, Shop: "demo", Scopes: []Scope{Customer}}}
+	}
+	one, two := begin(t, s, customer("cus_81")), begin(t, s, customer("cus_81"))
+	others := []string{begin(t, s, customer("cus_82")), begin(t, s, driver)}
+	if err := store.RemoveSessionsOf(t.Context(), handoff.CustomerRef{Shop: "demo", ID: "cus_81"}); err != nil {
+		t.Fatal(err)
+	}
+	if signedIn(t, s, one) || signedIn(t, s, two) {
+		t.Error("signed in after being forgotten")
+	}
+	for _, other := range others {
+		if !signedIn(t, s, other) {
+			t.Error("somebody else was signed out")
+		}
+	}
+}
+
 // late does something before it writes that a session was used.
 type late struct {
 	handoff.Sessions

@@ -56,6 +56,6 @@ func (c *eraseCmd) Run(ctx context.Context, io streams) error {
 	for _, d := range doors {
 		fmt.Fprintf(io.out, "door %s of building %s names the customer as its owner: its manager has to name another\n", d.ID, d.BuildingID)
 	}
-	fmt.Fprintln(io.out, "not reached: residents (they are kept by mail address), sessions of browsers (hours), mails that were sent, backups; see docs/retention.md")
+	fmt.Fprintln(io.out, "not reached: residents (they are kept by mail address), mails that were sent, backups; see docs/retention.md")
 	return err
 }

@@ -185,6 +185,9 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	_, _, err = store.Recur(ctx, "device:1234", "swift c1", handoff.InstantOf(clock.Now()), time.Hour)
 	must(err)
 	must(store.AddSession(ctx, handoff.Session{ID: handoff.SessionID{1}, Subject: "s", Began: handoff.InstantOf(clock.Now())}, 2*time.Hour))
+	must(store.AddSession(ctx, handoff.Session{
+		ID: handoff.SessionID{2}, Subject: "cus_81", Shop: handofftest.Shop, Scopes: []string{"customer"}, Began: handoff.InstantOf(clock.Now()), Seen: handoff.InstantOf(clock.Now()),
+	}, 2*time.Hour))
 	_, err = store.Spend(ctx, "token", handoff.InstantOf(clock.Now().Add(time.Minute)), handoff.InstantOf(clock.Now()))
 	must(err)
 

@@ -1,6 +1,7 @@
 package handofftest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -38,5 +39,52 @@ var sessionTests = map[string]func(*testing.T, *World){
 		noError(t, "TouchSession", w.Store.TouchSession(ctx, one, time.Hour))
 		equal(t, "one, ended and then touched", read(one.ID) == nil, true)
 		equal(t, "two, beside it", read(two.ID), &two)
+	},
+	"ACustomersSessionsEndTogether": func(t *testing.T, w *World) {
+		ctx := t.Context()
+		customer := handoff.CustomerRef{Shop: Shop, ID: "cus_81"}
+		session := func(n byte, shop, subject string, scopes ...string) handoff.Session {
+			return handoff.Session{ID: handoff.SessionID{n}, Shop: shop, Subject: subject, Scopes: scopes, Began: 7, Seen: 7}
+		}
+		theirs := []handoff.Session{
+			session(1, Shop, "cus_81", "customer"), session(2, Shop, "cus_81", "shop", "customer"), session(3, Shop, "cus_81", "customer"),
+		}
+		others := []handoff.Session{
+			session(4, Shop, "cus_82", "customer"), session(5, "other", "cus_81", "customer"), session(6, Shop, "cus_81", "shop"), session(7, "", "cus_81", "customer"),
+		}
+		add := func(list ...handoff.Session) {
+			t.Helper()
+			for _, s := range list {
+				noError(t, "AddSession", w.Store.AddSession(ctx, s, time.Hour))
+			}
+		}
+		left := func() (left []byte) {
+			t.Helper()
+			for _, s := range append(slices.Clone(theirs), others...) {
+				found, err := w.Store.Session(ctx, s.ID)
+				noError(t, "Session", err)
+				if found != nil {
+					left = append(left, s.ID[0])
+				}
+			}
+			return left
+		}
+		noError(t, "RemoveSessionsOf of nobody", w.Store.RemoveSessionsOf(ctx, customer))
+		add(theirs...)
+		add(others...)
+		theirs[0].Seen = 99
+		noError(t, "TouchSession", w.Store.TouchSession(ctx, theirs[0], time.Hour))
+		noError(t, "RemoveSession", w.Store.RemoveSession(ctx, theirs[2].ID))
+		equal(t, "sessions before", left(), []byte{1, 2, 4, 5, 6, 7})
+		for range 2 {
+			noError(t, "RemoveSessionsOf", w.Store.RemoveSessionsOf(ctx, customer))
+			equal(t, "sessions left", left(), []byte{4, 5, 6, 7})
+		}
+		noError(t, "TouchSession", w.Store.TouchSession(ctx, theirs[0], time.Hour))
+		equal(t, "sessions left, one used at that moment", left(), []byte{4, 5, 6, 7})
+		add(theirs[1])
+		equal(t, "sessions, one begun anew", left(), []byte{2, 4, 5, 6, 7})
+		noError(t, "RemoveSessionsOf", w.Store.RemoveSessionsOf(ctx, customer))
+		equal(t, "sessions left in the end", left(), []byte{4, 5, 6, 7})
 	},
 }

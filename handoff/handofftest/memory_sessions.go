@@ -2,6 +2,7 @@ package handofftest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -43,6 +44,20 @@ func (m *Memory) putSession(ctx context.Context, s handoff.Session, only bool) e
 		s.Scopes = slices.Clone(s.Scopes)
 		m.sessions[s.ID] = s
 	}
+	return nil
+}
+
+// RemoveSessionsOf implements [handoff.Sessions].
+func (m *Memory) RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	maps.DeleteFunc(m.sessions, func(_ handoff.SessionID, s handoff.Session) bool {
+		of, ok := s.Customer()
+		return ok && of == c
+	})
 	return nil
 }
 

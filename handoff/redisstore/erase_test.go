@@ -1,9 +1,11 @@
 package redisstore
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 
@@ -56,9 +58,19 @@ func TestAnErasedCustomerIsNowhere(t *testing.T) {
 	wrong.Attempt = "a1"
 	_, _ = w.Service.Verify(ctx, wrong)
 
+	const greeted = "Somebody Erased"
+	for _, session := range []handoff.Session{
+		{ID: handoff.SessionID{1}, Shop: handofftest.Shop, Subject: d.Customer.ID, Scopes: []string{"customer"}, Name: greeted, Began: 7, Seen: 7},
+		{ID: handoff.SessionID{2}, Shop: handofftest.Shop, Subject: "clerk", Scopes: []string{"shop"}, Name: "Some Clerk", Began: 7, Seen: 7},
+	} {
+		if err := s.AddSession(ctx, session, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+
 	personal := map[string]string{
 		"id": d.Customer.ID, "name": d.Customer.Name, "mail": d.Customer.Email, "street": d.To.Lines[0],
-		"postal code": d.To.Postal, "unit": d.To.Unit, "order": d.Order, "note": "names somebody", "secret": string(secret),
+		"postal code": d.To.Postal, "unit": d.To.Unit, "order": d.Order, "note": "names somebody", "secret": string(secret), "session": greeted,
 	}
 	before := contents(t, client)
 	for what, text := range personal {
@@ -83,7 +95,43 @@ func TestAnErasedCustomerIsNowhere(t *testing.T) {
 			t.Errorf("the dump still shows the %s", what)
 		}
 	}
+	if !strings.Contains(after, "Some Clerk") {
+		t.Error("somebody else was signed out")
+	}
 	if !strings.Contains(after, "p2") {
 		t.Error("the dump shows nothing at all")
+	}
+}
+
+// The index of a customer's sessions lets go of those that are over while others begin, and
+// ends a minute after the last.
+func TestSessionsLeaveTheirIndex(t *testing.T) {
+	m := miniredis.RunT(t)
+	client := dial(t, "redis://"+m.Addr())
+	s, err := New(Config{Client: client, Sealer: open{}, Retention: retention, Lanes: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(); _ = client.Close() })
+	ctx := t.Context()
+	c := handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_81"}
+	const keep, began = time.Hour, handoff.Instant(1_000_000)
+	put := func(n byte, seen handoff.Instant, put func(context.Context, handoff.Session, time.Duration) error) {
+		t.Helper()
+		err := put(ctx, handoff.Session{ID: handoff.SessionID{n}, Shop: c.Shop, Subject: c.ID, Scopes: []string{"customer"}, Began: began, Seen: seen}, keep)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(1, began, s.AddSession)
+	put(2, began, s.AddSession)
+	put(2, began+3000, s.TouchSession)
+	put(3, began+3661, s.AddSession)
+	want := []string{handoff.SessionID{2}.String(), handoff.SessionID{3}.String()}
+	if got := client.ZRange(ctx, sessionsKey(c), 0, -1).Val(); !slices.Equal(got, want) {
+		t.Errorf("the index has %v", got)
+	}
+	if left := m.TTL(sessionsKey(c)); left != keep+time.Minute {
+		t.Errorf("the index ends in %v", left)
 	}
 }

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"strconv"
@@ -40,6 +41,7 @@ import (
 //	lk:apikeys                           set     ids of all keys (written first, removed last)       never
 //	lk:spent:ID                          string  who spent a token of one use, by chance             a minute after the token
 //	lk:session:HASH                      string  sealed session of a browser                         with the session
+//	lk:sessions:HASH                     zset    a customer's sessions (HASH above) by their end      a minute after the last of them
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
 //	lk:tally:NAME                        string  a count                                             as its caller says
 //	lk:chain:{NAME}:head                 string  seq, hash and cut, then CBOR: signed head, cursors  never
@@ -123,7 +125,14 @@ const chainsKey = prefix + "chains"
 func marksKey(m handoff.Mark) string {
 	return buildingKey(m.Building) + ":marks:" + m.Of + ":" + m.Day.String()
 }
-func sessionKey(id handoff.SessionID) string { return prefix + "session:" + id.String() }
+func sessionKey(id handoff.SessionID) string { return sessionKeyOf(id.String()) }
+func sessionKeyOf(id string) string          { return prefix + "session:" + id }
+
+// sessionsKey is a customer's, by a hash: an issuer chooses what a subject looks like.
+func sessionsKey(c handoff.CustomerRef) string {
+	sum := sha256.Sum256([]byte(c.Shop + "/" + c.ID))
+	return prefix + "sessions:" + hex.EncodeToString(sum[:])
+}
 
 func permitKey(id handoff.PermitID) string { return prefix + "permit:" + id.String() }
 
