@@ -3,7 +3,8 @@
 //
 // It asks GET /v1/ops/numbers and GET /v1/events, and acts by the routes of couriers and
 // dispatches, with the visitor's own scopes: what only a shop may do, only a visitor who
-// is of that shop, too, can do here.
+// is of that shop, too, can do here. A shop's clerk has the page of a parcel alone, and on
+// it what a shop may know and do: no log, but a release by hand, which takes two clerks.
 package ops
 
 import (
@@ -27,19 +28,30 @@ var files embed.FS
 //
 //	GET  /ops             the figures of a day: day, zone
 //	GET  /ops/alarms      what should be looked at, of the last day
-//	GET  /ops/parcel      a parcel's story: grant, or carrier and parcel, or shop and order
-//	POST /ops/parcel      act=hold, lift or approve (grant, reason)
+//	GET  /ops/parcel      a parcel's story: grant, or carrier and parcel, or shop and order; a clerk: grant or order
+//	POST /ops/parcel      act=hold, lift, ask or approve (grant, reason)
 //	GET  /ops/courier     a courier: carrier, courier
 //	POST /ops/courier     act=suspend, admit or clear
 func Set() frame.Set {
-	return frame.Set{Name: "ops", Files: files, Scopes: []auth.Scope{auth.Ops}, Routes: func(r *frame.Pages) {
-		r.Handle("GET /ops", numbers)
-		r.Handle("GET /ops/alarms", alarms)
+	return frame.Set{Name: "ops", Files: files, Scopes: []auth.Scope{auth.Ops, auth.Shop}, Routes: func(r *frame.Pages) {
+		r.Handle("GET /ops", duty(numbers))
+		r.Handle("GET /ops/alarms", duty(alarms))
 		r.Handle("GET /ops/parcel", parcel)
 		r.Handle("POST /ops/parcel", actOnParcel)
-		r.Handle("GET /ops/courier", courier)
-		r.Handle("POST /ops/courier", actOnCourier)
+		r.Handle("GET /ops/courier", duty(courier))
+		r.Handle("POST /ops/courier", duty(actOnCourier))
 	}}
+}
+
+// duty keeps a page for the duty officer.
+func duty(page func(*frame.Visit)) func(*frame.Visit) {
+	return func(v *frame.Visit) {
+		if !v.Visitor.Principal.Has(auth.Ops) {
+			v.Fail(http.StatusForbidden)
+			return
+		}
+		page(v)
+	}
 }
 
 // event is one of GET /v1/events.
@@ -140,7 +152,8 @@ type story struct {
 	Asked, Wrong, More     bool
 	Done, Refused          string
 	Shipment               *shipment // of the newest grant, where the visitor may see it
-	Mine                   bool      // the visitor is of the shop, too
+	Duty                   bool      // the visitor is the duty officer
+	Mine                   bool      // the visitor is of a shop
 	Matches                []match   // of an order with several parcels
 }
 
@@ -163,6 +176,9 @@ type told struct {
 // shipment is the answer of GET /v1/dispatches/{grant_id}, as a shop sees it.
 type shipment struct {
 	Status   string `json:"status"`
+	Carrier  string `json:"carrier_id"`
+	Parcel   string `json:"parcel_id"`
+	Day      string `json:"delivery_date"`
 	Override *struct {
 		By      string    `json:"asked_by"`
 		Own     bool      `json:"own"`
@@ -179,7 +195,7 @@ func valid(ids ...string) bool {
 func parcel(v *frame.Visit) {
 	q := v.R.URL.Query()
 	s := story{}
-	if done := q.Get("done"); slices.Contains([]string{"hold", "lift", "approve"}, done) {
+	if done := q.Get("done"); slices.Contains([]string{"hold", "lift", "ask", "approve"}, done) {
 		s.Done = done
 	}
 	for name, into := range map[string]*string{"carrier": &s.Carrier, "parcel": &s.Parcel, "grant": &s.Grant, "shop": &s.Shop, "order": &s.Order, "day": &s.Day} {
@@ -190,6 +206,14 @@ func parcel(v *frame.Visit) {
 
 func (s *story) show(v *frame.Visit, status int) {
 	s.Page = "parcel"
+	p := &v.Visitor.Principal
+	s.Duty, s.Mine = p.Has(auth.Ops), p.Has(auth.Shop)
+	if !s.Duty { // finds by the log nothing, and by an order only the shop's own
+		s.Carrier, s.Parcel, s.Shop = "", "", ""
+		if s.Order != "" {
+			s.Shop = p.Shop
+		}
+	}
 	query := url.Values{}
 	switch {
 	case s.Grant != "":
@@ -210,7 +234,11 @@ func (s *story) show(v *frame.Visit, status int) {
 			query.Set("grant", s.Matches[0].Grant)
 		}
 	}
-	if s.Asked && !s.Wrong && len(query) > 0 {
+	if !s.Asked || s.Wrong || len(query) == 0 {
+		v.Render(status, "parcel", s)
+		return
+	}
+	if s.Duty {
 		events, more, ok := read(v, query, storyPages)
 		if !ok {
 			return
@@ -237,12 +265,19 @@ func (s *story) show(v *frame.Visit, status int) {
 		}
 		slices.Reverse(s.Grants) // the newest generation first
 	}
-	s.Mine = v.Visitor.Principal.Has(auth.Shop)
-	if s.Mine && len(s.Grants) > 0 {
+	grant := query.Get("grant")
+	if len(s.Grants) > 0 {
+		grant = s.Grants[0].Grant
+	}
+	if s.Mine && grant != "" {
 		var sh shipment
-		if answer := v.Ask(http.MethodGet, "/v1/dispatches/"+url.PathEscape(s.Grants[0].Grant), nil); answer.OK() && answer.Read(&sh) == nil {
+		if answer := v.Ask(http.MethodGet, "/v1/dispatches/"+url.PathEscape(grant), nil); answer.OK() && answer.Read(&sh) == nil {
 			s.Shipment = &sh
 		}
+	}
+	if s.Shipment != nil && !s.Duty {
+		held := s.Shipment.Status == "held"
+		s.Grants = []told{{Grant: grant, Held: held, Over: !held && s.Shipment.Status != "active"}}
 	}
 	v.Render(status, "parcel", s)
 }
@@ -271,6 +306,8 @@ func actOnParcel(v *frame.Visit) {
 	switch act {
 	case "hold":
 	case "lift":
+	case "ask":
+		at = "/v1/dispatches/" + url.PathEscape(grant) + "/override"
 	case "approve":
 		at, body = "/v1/dispatches/"+url.PathEscape(grant)+"/override/approve", nil
 	default:

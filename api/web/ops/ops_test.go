@@ -171,6 +171,64 @@ func TestOverride(t *testing.T) {
 	says(t, second.Get(t, "/ops/alarms"), "Released by hand", "Release by hand asked for")
 }
 
+// Two clerks of a shop, who are nothing else, release by hand in their browsers; the rest
+// of the board, the log and another shop's parcels are not theirs.
+func TestClerks(t *testing.T) {
+	h := house(t)
+	grant, order := day(t, h), handofftest.Sample("PARCEL-1").Order
+	one := h.SignIn(frametest.Clerk, "")
+	second := h.SignIn(auth.Principal{Subject: "second", Shop: handofftest.Shop, Scopes: []auth.Scope{auth.Shop}}, "")
+	foreign := h.SignIn(auth.Principal{Subject: "foreign", Shop: "other", Scopes: []auth.Scope{auth.Shop}}, "")
+	for _, path := range []string{"/ops", "/ops/alarms", "/ops/courier"} {
+		if p := one.Get(t, path); p.Status != 403 {
+			t.Errorf("%s: %d", path, p.Status)
+		}
+	}
+	if p := one.Post(t, "/ops/courier", url.Values{"act": {"suspend"}, "carrier": {"swift"}, "courier": {"cou_7"}}); p.Status != 403 {
+		t.Errorf("suspending a courier: %d", p.Status)
+	}
+	first := one.Get(t, "/ops/parcel")
+	says(t, first, "What a shop sees of its parcels", "Find it by its handoff", "Find it by its order")
+	for _, theirs := range []string{`href="/ops`, `name="carrier"`, `name="shop"`} {
+		if strings.Contains(first.Text, theirs) {
+			t.Errorf("the page offers %s", theirs)
+		}
+	}
+	says(t, one.Get(t, "/ops/parcel?order="+order), "Parcel PARCEL-1 swift · under way")
+	story := "/ops/parcel?grant=" + grant
+	p := one.Get(t, story)
+	says(t, p, "under way Parcel PARCEL-1 · Carrier swift · 2026-11-24", "Stop everything", "Ask for a release by hand")
+	if said := text(p.Text); strings.Contains(said, "Code refused") || strings.Contains(said, "cou_7") {
+		t.Errorf("a clerk reads the log: %s", said)
+	}
+	for _, query := range []string{"grant=" + grant, "order=" + order, "shop=demo&order=" + order} {
+		says(t, foreign.Get(t, "/ops/parcel?"+query), "Nothing is known of it")
+	}
+	ask := url.Values{"act": {"ask"}, "grant": {grant}, "reason": {"the phone is broken"}}
+	approve := url.Values{"act": {"approve"}, "grant": {grant}}
+	if p := foreign.Post(t, "/ops/parcel", ask); p.Status != 404 {
+		t.Errorf("another shop asks: %d", p.Status)
+	}
+	if p := h.SignIn(frametest.Operator, "").Post(t, "/ops/parcel", ask); p.Status != 403 {
+		t.Errorf("the duty officer asks: %d", p.Status)
+	}
+	if p := one.Post(t, "/ops/parcel", ask); p.Status != 303 {
+		t.Fatalf("asking: %d %s", p.Status, text(p.Text))
+	}
+	says(t, one.Get(t, story+"&done=ask"), "It is asked for.", "You asked for it yourself")
+	if p := one.Post(t, "/ops/parcel", approve); p.Status != 403 || !strings.Contains(text(p.Text), "Who asked cannot approve") {
+		t.Errorf("who asked: %d %s", p.Status, text(p.Text))
+	}
+	says(t, second.Get(t, story), "the phone is broken", "Approve it only if you have spoken")
+	if p := second.Post(t, "/ops/parcel", approve); p.Status != 303 {
+		t.Fatalf("approving: %d %s", p.Status, text(p.Text))
+	}
+	if g := h.Parcel(t, "PARCEL-1"); g.Status != handoff.Released {
+		t.Errorf("it is %v", g.Status)
+	}
+	says(t, second.Get(t, story+"&done=approve"), "It is released by hand.", "handed over Parcel PARCEL-1", "It is over.")
+}
+
 // A suspended courier is refused at the next door, and a budget is cleared by a person.
 func TestCourier(t *testing.T) {
 	h := house(t)
@@ -236,7 +294,7 @@ func TestAlarms(t *testing.T) {
 	}
 }
 
-// Every event and figure has words, and whoever is not on duty sees nothing.
+// Every event and figure has words, and whoever is neither on duty nor a clerk sees nothing.
 func TestWordsAndScopes(t *testing.T) {
 	h := house(t)
 	day(t, h)
@@ -250,8 +308,10 @@ func TestWordsAndScopes(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/ops", "/ops/alarms", "/ops/parcel", "/ops/courier"} {
-		if p := h.SignIn(frametest.Clerk, "").Get(t, path); p.Status != 403 {
-			t.Errorf("a clerk, %s: %d", path, p.Status)
+		for _, who := range []auth.Principal{frametest.Customer, frametest.Courier, frametest.Warehouse, frametest.Manager} {
+			if p := h.SignIn(who, "").Get(t, path); p.Status != 403 {
+				t.Errorf("%s, %s: %d", who.Subject, path, p.Status)
+			}
 		}
 		if p := h.Nobody().Get(t, path); p.Status != 303 {
 			t.Errorf("nobody, %s: %d", path, p.Status)
@@ -309,8 +369,15 @@ func TestInTheBrowser(t *testing.T) {
 	b.Open(at + "/ops/parcel?grant=" + grant)
 	b.TabTo("reason")
 	b.Keys("a courier was robbed", kb.Tab, kb.Enter)
-	b.Await(`document.querySelector("main").textContent`, "It is on hold.")
+	b.Await(`document.querySelector("main")?.textContent`, "It is on hold.")
 	if g := h.Parcel(t, "PARCEL-1"); g.Status != handoff.Held {
 		t.Errorf("it is %v", g.Status)
 	}
+	b.Cookie(at, frametest.Cookie, h.SignIn(frametest.Clerk, "Clerk 1").Cookie)
+	g := h.Parcel(t, "PARCEL-3")
+	b.Fits("ops-clerk", at, "/ops/parcel?grant="+g.ID.String())
+	b.Open(at + "/ops/parcel?grant=" + g.ID.String())
+	b.TabTo("why")
+	b.Keys("the phone is broken", kb.Tab, kb.Enter)
+	b.Await(`document.querySelector("main")?.textContent`, "It is asked for.")
 }

@@ -186,7 +186,7 @@ var homes = []struct {
 	scope auth.Scope
 	path  string
 }{
-	{auth.Customer, "/account"}, {auth.Courier, "/courier"}, {auth.Building, "/building"}, {auth.Ops, "/ops"}, {auth.Shop, "/ops"},
+	{auth.Customer, "/account"}, {auth.Courier, "/courier"}, {auth.Building, "/building"}, {auth.Ops, "/ops"}, {auth.Shop, "/ops/parcel"},
 }
 
 // target is where to go on to: where somebody wanted to go, or else home.
