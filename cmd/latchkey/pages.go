@@ -45,10 +45,15 @@ func (s *system) pages(c *api.Config) (*frame.API, error) {
 	way := &frame.API{}
 	config := frame.Config{API: way, Clock: s.clock, Next: s.site, Log: s.log}
 	entrance.Configure(&config)
-	site, err := frame.New(config, entrance.Set(), account.Set(s.service), courier.Set(), building.Set(), ops.Set())
+	site, err := frame.New(config, append(pageSets(s.service), entrance.Set())...)
 	if err != nil {
 		return nil, err
 	}
 	c.Site = site
 	return way, nil
+}
+
+// pageSets are the pages that people come for. Links are what a shop's links to them mean.
+func pageSets(links account.Links) []frame.Set {
+	return []frame.Set{account.Set(links), courier.Set(), building.Set(), ops.Set()}
 }
