@@ -53,7 +53,20 @@ func Start(t testing.TB, flags ...string) *Browser {
 		}
 	}
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, closePage := chromedp.NewContext(allocator)
+	t.Cleanup(stop)
+	return show(t, allocator)
+}
+
+// Another is the browser of somebody else, which shares nothing with this one, not a cookie.
+func (b *Browser) Another() *Browser {
+	b.T.Helper()
+	return show(b.T, b.ctx, chromedp.WithNewBrowserContext())
+}
+
+// show opens a page.
+func show(t testing.TB, parent context.Context, options ...chromedp.ContextOption) *Browser {
+	t.Helper()
+	ctx, closePage := chromedp.NewContext(parent, options...)
 	b := &Browser{T: t, ctx: ctx}
 	said := chromedp.Console(ctx)
 	var hearing sync.WaitGroup
@@ -75,7 +88,6 @@ func Start(t testing.TB, flags ...string) *Browser {
 			b.Shot("failed-" + strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()))
 		}
 		closePage()
-		stop()
 		hearing.Wait()
 		if len(b.broken) > 0 {
 			t.Errorf("the page's console: %q", b.broken)
