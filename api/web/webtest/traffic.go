@@ -31,12 +31,13 @@ type Traffic struct {
 	all   map[network.RequestID]*Exchange
 }
 
-// Traffic begins to record, without the browser's cache.
+// Traffic begins to record, without the browser's cache and past any service worker.
 func (b *Browser) Traffic() *Traffic {
 	b.T.Helper()
 	t := &Traffic{all: map[network.RequestID]*Exchange{}}
 	call(b, network.Enable, network.EnableParams{})
 	call(b, network.SetCacheDisabled, network.SetCacheDisabledParams{CacheDisabled: true})
+	call(b, network.SetBypassServiceWorker, network.SetBypassServiceWorkerParams{Bypass: true})
 	if err := chromedp.Listen(b.ctx, t.hear); err != nil {
 		b.T.Fatal(err)
 	}

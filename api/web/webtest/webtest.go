@@ -144,6 +144,7 @@ func (b *Browser) Permission(origin, name string, setting browser.PermissionSett
 	b.T.Helper()
 	call(b, browser.SetPermission, browser.SetPermissionParams{
 		Origin: origin, Permission: &browser.PermissionDescriptor{Name: name}, Setting: setting,
+		BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID, // that of Another; empty otherwise
 	})
 }
 
