@@ -6,14 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"image/png"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/chromedp/chromedp/kb"
 
 	"latchkey/api/web/webtest"
 	"latchkey/cmd/latchkey/sample"
@@ -36,8 +32,7 @@ type demoDay struct {
 	program *program
 }
 
-// noon in Berlin, on the day after the one that the sample was written for: no run of the
-// test comes near a midnight.
+// noon in Berlin: no run of the test comes near a midnight.
 const noon = "2026-11-24T11:00:00Z"
 
 func newDemoDay(t *testing.T, more ...string) *demoDay {
@@ -67,7 +62,7 @@ func (d *demoDay) dispatch(parcel string) (grant string) {
 // events are the types of what the log has of a grant.
 func (d *demoDay) events(grant string) (types []string) {
 	d.t.Helper()
-	all := d.must("GET", "/v1/events?grant_id="+grant+"&limit=500", d.token(`{"scope":"ops","sub":"officer"}`), "")
+	all := d.must("GET", "/v1/events?grant="+grant+"&limit=500", d.token(`{"scope":"ops","sub":"officer"}`), "")
 	for _, e := range all["events"].([]any) {
 		types = append(types, e.(map[string]any)["type"].(string))
 	}
@@ -331,10 +326,19 @@ func readme(t *testing.T, b *webtest.Browser, name string) {
 	if !*shots {
 		return
 	}
-	b.Open(b.Says("location.href"))
-	_ = png.BestCompression
-	_ = os.WriteFile
-	_ = http.StatusOK
-	_ = time.Now
-	_ = kb.Enter
+	webtest.Eval[bool](b, "(scrollTo(0, 0), true)")
+	picture, err := png.Decode(bytes.NewReader(b.View()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, picture); err != nil {
+		t.Fatal(err)
+	}
+	if out.Len() > 120_000 {
+		t.Errorf("docs/%s.png would take %d bytes", name, out.Len())
+	}
+	if err := os.WriteFile("../../docs/"+name+".png", out.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }

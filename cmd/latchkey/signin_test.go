@@ -379,15 +379,16 @@ func TestServeSignIn(t *testing.T) {
 	}
 }
 
-// idp is an identity provider at which everybody is the same person.
+// idp is an identity provider at which nobody is asked who they are.
 type idp struct {
 	*auth.Provider
 	url string
+	who auth.Principal // of whoever signs in next
 }
 
 func newIDP(t *testing.T, base string, who auth.Principal) *idp {
 	t.Helper()
-	p := &idp{}
+	p := &idp{who: who}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != auth.AuthorizePath {
 			p.ServeHTTP(w, r)
@@ -398,7 +399,7 @@ func newIDP(t *testing.T, base string, who auth.Principal) *idp {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		to, err := p.Grant(asked, who, "Officer \u202e 9")
+		to, err := p.Grant(asked, p.who, "Officer \u202e 9")
 		if err != nil {
 			t.Error(err)
 		}

@@ -170,7 +170,18 @@ func (b *Browser) Click(selector string) {
 	b.T.Helper()
 	b.Do(chromedp.WaitVisible(chromedp.CSS(selector)))
 	Eval[bool](b, fmt.Sprintf(`(document.querySelector(%q)?.scrollIntoView({block: "center", behavior: "instant"}), true)`, selector))
-	b.Do(chromedp.Click(chromedp.CSS(selector), chromedp.NodeEnabled))
+	// A live page may have put another element in its place meanwhile: that is pressed.
+	for tries := 5; ; tries-- {
+		ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+		err := chromedp.Do(ctx, chromedp.Click(chromedp.CSS(selector), chromedp.NodeEnabled))
+		cancel()
+		if err == nil {
+			return
+		}
+		if tries == 0 || !strings.Contains(err.Error(), "Could not find node") {
+			b.T.Fatal(err)
+		}
+	}
 }
 
 // Type writes into a field.
@@ -289,6 +300,16 @@ func (b *Browser) accessible(what string) {
 	})()`) {
 		b.T.Errorf("%s: %s", what, found)
 	}
+}
+
+// View is a picture (PNG) of what the window shows.
+func (b *Browser) View() []byte {
+	b.T.Helper()
+	picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		b.T.Fatal(err)
+	}
+	return picture
 }
 
 // Shot writes a screenshot into the folder screenshots of the module, which git ignores.

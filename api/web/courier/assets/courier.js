@@ -547,7 +547,10 @@ $("keys").addEventListener("click", (event) => {
 });
 $("erase").addEventListener("click", () => press("erase"));
 $("send").addEventListener("click", sendCode);
-$("pad").addEventListener("keydown", (event) => {
+// Of the whole page: a button that is switched off while it has the focus, as the one that
+// sends is, leaves it to nobody.
+document.addEventListener("keydown", (event) => {
+  if (!$("pad").open) return;
   if (/^[0-9]$/.test(event.key)) press(event.key);
   else if (event.key === "Backspace") press("erase");
   else if (event.key === "Enter" && code.length === 6 && event.target.id !== "pad-close") {
