@@ -269,7 +269,7 @@ func TestDay(t *testing.T) {
 		b          *webtest.Browser
 		path, says string
 	}{
-		{customer, "/account/" + lost, "Ihr Tag ist vorbei"},
+		{customer, "/account/" + lost, "Sein Tag ist vorbei"},
 		{courier, "/courier", "Ihre Stopps"},
 		{manager, "/building/bld_turm5", "Turmstr. 5"},
 		{officer, "/ops", "Der Tag in Zahlen"},
