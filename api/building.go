@@ -32,6 +32,13 @@ func (a *api) building() {
 		Description: "Replaces all of it but a keypad's key, which is kept where none is sent; counts at the next unlock. The building must exist, and stays the same.", DefaultStatus: http.StatusOK,
 	}, managers, a.putDoor)
 	route(a, huma.Operation{
+		OperationID: "remove-door", Method: http.MethodDelete, Path: "/v1/doors/{door_id}",
+		Summary: "Remove a door", Tags: []string{"Building"},
+		Description: "From the next unlock on it opens nothing, its controller finds no door, and residents are told as of every change. " +
+			"A permit that was given out before opens it until it expires, within a minute or so. " +
+			"The id stays the building's: a PUT brings the door back, with nothing kept of what it was.", DefaultStatus: http.StatusNoContent,
+	}, managers, a.removeDoor)
+	route(a, huma.Operation{
 		OperationID: "get-door", Method: http.MethodGet, Path: "/v1/doors/{door_id}",
 		Summary: "A door as it was registered", Tags: []string{"Building"},
 	}, managers, a.getDoor)
@@ -148,6 +155,7 @@ type doorAnswer struct {
 	PublicKey  string       `json:"public_key,omitempty"`
 	KeypadKey  bool         `json:"has_keypad_key,omitempty,omitzero" doc:"That a keypad has its key here. The key itself is never shown"`
 	RelockS    int          `json:"relock_s,omitempty"`
+	Carriers   []string     `json:"carriers,omitzero" doc:"Left out: all of the building's"`
 	Owner      *ownerAnswer `json:"owner,omitempty"`
 }
 
@@ -161,7 +169,7 @@ type doorOutput struct{ Body doorAnswer }
 func (a *api) doorOutput(d *handoff.Door) *doorOutput {
 	answer := doorAnswer{
 		DoorID: d.ID, BuildingID: d.BuildingID, Kind: d.Kind.String(), Mode: d.Mode.String(),
-		Location: pointOf(d.Location), GeofenceM: d.Fence, KeypadKey: d.Mode == handoff.Keypad, RelockS: d.Relock,
+		Location: pointOf(d.Location), GeofenceM: d.Fence, KeypadKey: d.Mode == handoff.Keypad, RelockS: d.Relock, Carriers: d.Carriers,
 	}
 	if answer.GeofenceM == 0 {
 		answer.GeofenceM = a.Service.Policy().Fences.Door
@@ -220,6 +228,23 @@ type doorPath struct {
 }
 
 func (a *api) getDoor(ctx context.Context, in *doorPath) (*doorOutput, error) {
+	d, err := a.managedDoor(ctx, in.Door.id)
+	if err != nil {
+		return nil, err
+	}
+	return a.doorOutput(d), nil
+}
+
+func (a *api) removeDoor(ctx context.Context, in *doorPath) (*struct{}, error) {
+	d, err := a.managedDoor(ctx, in.Door.id)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.Service.RemoveDoor(ctx, *d)
+}
+
+// managedDoor is a door of a building that the caller runs. Another's does not exist.
+func (a *api) managedDoor(ctx context.Context, id string) (*handoff.Door, error) {
 	if p := principal(ctx); !p.Has(auth.Ops) {
 		// The building's own list is asked first, so that another's door costs what one costs
 		// that does not exist.
@@ -227,16 +252,16 @@ func (a *api) getDoor(ctx context.Context, in *doorPath) (*doorOutput, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(doors, in.Door.id) {
+		if !slices.Contains(doors, id) {
 			return nil, problemOfCode(codeDoorUnknown)
 		}
 	}
-	d, err := a.Registry.Door(ctx, in.Door.id)
+	d, err := a.Registry.Door(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	if d == nil || !manages(principal(ctx), d.BuildingID) {
 		return nil, problemOfCode(codeDoorUnknown)
 	}
-	return a.doorOutput(d), nil
+	return d, nil
 }

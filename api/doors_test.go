@@ -84,6 +84,108 @@ func TestStopsNameTheDoors(t *testing.T) {
 	none("recalled")
 }
 
+// A door that is added, closed to the carrier, removed or brought back after a parcel was
+// dispatched counts at the next unlock.
+func TestDoorsChangeAfterDispatch(t *testing.T) {
+	h := house5(t, func(c *api.Config) { c.Doors.Heartbeat = 20 * time.Millisecond })
+	h.dispatch(t, "P1", nil)
+	unlock := func(want string) *answer {
+		t.Helper()
+		a := h.do(t, courier, "POST", "/v1/doors/side/unlock", unlockBody("P1", here))
+		if proofs, _ := a.body["proofs"].(map[string]any); strings.TrimSpace(fmt.Sprintln(a.status, a.code(), proofs["building"])) != want {
+			t.Errorf("%d %s, want %s", a.status, a.text, want)
+		}
+		return a
+	}
+	listed := func(want bool) {
+		t.Helper()
+		building := h.expect(t, manager, "GET", "/v1/buildings/bld_turm5", "", 200, "")
+		if slices.Contains(building.body["doors"].([]any), any("side")) != want {
+			t.Errorf("listed: %s", building.text)
+		}
+	}
+	onTheWay := func(want bool) {
+		t.Helper()
+		if a := h.expect(t, courier, "GET", "/v1/courier/stops", "", 200, ""); strings.Contains(a.text, `"side"`) != want {
+			t.Errorf("a stop: %s", a.text)
+		}
+	}
+	put := func(more ...string) string {
+		t.Helper()
+		a := h.expect(t, manager, "PUT", "/v1/doors/side", doorJSON("lobby", "connected", more...), 200, "")
+		if got := h.expect(t, manager, "GET", "/v1/doors/side", "", 200, ""); got.text != a.text {
+			t.Errorf("got %s\nput %s", got.text, a.text)
+		}
+		carriers, restricted := a.body["carriers"]
+		return fmt.Sprint(restricted, carriers)
+	}
+	told := func(got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("the carriers are told as %s, want %s", got, want)
+		}
+	}
+	const (
+		opens  = "200  <nil>"
+		closed = "403 access-refused failed"
+		none   = "403 access-refused <nil>" // which is not judged
+	)
+
+	unknown := unlock(none)
+	told(put(), "false <nil>")
+	unlock(opens)
+	listed(true)
+	onTheWay(true)
+
+	told(put(`"carriers":["rival"]`), "true [rival]")
+	unlock(closed)
+	listed(true)
+	onTheWay(false)
+	told(put(`"carriers":[]`), "true []")
+	unlock(closed)
+	told(put(`"carriers":["swift","rival","swift"]`), "true [rival swift]")
+	unlock(opens)
+	h.expect(t, manager, "PUT", "/v1/doors/side", doorJSON("lobby", "connected", `"carriers":["a b"]`), 422, "invalid-request")
+
+	resp, stream := h.dial(t, h.listen(t), "side", "")
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("the stream of the door: %d", resp.StatusCode)
+	}
+	h.expect(t, manager, "DELETE", "/v1/doors/side", "", 204, "")
+	gone := unlock(none)
+	if gone.body["detail"] != unknown.body["detail"] || fmt.Sprint(gone.body["proofs"]) != fmt.Sprint(unknown.body["proofs"]) {
+		t.Errorf("a removed door is told from an unknown one:\n%s\n%s", gone.text, unknown.text)
+	}
+	listed(false)
+	onTheWay(false)
+	for e := event(stream); e != nil; e = event(stream) { // to its end
+		if e["event"] == "permit" {
+			continue // of before
+		}
+	}
+	h.expect(t, manager, "GET", "/v1/doors/side", "", 404, "door-unknown")
+	h.expect(t, asDoor("side"), "GET", "/v1/doors/side/permits", "", 404, "door-unknown")
+	h.expect(t, asDoor("side"), "POST", "/v1/doors/side/reports", `{"reports":["AA"]}`, 404, "door-unknown")
+
+	// Its id is nobody else's.
+	h.expect(t, ops, "PUT", "/v1/buildings/bld_other", buildingJSON, 200, "")
+	theirs := strings.Replace(doorJSON("lobby", "connected"), "bld_turm5", "bld_other", 1)
+	h.expect(t, ops, "PUT", "/v1/doors/side", theirs, 409, "door-moved")
+	told(put(), "false <nil>")
+	unlock(opens)
+	listed(true)
+
+	changes := 0
+	for _, e := range h.Events(t) {
+		if e.Type == handoff.EventBuildingEnrolled && e.Building == "bld_turm5" {
+			changes++
+		}
+	}
+	if changes != 4+6 {
+		t.Errorf("the building's log has %d changes, want those of the house and of each change of the door", changes)
+	}
+}
+
 // physical is what hangs beside a door: it knows the service's keys and its own.
 type physical struct {
 	id         string

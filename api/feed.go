@@ -35,7 +35,7 @@ func (a *api) feed(scopes []auth.Scope) {
 		Summary: "Permits for a door, as they come", Tags: []string{"Door"},
 		Description: "Server-sent events (WHATWG HTML section 9.2): event is permit, recall or revocation, data is base64url. " +
 			"Resumes after Last-Event-ID. A comment comes when nothing else does. A newer stream of the same door ends the older one, " +
-			"and every stream ends after an hour.",
+			"a door that is removed has none soon after, and every stream ends after an hour.",
 		Responses: map[string]*huma.Response{"200": {
 			Description: "A stream without end",
 			Content:     map[string]*huma.MediaType{eventStream: {Schema: &huma.Schema{Type: huma.TypeString}}},
@@ -82,7 +82,7 @@ func (a *api) permits(ctx context.Context, in *feedInput) (*huma.StreamResponse,
 		request.SetBodyStream(&doorStream{
 			api: a, exchange: x, conn: request.Conn(), door: d.ID, cursor: after,
 			over: request.Done(), replaced: replaced, leave: place,
-			ends: now.Add(streamLife), answered: now,
+			ends: now.Add(streamLife), answered: now, known: now,
 		}, -1)
 	}}, nil
 }
@@ -106,6 +106,7 @@ type doorStream struct {
 	pending  []byte    // to be written
 	wrote    time.Time // last
 	answered time.Time // when the store last did
+	known    time.Time // when the registry was last seen to have the door
 }
 
 // Read implements io.Reader: it waits for the next event, or for the time to say that
@@ -155,6 +156,9 @@ func (s *doorStream) next() error {
 		if s.exchange.standing() != nil {
 			return io.EOF
 		}
+		if s.removed() {
+			return io.EOF
+		}
 		messages, err := s.receive()
 		now := time.Now()
 		switch {
@@ -179,6 +183,21 @@ func (s *doorStream) next() error {
 		}
 		t.Reset(doors.Poll)
 	}
+}
+
+// removed asks as often as a heart beats whether the door is still there. A store that
+// does not answer says nothing of it.
+func (s *doorStream) removed() bool {
+	if time.Since(s.known) < s.api.Doors.Heartbeat {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.api.RequestTimeout)
+	defer cancel()
+	d, err := s.api.Registry.Door(ctx, s.door)
+	if d != nil {
+		s.known = time.Now()
+	}
+	return d == nil && err == nil
 }
 
 func (s *doorStream) receive() ([]handoff.DoorMessage, error) {

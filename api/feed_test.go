@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
 )
 
 // scripted is a feed that answers as it is told.
@@ -38,11 +39,15 @@ func (c *timed) SetWriteDeadline(t time.Time) error {
 }
 
 func newDoorStream(f *scripted) (*doorStream, *timed) {
-	a := &api{Config: Config{RequestTimeout: time.Second, Doors: &Doors{Feed: f, Poll: 125 * time.Millisecond, Heartbeat: 10 * time.Second}}}
+	registry := handofftest.NewMemory()
+	if err := registry.PutDoor(context.Background(), handoff.Door{ID: "gate", Mode: handoff.Connected, BuildingID: "bld_turm5"}); err != nil {
+		panic(err)
+	}
+	a := &api{Config: Config{Registry: registry, RequestTimeout: time.Second, Doors: &Doors{Feed: f, Poll: 125 * time.Millisecond, Heartbeat: 10 * time.Second}}}
 	conn, now := new(timed), time.Now()
 	return &doorStream{
 		api: a, exchange: &exchange{}, conn: conn, door: "gate", over: make(chan struct{}), replaced: make(chan struct{}),
-		ends: now.Add(streamLife), answered: now,
+		ends: now.Add(streamLife), answered: now, known: now,
 	}, conn
 }
 
@@ -131,6 +136,50 @@ func TestStreamIsEnded(t *testing.T) {
 			t.Errorf("%s: %d %v", name, n, err)
 		}
 	}
+}
+
+// The stream of a door that was removed ends as soon as a heart beats. A registry that
+// cannot be asked ends none.
+func TestStreamOfARemovedDoor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newDoorStream(&scripted{answer: func(string) ([]handoff.DoorMessage, error) { return nil, nil }})
+		registry := &gone{Registry: s.api.Registry, until: time.Now().Add(time.Minute)}
+		s.api.Registry = registry
+		b, begun := make([]byte, 4096), time.Now()
+		for {
+			_, err := s.Read(b)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if now := time.Now(); now.Sub(begun) >= 2*time.Minute && !registry.removed {
+				registry.removed = true
+				begun = now
+			}
+		}
+		if lived := time.Since(begun); !registry.removed || lived > 11*time.Second {
+			t.Errorf("removed: %v, and lived on for %v", registry.removed, lived)
+		}
+	})
+}
+
+// gone is a registry that cannot be asked until a moment, and from which a door is removed.
+type gone struct {
+	handoff.Registry
+	until   time.Time
+	removed bool
+}
+
+func (g *gone) Door(ctx context.Context, id string) (*handoff.Door, error) {
+	switch {
+	case time.Now().Before(g.until):
+		return nil, handoff.ErrUnavailable
+	case g.removed:
+		return nil, nil
+	}
+	return g.Registry.Door(ctx, id)
 }
 
 // A door has one stream, and leaves its place to the next only where it still has it.

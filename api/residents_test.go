@@ -327,4 +327,23 @@ func TestEnrolmentIsNeverLeftUnsaid(t *testing.T) {
 	if said() != 5 {
 		t.Errorf("said %d times", said())
 	}
+	put("/v1/doors/gate", doorJSON("gate", "carried", `"carriers":[]`), 200)
+	put("/v1/doors/gate", doorJSON("gate", "carried", `"carriers":[]`), 200)
+	put("/v1/doors/gate", doorJSON("gate", "carried"), 200)
+	if said() != 7 {
+		t.Errorf("said %d times", said())
+	}
+	store.broken = true
+	h.expect(t, manager, "DELETE", "/v1/doors/gate", "", 503, "unavailable")
+	store.broken = false
+	h.expect(t, manager, "GET", "/v1/doors/gate", "", 200, "")
+	h.expect(t, manager, "DELETE", "/v1/doors/gate", "", 204, "")
+	h.expect(t, manager, "DELETE", "/v1/doors/gate", "", 404, "door-unknown")
+	if said() != 8 {
+		t.Errorf("said %d times", said())
+	}
+	put("/v1/doors/gate", doorJSON("gate", "carried"), 200)
+	if said() != 9 {
+		t.Errorf("said %d times", said())
+	}
 }

@@ -122,6 +122,7 @@ func operations() []operation {
 		{call: "GET /v1/buildings/{building_id}", may: scopes(noBuilding, auth.Building, auth.Ops)},
 		{call: "PUT /v1/doors/{door_id}", body: doorJSON("gate", "connected"), may: scopes(noScope, auth.Building, auth.Ops)},
 		{call: "GET /v1/doors/{door_id}", may: scopes(noDoor, auth.Building, auth.Ops)},
+		{call: "DELETE /v1/doors/{door_id}", may: done("204", noDoor, auth.Building, auth.Ops)},
 		{call: "GET /v1/buildings/{building_id}/access-log", may: scopes(noBuilding, auth.Building, auth.Ops)},
 		{call: "GET /v1/buildings/{building_id}/access-log/export", may: scopes(noBuilding, auth.Building, auth.Ops)},
 		{call: "GET /v1/buildings/{building_id}/residents", may: scopes(noBuilding, auth.Building, auth.Ops)},

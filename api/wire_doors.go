@@ -61,16 +61,21 @@ func (r *buildingRequest) parse(bad *violations) handoff.Building {
 	if r.Manager != nil {
 		b.Manager = bad.email("manager", *r.Manager)
 	}
-	switch {
-	case r.Carriers == nil:
+	if r.Carriers == nil {
 		bad.add("carriers", "is required")
-	case len(r.Carriers) > mostCarriers:
-		bad.add("carriers", "must be at most 64")
-	default:
-		bad.each("carriers", r.Carriers, func(id string) { bad.id("carriers", id) })
-		b.Carriers = slices.Compact(slices.Sorted(slices.Values(r.Carriers)))
 	}
+	b.Carriers = carriers(bad, r.Carriers)
 	return b
+}
+
+// carriers are the ids of a list, each once and in order.
+func carriers(bad *violations, list []string) []string {
+	if len(list) > mostCarriers {
+		bad.add("carriers", "must be at most 64")
+		return nil
+	}
+	bad.each("carriers", list, func(id string) { bad.id("carriers", id) })
+	return slices.Compact(slices.Sorted(slices.Values(list)))
 }
 
 func (r *hoursRequest) parse(bad *violations, at string) *handoff.Hours {
@@ -96,6 +101,7 @@ type doorRequest struct {
 	PublicKey  *string       `json:"public_key,omitempty" pattern:"^[A-Za-z0-9_-]{43}$" doc:"The door's own Ed25519 public key, 32 bytes in base64url: what it signs its reports with. Without it the door cannot report"`
 	KeypadKey  *string       `json:"keypad_key,omitempty" writeOnly:"true" pattern:"^[A-Za-z0-9_-]{27,86}$" doc:"For mode keypad only: what the keypad makes its PINs from, 20 to 64 random bytes in base64url. It is never shown again. Left out of a later PUT that keeps the mode, the door keeps the key that it has; another mode forgets it"`
 	RelockS    *int          `json:"relock_s,omitempty" minimum:"1" maximum:"120" example:"5" doc:"Seconds after which it locks again, signed into every permit. Left out: as the door itself is set, which also holds for PINs"`
+	Carriers   []string      `json:"carriers,omitempty" maxItems:"64" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"[\"swift\"]" doc:"Those of the building's carriers whose couriers may come by this door; nobody's, where it is empty. Left out: all of the building's"`
 	Owner      *ownerRequest `json:"owner,omitempty" doc:"Whose garage or home it is: required for these, refused for others"`
 }
 
@@ -137,6 +143,9 @@ func (r *doorRequest) parse(bad *violations) handoff.Door {
 			bad.add("relock_s", "must be between 1 and 120")
 		}
 		d.Relock = *r.RelockS
+	}
+	if list := carriers(bad, r.Carriers); r.Carriers != nil {
+		d.Carriers = append([]string{}, list...) // an empty one is not one that was left out
 	}
 	d.Owner = r.owner(bad, d.Kind)
 	return d

@@ -33,6 +33,13 @@ type Door struct {
 	// Keypad is what a keypad makes its PINs from; empty for a door of another mode.
 	Keypad KeypadKey `cbor:"9,keyasint,omitempty"`
 
+	// Carriers are those of the building's who may come by this door; nil: all of them.
+	Carriers []string `cbor:"10,keyasint,omitzero"`
+
+	// Removed says that there is no such door any more: no Store shows it. What is left of
+	// it keeps its id for its building.
+	Removed bool `cbor:"11,keyasint,omitempty"`
+
 	// Building is read along with the door.
 	Building Building `cbor:"-"`
 }
@@ -72,10 +79,13 @@ func (k KeypadKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 // Replacing is d as it is stored in the place of before (nil: of none). A door stays in
 // its building: ErrDoorMoved. A keypad that is given no key keeps the one it has, since
 // nobody can read it to say it again; one that has none is ErrKeypadKey. The key is
-// forgotten along with the mode.
+// forgotten along with the mode, and of a door that is removed, everything but its building.
 func (d Door) Replacing(before *Door) (Door, error) {
 	if before != nil && before.BuildingID != d.BuildingID {
 		return Door{}, ErrDoorMoved
+	}
+	if d.Removed {
+		return Door{ID: d.ID, BuildingID: d.BuildingID, Removed: true}, nil
 	}
 	switch {
 	case d.Mode != Keypad:
@@ -165,8 +175,8 @@ func (d *Door) admits(g *Grant, now time.Time) bool {
 	return (b.Hours == nil || b.Hours.contains(minute)) && (b.Quiet == nil || !b.Quiet.contains(minute))
 }
 
-// leadsTo reports whether this is a door of the grant's own building (and owner), which
-// allows the carrier and the purpose. To other carriers it does not exist.
+// leadsTo reports whether this is a door of the grant's own building (and owner), both of
+// which allow the carrier, and the building the purpose. To other carriers it does not exist.
 func (d *Door) leadsTo(g *Grant) bool {
 	if d == nil || d.Building.ID == "" || d.Building.ID != g.Dispatch.To.Building {
 		return false
@@ -175,8 +185,11 @@ func (d *Door) leadsTo(g *Grant) bool {
 	if (d.Kind == Garage || d.Kind == Home) && (d.Owner == nil || *d.Owner != owner) {
 		return false
 	}
-	b := d.Building
-	return slices.Contains(b.Carriers, g.Dispatch.Carrier) && (g.Dispatch.Purpose != PurposeReturn || b.Returns)
+	b, carrier := d.Building, g.Dispatch.Carrier
+	if !slices.Contains(b.Carriers, carrier) || d.Carriers != nil && !slices.Contains(d.Carriers, carrier) {
+		return false
+	}
+	return g.Dispatch.Purpose != PurposeReturn || b.Returns
 }
 
 // visitLength is how long a visit lasts from its first permit, and permitsPerVisit

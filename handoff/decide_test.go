@@ -185,6 +185,11 @@ var flaws = []flaw{
 	{"another building's door", ProofBuilding, Failed, AccessRefused, func(s *scene) { s.facts.Door.Building.ID = "bld_other" }},
 	{"a door of no building", ProofBuilding, Failed, AccessRefused, func(s *scene) { s.facts.Door.Building.ID, s.grant.Dispatch.To.Building = "", "" }},
 	{"carrier not admitted", ProofBuilding, Failed, AccessRefused, func(s *scene) { s.facts.Door.Building.Carriers = []string{"rival"} }},
+	{"closed to this carrier", ProofBuilding, Failed, AccessRefused, func(s *scene) { s.facts.Door.Carriers = []string{"rival"} }},
+	{"closed to every carrier", ProofBuilding, Failed, AccessRefused, func(s *scene) { s.facts.Door.Carriers = []string{} }},
+	{"open to a carrier whom the building does not admit", ProofBuilding, Failed, AccessRefused, func(s *scene) {
+		s.facts.Door.Carriers, s.facts.Door.Building.Carriers = s.facts.Door.Building.Carriers, []string{"rival"}
+	}},
 	{"before delivery hours", ProofBuilding, Failed, AccessRefused, func(s *scene) { s.facts.Door.Building.Hours = &Hours{From: 12*60 + 1, To: 21 * 60} }},
 	{"delivery hours end now", ProofBuilding, Failed, AccessRefused, func(s *scene) { s.facts.Door.Building.Hours = &Hours{From: 7 * 60, To: 12 * 60} }},
 	{"quiet hours over noon", ProofBuilding, Failed, AccessRefused, func(s *scene) { s.facts.Door.Building.Quiet = &Hours{From: 12 * 60, To: 14 * 60} }},

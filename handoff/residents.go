@@ -60,12 +60,25 @@ func (s *Service) EnrollDoor(ctx context.Context, d Door) error {
 	if before != nil && before.BuildingID != d.BuildingID {
 		return ErrDoorMoved
 	}
-	if before == nil || before.Kind != d.Kind || before.Mode != d.Mode {
+	// Residents are told the building's carriers alone; its log has what changes at a door.
+	if before == nil || before.Kind != d.Kind || before.Mode != d.Mode || !sameCarriers(before.Carriers, d.Carriers) {
 		if err := s.enrolled(ctx, d.BuildingID, ""); err != nil {
 			return err
 		}
 	}
 	return s.store.PutDoor(ctx, d)
+}
+
+// sameCarriers tells nil, which is all of them, from none.
+func sameCarriers(a, b []string) bool { return (a == nil) == (b == nil) && slices.Equal(a, b) }
+
+// RemoveDoor makes a door none, with the same promise: from the next unlock on it opens
+// nothing. Its building can bring it back by EnrollDoor.
+func (s *Service) RemoveDoor(ctx context.Context, d Door) error {
+	if err := s.enrolled(ctx, d.BuildingID, ""); err != nil {
+		return err
+	}
+	return s.store.PutDoor(ctx, Door{ID: d.ID, BuildingID: d.BuildingID, Removed: true})
 }
 
 // Announce has residents told at once what is installed, instead of an hour after the

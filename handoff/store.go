@@ -436,15 +436,19 @@ type Registry interface {
 	// PutBuilding writes a building, all of it.
 	PutBuilding(ctx context.Context, b Building) error
 
-	// Door reads one door with its building; nil if there is none.
+	// Door reads one door with its building; nil if there is none, or it was removed. So it
+	// is with the door of a Load.
 	Door(ctx context.Context, id string) (*Door, error)
 
 	// PutDoor writes a door, all of it, as what Door.Replacing makes of it and of the one
 	// that it replaces: ErrDoorMoved or ErrKeypadKey if it must not. Of any number who do so
-	// at once, each replaces what another wrote, or the first of them nothing.
+	// at once, each replaces what another wrote, or the first of them nothing. A door that
+	// is written as removed is none from then on; its id stays its building's, which alone
+	// can bring it back.
 	PutDoor(ctx context.Context, d Door) error
 
-	// Doors lists the ids of a building's doors, in no particular order.
+	// Doors lists the ids of a building's doors, in no particular order. Removed ones are not
+	// among them.
 	Doors(ctx context.Context, building string) ([]string, error)
 }
 

@@ -65,6 +65,12 @@ var doorTests = map[string]func(*testing.T, *World){
 		gotD, err := w.Store.Door(ctx, "d1")
 		noError(t, "Door", err)
 		equal(t, "door after changes", gotD, &d)
+		for _, d.Carriers = range [][]string{{Carrier}, {}, nil} { // nobody is not everybody
+			noError(t, "PutDoor", w.Store.PutDoor(ctx, d))
+			gotD, err := w.Store.Door(ctx, "d1")
+			noError(t, "Door", err)
+			equal(t, "door with carriers of its own", gotD, &d)
+		}
 		d.BuildingID = "b2"
 		if err := w.Store.PutDoor(ctx, d); !errors.Is(err, handoff.ErrDoorMoved) {
 			t.Errorf("a door moved: %v", err)
@@ -72,6 +78,67 @@ var doorTests = map[string]func(*testing.T, *World){
 		gone, err := w.Store.Door(ctx, "d2")
 		noError(t, "Door", err)
 		equal(t, "a door that is not there", gone == nil, true)
+	},
+
+	"ARemovedDoorIsNoneAndItsBuildings": func(t *testing.T, w *World) {
+		ctx := t.Context()
+		for _, id := range []string{"b1", "b2"} {
+			noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: id, Zone: Zone}))
+		}
+		d := handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "b1", Keypad: handoff.KeypadKey("key")}
+		there := func(want bool) {
+			t.Helper()
+			got, err := w.Store.Door(ctx, "d1")
+			noError(t, "Door", err)
+			loaded := load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1"}).Door
+			equal(t, "read, loaded", []bool{got != nil, loaded != nil}, []bool{want, want})
+			for _, building := range []string{"b1", "b2"} {
+				ids, err := w.Store.Doors(ctx, building)
+				noError(t, "Doors", err)
+				equal(t, "listed by "+building, slices.Contains(ids, "d1"), want && building == "b1")
+			}
+		}
+		remove := func(building string) error {
+			return w.Store.PutDoor(ctx, handoff.Door{ID: "d1", BuildingID: building, Removed: true})
+		}
+		noError(t, "PutDoor", w.Store.PutDoor(ctx, d))
+		there(true)
+		if err := remove("b2"); !errors.Is(err, handoff.ErrDoorMoved) {
+			t.Errorf("removed by another building: %v", err)
+		}
+		there(true)
+		for range 2 {
+			noError(t, "removal", remove("b1"))
+			there(false)
+		}
+		taken := d
+		taken.BuildingID = "b2"
+		if err := w.Store.PutDoor(ctx, taken); !errors.Is(err, handoff.ErrDoorMoved) {
+			t.Errorf("another building took the id of a removed door: %v", err)
+		}
+		there(false)
+		bare := d
+		bare.Keypad = nil
+		if err := w.Store.PutDoor(ctx, bare); !errors.Is(err, handoff.ErrKeypadKey) {
+			t.Errorf("the key of a removed keypad was kept: %v", err)
+		}
+		noError(t, "PutDoor", w.Store.PutDoor(ctx, d))
+		there(true)
+
+		// However many write and remove it at once, the list says what the door says.
+		for n := range 10 {
+			id := fmt.Sprint("e", n)
+			for i, err := range together(16, func(i int) error {
+				return w.Store.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Lobby, Mode: handoff.Carried, BuildingID: "b1", Removed: i%2 == 0})
+			}) {
+				noError(t, fmt.Sprint("PutDoor ", i), err)
+			}
+			got, err := w.Store.Door(ctx, id)
+			noError(t, "Door", err)
+			ids, err := w.Store.Doors(ctx, "b1")
+			noError(t, "Doors", err)
+			equal(t, "listed", slices.Contains(ids, id), got != nil)
+		}
 	},
 
 	"LoadReadsTheDoorAsItIsNow": func(t *testing.T, w *World) {

@@ -10,7 +10,7 @@ import (
 
 func (m *Memory) door(id string) *handoff.Door {
 	d, ok := m.doors[id]
-	if !ok {
+	if !ok || d.Removed {
 		return nil
 	}
 	d.Building = m.buildings[d.BuildingID]
@@ -59,7 +59,11 @@ func (m *Memory) PutDoor(ctx context.Context, d handoff.Door) error {
 		return err
 	}
 	defer end()
-	stored, err := d.Replacing(m.door(d.ID))
+	var before *handoff.Door
+	if known, ok := m.doors[d.ID]; ok {
+		before = &known
+	}
+	stored, err := d.Replacing(before)
 	if err != nil {
 		return err
 	}
@@ -76,7 +80,7 @@ func (m *Memory) Doors(ctx context.Context, building string) ([]string, error) {
 	defer end()
 	var ids []string
 	for id, d := range m.doors {
-		if d.BuildingID == building {
+		if d.BuildingID == building && !d.Removed {
 			ids = append(ids, id)
 		}
 	}

@@ -88,7 +88,7 @@ func (r doorRead) cmds() []redis.Cmder {
 // only the first reading of a door takes a trip more.
 func (s *Store) openDoor(ctx context.Context, id string, r doorRead) (*handoff.Door, error) {
 	d := &handoff.Door{ID: id}
-	if found, err := s.open(doorKey(id), r.door, d); !found || err != nil {
+	if found, err := s.open(doorKey(id), r.door, d); !found || d.Removed || err != nil {
 		return nil, err
 	}
 	if r.building == nil || r.buildingID != d.BuildingID {
@@ -241,7 +241,8 @@ return 1
 `)
 
 // Doors implements handoff.Registry. An entry counts only if its door names the building:
-// one whose door was never written, or by another building first, stays in the list.
+// one whose door was never written, or by another building first, stays in the list. So
+// does one whose door was removed: whoever brings it back may have listed it already.
 func (s *Store) Doors(ctx context.Context, building string) ([]string, error) {
 	var listed *redis.StringSliceCmd
 	err := s.read(ctx, func() []redis.Cmder {
@@ -270,7 +271,7 @@ func (s *Store) Doors(ctx context.Context, building string) ([]string, error) {
 		if _, err := s.open(doorKey(id), doors[i], &d); err != nil {
 			return nil, err
 		}
-		if d.BuildingID == building {
+		if d.BuildingID == building && !d.Removed {
 			ids = append(ids, id)
 		}
 	}

@@ -248,6 +248,13 @@ func TestLostReplyOfAClaim(t *testing.T) {
 				if got, err := s.Door(t.Context(), "pad"); err != nil || got.Fence != 12 || string(got.Keypad) != string(keypadKey) {
 					t.Errorf("the door is %+v, %v", got, err)
 				}
+				wire.LoseReplies(1, redistest.Command("evalsha"))
+				if err := s.PutDoor(t.Context(), handoff.Door{ID: "pad", BuildingID: d.BuildingID, Removed: true}); err != nil || wire.LostReplies() != 7 {
+					t.Errorf("removed: %v, after %d lost replies", err, wire.LostReplies())
+				}
+				if got, err := s.Door(t.Context(), "pad"); err != nil || got != nil {
+					t.Errorf("the door that was removed is %+v, %v", got, err)
+				}
 			})
 		}
 	}
