@@ -159,15 +159,25 @@ func (m *model) building(t *rapid.T) {
 	m.putBuilding(t, b)
 }
 
-// door is a door that is added, or comes to be of another mode, reach or owner.
+// door is a door that is added, removed or brought back, or comes to be of another mode,
+// reach or owner, or closed to the carrier.
 func (m *model) door(t *rapid.T) {
 	id := pick(t, "door", modelDoors)
 	d, known := m.doors[id]
+	if known && d.BuildingID == thisHouse && rapid.IntRange(0, 3).Draw(t, "removed") == 0 {
+		d.Removed = true
+		if err := m.Store.PutDoor(context.Background(), d); err != nil {
+			t.Fatalf("removing a door: %v", err)
+		}
+		delete(m.doors, id)
+		return
+	}
 	if !known {
 		d = handoff.Door{ID: id, Kind: pick(t, "kind", []handoff.TargetKind{handoff.Lobby, handoff.Gate, handoff.Garage, handoff.Home})}
 	}
 	d.Mode = pick(t, "mode", []handoff.DoorMode{handoff.Carried, handoff.Connected, handoff.Bridged})
 	d.Fence = pick(t, "fence", []float64{0, 100})
+	d.Carriers = pick(t, "carriers", [][]string{nil, nil, {Carrier}, {"rival"}, {}})
 	if d.Kind == handoff.Garage || d.Kind == handoff.Home {
 		d.Owner = pick(t, "owner", []*handoff.CustomerRef{{Shop: Shop, ID: "cus_81"}, {Shop: Shop, ID: "cus_81"}, {Shop: "other", ID: "cus_81"}, {Shop: Shop, ID: "cus_82"}, nil})
 	}
@@ -394,6 +404,8 @@ func (m *model) lacks(k knock) string {
 		return "the door is somebody else's"
 	case !slices.Contains(house.Carriers, Carrier):
 		return "the building does not admit the carrier"
+	case d.Carriers != nil && !slices.Contains(d.Carriers, Carrier):
+		return "the door is closed to the carrier"
 	case b.dispatch.Purpose == handoff.PurposeReturn && !house.Returns:
 		return "the building takes no returns"
 	case house.Hours != nil && !during(*house.Hours, now), house.Quiet != nil && during(*house.Quiet, now):
@@ -470,6 +482,9 @@ func (m *model) ask(t *rapid.T, k knock) {
 	if first, again := m.attempts[key]; k.Attempt != "" && again {
 		m.expect(t, fresh, 0, "an unlock sent again")
 		same := first.kind == "unlock" && reflect.DeepEqual(first.request, any(k.Knock))
+		if _, there := m.doors[k.Door]; same && first.reason == "" && !there { // a permit is no use where nothing is
+			first.reason, first.receipt = string(handoff.AccessRefused), permitted{}
+		}
 		if same && (reason(err) != first.reason || any(answer) != first.receipt) || !same && reason(err) != string(handoff.AttemptReused) {
 			t.Fatalf("attempt %s, sent again (the same: %v): %+v, %v; first %+v", key, same, got, err, first)
 		}
