@@ -503,6 +503,9 @@ func (m *model) ask(t *rapid.T, k knock) {
 		m.given(t, k, got, fresh[0])
 	case "unavailable":
 		m.refused(t, fresh, err, "unlock")
+		if lacks == "" && mayVisit && !tooFar && !crowded { // the courier was noted there ahead of the commit that failed
+			m.seen[k.Courier.ID] = &pass{door: m.doors[k.Door], at: now}
+		}
 	default:
 		if lacks != "" && (why == handoff.VisitOver || why == handoff.ImpossibleJourney || why == handoff.TooManyPermits) ||
 			lacks == "" && !(why == handoff.VisitOver && !mayVisit || why == handoff.ImpossibleJourney && tooFar || why == handoff.TooManyPermits && crowded) {
