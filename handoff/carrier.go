@@ -61,9 +61,11 @@ func (l Limits) carrier(released int) int {
 // carriers are the carriers' days as this service last saw them, so that a verify need not
 // wait for them. A view is read anew behind the answers once it is a second old.
 //
-// An old view lets nobody guess more: a commit that counts a wrong code is a conflict
-// where its partition's count is not the one in the view, and then the view is read
-// before anything is decided. So no more than one a partition can pass a limit.
+// An old view does not let many guess more: it holds all that its own service counted, and
+// a commit that counts a wrong code is a conflict where its partition's count is not the
+// one in the view; then the view is read before anything is decided. So no service lets
+// more than the limit pass on its own, and several at once are soon of one mind: they meet
+// in the same partitions, and read anew within a second in any case.
 type carriers struct {
 	store   Store
 	clock   Clock
