@@ -118,7 +118,14 @@ func (t *Traffic) Weight(b *Browser) (bytes int64) {
 	b.T.Helper()
 	b.Until("the page and its parts", func() bool {
 		all := t.Exchanges()
-		return len(all) > 0 && !slices.ContainsFunc(all, func(x Exchange) bool { return !x.Ended && strings.HasPrefix(x.URL, "http") })
+		// A page asks for itself again to stay true, and the browser on behalf of a service
+		// worker that is bypassed: the latter is never heard of again.
+		itself := func(x Exchange) bool {
+			return !x.Page && x.Status == 0 && slices.ContainsFunc(all, func(p Exchange) bool { return p.Page && p.Ended && p.URL == x.URL })
+		}
+		return len(all) > 0 && !slices.ContainsFunc(all, func(x Exchange) bool {
+			return !x.Ended && strings.HasPrefix(x.URL, "http") && !itself(x)
+		})
 	}, func() string { return fmt.Sprint(t.Exchanges()) })
 	for _, x := range t.Exchanges() {
 		bytes += x.Bytes
