@@ -1,9 +1,12 @@
 package webtest
 
 import (
+	"context"
 	"strings"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
 )
 
 // Zone is where the reader's clock is.
@@ -23,8 +26,15 @@ func (b *Browser) Await(expression, want string) {
 	b.T.Helper()
 	var got string
 	b.Until(expression+" to say "+want, func() bool {
-		got = b.Says(expression)
-		return strings.Contains(got, want)
+		// The page may just be making way for the next: then there is nothing to read, or
+		// nothing to read it in.
+		ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+		defer cancel()
+		said, err := chromedp.Run(ctx, chromedp.Evaluate[string]("String("+expression+")"))
+		if got = said; err != nil {
+			got = err.Error()
+		}
+		return err == nil && strings.Contains(got, want)
 	}, func() string { return got })
 }
 
