@@ -1,12 +1,9 @@
 package webtest
 
 import (
-	"context"
 	"strings"
-	"time"
 
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/chromedp"
 )
 
 // Zone is where the reader's clock is.
@@ -26,11 +23,7 @@ func (b *Browser) Await(expression, want string) {
 	b.T.Helper()
 	var got string
 	b.Until(expression+" to say "+want, func() bool {
-		// The page may just be making way for the next: then there is nothing to read, or
-		// nothing to read it in.
-		ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
-		defer cancel()
-		said, err := chromedp.Run(ctx, chromedp.Evaluate[string]("String("+expression+")"))
+		said, err := b.glance("String(" + expression + ")")
 		if got = said; err != nil {
 			got = err.Error()
 		}

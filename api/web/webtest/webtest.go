@@ -210,14 +210,20 @@ func Eval[R any](b *Browser, expression string) R {
 	return v
 }
 
+// glance is the value of an expression as it stands. The page may just be making way for
+// the next: then there is nothing to read, or nothing to read it in.
+func (b *Browser) glance(expression string) (string, error) {
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	return chromedp.Run(ctx, chromedp.Evaluate[string](expression))
+}
+
 // Text is what a reader sees of an element: empty where it is hidden, or the page is just
 // making way for the next.
 func (b *Browser) Text(selector string) string {
 	b.T.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
-	defer cancel()
-	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf(
-		`(() => { const el = document.querySelector(%q); return el && el.checkVisibility() ? el.innerText : ""; })()`, selector)))
+	text, err := b.glance(fmt.Sprintf(
+		`(() => { const el = document.querySelector(%q); return el && el.checkVisibility() ? el.innerText : ""; })()`, selector))
 	if err != nil {
 		return ""
 	}
