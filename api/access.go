@@ -14,7 +14,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"latchkey/api/auth"
-	"latchkey/handoff"
+	"latchkey/handoff/trail"
 )
 
 // access are the routes to what happened at a building's doors.
@@ -50,7 +50,7 @@ type auditKeysOutput struct {
 }
 
 func (a *api) auditKeys(context.Context, *struct{}) (*auditKeysOutput, error) {
-	key, err := a.Service.AuditKey()
+	key, err := a.Access.AuditKey()
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +115,7 @@ func (a *api) ownBuilding(ctx context.Context, id string) error {
 }
 
 func (a *api) accessLog(ctx context.Context, in *accessInput) (*accessOutput, error) {
-	page := handoff.AccessPage{Limit: accessLimit}
+	page := trail.AccessPage{Limit: accessLimit}
 	var bad violations
 	if in.Before != "" {
 		n, err := strconv.ParseUint(in.Before, 10, 53)
@@ -137,7 +137,7 @@ func (a *api) accessLog(ctx context.Context, in *accessInput) (*accessOutput, er
 	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
 		return nil, err
 	}
-	log, err := a.Service.AccessLog(ctx, in.Building.id, page)
+	log, err := a.Access.AccessLog(ctx, in.Building.id, page)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (a *api) accessLog(ctx context.Context, in *accessInput) (*accessOutput, er
 	return &accessOutput{Body: answer}, nil
 }
 
-func passageOf(p *handoff.Passage) passageAnswer {
+func passageOf(p *trail.Passage) passageAnswer {
 	answer := passageAnswer{
 		Seq: p.Seq, At: p.At, Outcome: string(p.Outcome), DoorID: p.Door, DoorKind: p.Kind, Carrier: p.Carrier,
 		PermitID: p.Permit, Reason: p.Reason, Count: p.Count,
@@ -176,7 +176,7 @@ func (a *api) accessExport(ctx context.Context, in *buildingPath) (*huma.StreamR
 	}
 	// The work goes on when the handler has returned.
 	working, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportWithin)
-	next, stop := iter.Pull2(a.Service.ExportAccess(working, in.Building.id))
+	next, stop := iter.Pull2(a.Access.ExportAccess(working, in.Building.id))
 	end := func() { stop(); cancel() }
 	first, err, _ := next()
 	if err != nil {

@@ -11,20 +11,21 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
-	"latchkey/handoff/chain"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
-	"latchkey/notify/ledger"
+	"latchkey/handoff/service"
+	"latchkey/handoff/trail"
+	"latchkey/notify/trailwriter"
 )
 
 // ledger enters what the log has.
 func (h *house) ledger(t testing.TB) {
 	t.Helper()
-	signer, err := handoff.AuditSigner(handofftest.Namer{})
+	signer, err := trail.AuditSigner(handofftest.Namer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := ledger.New(ledger.Config{Store: h.Store, Signer: signer, Clock: h.Clock})
+	l, err := trailwriter.New(trailwriter.Config{Store: h.Store, Signer: signer, Clock: h.Clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,10 +60,10 @@ func lines(a *answer) []string {
 	return list
 }
 
-func (h *house) auditKey(t testing.TB) chain.Key {
+func (h *house) auditKey(t testing.TB) trail.Key {
 	t.Helper()
 	keys := h.send(t, httptest.NewRequest("GET", "/v1/audit/keys", nil)).body["keys"].([]any)
-	var key chain.Key
+	var key trail.Key
 	if err := key.UnmarshalText([]byte(keys[0].(map[string]any)["x"].(string))); err != nil || len(keys) != 1 {
 		t.Fatal(err, keys)
 	}
@@ -79,7 +80,7 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("before anything happened: %s", empty.text)
 	}
 	none := h.expect(t, manager, "GET", accessLog+"/export", "", 200, "")
-	if r, err := chain.Verify(strings.NewReader(none.text), chain.Options{Key: key, Kept: []string{empty.body["head"].(string)}}); err != nil || r.Entries != 0 {
+	if r, err := trail.Verify(strings.NewReader(none.text), trail.Options{Key: key, Kept: []string{empty.body["head"].(string)}}); err != nil || r.Entries != 0 {
 		t.Errorf("an empty log: %v %+v", err, r)
 	}
 
@@ -133,7 +134,7 @@ func TestAccessLog(t *testing.T) {
 		t.Errorf("the export is %s", got)
 	}
 	head := page.body["head"].(string)
-	r, err := chain.Verify(strings.NewReader(export.text), chain.Options{Key: key, Kept: []string{head, empty.body["head"].(string)}})
+	r, err := trail.Verify(strings.NewReader(export.text), trail.Options{Key: key, Kept: []string{head, empty.body["head"].(string)}})
 	if err != nil || registered == 0 || r.Entries != uint64(9+registered) || r.Head.Chain != "building:bld_turm5" {
 		t.Errorf("the export: %v %+v", err, r)
 	}
@@ -252,12 +253,12 @@ type counting struct {
 	calls []string
 }
 
-func (c *counting) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, error) {
+func (c *counting) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
 	c.calls = append(c.calls, "Load")
 	return c.Memory.Load(ctx, q)
 }
 
-func (c *counting) Commit(ctx context.Context, ch handoff.Change) error {
+func (c *counting) Commit(ctx context.Context, ch service.Change) error {
 	c.calls = append(c.calls, "Commit")
 	return c.Memory.Commit(ctx, ch)
 }

@@ -95,7 +95,7 @@ func TestPageLinkIsForTheShopsOwn(t *testing.T) {
 	if !ok || len(token) < 60 {
 		t.Fatal(a.text)
 	}
-	c, err := h.Service.UsePageLink(t.Context(), token[len("/account/link/"):])
+	c, err := h.PageLinks.Use(t.Context(), token[len("/account/link/"):])
 	if err != nil || c.Shop != "demo" || c.ID != "cus_81" {
 		t.Errorf("%v, %v", c, err)
 	}

@@ -14,24 +14,29 @@ import (
 	"latchkey/api"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/service"
 )
 
 // still is a store that answers every load with the same moment and keeps nothing.
 type still struct {
-	handoff.Store
-	snap handoff.Snapshot
+	handofftest.Store
+	snap service.Snapshot
 }
 
-func (s *still) Load(context.Context, handoff.Query) (handoff.Snapshot, error) { return s.snap, nil }
-func (s *still) Commit(context.Context, handoff.Change) error                  { return nil }
-func (s *still) Settle(context.Context, handoff.Settlement) error              { return nil }
+func (s *still) Load(context.Context, service.Query) (service.Snapshot, error) { return s.snap, nil }
+
+func (s *still) Commit(context.Context, service.Change) error { return nil }
+
+func (s *still) Settle(context.Context, service.Settlement) error { return nil }
 
 // deaf is a connection that only takes deadlines.
 type deaf struct{ net.Conn }
 
 func (deaf) SetReadDeadline(time.Time) error { return nil }
-func (deaf) LocalAddr() net.Addr             { return &net.TCPAddr{} }
-func (deaf) RemoteAddr() net.Addr            { return &net.TCPAddr{} }
+
+func (deaf) LocalAddr() net.Addr { return &net.TCPAddr{} }
+
+func (deaf) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
 // BenchmarkVerify measures a verify without network and store, beside the parts that
 // are not the API's: a bare fiber handler, and the domain's own work.
@@ -48,9 +53,9 @@ func BenchmarkVerify(b *testing.B) {
 	g := w.Dispatch(b, handofftest.Sample("P1"))
 	ref := handofftest.Courier("cou_7")
 	var err error
-	store.snap, err = memory.Load(b.Context(), handoff.Query{
+	store.snap, err = memory.Load(b.Context(), service.Query{
 		Parcel: g.ID.Hash, Courier: &ref,
-		Reservation: &handoff.Reservation{Courier: ref, Token: "x", At: handoff.InstantOf(w.Clock.Now())},
+		Reservation: &service.Reservation{Courier: ref, Token: "x", At: handoff.InstantOf(w.Clock.Now())},
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -119,7 +119,7 @@ func (a *api) putBuilding(ctx context.Context, in *putBuildingInput) (*buildingO
 	}
 	b := in.Body.value
 	b.ID = in.Building.id
-	if err := a.Service.Enroll(ctx, b); err != nil {
+	if err := a.Registry.Enroll(ctx, b); err != nil {
 		return nil, err
 	}
 	return a.buildingOutput(ctx, b)
@@ -212,7 +212,7 @@ func (a *api) putDoor(ctx context.Context, in *putDoorInput) (*doorOutput, error
 	if b == nil {
 		return nil, invalid(violations{{Location: "body.building_id", Message: "must name a building that is registered"}})
 	}
-	switch err := a.Service.EnrollDoor(ctx, d); {
+	switch err := a.Registry.EnrollDoor(ctx, d); {
 	case errors.Is(err, handoff.ErrDoorMoved):
 		return nil, problemOfCode(codeDoorMoved)
 	case errors.Is(err, handoff.ErrKeypadKey):
@@ -240,7 +240,7 @@ func (a *api) removeDoor(ctx context.Context, in *doorPath) (*struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.Service.RemoveDoor(ctx, *d)
+	return nil, a.Registry.RemoveDoor(ctx, *d)
 }
 
 // managedDoor is a door of a building that the caller runs. Another's does not exist.

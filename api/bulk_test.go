@@ -18,6 +18,7 @@ import (
 	"latchkey/api"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/service"
 )
 
 // compact puts a dispatch on one line.
@@ -251,15 +252,15 @@ func TestBulkOfUnknownLengthIsLimited(t *testing.T) {
 
 // stuck is a store in which every dispatch waits until it is given up.
 type stuck struct {
-	handoff.Store
+	handofftest.Store
 	waiting atomic.Int64
 }
 
-func (s *stuck) Load(ctx context.Context, _ handoff.Query) (handoff.Snapshot, error) {
+func (s *stuck) Load(ctx context.Context, _ service.Query) (service.Snapshot, error) {
 	s.waiting.Add(1)
 	defer s.waiting.Add(-1)
 	<-ctx.Done()
-	return handoff.Snapshot{}, ctx.Err()
+	return service.Snapshot{}, ctx.Err()
 }
 
 // Who hangs up stops the work: the goroutines end, and the server can shut down.
@@ -313,12 +314,13 @@ func eventually(t testing.TB, what string, holds func() bool) {
 }
 
 // hollow is a store that keeps nothing, so that only the API's memory is measured.
-type hollow struct{ handoff.Store }
+type hollow struct{ handofftest.Store }
 
-func (hollow) Load(context.Context, handoff.Query) (handoff.Snapshot, error) {
-	return handoff.Snapshot{}, nil
+func (hollow) Load(context.Context, service.Query) (service.Snapshot, error) {
+	return service.Snapshot{}, nil
 }
-func (hollow) Commit(context.Context, handoff.Change) error { return nil }
+
+func (hollow) Commit(context.Context, service.Change) error { return nil }
 
 // A file of 200 MB must pass in less than 64 MB of heap.
 func TestBulkMemory(t *testing.T) {

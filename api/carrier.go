@@ -11,6 +11,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/service"
 )
 
 // carrier are the routes of a carrier's dispatcher.
@@ -78,8 +79,8 @@ func (a *api) assignRoute(ctx context.Context, in *routeInput) (*routeOutput, er
 	if !mayRun(principal(ctx), in.Carrier.id) {
 		return nil, insufficient(auth.Carrier)
 	}
-	ref := handoff.RouteRef{Carrier: in.Carrier.id, Route: in.Route.id, Day: in.Date.day}
-	if err := a.Registry.AssignRoute(ctx, ref, in.Body.value, handoff.InstantOf(a.Clock.Now())); err != nil {
+	ref := service.RouteRef{Carrier: in.Carrier.id, Route: in.Route.id, Day: in.Date.day}
+	if err := a.Couriers.AssignRoute(ctx, ref, in.Body.value, handoff.InstantOf(a.Clock.Now())); err != nil {
 		return nil, err
 	}
 	return &routeOutput{Body: routeAnswer{
@@ -110,11 +111,11 @@ func (a *api) putCourier(ctx context.Context, in *courierInput) (*courierOutput,
 	if in.Body.value.clearBudget && !p.Has(auth.Ops) {
 		return nil, insufficient(auth.Ops)
 	}
-	if err := a.Registry.PutCourier(ctx, ref, in.Body.value.CourierUpdate); err != nil {
+	if err := a.Couriers.PutCourier(ctx, ref, in.Body.value.CourierUpdate); err != nil {
 		return nil, err
 	}
 	if in.Body.value.clearBudget {
-		if err := a.Registry.ClearBudget(ctx, ref); err != nil {
+		if err := a.Couriers.ClearBudget(ctx, ref); err != nil {
 			return nil, err
 		}
 	}
@@ -155,8 +156,8 @@ func (a *api) getRoute(ctx context.Context, in *routePath) (*routeParcelsOutput,
 	if !mayRun(principal(ctx), in.Carrier.id) {
 		return nil, problemOfCode(codeRouteUnknown)
 	}
-	ref := handoff.RouteRef{Carrier: in.Carrier.id, Route: in.Route.id, Day: in.Date.day}
-	driver, err := a.Registry.Driver(ctx, ref)
+	ref := service.RouteRef{Carrier: in.Carrier.id, Route: in.Route.id, Day: in.Date.day}
+	driver, err := a.Couriers.Driver(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +208,7 @@ func (a *api) getCourier(ctx context.Context, in *courierPath) (*courierRecordOu
 	if !mayRun(principal(ctx), in.Carrier.id) {
 		return nil, problemOfCode(codeCourierUnknown) // without looking, as in getRoute
 	}
-	c, err := a.Registry.Courier(ctx, handoff.CourierRef{Carrier: in.Carrier.id, ID: in.Courier.id})
+	c, err := a.Couriers.Courier(ctx, handoff.CourierRef{Carrier: in.Carrier.id, ID: in.Courier.id})
 	if err != nil {
 		return nil, err
 	}

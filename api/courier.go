@@ -10,6 +10,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/service"
 )
 
 // courier are the routes of those at the door. No answer to them ever holds a code,
@@ -44,12 +45,12 @@ func ofCourier(ctx context.Context) handoff.CourierRef {
 
 type verifyInput struct {
 	Parcel pathID `path:"parcel_id" doc:"As read from the label"`
-	Body   body[verifyRequest, handoff.Presentation, *verifyRequest]
+	Body   body[verifyRequest, service.Presentation, *verifyRequest]
 }
 
 type reportInput struct {
 	Parcel pathID `path:"parcel_id" doc:"As read from the label"`
-	Body   body[reportRequest, handoff.Presentation, *reportRequest]
+	Body   body[reportRequest, service.Presentation, *reportRequest]
 }
 
 type receiptAnswer struct {
@@ -71,8 +72,8 @@ type receipt struct {
 type receiptOutput struct{ Body receiptAnswer }
 
 // present does what the three acts of a courier have in common.
-func present(ctx context.Context, parcel pathID, p handoff.Presentation,
-	act func(context.Context, handoff.Presentation) (handoff.Receipt, error),
+func present(ctx context.Context, parcel pathID, p service.Presentation,
+	act func(context.Context, service.Presentation) (service.Receipt, error),
 ) (*receiptOutput, error) {
 	p.Courier, p.Device, p.Parcel = ofCourier(ctx), principal(ctx).Device, parcel.id
 	r, err := act(ctx, p)

@@ -13,6 +13,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/service"
 )
 
 // customer are the routes of the recipient, and of the shop on the recipient's behalf.
@@ -248,27 +249,27 @@ func (a *api) handoffOutput(ctx context.Context, g handoff.Grant, err error) (*h
 type lookups struct {
 	a       *api
 	names   map[handoff.CourierRef]string
-	drivers map[handoff.RouteRef]string
+	drivers map[service.RouteRef]string
 }
 
 func (a *api) lookups() *lookups {
-	return &lookups{a: a, names: map[handoff.CourierRef]string{}, drivers: map[handoff.RouteRef]string{}}
+	return &lookups{a: a, names: map[handoff.CourierRef]string{}, drivers: map[service.RouteRef]string{}}
 }
 
 func (l *lookups) besides(ctx context.Context, g *handoff.Grant) (more besides, err error) {
 	if g.Handoff != nil && g.Handoff.Courier != "" {
 		ref := handoff.CourierRef{Carrier: g.Dispatch.Carrier, ID: g.Handoff.Courier}
 		more.courier, err = remembered(l.names, ref, func() (string, error) {
-			c, err := l.a.Registry.Courier(ctx, ref)
+			c, err := l.a.Couriers.Courier(ctx, ref)
 			if err != nil || c == nil {
 				return "", err
 			}
 			return c.Name, nil
 		})
 	} else if g.StatusAt(l.a.Clock.Now()) == handoff.Active {
-		ref := handoff.RouteRef{Carrier: g.Dispatch.Carrier, Route: g.Route(), Day: g.Day()}
+		ref := service.RouteRef{Carrier: g.Dispatch.Carrier, Route: g.Route(), Day: g.Day()}
 		var driver string
-		driver, err = remembered(l.drivers, ref, func() (string, error) { return l.a.Registry.Driver(ctx, ref) })
+		driver, err = remembered(l.drivers, ref, func() (string, error) { return l.a.Couriers.Driver(ctx, ref) })
 		more.driven = driver != ""
 	}
 	return more, err
@@ -388,14 +389,14 @@ func (*pageLimit) Schema(huma.Registry) *huma.Schema {
 }
 
 // cursor is a place in a list. To callers it is opaque.
-type cursor struct{ handoff.Listed }
+type cursor struct{ service.Listed }
 
 const cursorPattern = "^[0-9]{1,12}-[0-9a-f]{24}$"
 
 // UnmarshalText reads what an earlier page gave out as next.
 func (c *cursor) UnmarshalText(text []byte) (err error) {
 	var ok bool
-	if c.Listed, ok = handoff.ParseListed(string(text)); !ok {
+	if c.Listed, ok = service.ParseListed(string(text)); !ok {
 		err = errors.New("must be the next of another page")
 	}
 	return err
@@ -449,7 +450,7 @@ type customerPath struct {
 }
 
 func (a *api) pageLink(ctx context.Context, in *customerPath) (*pageLinkOutput, error) {
-	token, until, err := a.Service.PageLink(handoff.CustomerRef{Shop: principal(ctx).Shop, ID: in.Customer.id})
+	token, until, err := a.PageLinks.Make(handoff.CustomerRef{Shop: principal(ctx).Shop, ID: in.Customer.id})
 	if err != nil {
 		return nil, err
 	}

@@ -12,12 +12,14 @@ import (
 	"latchkey/api/auth"
 	"latchkey/handoff"
 	"latchkey/handoff/door"
+	"latchkey/handoff/registry"
+	"latchkey/handoff/service"
 )
 
 // Doors is what it takes to open doors, and to be heard by those that dial in.
 type Doors struct {
 	Signer *door.Signer
-	Feed   handoff.Feed
+	Feed   door.Feed
 
 	// Revocation is the newest list that the root key signed; empty for none. It is
 	// published, and brought to every door that dials in.
@@ -102,7 +104,7 @@ func (a *api) doorKeys(context.Context, *struct{}) (*keysOutput, error) {
 
 type unlockInput struct {
 	Door pathID `path:"door_id"`
-	Body body[unlockRequest, handoff.Knock, *unlockRequest]
+	Body body[unlockRequest, service.Knock, *unlockRequest]
 }
 
 type permitAnswer struct {
@@ -142,7 +144,7 @@ func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error
 }
 
 // pinOf tells the PIN of a permission, which is written down nowhere.
-func pinOf(g handoff.Permission) (*permitOutput, error) {
+func pinOf(g service.Permission) (*permitOutput, error) {
 	key, err := door.ParsePINKey(g.Door.Keypad)
 	if err != nil {
 		return nil, err
@@ -159,7 +161,7 @@ func pinOf(g handoff.Permission) (*permitOutput, error) {
 
 // permitOf writes a permission as the permit that it is, so that the same permission
 // always gives the same bytes. A challenge binds only where it was asked for.
-func permitOf(g handoff.Permission) door.Permit {
+func permitOf(g service.Permission) door.Permit {
 	p := door.Permit{
 		ID: door.PermitID(g.Permit), Door: g.Door.ID, Grant: door.GrantRef(g.Ref), Act: door.Open,
 		NotBefore: g.At.UTC().Truncate(time.Second), Relock: time.Duration(g.Relock) * time.Second,
@@ -335,8 +337,8 @@ var alarms = map[door.State]handoff.EventType{
 func (a *api) record(ctx context.Context, d *handoff.Door, r *door.Report) (result string, err error) {
 	state, ofPermit := doorStates[r.State]
 	if !ofPermit {
-		alarm := handoff.Alarm{Door: *d, Type: alarms[r.State], Seq: r.Seq, At: handoff.InstantOf(r.At)}
-		news, err := a.Service.Alarmed(ctx, alarm)
+		alarm := registry.Alarm{Door: *d, Type: alarms[r.State], Seq: r.Seq, At: handoff.InstantOf(r.At)}
+		news, err := a.Registry.Alarmed(ctx, alarm)
 		if err != nil || !news {
 			return "ignored", err
 		}

@@ -823,7 +823,7 @@ func TestWithoutDoorKeys(t *testing.T) {
 	if g := h.Parcel(t, "P1"); len(g.Unlocks) > 0 {
 		t.Error("a permit was counted that nobody could sign")
 	}
-	c := api.Config{Service: h.Service, Registry: h.Store, Verifier: nobody{}, Clock: h.Clock, Doors: &api.Doors{Feed: h.Store}}
+	c := api.Config{Service: h.Service, Couriers: h.Store, Registry: h.Registry, Directory: h.Residents, Access: h.Access, Events: h.Store, Figures: h.Store, PageLinks: h.PageLinks, Verifier: nobody{}, Clock: h.Clock, Doors: &api.Doors{Feed: h.Store}}
 	if _, err := api.New(c); err == nil {
 		t.Error("doors without keys are accepted")
 	}
@@ -872,7 +872,7 @@ func TestPermitStream(t *testing.T) {
 	addr := h.listen(t)
 	send := func(kind, body string) {
 		t.Helper()
-		if err := h.Store.Send(background, "gate", handoff.DoorMessage{Kind: kind, Body: []byte(body)}); err != nil {
+		if err := h.Store.Send(background, "gate", door.Message{Kind: kind, Body: []byte(body)}); err != nil {
 			t.Fatal(err)
 		}
 	}

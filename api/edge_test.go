@@ -23,8 +23,9 @@ import (
 
 	"latchkey/api"
 	"latchkey/api/auth"
-	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 // Every operation of the document is in the table of tenants, and asks for the scopes that
@@ -219,12 +220,12 @@ func TestRequestLog(t *testing.T) {
 
 // down is a store that fails.
 type down struct {
-	handoff.Store
+	handofftest.Store
 	err error
 }
 
-func (d down) Load(_ context.Context, _ handoff.Query) (handoff.Snapshot, error) {
-	return handoff.Snapshot{}, d.err
+func (d down) Load(_ context.Context, _ service.Query) (service.Snapshot, error) {
+	return service.Snapshot{}, d.err
 }
 
 func TestFailingStore(t *testing.T) {
@@ -233,10 +234,10 @@ func TestFailingStore(t *testing.T) {
 		status      int
 		code, retry string
 	}{
-		{handoff.ErrUnavailable, 503, "unavailable", "1"},
-		{fmt.Errorf("redis says secret: %w", handoff.ErrUnavailable), 503, "unavailable", "1"},
+		{storage.ErrUnavailable, 503, "unavailable", "1"},
+		{fmt.Errorf("redis says secret: %w", storage.ErrUnavailable), 503, "unavailable", "1"},
 		{errors.New("secret"), 500, "internal-error", ""},
-		{handoff.ErrSealed, 500, "internal-error", ""},
+		{storage.ErrSealed, 500, "internal-error", ""},
 	} {
 		h := newHouse(t, down{handofftest.NewMemory(), c.err})
 		a := h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor("123456"), c.status, c.code)

@@ -11,6 +11,8 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
+	"latchkey/handoff/trail"
 )
 
 // events is the route to the log, for those who run the service.
@@ -46,7 +48,7 @@ const (
 )
 
 // parse reads the query. Fields that are left out do not filter.
-func (in *eventsInput) parse() (f handoff.EventFilter, from handoff.EventCursor, limit int, bad violations) {
+func (in *eventsInput) parse() (f eventlog.Filter, from eventlog.Cursor, limit int, bad violations) {
 	wrong := func(name, rule string) {
 		bad = append(bad, violation{Location: "query." + name, Message: rule})
 	}
@@ -82,7 +84,7 @@ func (in *eventsInput) parse() (f handoff.EventFilter, from handoff.EventCursor,
 		return t
 	}
 	f.From, f.To = date("from", in.From), date("to", in.To)
-	from, ok := handoff.ParseEventCursor(in.Cursor)
+	from, ok := eventlog.ParseCursor(in.Cursor)
 	if !ok {
 		wrong("cursor", "must be next of the page before")
 	}
@@ -160,7 +162,10 @@ func (a *api) getEvents(ctx context.Context, in *eventsInput) (*eventsOutput, er
 	if len(bad) > 0 {
 		return nil, invalid(bad)
 	}
-	page, err := a.Service.Events(ctx, filter, from, limit)
+	if filter.Carrier != "" && filter.Parcel != "" {
+		filter.Hash = a.Service.ParcelHash(filter.Carrier, filter.Parcel)
+	}
+	page, err := eventlog.Query(ctx, a.Events, filter, from, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -171,10 +176,10 @@ func (a *api) getEvents(ctx context.Context, in *eventsInput) (*eventsOutput, er
 	return &eventsOutput{Body: answer}, nil
 }
 
-func eventOf(l *handoff.Logged) eventAnswer {
+func eventOf(l *eventlog.Logged) eventAnswer {
 	e := &l.Event
 	answer := eventAnswer{
-		SpecVersion: "1.0", ID: l.ID.ID, Source: "urn:latchkey:" + handoff.LogChain(l.ID.Partition),
+		SpecVersion: "1.0", ID: l.ID.ID, Source: "urn:latchkey:" + trail.LogChain(l.ID.Partition),
 		Type: l.What(), Time: l.When(), Subject: e.Grant.String(),
 		Data: eventData{
 			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Device: e.Device,

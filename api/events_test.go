@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
 )
 
@@ -293,11 +294,11 @@ func fillIn(t *testing.T, v reflect.Value) {
 
 // readCounter counts the events that are read.
 type readCounter struct {
-	handoff.Store
+	handofftest.Store
 	read int
 }
 
-func (c *readCounter) Read(ctx context.Context, partition int, after string, limit int) ([]handoff.Logged, error) {
+func (c *readCounter) Read(ctx context.Context, partition int, after string, limit int) ([]eventlog.Logged, error) {
 	events, err := c.Store.Read(ctx, partition, after, limit)
 	c.read += len(events)
 	return events, err

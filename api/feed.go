@@ -15,7 +15,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"latchkey/api/auth"
-	"latchkey/handoff"
+	"latchkey/handoff/door"
 )
 
 const (
@@ -139,7 +139,7 @@ func (s *doorStream) next() error {
 		s.begun = true
 		s.pending = fmt.Appendf(s.pending[:0], ": door %s\n\n", s.door)
 		if len(doors.Revocation) > 0 {
-			s.pending = appendEvent(s.pending, handoff.DoorMessage{Kind: "revocation", Body: doors.Revocation})
+			s.pending = appendEvent(s.pending, door.Message{Kind: "revocation", Body: doors.Revocation})
 		}
 		return nil
 	}
@@ -200,7 +200,7 @@ func (s *doorStream) removed() bool {
 	return d == nil && err == nil
 }
 
-func (s *doorStream) receive() ([]handoff.DoorMessage, error) {
+func (s *doorStream) receive() ([]door.Message, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.api.RequestTimeout)
 	defer cancel()
 	return s.api.Doors.Feed.Receive(ctx, s.door, s.cursor, feedBatch)
@@ -208,7 +208,7 @@ func (s *doorStream) receive() ([]handoff.DoorMessage, error) {
 
 // appendEvent writes a message as an event. Kinds and cursors are the store's, and hold
 // no line breaks.
-func appendEvent(b []byte, m handoff.DoorMessage) []byte {
+func appendEvent(b []byte, m door.Message) []byte {
 	b = append(append(b, "event: "...), m.Kind...)
 	if m.Cursor != "" {
 		b = append(append(b, "\nid: "...), m.Cursor...)

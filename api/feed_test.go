@@ -12,17 +12,20 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/registry"
+	"latchkey/handoff/storage"
 )
 
 // scripted is a feed that answers as it is told.
 type scripted struct {
-	handoff.Feed
+	door.Feed
 	asked  int
-	answer func(after string) ([]handoff.DoorMessage, error)
+	answer func(after string) ([]door.Message, error)
 }
 
-func (f *scripted) Receive(_ context.Context, _, after string, _ int) ([]handoff.DoorMessage, error) {
+func (f *scripted) Receive(_ context.Context, _, after string, _ int) ([]door.Message, error) {
 	f.asked++
 	return f.answer(after)
 }
@@ -39,11 +42,11 @@ func (c *timed) SetWriteDeadline(t time.Time) error {
 }
 
 func newDoorStream(f *scripted) (*doorStream, *timed) {
-	registry := handofftest.NewMemory()
-	if err := registry.PutDoor(context.Background(), handoff.Door{ID: "gate", Mode: handoff.Connected, BuildingID: "bld_turm5"}); err != nil {
+	store := handofftest.NewMemory()
+	if err := store.PutDoor(context.Background(), handoff.Door{ID: "gate", Mode: handoff.Connected, BuildingID: "bld_turm5"}); err != nil {
 		panic(err)
 	}
-	a := &api{Config: Config{Registry: registry, RequestTimeout: time.Second, Doors: &Doors{Feed: f, Poll: 125 * time.Millisecond, Heartbeat: 10 * time.Second}}}
+	a := &api{Config: Config{Registry: registry.New(store, store, handofftest.NewClock(handofftest.Noon)), RequestTimeout: time.Second, Doors: &Doors{Feed: f, Poll: 125 * time.Millisecond, Heartbeat: 10 * time.Second}}}
 	conn, now := new(timed), time.Now()
 	return &doorStream{
 		api: a, exchange: &exchange{}, conn: conn, door: "gate", over: make(chan struct{}), replaced: make(chan struct{}),
@@ -55,7 +58,7 @@ func newDoorStream(f *scripted) (*doorStream, *timed) {
 // written, asks the store no oftener than it should, and ends after its hour.
 func TestQuietStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &scripted{answer: func(string) ([]handoff.DoorMessage, error) { return nil, nil }}
+		f := &scripted{answer: func(string) ([]door.Message, error) { return nil, nil }}
 		s, conn := newDoorStream(f)
 		b, begun := make([]byte, 4096), time.Now()
 		for last := begun; ; {
@@ -87,12 +90,12 @@ func TestStreamOfAStoreThatFails(t *testing.T) {
 		begun := time.Now()
 		back := begun.Add(5 * time.Second)
 		away := back.Add(time.Hour)
-		f := &scripted{answer: func(after string) ([]handoff.DoorMessage, error) {
+		f := &scripted{answer: func(after string) ([]door.Message, error) {
 			if now := time.Now(); now.Before(back) || now.After(away) {
-				return nil, handoff.ErrUnavailable
+				return nil, storage.ErrUnavailable
 			}
 			if after == "" {
-				return []handoff.DoorMessage{{Cursor: "1-0", Kind: "permit", Body: []byte("p")}}, nil
+				return []door.Message{{Cursor: "1-0", Kind: "permit", Body: []byte("p")}}, nil
 			}
 			return nil, nil
 		}}
@@ -115,7 +118,7 @@ func TestStreamOfAStoreThatFails(t *testing.T) {
 				break
 			}
 		}
-		if took := time.Since(away); took > feedPatience+time.Second || !errors.Is(s.exchange.cause, handoff.ErrUnavailable) {
+		if took := time.Since(away); took > feedPatience+time.Second || !errors.Is(s.exchange.cause, storage.ErrUnavailable) {
 			t.Errorf("ended after %v because of %v", took, s.exchange.cause)
 		}
 	})
@@ -127,7 +130,7 @@ func TestStreamIsEnded(t *testing.T) {
 		"shut down": func(s *doorStream) { over := make(chan struct{}); close(over); s.over = over },
 		"replaced":  func(s *doorStream) { gone := make(chan struct{}); close(gone); s.replaced = gone },
 	} {
-		s, _ := newDoorStream(&scripted{answer: func(string) ([]handoff.DoorMessage, error) { return nil, errors.New("not reached") }})
+		s, _ := newDoorStream(&scripted{answer: func(string) ([]door.Message, error) { return nil, errors.New("not reached") }})
 		if _, err := s.Read(make([]byte, 4096)); err != nil {
 			t.Fatal(err)
 		}
@@ -142,9 +145,9 @@ func TestStreamIsEnded(t *testing.T) {
 // cannot be asked ends none.
 func TestStreamOfARemovedDoor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, _ := newDoorStream(&scripted{answer: func(string) ([]handoff.DoorMessage, error) { return nil, nil }})
-		registry := &gone{Registry: s.api.Registry, until: time.Now().Add(time.Minute)}
-		s.api.Registry = registry
+		s, _ := newDoorStream(&scripted{answer: func(string) ([]door.Message, error) { return nil, nil }})
+		doors := &gone{Reader: s.api.Registry.Reader, until: time.Now().Add(time.Minute)}
+		s.api.Registry = &registry.Registry{Reader: doors}
 		b, begun := make([]byte, 4096), time.Now()
 		for {
 			_, err := s.Read(b)
@@ -154,20 +157,20 @@ func TestStreamOfARemovedDoor(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if now := time.Now(); now.Sub(begun) >= 2*time.Minute && !registry.removed {
-				registry.removed = true
+			if now := time.Now(); now.Sub(begun) >= 2*time.Minute && !doors.removed {
+				doors.removed = true
 				begun = now
 			}
 		}
-		if lived := time.Since(begun); !registry.removed || lived > 11*time.Second {
-			t.Errorf("removed: %v, and lived on for %v", registry.removed, lived)
+		if lived := time.Since(begun); !doors.removed || lived > 11*time.Second {
+			t.Errorf("removed: %v, and lived on for %v", doors.removed, lived)
 		}
 	})
 }
 
 // gone is a registry that cannot be asked until a moment, and from which a door is removed.
 type gone struct {
-	handoff.Registry
+	registry.Reader
 	until   time.Time
 	removed bool
 }
@@ -175,11 +178,11 @@ type gone struct {
 func (g *gone) Door(ctx context.Context, id string) (*handoff.Door, error) {
 	switch {
 	case time.Now().Before(g.until):
-		return nil, handoff.ErrUnavailable
+		return nil, storage.ErrUnavailable
 	case g.removed:
 		return nil, nil
 	}
-	return g.Registry.Door(ctx, id)
+	return g.Reader.Door(ctx, id)
 }
 
 // A door has one stream, and leaves its place to the next only where it still has it.
@@ -215,7 +218,7 @@ func TestStreamPlaces(t *testing.T) {
 // hear; one whose key nobody can look at just now goes on.
 func TestStreamOfARevokedKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &scripted{answer: func(string) ([]handoff.DoorMessage, error) { return nil, nil }}
+		f := &scripted{answer: func(string) ([]door.Message, error) { return nil, nil }}
 		s, _ := newDoorStream(f)
 		begun, asked := time.Now(), 0
 		away, revoked := begun.Add(30*time.Second), begun.Add(60*time.Second)

@@ -15,6 +15,8 @@ import (
 	"latchkey/api/auth"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/storage"
 )
 
 // A courier who is suspended, or whose background check ran out, between two requests is
@@ -124,7 +126,7 @@ func (b *bouncer) say(err error) { b.says.Store(&err) }
 func TestKeysThatCannotBeLookedUp(t *testing.T) {
 	b := &bouncer{}
 	h := newHouse(t, nil, func(c *api.Config) { b.Verifier, c.Verifier = c.Verifier, b })
-	b.say(handoff.ErrUnavailable)
+	b.say(storage.ErrUnavailable)
 	a := h.do(t, courier, "GET", "/v1/courier/stops", "")
 	if a.status != 503 || a.header.Get("Retry-After") == "" || a.header.Get("WWW-Authenticate") != "" {
 		t.Errorf("%d %v", a.status, a.header)
@@ -197,16 +199,16 @@ func TestKeysThroughTheAPI(t *testing.T) {
 	h.staff(t)
 	grant := h.dispatch(t, "P1", nil)
 	for name, c := range map[string]struct {
-		key    handoff.APIKey
+		key    identity.APIKey
 		path   string
 		status int
 	}{
-		"its shop's":       {handoff.APIKey{Scopes: []string{"dispatch"}, Shop: "demo"}, "/v1/dispatches/" + grant, 200},
-		"another shop's":   {handoff.APIKey{Scopes: []string{"dispatch"}, Shop: "other"}, "/v1/dispatches/" + grant, 404},
-		"another scope":    {handoff.APIKey{Scopes: []string{"ops"}}, "/v1/dispatches/" + grant, 403},
-		"a shop's code":    {handoff.APIKey{Scopes: []string{"shop"}, Shop: "demo"}, "/v1/handoffs/" + grant, 200},
-		"an unknown door":  {handoff.APIKey{Scopes: []string{"door"}, Door: "gate"}, "/v1/doors/gate/permits", 404},
-		"somebody's stops": {handoff.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"}, "/v1/courier/stops", 403},
+		"its shop's":       {identity.APIKey{Scopes: []string{"dispatch"}, Shop: "demo"}, "/v1/dispatches/" + grant, 200},
+		"another shop's":   {identity.APIKey{Scopes: []string{"dispatch"}, Shop: "other"}, "/v1/dispatches/" + grant, 404},
+		"another scope":    {identity.APIKey{Scopes: []string{"ops"}}, "/v1/dispatches/" + grant, 403},
+		"a shop's code":    {identity.APIKey{Scopes: []string{"shop"}, Shop: "demo"}, "/v1/handoffs/" + grant, 200},
+		"an unknown door":  {identity.APIKey{Scopes: []string{"door"}, Door: "gate"}, "/v1/doors/gate/permits", 404},
+		"somebody's stops": {identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"}, "/v1/courier/stops", 403},
 	} {
 		token, k, err := auth.NewKey(strings.NewReader(strings.Repeat(name, 20)), handofftest.Namer{}, c.key)
 		if err != nil {

@@ -20,9 +20,9 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/api/metrics"
-	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/service"
 )
 
 // house is the API over a world, with an issuer that it trusts and ears for its log.
@@ -52,7 +52,7 @@ func (l *logBuffer) String() string {
 }
 
 // newHouse builds on a store; nil is one in memory. Change may alter the configuration.
-func newHouse(t testing.TB, store handoff.Store, change ...func(*api.Config)) *house {
+func newHouse(t testing.TB, store handofftest.Store, change ...func(*api.Config)) *house {
 	t.Helper()
 	if store == nil {
 		store = handofftest.NewMemory()
@@ -63,7 +63,7 @@ func newHouse(t testing.TB, store handoff.Store, change ...func(*api.Config)) *h
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Service, err = handoff.NewService(handoff.Config{
+	h.Service, err = service.New(service.Config{
 		Store: store, Policy: h.Policy, Clock: h.Clock, Namer: handofftest.Namer{}, Random: rand.Reader, Keypads: door.PINs{}, Observer: m,
 	})
 	if err != nil {
@@ -80,7 +80,8 @@ func newHouse(t testing.TB, store handoff.Store, change ...func(*api.Config)) *h
 		t.Fatal(err)
 	}
 	c := api.Config{
-		Service: h.Service, Registry: store, Verifier: verifier, Clock: h.Clock, Metrics: m, Gatherer: registry,
+		Service: h.Service, Couriers: store, Registry: h.Registry, Directory: h.Residents, Access: h.Access, Events: store, Figures: store, PageLinks: h.PageLinks,
+		Verifier: verifier, Clock: h.Clock, Metrics: m, Gatherer: registry,
 		Log: slog.New(slog.NewJSONHandler(h.log, nil)), Version: "1.2.3",
 		Doors: &api.Doors{Signer: h.signer, Feed: store, Poll: time.Millisecond},
 	}

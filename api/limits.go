@@ -12,6 +12,8 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/counts"
 )
 
 // Limits are what an address may fail at. They bound who tries tokens, keys, parcels and
@@ -19,7 +21,7 @@ import (
 // Requests that go well cost nothing, however many come from one address: a warehouse and
 // a depot stand behind one.
 type Limits struct {
-	Limiter handoff.Limiter
+	Limiter counts.Limiter
 	Names   handoff.Namer // whose keyed hash stands for an address; an address is kept nowhere
 
 	// Unauthenticated is how many answers 401 an address gets in a minute; then it is
@@ -50,7 +52,7 @@ var probed = map[string]bool{
 // it says is remembered until the wait is over.
 type limits struct {
 	Limits
-	clock handoff.Clock
+	clock clock.Clock
 	seed  maphash.Seed
 
 	mu      sync.Mutex
@@ -69,7 +71,7 @@ const (
 )
 
 // newLimits is nil where nothing is limited.
-func newLimits(c Limits, clock handoff.Clock) *limits {
+func newLimits(c Limits, clock clock.Clock) *limits {
 	if c.Limiter == nil || c.Names == nil {
 		return nil
 	}

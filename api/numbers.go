@@ -12,7 +12,13 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/counts"
 )
+
+// Figures reads how often things happened; see counts.Numbers.
+type Figures interface {
+	Figures(ctx context.Context, from, until time.Time) ([]counts.Figure, error)
+}
 
 // numbers is the route to the duty officer's figures.
 func (a *api) numbers() {
@@ -71,7 +77,7 @@ func (c *numberCounts) of(name string) *int64 {
 	}[name]
 }
 
-func (c *numberCounts) add(f handoff.Figure) {
+func (c *numberCounts) add(f counts.Figure) {
 	switch n := c.of(f.Name); {
 	case n == nil:
 	case f.Peak:
@@ -111,7 +117,7 @@ func (a *api) getNumbers(ctx context.Context, in *numbersInput) (*numbersOutput,
 		return nil, invalid(bad)
 	}
 	from, until := window.From.Time().Truncate(time.Hour), window.Until.Time().Truncate(time.Hour)
-	figures, err := a.Service.Figures(ctx, from, until)
+	figures, err := a.Figures.Figures(ctx, from, until)
 	if err != nil {
 		return nil, err
 	}

@@ -7,8 +7,8 @@ import (
 
 	"latchkey/api"
 	"latchkey/api/auth"
-	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
 )
 
 // One clerk asks, another sees who and why, and approves. The customer sees that it was
@@ -50,7 +50,7 @@ func TestOverride(t *testing.T) {
 	foreign.Shop = handofftest.Other
 	h.expect(t, foreign, "POST", path+"/override/approve", "", 404, "grant-unknown")
 
-	token, key, err := auth.NewKey(strings.NewReader(strings.Repeat("x", 100)), handofftest.Namer{}, handoff.APIKey{Scopes: []string{"shop"}, Shop: "demo"})
+	token, key, err := auth.NewKey(strings.NewReader(strings.Repeat("x", 100)), handofftest.Namer{}, identity.APIKey{Scopes: []string{"shop"}, Shop: "demo"})
 	if err == nil {
 		err = store.AddAPIKey(background, key)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/storage"
 )
 
 // Problem is an error as callers see it: RFC 9457 problem details. It never repeats
@@ -40,8 +41,10 @@ type Problem struct {
 }
 
 // Error implements error, GetStatus and ContentType what huma asks of an error body.
-func (p *Problem) Error() string           { return p.Code }
-func (p *Problem) GetStatus() int          { return p.Status }
+func (p *Problem) Error() string { return p.Code }
+
+func (p *Problem) GetStatus() int { return p.Status }
+
 func (*Problem) ContentType(string) string { return problemJSON }
 
 const problemJSON = "application/problem+json"
@@ -233,8 +236,8 @@ func problemFor(err error, input bool) *Problem {
 		if k, known := kinds[refused.Reason]; known {
 			return refusal(refused, k, input)
 		}
-	case errors.Is(err, handoff.ErrUnavailable), errors.Is(err, handoff.ErrUnknownOutcome),
-		errors.Is(err, handoff.ErrConflict), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrUnknownOutcome),
+		errors.Is(err, storage.ErrConflict), errors.Is(err, context.DeadlineExceeded):
 		p := newProblem(http.StatusServiceUnavailable)
 		p.retryAfter, p.cause = time.Second, err
 		return p

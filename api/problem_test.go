@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/storage"
 )
 
 // reasons reads the constants of type Reason out of the domain's source.
@@ -88,11 +89,11 @@ func TestFailuresOfOursStayInside(t *testing.T) {
 		status int
 		retry  bool
 	}{
-		{handoff.ErrUnavailable, 503, true},
-		{fmt.Errorf("wrapped: %w", handoff.ErrUnavailable), 503, true},
-		{handoff.ErrUnknownOutcome, 503, true},
+		{storage.ErrUnavailable, 503, true},
+		{fmt.Errorf("wrapped: %w", storage.ErrUnavailable), 503, true},
+		{storage.ErrUnknownOutcome, 503, true},
 		{context.DeadlineExceeded, 503, true},
-		{handoff.ErrSealed, 500, false},
+		{storage.ErrSealed, 500, false},
 		{errors.New("secret text"), 500, false},
 		{&handoff.Refusal{Reason: "of-a-newer-version"}, 500, false},
 	} {

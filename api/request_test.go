@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"latchkey/handoff"
+	"latchkey/handoff/service"
 )
 
 const dispatchJSON = `{"parcel_id":"JJD000390007827","order_id":"302-1234567","carrier_id":"swift","route_id":"BER-042",
@@ -158,13 +159,13 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 	})
 	t.Run("verify", func(t *testing.T) {
 		check(t, reflect.TypeFor[verifyRequest](), `{"code":"123456","location":`+position+`,"attempt_id":"a"}`, func(b []byte) violations {
-			_, bad := parse[verifyRequest, handoff.Presentation](b)
+			_, bad := parse[verifyRequest, service.Presentation](b)
 			return bad
 		})
 	})
 	t.Run("report", func(t *testing.T) {
 		check(t, reflect.TypeFor[reportRequest](), `{"reason":"Nobody","location":`+position+`,"attempt_id":"a"}`, func(b []byte) violations {
-			_, bad := parse[reportRequest, handoff.Presentation](b)
+			_, bad := parse[reportRequest, service.Presentation](b)
 			return bad
 		})
 	})
@@ -204,7 +205,7 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 	})
 	t.Run("unlock", func(t *testing.T) {
 		check(t, reflect.TypeFor[unlockRequest](), `{"parcel_id":"P1","location":`+position+`,"challenge":"AAAAAAAAAAA","attempt_id":"a"}`, func(b []byte) violations {
-			_, bad := parse[unlockRequest, handoff.Knock](b)
+			_, bad := parse[unlockRequest, service.Knock](b)
 			return bad
 		})
 	})
@@ -250,7 +251,7 @@ func TestStrictJSON(t *testing.T) {
 		`{"code":""}`:                                           "body.code must be exactly six digits 422",
 		`{"attempt_id":""}`:                                     "body.attempt_id is required 422",
 	} {
-		_, bad := parse[verifyRequest, handoff.Presentation]([]byte(body))
+		_, bad := parse[verifyRequest, service.Presentation]([]byte(body))
 		if len(bad) != 1 {
 			t.Errorf("%s: %v", body, bad)
 			continue

@@ -13,6 +13,9 @@ import (
 	"latchkey/api/auth"
 	"latchkey/api/web"
 	"latchkey/handoff"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/trail"
 )
 
 // Residents is what telling residents takes.
@@ -33,17 +36,17 @@ type AccessLog interface {
 
 // AccessPage is a part of a building's access log.
 type AccessPage struct {
-	Passages []handoff.Passage // newest first
-	More     bool              // there are older ones since the instant
-	Head     string            // the log's signed end, one line
+	Passages []trail.Passage // newest first
+	More     bool            // there are older ones since the instant
+	Head     string          // the log's signed end, one line
 }
 
 // recentLog reads the service's own access logs.
-type recentLog struct{ *handoff.Service }
+type recentLog struct{ *trail.Reader }
 
 func (l recentLog) AccessPage(ctx context.Context, building string, since time.Time, limit int) (AccessPage, error) {
 	var recent AccessPage
-	for page := (handoff.AccessPage{Limit: mostAccess}); ; {
+	for page := (trail.AccessPage{Limit: mostAccess}); ; {
 		log, err := l.AccessLog(ctx, building, page)
 		if err != nil {
 			return AccessPage{}, err
@@ -94,8 +97,8 @@ func (a *api) residents() {
 		id, summary string
 		do          func(context.Context, string, handoff.ResidentID) error
 	}{
-		{"approve", "This address lives in the unit that it asks for", a.Service.Approve},
-		{"reject", "This address is not to be told", a.Service.Reject},
+		{"approve", "This address lives in the unit that it asks for", a.Directory.Approve},
+		{"reject", "This address is not to be told", a.Directory.Reject},
 	} {
 		route(a, huma.Operation{
 			OperationID: d.id + "-resident", Method: http.MethodPost, Path: "/v1/buildings/{building_id}/residents/{resident_id}/" + d.id,
@@ -118,7 +121,7 @@ func (a *api) residents() {
 
 type subscribeInput struct {
 	Building pathID `path:"building_id"`
-	Body     body[subscriptionRequest, handoff.Subscription, *subscriptionRequest]
+	Body     body[subscriptionRequest, residents.Subscription, *subscriptionRequest]
 }
 
 type subscriptionRequest struct {
@@ -127,12 +130,12 @@ type subscriptionRequest struct {
 	Unit   *string `json:"unit,omitempty" maxLength:"60" example:"4 links" doc:"As parcels are addressed to it. Left out: the whole building"`
 }
 
-func (r *subscriptionRequest) parse(bad *violations) handoff.Subscription {
+func (r *subscriptionRequest) parse(bad *violations) residents.Subscription {
 	return r.at(bad, "")
 }
 
-func (r *subscriptionRequest) at(bad *violations, prefix string) handoff.Subscription {
-	return handoff.Subscription{
+func (r *subscriptionRequest) at(bad *violations, prefix string) residents.Subscription {
+	return residents.Subscription{
 		Address: bad.email(prefix+"email", r.Email),
 		Locale:  bad.optionalMatch(prefix+"locale", r.Locale, localeRule),
 		Unit:    bad.optionalText(prefix+"unit", r.Unit, 60),
@@ -157,7 +160,7 @@ func (a *api) subscribe(ctx context.Context, in *subscribeInput) (*acceptedOutpu
 	if a.Residents == nil {
 		return nil, problemOfCode(codeNoResidents)
 	}
-	return accepted(), a.Service.Subscribe(ctx, in.Building.id, in.Body.value)
+	return accepted(), a.Directory.Subscribe(ctx, in.Building.id, in.Body.value)
 }
 
 type residentAnswer struct {
@@ -189,7 +192,7 @@ func (a *api) getResidents(ctx context.Context, in *buildingPath) (*residentsOut
 }
 
 func (a *api) residentsOutput(ctx context.Context, building string) (*residentsOutput, error) {
-	all, err := a.Service.Residents(ctx, building)
+	all, err := a.Directory.List(ctx, building)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +207,7 @@ func (a *api) residentsOutput(ctx context.Context, building string) (*residentsO
 				ResidentID: string(r.ID), State: r.State().String(), OnFile: r.OnFile, Email: r.Address, Unit: r.Unit, Locale: r.Locale,
 				Informed: r.InformedAt != 0,
 			})
-		case r.State() == handoff.ResidentActive:
+		case r.State() == residents.ResidentActive:
 			out.Body.Followers++
 		}
 	}
@@ -213,22 +216,22 @@ func (a *api) residentsOutput(ctx context.Context, building string) (*residentsO
 
 type putResidentsInput struct {
 	Building pathID `path:"building_id"`
-	Body     body[residentsRequest, []handoff.Subscription, *residentsRequest]
+	Body     body[residentsRequest, []residents.Subscription, *residentsRequest]
 }
 
 type residentsRequest struct {
 	Residents []subscriptionRequest `json:"residents" maxItems:"500" doc:"All of them: who is left out is not on file any more"`
 }
 
-func (r *residentsRequest) parse(bad *violations) []handoff.Subscription {
+func (r *residentsRequest) parse(bad *violations) []residents.Subscription {
 	switch {
 	case r.Residents == nil:
 		bad.add("residents", "is required")
-	case len(r.Residents) > handoff.ResidentsOnFile:
+	case len(r.Residents) > residents.ResidentsOnFile:
 		bad.add("residents", "must be at most 500")
 		return nil
 	}
-	list := make([]handoff.Subscription, 0, len(r.Residents))
+	list := make([]residents.Subscription, 0, len(r.Residents))
 	for i := range r.Residents {
 		list = append(list, r.Residents[i].at(bad, bad.item("residents", i)+"."))
 	}
@@ -239,7 +242,7 @@ func (a *api) putResidents(ctx context.Context, in *putResidentsInput) (*residen
 	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
 		return nil, err
 	}
-	if err := a.Service.PutOnFile(ctx, in.Building.id, in.Body.value); err != nil {
+	if err := a.Directory.PutOnFile(ctx, in.Building.id, in.Body.value); err != nil {
 		return nil, err
 	}
 	return a.residentsOutput(ctx, in.Building.id)
@@ -258,7 +261,7 @@ func (a *api) decideResident(ctx context.Context, in *residentPath, do func(cont
 	if !ok {
 		return nil, problemOfCode(codeResidentUnknown)
 	}
-	if err := do(ctx, in.Building.id, id); errors.Is(err, handoff.ErrResidentUnknown) {
+	if err := do(ctx, in.Building.id, id); errors.Is(err, residents.ErrResidentUnknown) {
 		return nil, problemOfCode(codeResidentUnknown)
 	} else if err != nil {
 		return nil, err
@@ -270,7 +273,7 @@ func (a *api) announce(ctx context.Context, in *buildingPath) (*acceptedOutput, 
 	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
 		return nil, err
 	}
-	return accepted(), a.Service.Announce(ctx, in.Building.id, handoff.Actor{Role: handoff.RoleManager})
+	return accepted(), a.Registry.Announce(ctx, in.Building.id, handoff.Actor{Role: handoff.RoleManager})
 }
 
 // pathToken is the token of a link. One that is malformed is like any that does not hold.
@@ -304,13 +307,13 @@ type linkedLogOutput struct {
 }
 
 // followLog reads the log that a link leads to.
-func (a *api) followLog(ctx context.Context, token string) (handoff.Link, handoff.Resident, AccessPage, error) {
+func (a *api) followLog(ctx context.Context, token string) (residents.Link, residents.Resident, AccessPage, error) {
 	if a.Residents == nil {
-		return handoff.Link{}, handoff.Resident{}, AccessPage{}, problemOfCode(codeNoResidents)
+		return residents.Link{}, residents.Resident{}, AccessPage{}, problemOfCode(codeNoResidents)
 	}
-	link, resident, err := a.Service.Follow(ctx, handoff.LinkLog, token)
+	link, resident, err := a.Directory.Follow(ctx, residents.LinkLog, token)
 	if err != nil {
-		return handoff.Link{}, handoff.Resident{}, AccessPage{}, err
+		return residents.Link{}, residents.Resident{}, AccessPage{}, err
 	}
 	p, err := a.Residents.Log.AccessPage(ctx, link.Building, a.Clock.Now().Add(-linkShows), linkEntries)
 	return link, resident, p, err
@@ -318,7 +321,7 @@ func (a *api) followLog(ctx context.Context, token string) (handoff.Link, handof
 
 func (a *api) linkedLog(ctx context.Context, in *tokenPath) (*linkedLogOutput, error) {
 	link, _, p, err := a.followLog(ctx, in.Token.text)
-	if errors.Is(err, handoff.ErrLink) {
+	if errors.Is(err, identity.ErrLink) {
 		return nil, problemOfCode(codeLinkUnknown)
 	}
 	if err != nil {
@@ -341,16 +344,16 @@ func (a *api) residentPages(app *fiber.App) {
 	})
 	for path, q := range map[string]struct {
 		question web.Question
-		purpose  handoff.LinkFor
-		do       func(context.Context, handoff.Link, string) (web.Answer, error)
+		purpose  residents.LinkFor
+		do       func(context.Context, residents.Link, string) (web.Answer, error)
 	}{
-		"/residents/confirm/:token":     {web.Confirm, handoff.LinkConfirm, a.confirmed},
-		"/residents/unsubscribe/:token": {web.Unsubscribe, handoff.LinkUnsubscribe, a.unsubscribed},
-		"/residents/decide/:token":      {web.Decide, handoff.LinkDecide, a.decided},
+		"/residents/confirm/:token":     {web.Confirm, residents.LinkConfirm, a.confirmed},
+		"/residents/unsubscribe/:token": {web.Unsubscribe, residents.LinkUnsubscribe, a.unsubscribed},
+		"/residents/decide/:token":      {web.Decide, residents.LinkDecide, a.decided},
 	} {
 		app.Get(path, func(c *fiber.Ctx) error {
 			return a.show(c, func(ctx context.Context, token string) (int, []byte, error) {
-				link, r, err := a.Service.Follow(ctx, q.purpose, token)
+				link, r, err := a.Directory.Follow(ctx, q.purpose, token)
 				if err != nil {
 					return 0, nil, err
 				}
@@ -376,7 +379,7 @@ func (a *api) residentPages(app *fiber.App) {
 		app.Post(path, func(c *fiber.Ctx) error {
 			chosen := choice(c.BodyRaw()) // as it came: Body would unpack it, however large that makes it
 			return a.show(c, func(ctx context.Context, token string) (int, []byte, error) {
-				link, r, err := a.Service.Follow(ctx, q.purpose, token)
+				link, r, err := a.Directory.Follow(ctx, q.purpose, token)
 				if err != nil {
 					return 0, nil, err
 				}
@@ -407,7 +410,7 @@ func (a *api) show(c *fiber.Ctx, page func(context.Context, string) (int, []byte
 	status, content, err := page(ctx, c.Params("token"))
 	if err != nil {
 		answer := web.Broken
-		if status = http.StatusServiceUnavailable; errors.Is(err, handoff.ErrLink) || errors.Is(err, handoff.ErrResidentUnknown) {
+		if status = http.StatusServiceUnavailable; errors.Is(err, identity.ErrLink) || errors.Is(err, residents.ErrResidentUnknown) {
 			answer, status = web.Gone, http.StatusNotFound
 		} else if x := exchangeOf(c.Context()); problemOf(err).Status >= http.StatusInternalServerError {
 			x.cause = err
@@ -432,7 +435,7 @@ func (a *api) logPage(ctx context.Context, token string) (int, []byte, error) {
 		return 0, nil, err
 	}
 	if b == nil {
-		return 0, nil, handoff.ErrLink
+		return 0, nil, identity.ErrLink
 	}
 	zone, err := handoff.Zone(b.Zone)
 	if err != nil {
@@ -456,24 +459,24 @@ func (a *api) logPage(ctx context.Context, token string) (int, []byte, error) {
 	return http.StatusOK, content, err
 }
 
-func (a *api) confirmed(ctx context.Context, l handoff.Link, _ string) (web.Answer, error) {
-	state, err := a.Service.Confirm(ctx, l.Building, l.Resident)
-	if state == handoff.ResidentConfirmed {
+func (a *api) confirmed(ctx context.Context, l residents.Link, _ string) (web.Answer, error) {
+	state, err := a.Directory.Confirm(ctx, l.Building, l.Resident)
+	if state == residents.ResidentConfirmed {
 		return web.Waiting, err
 	}
 	return web.Active, err
 }
 
-func (a *api) unsubscribed(ctx context.Context, l handoff.Link, _ string) (web.Answer, error) {
-	return web.Unsubscribed, a.Service.Unsubscribe(ctx, l.Building, l.Resident)
+func (a *api) unsubscribed(ctx context.Context, l residents.Link, _ string) (web.Answer, error) {
+	return web.Unsubscribed, a.Directory.Unsubscribe(ctx, l.Building, l.Resident)
 }
 
-func (a *api) decided(ctx context.Context, l handoff.Link, chosen string) (web.Answer, error) {
+func (a *api) decided(ctx context.Context, l residents.Link, chosen string) (web.Answer, error) {
 	switch chosen {
 	case "approve":
-		return web.Approved, a.Service.Approve(ctx, l.Building, l.Resident)
+		return web.Approved, a.Directory.Approve(ctx, l.Building, l.Resident)
 	case "reject":
-		return web.Rejected, a.Service.Reject(ctx, l.Building, l.Resident)
+		return web.Rejected, a.Directory.Reject(ctx, l.Building, l.Resident)
 	}
-	return 0, handoff.ErrLink
+	return 0, identity.ErrLink
 }

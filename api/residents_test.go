@@ -18,11 +18,15 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/storage"
+	"latchkey/handoff/trail"
 )
 
 // logbook is an access log of three entries of the sample building.
-type logbook struct{ clock handoff.Clock }
+type logbook struct{ clock clock.Clock }
 
 func (l logbook) AccessPage(_ context.Context, building string, since time.Time, _ int) (api.AccessPage, error) {
 	if building != "bld_turm5" {
@@ -32,7 +36,7 @@ func (l logbook) AccessPage(_ context.Context, building string, since time.Time,
 		return api.AccessPage{}, errors.New("another time was asked for")
 	}
 	return api.AccessPage{
-		Passages: []handoff.Passage{
+		Passages: []trail.Passage{
 			{At: handofftest.Noon, Door: "lobby", Kind: "lobby", Carrier: "swift", Outcome: "opened", Count: 3},
 			{At: handofftest.Noon.Add(-time.Hour), Door: "gate", Kind: "gate", Outcome: "forced", Count: 1},
 			{At: handofftest.Noon.Add(-2 * time.Hour), Kind: "garage", Carrier: "swift", Outcome: "opened", Count: 1},
@@ -53,7 +57,7 @@ func houseOfResidents(t *testing.T) (*house, handoff.ResidentID) {
 		t.Fatalf("%d residents, %v", len(all), err)
 	}
 	id := all[0].ID
-	h.form(t, "/residents/confirm/"+h.Service.Link(handoff.LinkConfirm, "bld_turm5", id), "", 200)
+	h.form(t, "/residents/confirm/"+h.Residents.Link(residents.LinkConfirm, "bld_turm5", id), "", 200)
 	h.expect(t, manager, "POST", "/v1/buildings/bld_turm5/residents/"+string(id)+"/approve", "", 204, "")
 	return h, id
 }
@@ -84,7 +88,7 @@ func (h *house) form(t testing.TB, path, form string, status int) *answer {
 
 func TestTheLogByALink(t *testing.T) {
 	h, id := houseOfResidents(t)
-	token := h.Service.Link(handoff.LinkLog, "bld_turm5", id)
+	token := h.Residents.Link(residents.LinkLog, "bld_turm5", id)
 	a := h.public(t, "GET", "/v1/access-logs/"+token, "", 200)
 	entries, _ := a.body["passages"].([]any)
 	if len(entries) != 3 || a.body["building_id"] != "bld_turm5" || a.body["head"] != "abc.def.sig<script>" {
@@ -122,7 +126,7 @@ func TestTheLogByALink(t *testing.T) {
 
 func TestALinkHoldsForThirtyDays(t *testing.T) {
 	h, id := houseOfResidents(t)
-	token := h.Service.Link(handoff.LinkLog, "bld_turm5", id)
+	token := h.Residents.Link(residents.LinkLog, "bld_turm5", id)
 	h.Clock.Advance(30*24*time.Hour - time.Second)
 	h.public(t, "GET", "/v1/access-logs/"+token, "", 200)
 	h.public(t, "GET", "/log/"+token, "", 200)
@@ -138,7 +142,7 @@ func TestALinkHoldsForThirtyDays(t *testing.T) {
 // Every byte of a token counts, and a token for one thing is none for another.
 func TestALinkCannotBeMade(t *testing.T) {
 	h, id := houseOfResidents(t)
-	token := h.Service.Link(handoff.LinkLog, "bld_turm5", id)
+	token := h.Residents.Link(residents.LinkLog, "bld_turm5", id)
 	raw, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
 		t.Fatal(err)
@@ -152,8 +156,8 @@ func TestALinkCannotBeMade(t *testing.T) {
 		h.public(t, "GET", "/log/"+bad, "", 404)
 		h.public(t, "GET", "/v1/access-logs/"+bad, "", 404)
 	}
-	purposes := map[handoff.LinkFor]string{
-		handoff.LinkLog: "/log/", handoff.LinkConfirm: "/residents/confirm/", handoff.LinkUnsubscribe: "/residents/unsubscribe/", handoff.LinkDecide: "/residents/decide/",
+	purposes := map[residents.LinkFor]string{
+		residents.LinkLog: "/log/", residents.LinkConfirm: "/residents/confirm/", residents.LinkUnsubscribe: "/residents/unsubscribe/", residents.LinkDecide: "/residents/decide/",
 	}
 	for purpose := range purposes {
 		for other, path := range purposes {
@@ -161,17 +165,17 @@ func TestALinkCannotBeMade(t *testing.T) {
 			if purpose == other {
 				status = 200
 			}
-			h.public(t, "GET", path+h.Service.Link(purpose, "bld_turm5", id), "", status)
+			h.public(t, "GET", path+h.Residents.Link(purpose, "bld_turm5", id), "", status)
 		}
 	}
-	h.public(t, "GET", "/log/"+h.Service.Link(handoff.LinkLog, "bld_1", id), "", 404) // not a resident there
-	h.public(t, "GET", "/log/"+h.Service.Link(handoff.LinkLog, "bld_turm5", handoff.ManagerID), "", 200)
+	h.public(t, "GET", "/log/"+h.Residents.Link(residents.LinkLog, "bld_1", id), "", 404) // not a resident there
+	h.public(t, "GET", "/log/"+h.Residents.Link(residents.LinkLog, "bld_turm5", handoff.ManagerID), "", 200)
 }
 
 // Whoever leaves, or is rejected, reads no more.
 func TestLinksEndWithTheSubscription(t *testing.T) {
 	h, id := houseOfResidents(t)
-	log, leave := h.Service.Link(handoff.LinkLog, "bld_turm5", id), h.Service.Link(handoff.LinkUnsubscribe, "bld_turm5", id)
+	log, leave := h.Residents.Link(residents.LinkLog, "bld_turm5", id), h.Residents.Link(residents.LinkUnsubscribe, "bld_turm5", id)
 	if a := h.public(t, "GET", "/residents/unsubscribe/"+leave, "", 200); !strings.Contains(a.text, `<form method="post">`) {
 		t.Errorf("%s", a.text)
 	}
@@ -192,7 +196,7 @@ func TestAPackedFormIsNotUnpacked(t *testing.T) {
 	packed := gzip.NewWriter(&form)
 	_, _ = packed.Write([]byte("do=reject"))
 	_ = packed.Close()
-	path := "/residents/decide/" + h.Service.Link(handoff.LinkDecide, "bld_turm5", id)
+	path := "/residents/decide/" + h.Residents.Link(residents.LinkDecide, "bld_turm5", id)
 	req := httptest.NewRequest("POST", path, &form)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Content-Encoding", "gzip")
@@ -272,13 +276,13 @@ func TestSubscribingTellsNothing(t *testing.T) {
 
 // mute is a store whose log takes nothing for a while.
 type mute struct {
-	handoff.Store
+	handofftest.Store
 	broken bool
 }
 
 func (m *mute) Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error {
 	if m.broken {
-		return fmt.Errorf("%w: the log takes nothing", handoff.ErrUnavailable)
+		return fmt.Errorf("%w: the log takes nothing", storage.ErrUnavailable)
 	}
 	return m.Store.Append(ctx, now, events...)
 }

@@ -34,15 +34,31 @@ import (
 	"latchkey/api/auth"
 	"latchkey/api/metrics"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/eventlog"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/registry"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
+	"latchkey/handoff/trail"
 )
 
-// Config is what the API is made of. Service, Registry, Verifier and Clock are
+// Config is what the API is made of. All fields up to Clock are
 // required.
 type Config struct {
-	Service  *handoff.Service
-	Registry handoff.Registry
+	Service   *service.Service
+	Couriers  service.Couriers
+	Registry  *registry.Registry
+	Directory *residents.Directory
+	Access    *trail.Reader
+	Events    eventlog.Reading
+	Figures   Figures
+
+	// PageLinks are how a shop sends its customer on to the pages.
+	PageLinks *identity.PageLinks
+
 	Verifier auth.Verifier
-	Clock    handoff.Clock
+	Clock    clock.Clock
 
 	// Sessions are accepted in place of a token; nil: there are none.
 	Sessions *auth.Sessions
@@ -118,7 +134,7 @@ type api struct {
 // New makes the API as a fiber application, to which further routes may be added. The
 // caller listens and shuts down.
 func New(c Config) (*fiber.App, error) {
-	if c.Service == nil || c.Registry == nil || c.Verifier == nil || c.Clock == nil {
+	if c.Service == nil || c.Couriers == nil || c.Registry == nil || c.Directory == nil || c.Access == nil || c.Events == nil || c.Figures == nil || c.PageLinks == nil || c.Verifier == nil || c.Clock == nil {
 		return nil, errors.New("api: a service, a registry, a verifier and a clock are needed")
 	}
 	if c.Log == nil {
@@ -146,7 +162,7 @@ func New(c Config) (*fiber.App, error) {
 	}
 	if c.Residents != nil && c.Residents.Log == nil {
 		r := *c.Residents
-		r.Log = recentLog{c.Service}
+		r.Log = recentLog{c.Access}
 		c.Residents = &r
 	}
 	a := &api{Config: c, bulks: bulks{of: map[string]int{}}, scopes: map[string][]auth.Scope{}, limits: newLimits(c.Limits, c.Clock)}

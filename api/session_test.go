@@ -10,7 +10,6 @@ import (
 
 	"latchkey/api"
 	"latchkey/api/auth"
-	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 )
 
@@ -20,7 +19,7 @@ type browsers struct {
 	sessions *auth.Sessions
 }
 
-func newBrowsers(t *testing.T, store handoff.Store) *browsers {
+func newBrowsers(t *testing.T, store handofftest.Store) *browsers {
 	t.Helper()
 	b := &browsers{}
 	b.house = newHouse(t, store, func(c *api.Config) {

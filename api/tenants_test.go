@@ -16,6 +16,7 @@ import (
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 	"latchkey/handoff/redisstore/redistest"
+	"latchkey/handoff/service"
 )
 
 // operation is one line of the table of tenants: a route, who may call it, and what it
@@ -160,7 +161,7 @@ type estate struct {
 	ids map[string]string
 }
 
-func newEstate(t *testing.T, store handoff.Store) *estate {
+func newEstate(t *testing.T, store handofftest.Store) *estate {
 	t.Helper()
 	h := newHouse(t, store)
 	h.staff(t)
@@ -221,7 +222,7 @@ func (e *estate) standing(t *testing.T) []any {
 	c, err1 := e.Store.Courier(background, handofftest.Courier("cou_7"))
 	b, err2 := e.Store.Building(background, "bld_turm5")
 	d, err3 := e.Store.Door(background, "gate")
-	driver, err4 := e.Store.Driver(background, handoff.RouteRef{Carrier: "swift", Route: "BER-042", Day: handofftest.Today})
+	driver, err4 := e.Store.Driver(background, service.RouteRef{Carrier: "swift", Route: "BER-042", Day: handofftest.Today})
 	id, err7 := handoff.ParseGrantID(e.ids["grant_id"])
 	record, err5 := e.Service.Record(background, handoff.Actor{Role: handoff.RoleService}, id)
 	residents, err6 := e.Store.Residents(background, "bld_turm5")
@@ -341,7 +342,7 @@ func TestTenants(t *testing.T) {
 	}
 }
 
-func (o operation) estate(t *testing.T, store handoff.Store) *estate {
+func (o operation) estate(t *testing.T, store handofftest.Store) *estate {
 	t.Helper()
 	e := newEstate(t, store)
 	if o.arrange != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/service"
 	"latchkey/otp"
 )
 
@@ -161,8 +162,8 @@ type verifyRequest struct {
 	ClaimedAt *string          `json:"claimed_at,omitempty" maxLength:"40" example:"2026-11-24T11:02:03Z" doc:"When it was done by the device's clock (RFC 3339 date-time). Kept beside the service's own time; decides nothing"`
 }
 
-func (r *verifyRequest) parse(bad *violations) handoff.Presentation {
-	p := handoff.Presentation{
+func (r *verifyRequest) parse(bad *violations) service.Presentation {
+	p := service.Presentation{
 		Position: r.Location.parse(bad),
 		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
 		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),
@@ -183,8 +184,8 @@ type reportRequest struct {
 	ClaimedAt *string          `json:"claimed_at,omitempty" maxLength:"40" example:"2026-11-24T11:02:03Z" doc:"When it was done by the device's clock (RFC 3339 date-time). Kept beside the service's own time; decides nothing"`
 }
 
-func (r *reportRequest) parse(bad *violations) handoff.Presentation {
-	return handoff.Presentation{
+func (r *reportRequest) parse(bad *violations) service.Presentation {
+	return service.Presentation{
 		Position: r.Location.parse(bad),
 		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
 		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),
@@ -226,7 +227,7 @@ type courierRequest struct {
 }
 
 type courierChange struct {
-	handoff.CourierUpdate
+	service.CourierUpdate
 	clearBudget bool
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/door"
+	"latchkey/handoff/service"
 )
 
 // base64url is how bytes travel: without padding (RFC 4648 section 5), and in one
@@ -197,8 +198,8 @@ type unlockRequest struct {
 
 var challengeRule = regexp.MustCompile(`^[A-Za-z0-9_-]{11,43}$`)
 
-func (r *unlockRequest) parse(bad *violations) handoff.Knock {
-	k := handoff.Knock{
+func (r *unlockRequest) parse(bad *violations) service.Knock {
+	k := service.Knock{
 		Parcel:   bad.id("parcel_id", r.ParcelID),
 		Position: r.Location.parse(bad),
 		Attempt:  bad.optionalID("attempt_id", r.AttemptID),

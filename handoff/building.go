@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -220,3 +221,9 @@ func (g *Grant) mayVisit(r *Right, door string, now time.Time) bool {
 	}
 	return begun < r.Uses
 }
+
+// ErrDoorMoved says that a door was to be moved to another building.
+var ErrDoorMoved = errors.New("handoff: a door does not change its building")
+
+// ErrKeypadKey says that a door with a keypad was to be stored without a key for it.
+var ErrKeypadKey = errors.New("handoff: a keypad needs its key")

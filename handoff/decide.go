@@ -59,7 +59,7 @@ const (
 )
 
 // may reports whether the grant is this actor's to see. To others it does not exist.
-func (a Actor) may(g *Grant) bool {
+func (a Actor) May(g *Grant) bool {
 	switch a.Role {
 	case RoleShop:
 		return a.Shop == g.Dispatch.Shop
@@ -109,7 +109,7 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 		return d.mint()
 	case rule.asks == nil:
 		return d.refuse(UnknownAct)
-	case len(rule.roles) > 0 && (g == nil || !cmd.By.may(g) || !slices.Contains(rule.roles, cmd.By.Role)):
+	case len(rule.roles) > 0 && (g == nil || !cmd.By.May(g) || !slices.Contains(rule.roles, cmd.By.Role)):
 		return d.refuse(GrantUnknown)
 	case len(rule.roles) == 0 && (g == nil || !d.sameCarrier()):
 		return d.refuse(ParcelUnknown)
@@ -324,7 +324,7 @@ func (d *deliberation) judge(asked ProofSet) {
 func (d *deliberation) firstFailure(r rule) Reason {
 	fails := func(p Proof) bool { return d.verdict[p] == Failed || d.verdict[p] == Missing }
 	switch {
-	case fails(ProofCourier) && !(d.factsOfCourier() && d.facts.Courier.cleared(d.now)):
+	case fails(ProofCourier) && !(d.factsOfCourier() && d.facts.Courier.Cleared(d.now)):
 		return CourierNotCleared
 	case fails(ProofCourier):
 		return BudgetExhausted
@@ -666,7 +666,7 @@ func (d *deliberation) mint() Decision {
 				refused.Events = []Event{e}
 			}
 			return refused
-		case g.madeBy(dispatch, d.cmd.Digest):
+		case g.MadeBy(dispatch, d.cmd.Digest):
 			return d.accept()
 		case !g.Status.Closed() || !dispatch.Day.After(g.Day()):
 			return d.refuse(DispatchConflict)
@@ -695,7 +695,7 @@ func (d *deliberation) mint() Decision {
 
 // madeBy reports whether the grant was made by this dispatch, of which digest is the keyed
 // digest.
-func (g *Grant) madeBy(dispatch *Dispatch, digest []byte) bool {
+func (g *Grant) MadeBy(dispatch *Dispatch, digest []byte) bool {
 	if g.Scrubbed != nil {
 		return bytes.Equal(g.Scrubbed, digest)
 	}

@@ -153,7 +153,7 @@ func (d *Dispatch) canonical() Dispatch {
 }
 
 // parts are what the dispatch says, in a fixed order, for a digest.
-func (d *Dispatch) parts() []string {
+func (d *Dispatch) Parts() []string {
 	at := "nowhere"
 	if p := d.To.Location; p != nil {
 		at = fmt.Sprint(p.Lat, " ", p.Lon)

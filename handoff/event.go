@@ -8,6 +8,10 @@ import (
 	"latchkey/otp"
 )
 
+// unreadable is what stands for an event that this version cannot read. It is entered all
+// the same: a trail that leaves out what it does not understand proves nothing.
+const Unreadable = "unreadable"
+
 // Event is one thing that happened to a grant, as the log keeps it. It carries ids
 // and facts and its own time; never a code, never personal data. The events of a
 // grant, applied in order over its dispatch, rebuild the grant.
@@ -267,4 +271,23 @@ func begin(visits []Visit, e Event) []Visit {
 		}
 	}
 	return append(visits, Visit{Door: e.Door, Since: e.At, Permits: 1})
+}
+
+// EventTypes lists the names of all types of events.
+func EventTypes() []string {
+	var names []string
+	for _, name := range eventNames {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	return append(names, Unreadable)
+}
+
+// ParseEventType reads what Logged.What writes; 0 is the type of what cannot be read.
+func ParseEventType(name string) (EventType, bool) {
+	if name == Unreadable {
+		return 0, true
+	}
+	return eventNames.parse(name)
 }

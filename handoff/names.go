@@ -38,6 +38,11 @@ const hashLen = 24
 // Redis Cluster slot.
 const Partitions = 16
 
+// HashParcel is the name under which the grants of a carrier's parcel are kept.
+func HashParcel(names Namer, carrier, parcel string) ParcelHash {
+	return ParcelHash(hex.EncodeToString(names.Name("grant", carrier, parcel)[:hashLen/2]))
+}
+
 // Partition is the hash's part of the sixteen.
 func (h ParcelHash) Partition() int {
 	n, err := strconv.ParseUint(string(h[:1]), 16, 8)
@@ -121,11 +126,15 @@ var (
 	resultNames = enum[Result]{OK: "ok", Failed: "failed", Missing: "missing", NotChecked: "not-checked"}
 )
 
-func (a Act) String() string        { return actNames.name(a) }
+func (a Act) String() string { return actNames.name(a) }
+
 func (t TargetKind) String() string { return targetNames.name(t) }
-func (p Proof) String() string      { return proofNames.name(p) }
-func (s Status) String() string     { return statusNames.name(s) }
-func (r Result) String() string     { return resultNames.name(r) }
+
+func (p Proof) String() string { return proofNames.name(p) }
+
+func (s Status) String() string { return statusNames.name(s) }
+
+func (r Result) String() string { return resultNames.name(r) }
 
 // ParseTarget reads a target's name.
 func ParseTarget(name string) (TargetKind, bool) { return targetNames.parse(name) }
@@ -154,4 +163,42 @@ func (s ProofSet) Names() []string {
 		}
 	}
 	return names
+}
+
+// ResidentID names a resident of one building: 96 bits in hexadecimal.
+type ResidentID string
+
+const ResidentIDLen = 24
+
+// ManagerID is the building's manager, in whose place it is noted what the manager was
+// told. The address is the building's.
+const ManagerID ResidentID = "000000000000000000000000"
+
+// ParseResidentID reads the id of a resident.
+func ParseResidentID(text string) (ResidentID, bool) {
+	ok := len(text) == ResidentIDLen && strings.Trim(text, "0123456789abcdef") == ""
+	return ResidentID(text), ok && ResidentID(text) != ManagerID
+}
+
+// Namer is a keyed hash (a pseudo-random function of at least 32 bytes) over a list
+// of parts. Its key never rotates, since grants are found by it.
+type Namer interface {
+	Name(domain string, parts ...string) []byte
+}
+
+// Pseudonym is a keyed hash of who or what somebody is, 8 bytes in hexadecimal: the same
+// each time, so that a trail can be followed, and meaningless without the key. Of nobody
+// it is empty.
+func Pseudonym(names Namer, domain, subject string) string {
+	if subject == "" {
+		return ""
+	}
+	return hex.EncodeToString(names.Name(domain, subject)[:8])
+}
+
+// DoorRef names a grant to a door: the same each time, and nothing that the door could
+// know the grant by.
+func DoorRef(names Namer, id GrantID) (ref [8]byte) {
+	copy(ref[:], names.Name("door", id.String()))
+	return ref
 }

@@ -70,43 +70,13 @@ type Drive struct {
 }
 
 // cleared reports whether the courier may carry parcels at now.
-func (c *Courier) cleared(now time.Time) bool {
+func (c *Courier) Cleared(now time.Time) bool {
 	return c != nil && !c.Suspended && now.Before(c.ClearedUntil.Time())
 }
 
 // drives reports whether the courier has this route on this day.
 func (c *Courier) drives(route string, day Date) bool {
 	return c != nil && slices.Contains(c.Drives, Drive{Day: day, Route: route})
-}
-
-// Budget is a courier's account of wrong codes over ALL parcels. The courier with a
-// van full of parcels is the first adversary: without it, five guesses a parcel on
-// 150 parcels a day would open one parcel in a few years.
-type Budget struct {
-	// Spent are the times of the wrong codes of the last thirty days, the excused ones
-	// of the last day among them.
-	Spent []Instant
-
-	// Admitted says that a place under the limit is reserved for this attempt's code.
-	// It is false when no code was sent, and when other attempts still in flight hold
-	// the last places.
-	Admitted bool
-}
-
-// Exhausted reports whether the courier has guessed too often, in a day or in thirty.
-func (b Budget) Exhausted(l Limits, now time.Time) bool {
-	return b.today(now) >= l.CourierDay || len(b.Spent) >= l.CourierMonth
-}
-
-// today is how many were spent in 24 hours.
-func (b Budget) today(now time.Time) int {
-	n, before := 0, ago(now, 24*time.Hour)
-	for _, at := range b.Spent {
-		if at > before {
-			n++
-		}
-	}
-	return n
 }
 
 // Result is what one proof was worth.
@@ -145,7 +115,7 @@ func (v Verdict) Named() map[string]string {
 var judges = [numProofs]func(*deliberation) Result{
 	ProofCourier: func(d *deliberation) Result {
 		return require(d.evidence().Courier != CourierRef{},
-			d.sameCarrier() && d.factsOfCourier() && d.facts.Courier.cleared(d.now) && !d.spent())
+			d.sameCarrier() && d.factsOfCourier() && d.facts.Courier.Cleared(d.now) && !d.spent())
 	},
 	ProofRoute: func(d *deliberation) Result {
 		return require(d.evidence().Courier != CourierRef{}, d.factsOfCourier() && d.facts.Courier.drives(d.grant.Route(), d.grant.Day()))
@@ -203,4 +173,12 @@ func require(present, holds bool) Result {
 		return OK
 	}
 	return Failed
+}
+
+func (v Verdict) Bytes() []byte {
+	b := make([]byte, len(v))
+	for i, r := range v {
+		b[i] = byte(r)
+	}
+	return b
 }

@@ -9,6 +9,8 @@ import (
 
 	. "latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
 )
 
 // Whoever prints, logs or marshals a grant by accident shows nobody's name, address,
@@ -18,8 +20,8 @@ func TestAGrantPrintsNobody(t *testing.T) {
 	g := w.Dispatch(t, handofftest.Sample("JJD1"))
 	door := Door{ID: "pad", Mode: Keypad, Keypad: KeypadKey("a keypad's secret")}
 	var out strings.Builder
-	resident := Resident{ID: "r", Address: "resident@home.example", Unit: "4 links"}
-	for _, v := range []any{resident, &resident, []Resident{resident}, g, &g, g.Dispatch, &g.Dispatch, g.Dispatch.Customer, g.Dispatch.To, []any{g}, door, &door, door.Keypad, Permission{Door: door}} {
+	resident := residents.Resident{ID: "r", Address: "resident@home.example", Unit: "4 links"}
+	for _, v := range []any{resident, &resident, []residents.Resident{resident}, g, &g, g.Dispatch, &g.Dispatch, g.Dispatch.Customer, g.Dispatch.To, []any{g}, door, &door, door.Keypad, service.Permission{Door: door}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 			fmt.Fprintf(&out, verb+"\n", v)
 		}

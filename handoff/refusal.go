@@ -1,6 +1,21 @@
 package handoff
 
-import "time"
+import (
+	"time"
+)
+
+// Signal is the Reason of an EventSignal. No caller is ever told one.
+type Signal = Reason
+
+// The signals.
+const (
+	WrongCodesByCourier Signal = "wrong-codes-by-courier"
+	WrongCodesByRoute   Signal = "wrong-codes-by-route"
+	WrongCodesByDepot   Signal = "wrong-codes-by-depot"
+	FarFromAddress      Signal = "far-from-address"
+	SoonAfterDispatch   Signal = "soon-after-dispatch"
+	SharedDevice        Signal = "shared-device"
+)
 
 // Reason is the slug that tells a caller why something was refused. It is part of
 // the HTTP contract and of stored answers: never rename one.

@@ -23,21 +23,23 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/eventlog"
 )
 
 // Handler passes one event on. Nil finishes the event; any error but one made by
 // [Permanent] has it tried again, one made by [Later] not before its time. The context
 // ends well before the lease does.
-type Handler func(ctx context.Context, d handoff.Delivery) error
+type Handler func(ctx context.Context, d eventlog.Delivery) error
 
-// Log is what a Reader needs of a [handoff.Log].
+// Log is what a Reader needs of a [eventlog.Log].
 type Log interface {
 	Join(ctx context.Context, group string) error
-	Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]handoff.Delivery, error)
-	Done(ctx context.Context, group string, id handoff.EventID) error
-	Release(ctx context.Context, group string, id handoff.EventID, now time.Time) error
-	Retry(ctx context.Context, group string, f handoff.Failure, at time.Time) error
-	Bury(ctx context.Context, group string, f handoff.Failure) error
+	Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error)
+	Done(ctx context.Context, group string, id eventlog.ID) error
+	Release(ctx context.Context, group string, id eventlog.ID, now time.Time) error
+	Retry(ctx context.Context, group string, f eventlog.Failure, at time.Time) error
+	Bury(ctx context.Context, group string, f eventlog.Failure) error
 }
 
 // Observer counts. It is called by several goroutines at once and must not block.
@@ -55,7 +57,7 @@ type Config struct {
 	Log      Log
 	Group    string
 	Handle   Handler
-	Clock    handoff.Clock
+	Clock    clock.Clock
 	Observer Observer
 
 	Parallel int           // handlers at once; 4 if 0
@@ -76,7 +78,7 @@ type Reader struct {
 // leased is an event in hand. Those of one subject stand in line, the first of them being
 // handled: who follows a grant hears of it in order, unless something is tried again.
 type leased struct {
-	handoff.Delivery
+	eventlog.Delivery
 	until time.Time // end of the lease
 }
 
@@ -116,10 +118,13 @@ func NewReader(c Config) (*Reader, error) {
 
 type deaf struct{}
 
-func (deaf) Delivered(handoff.EventType)       {}
+func (deaf) Delivered(handoff.EventType) {}
+
 func (deaf) Retried(handoff.EventType, Reason) {}
-func (deaf) Buried(handoff.EventType, Reason)  {}
-func (deaf) LogFailed(string, error)           {}
+
+func (deaf) Buried(handoff.EventType, Reason) {}
+
+func (deaf) LogFailed(string, error) {}
 
 const (
 	takeFor   = 5 * time.Second  // one question to the log
@@ -161,7 +166,7 @@ func (r *Reader) Run(ctx context.Context) {
 			})
 		}
 		switch {
-		case errors.Is(err, handoff.ErrNotJoined): // the log was lost and began anew
+		case errors.Is(err, eventlog.ErrNotJoined): // the log was lost and began anew
 			joined = false
 			rest(ctx, pause)
 			pause = min(2*pause, maxPause)
@@ -181,7 +186,7 @@ func (r *Reader) Run(ctx context.Context) {
 
 // take leases a batch. It does not stop halfway when ctx ends, or what the log leased
 // would be nobody's until the lease is over.
-func (r *Reader) take(ctx context.Context, joined *bool) (taken []handoff.Delivery, until time.Time, err error) {
+func (r *Reader) take(ctx context.Context, joined *bool) (taken []eventlog.Delivery, until time.Time, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeFor)
 	defer cancel()
 	if !*joined {
@@ -252,7 +257,7 @@ func (r *Reader) work(ctx, handling context.Context, l leased) {
 	for ok := true; ok; l, ok = r.next(l.subject()) {
 		switch {
 		case ctx.Err() != nil:
-			r.giveBack(ctx, []handoff.Delivery{l.Delivery})
+			r.giveBack(ctx, []eventlog.Delivery{l.Delivery})
 		case r.Clock.Now().Add(r.Timeout).After(l.until):
 			// It waited too long and may soon be another reader's. It comes again when its
 			// lease is over.
@@ -263,7 +268,7 @@ func (r *Reader) work(ctx, handling context.Context, l leased) {
 }
 
 // deliver runs the handler and tells the log how it ended.
-func (r *Reader) deliver(ctx context.Context, d handoff.Delivery) {
+func (r *Reader) deliver(ctx context.Context, d eventlog.Delivery) {
 	attempt, cancel := context.WithTimeout(ctx, r.Timeout)
 	err := r.Handle(attempt, d)
 	cancel()
@@ -275,7 +280,7 @@ func (r *Reader) deliver(ctx context.Context, d handoff.Delivery) {
 		return
 	}
 	now, reason := r.Clock.Now(), ReasonOf(err)
-	f := handoff.Failure{Delivery: d, Error: reason.String(), At: now}
+	f := eventlog.Failure{Delivery: d, Error: reason.String(), At: now}
 	if due, later := dueAt(err); later {
 		r.tell(ctx, "Retry", func(ctx context.Context) error { return r.Log.Retry(ctx, r.Group, f, due) })
 		return
@@ -294,7 +299,7 @@ func (r *Reader) deliver(ctx context.Context, d handoff.Delivery) {
 }
 
 // giveBack makes events due at once that were leased and not started.
-func (r *Reader) giveBack(ctx context.Context, unstarted []handoff.Delivery) {
+func (r *Reader) giveBack(ctx context.Context, unstarted []eventlog.Delivery) {
 	now := r.Clock.Now()
 	var all sync.WaitGroup
 	for _, d := range unstarted {

@@ -14,7 +14,9 @@ import (
 	"go.uber.org/goleak"
 
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/storage"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,7 +39,7 @@ type bench struct {
 }
 
 type call struct {
-	id handoff.EventID
+	id eventlog.ID
 	at time.Time
 }
 
@@ -51,7 +53,7 @@ func newBench(t *testing.T, events int) *bench {
 
 // handler notes each call before it runs f.
 func (b *bench) handler(f Handler) Handler {
-	return func(ctx context.Context, d handoff.Delivery) error {
+	return func(ctx context.Context, d eventlog.Delivery) error {
 		b.mu.Lock()
 		b.calls = append(b.calls, call{d.ID, time.Now()})
 		b.mu.Unlock()
@@ -65,10 +67,13 @@ func (b *bench) note(format string, args ...any) {
 	b.notes = append(b.notes, fmt.Sprintf(format, args...))
 }
 
-func (b *bench) Delivered(handoff.EventType)           { b.note("delivered") }
+func (b *bench) Delivered(handoff.EventType) { b.note("delivered") }
+
 func (b *bench) Retried(_ handoff.EventType, r Reason) { b.note("retried %v", r) }
-func (b *bench) Buried(_ handoff.EventType, r Reason)  { b.note("buried %v", r) }
-func (b *bench) LogFailed(op string, _ error)          { b.note("failed %s", op) }
+
+func (b *bench) Buried(_ handoff.EventType, r Reason) { b.note("buried %v", r) }
+
+func (b *bench) LogFailed(op string, _ error) { b.note("failed %s", op) }
 
 func (b *bench) noted(prefix string) int {
 	b.mu.Lock()
@@ -83,10 +88,10 @@ func (b *bench) noted(prefix string) int {
 }
 
 // handled are the calls so far, and how often each event was among them.
-func (b *bench) handled() ([]call, map[handoff.EventID]int) {
+func (b *bench) handled() ([]call, map[eventlog.ID]int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	times := map[handoff.EventID]int{}
+	times := map[eventlog.ID]int{}
 	for _, c := range b.calls {
 		times[c.id]++
 	}
@@ -109,7 +114,7 @@ func (b *bench) start(f Handler, change ...func(*Config)) (stop func()) {
 	return func() { cancel(); <-ended }
 }
 
-func fine(context.Context, handoff.Delivery) error { return nil }
+func fine(context.Context, eventlog.Delivery) error { return nil }
 
 func TestEachEventOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -150,7 +155,7 @@ func TestNewEventsAreSeenSoon(t *testing.T) {
 func TestParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 9)
-		defer b.start(func(context.Context, handoff.Delivery) error { time.Sleep(time.Second); return nil },
+		defer b.start(func(context.Context, eventlog.Delivery) error { time.Sleep(time.Second); return nil },
 			func(c *Config) { c.Parallel = 3 })()
 		began := time.Now()
 		time.Sleep(time.Minute)
@@ -181,7 +186,7 @@ func TestGrantsInOrder(t *testing.T) {
 		}
 		var mu sync.Mutex
 		heard, inside := map[handoff.GrantID][]uint64{}, map[handoff.GrantID]int{}
-		stop := b.start(func(_ context.Context, d handoff.Delivery) error {
+		stop := b.start(func(_ context.Context, d eventlog.Delivery) error {
 			mu.Lock()
 			inside[d.Event.Grant]++
 			if inside[d.Event.Grant] > 1 {
@@ -233,7 +238,7 @@ func TestADayOfFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)
 		healed := false
-		stop := b.start(func(context.Context, handoff.Delivery) error {
+		stop := b.start(func(context.Context, eventlog.Delivery) error {
 			if healed {
 				return nil
 			}
@@ -265,7 +270,7 @@ func TestADayOfFailure(t *testing.T) {
 
 		stop()
 		healed = true
-		stop = b.start(func(context.Context, handoff.Delivery) error { return nil })
+		stop = b.start(func(context.Context, eventlog.Delivery) error { return nil })
 		if ok, err := b.Store.Replay(t.Context(), group, dead[0].ID, time.Now()); err != nil || !ok {
 			t.Fatalf("Replay: %v, %v", ok, err)
 		}
@@ -281,7 +286,7 @@ func TestLaterIsNoFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)
 		due := time.Now().Add(90 * time.Minute)
-		stop := b.start(func(context.Context, handoff.Delivery) error {
+		stop := b.start(func(context.Context, eventlog.Delivery) error {
 			if time.Now().Before(due) {
 				return Later(due)
 			}
@@ -302,7 +307,7 @@ func TestLaterIsNoFailure(t *testing.T) {
 func TestPermanentIsBuriedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)
-		defer b.start(func(context.Context, handoff.Delivery) error {
+		defer b.start(func(context.Context, eventlog.Delivery) error {
 			return fmt.Errorf("while mailing: %w", Permanent(errors.New("550 no secret@shop.example here"), Reason{Class: "rejected"}))
 		})()
 		time.Sleep(time.Second)
@@ -323,8 +328,8 @@ func TestReasonOf(t *testing.T) {
 		{errors.New(secret), "other"},
 		{fmt.Errorf("%s: %w", secret, context.DeadlineExceeded), "timeout"},
 		{fmt.Errorf("%s: %w", secret, context.Canceled), "interrupted"},
-		{fmt.Errorf("%w: %s", handoff.ErrUnavailable, secret), "store"},
-		{fmt.Errorf("%w: %s", handoff.ErrSealed, secret), "sealed"},
+		{fmt.Errorf("%w: %s", storage.ErrUnavailable, secret), "store"},
+		{fmt.Errorf("%w: %s", storage.ErrSealed, secret), "sealed"},
 		{Temporary(errors.New(secret), Reason{Class: "lost"}), "lost"},
 		{fmt.Errorf("%s: %w", secret, Permanent(nil, Reason{"rejected", "550"})), "rejected: 550"},
 	} {
@@ -343,7 +348,7 @@ func TestHandlerIsStoppedBeforeItsLeaseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)
 		var took []time.Duration
-		stop := b.start(func(ctx context.Context, _ handoff.Delivery) error {
+		stop := b.start(func(ctx context.Context, _ eventlog.Delivery) error {
 			began := time.Now()
 			<-ctx.Done()
 			took = append(took, time.Since(began))
@@ -365,7 +370,7 @@ func TestHandlerIsStoppedBeforeItsLeaseEnds(t *testing.T) {
 func TestStaleLeaseIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 40)
-		slow := func(context.Context, handoff.Delivery) error { time.Sleep(9 * time.Second); return nil }
+		slow := func(context.Context, eventlog.Delivery) error { time.Sleep(9 * time.Second); return nil }
 		settings := func(c *Config) {
 			c.Timeout = 10 * time.Second
 			c.Lease = 40 * time.Second
@@ -388,7 +393,7 @@ func TestClockJump(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)
 		clock := handofftest.NewClock(handofftest.Noon)
-		stop := b.start(func(context.Context, handoff.Delivery) error { time.Sleep(20 * time.Second); return nil },
+		stop := b.start(func(context.Context, eventlog.Delivery) error { time.Sleep(20 * time.Second); return nil },
 			func(c *Config) { c.Clock = clock })
 		time.Sleep(time.Second)
 		clock.Advance(24 * time.Hour)
@@ -403,7 +408,7 @@ func TestClockJump(t *testing.T) {
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 20)
-		stop := b.start(func(context.Context, handoff.Delivery) error { time.Sleep(3 * time.Second); return nil },
+		stop := b.start(func(context.Context, eventlog.Delivery) error { time.Sleep(3 * time.Second); return nil },
 			func(c *Config) { c.Parallel = 4 })
 		time.Sleep(time.Second)
 		began := time.Now()
@@ -432,7 +437,7 @@ func TestShutdownWithALine(t *testing.T) {
 		if _, err := b.Service.Reissue(t.Context(), shop, b.Parcel(t, "P000").ID); err != nil {
 			t.Fatal(err)
 		}
-		stop := b.start(func(context.Context, handoff.Delivery) error { time.Sleep(3 * time.Second); return nil })
+		stop := b.start(func(context.Context, eventlog.Delivery) error { time.Sleep(3 * time.Second); return nil })
 		time.Sleep(time.Second)
 		stop()
 		if calls, _ := b.handled(); len(calls) != 1 {
@@ -449,7 +454,7 @@ func TestShutdownWithALine(t *testing.T) {
 func TestShutdownDoesNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)
-		stop := b.start(func(ctx context.Context, _ handoff.Delivery) error { <-ctx.Done(); return ctx.Err() },
+		stop := b.start(func(ctx context.Context, _ eventlog.Delivery) error { <-ctx.Done(); return ctx.Err() },
 			func(c *Config) { c.Timeout = time.Hour; c.Drain = 5 * time.Second })
 		time.Sleep(time.Second)
 		began := time.Now()
@@ -465,13 +470,13 @@ func TestShutdownDoesNotWaitForEver(t *testing.T) {
 
 // ailing is a log that fails for a while.
 type ailing struct {
-	handoff.Log
+	eventlog.Log
 	until time.Time
 }
 
 func (a ailing) fails() error {
 	if time.Now().Before(a.until) {
-		return handoff.ErrUnavailable
+		return storage.ErrUnavailable
 	}
 	return nil
 }
@@ -480,7 +485,7 @@ func (a ailing) Join(ctx context.Context, group string) error {
 	return errors.Join(a.fails(), a.Log.Join(ctx, group))
 }
 
-func (a ailing) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]handoff.Delivery, error) {
+func (a ailing) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error) {
 	if err := a.fails(); err != nil {
 		return nil, err
 	}
@@ -508,7 +513,7 @@ type deafFor struct {
 	ailing
 }
 
-func (d deafFor) Done(ctx context.Context, group string, id handoff.EventID) error {
+func (d deafFor) Done(ctx context.Context, group string, id eventlog.ID) error {
 	if err := d.fails(); err != nil {
 		return err
 	}
@@ -517,7 +522,7 @@ func (d deafFor) Done(ctx context.Context, group string, id handoff.EventID) err
 
 func (d deafFor) Join(ctx context.Context, group string) error { return d.Log.Join(ctx, group) }
 
-func (d deafFor) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]handoff.Delivery, error) {
+func (d deafFor) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error) {
 	return d.Log.Take(ctx, group, now, lease, limit)
 }
 

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"latchkey/handoff"
+	"latchkey/handoff/storage"
 )
 
 // Reason says why a delivery failed. It is kept in the log, counted and shown to
@@ -41,6 +41,7 @@ type failure struct {
 }
 
 func (f *failure) Error() string { return "notify: " + f.reason.String() }
+
 func (f *failure) Unwrap() error { return f.cause }
 
 // Later says that it is too early for an event: it comes again at the given time, which
@@ -70,13 +71,13 @@ func ReasonOf(err error) Reason {
 	switch {
 	case errors.As(err, &f):
 		return f.reason
-	case errors.Is(err, handoff.ErrSealed):
+	case errors.Is(err, storage.ErrSealed):
 		return Reason{Class: "sealed"}
 	case errors.Is(err, context.DeadlineExceeded):
 		return Reason{Class: "timeout"}
 	case errors.Is(err, context.Canceled):
 		return Reason{Class: "interrupted"}
-	case errors.Is(err, handoff.ErrUnavailable):
+	case errors.Is(err, storage.ErrUnavailable):
 		return Reason{Class: "store"}
 	}
 	return Reason{Class: "other"}

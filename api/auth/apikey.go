@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/identity"
 )
 
 // A key reads lk_ID_SECRET, in lower case base32 (RFC 4648 section 6, no padding). The id
@@ -43,7 +44,7 @@ var Machines = []Scope{Dispatch, Shop, Carrier, Building, Door, Ops}
 
 // CheckKey holds a new key to the rules: known scopes, and exactly the tenant that they
 // ask for. The errors name what is wrong in the words of a command line's flags.
-func CheckKey(k handoff.APIKey) error {
+func CheckKey(k identity.APIKey) error {
 	asked := map[string]bool{}
 	if len(k.Scopes) == 0 {
 		return errors.New("a key needs a scope")
@@ -79,7 +80,7 @@ func CheckKey(k handoff.APIKey) error {
 
 // NewKey draws a key from random, which must be a cryptographic source. It returns the
 // token, which is shown once, and k with its id and its hash, which is all that is kept.
-func NewKey(random io.Reader, names handoff.Namer, k handoff.APIKey) (token string, _ handoff.APIKey, err error) {
+func NewKey(random io.Reader, names handoff.Namer, k identity.APIKey) (token string, _ identity.APIKey, err error) {
 	if err := CheckKey(k); err != nil {
 		return "", k, err
 	}
@@ -133,14 +134,14 @@ func parseKey(token string) (id string, raw, secret []byte, ok bool) {
 // key nobody makes an id that the store is asked for, and what the store says of an id,
 // be it that there is no such key, is remembered for seconds.
 type Keys struct {
-	store handoff.Credentials
+	store identity.Keys
 	names handoff.Namer
 	now   func() time.Time
-	cache cache[string, *handoff.APIKey] // nil: there is none
+	cache cache[string, *identity.APIKey] // nil: there is none
 }
 
 // NewKeys makes a Verifier of the keys in a store. Now nil is time.Now.
-func NewKeys(store handoff.Credentials, names handoff.Namer, now func() time.Time) *Keys {
+func NewKeys(store identity.Keys, names handoff.Namer, now func() time.Time) *Keys {
 	if now == nil {
 		now = time.Now
 	}

@@ -12,24 +12,26 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/storage"
 )
 
 // counted is a store of keys that counts how often it is asked, and can be out of reach.
 type counted struct {
-	handoff.Credentials
+	identity.Keys
 	reads int
 	down  bool
 }
 
-func (s *counted) APIKey(ctx context.Context, id string) (*handoff.APIKey, error) {
+func (s *counted) APIKey(ctx context.Context, id string) (*identity.APIKey, error) {
 	s.reads++
 	if s.down {
-		return nil, handoff.ErrUnavailable
+		return nil, storage.ErrUnavailable
 	}
-	return s.Credentials.APIKey(ctx, id)
+	return s.Keys.APIKey(ctx, id)
 }
 
-func newKey(t *testing.T, store handoff.Credentials, k handoff.APIKey) (token string, id string) {
+func newKey(t *testing.T, store identity.Keys, k identity.APIKey) (token string, id string) {
 	t.Helper()
 	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, k)
 	if err != nil {
@@ -45,14 +47,14 @@ func TestKeySaysWho(t *testing.T) {
 	c, store := &clock{now: start}, handofftest.NewMemory()
 	v := Either(newIssuers(t, c), NewKeys(store, handofftest.Namer{}, c.Now))
 	for name, k := range map[string]struct {
-		key  handoff.APIKey
+		key  identity.APIKey
 		want Principal
 	}{
-		"warehouse": {handoff.APIKey{Scopes: []string{"dispatch", "shop"}, Shop: "demo"}, Principal{Shop: "demo", Scopes: []Scope{Dispatch, Shop}}},
-		"carrier":   {handoff.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"}, Principal{Carrier: "swift", Scopes: []Scope{Carrier}}},
-		"building":  {handoff.APIKey{Scopes: []string{"building"}, Building: "b1"}, Principal{Building: "b1", Scopes: []Scope{Building}}},
-		"door":      {handoff.APIKey{Scopes: []string{"door"}, Door: "d1"}, Principal{Subject: "d1", Scopes: []Scope{Door}}},
-		"operator":  {handoff.APIKey{Scopes: []string{"ops"}}, Principal{Scopes: []Scope{Ops}}},
+		"warehouse": {identity.APIKey{Scopes: []string{"dispatch", "shop"}, Shop: "demo"}, Principal{Shop: "demo", Scopes: []Scope{Dispatch, Shop}}},
+		"carrier":   {identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"}, Principal{Carrier: "swift", Scopes: []Scope{Carrier}}},
+		"building":  {identity.APIKey{Scopes: []string{"building"}, Building: "b1"}, Principal{Building: "b1", Scopes: []Scope{Building}}},
+		"door":      {identity.APIKey{Scopes: []string{"door"}, Door: "d1"}, Principal{Subject: "d1", Scopes: []Scope{Door}}},
+		"operator":  {identity.APIKey{Scopes: []string{"ops"}}, Principal{Scopes: []Scope{Ops}}},
 	} {
 		token, id := newKey(t, store, k.key)
 		k.want.Key = id
@@ -72,14 +74,14 @@ func TestKeySaysWho(t *testing.T) {
 // What is stored of a key is of no use to whoever reads it, and a key has one spelling.
 func TestKeyIsStoredAsAHash(t *testing.T) {
 	c, store := &clock{now: start}, handofftest.NewMemory()
-	token, id := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}})
+	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}})
 	parts := strings.Split(token, "_")
 	if len(parts) != 3 || parts[0] != "lk" || parts[1] != id || len(parts[2]) < 52 {
 		t.Fatalf("a key reads %d parts", len(parts))
 	}
-	other, _ := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}})
+	other, _ := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}})
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
-	stranger, k, err := NewKey(rand.Reader, otherNamer{}, handoff.APIKey{Scopes: []string{"ops"}})
+	stranger, k, err := NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"ops"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,10 +134,10 @@ func (otherNamer) Name(domain string, parts ...string) []byte {
 
 // Made-up keys ask the store nothing, and a key that is gone next to nothing.
 func TestWrongKeysAreCheap(t *testing.T) {
-	c, store := &clock{now: start}, &counted{Credentials: handofftest.NewMemory()}
+	c, store := &clock{now: start}, &counted{Keys: handofftest.NewMemory()}
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
 	for range 500 {
-		forged, _, err := NewKey(rand.Reader, otherNamer{}, handoff.APIKey{Scopes: []string{"ops"}})
+		forged, _, err := NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"ops"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +148,7 @@ func TestWrongKeysAreCheap(t *testing.T) {
 	if store.reads != 0 {
 		t.Errorf("%d reads for 500 made-up keys", store.reads)
 	}
-	token, id := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}})
+	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}})
 	if _, err := store.RemoveAPIKey(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
@@ -163,9 +165,9 @@ func TestWrongKeysAreCheap(t *testing.T) {
 // Two instances over one store: a key that was in use all the time stops within five
 // seconds on both.
 func TestRevokedKeyStops(t *testing.T) {
-	c, store := &clock{now: start}, &counted{Credentials: handofftest.NewMemory()}
+	c, store := &clock{now: start}, &counted{Keys: handofftest.NewMemory()}
 	here, there := NewKeys(store, handofftest.Namer{}, c.Now), NewKeys(store, handofftest.Namer{}, c.Now)
-	token, id := newKey(t, store, handoff.APIKey{Scopes: []string{"dispatch"}, Shop: "demo"})
+	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"dispatch"}, Shop: "demo"})
 	for range 100 {
 		if !good(t, here, token) || !good(t, there, token) {
 			t.Fatal("refused before it was revoked")
@@ -190,7 +192,7 @@ func TestRevokedKeyStops(t *testing.T) {
 func TestKeyExpires(t *testing.T) {
 	c, store := &clock{now: start}, handofftest.NewMemory()
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
-	token, _ := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}, Expires: handoff.InstantOf(start.Add(time.Second))})
+	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}, Expires: handoff.InstantOf(start.Add(time.Second))})
 	if !good(t, v, token) {
 		t.Error("refused before its end")
 	}
@@ -203,7 +205,7 @@ func TestKeyExpires(t *testing.T) {
 func TestKeyIsBoundToNetworks(t *testing.T) {
 	c, store := &clock{now: start}, handofftest.NewMemory()
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
-	token, _ := newKey(t, store, handoff.APIKey{
+	token, _ := newKey(t, store, identity.APIKey{
 		Scopes: []string{"ops"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 	})
 	for from, want := range map[string]bool{
@@ -221,11 +223,11 @@ func TestKeyIsBoundToNetworks(t *testing.T) {
 
 // Out of reach is not the same as wrong: who is told so keeps the key.
 func TestKeysOutOfReach(t *testing.T) {
-	c, store := &clock{now: start}, &counted{Credentials: handofftest.NewMemory()}
+	c, store := &clock{now: start}, &counted{Keys: handofftest.NewMemory()}
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
-	token, _ := newKey(t, store, handoff.APIKey{Scopes: []string{"ops"}})
+	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}})
 	store.down = true
-	if _, err := v.Verify(t.Context(), token); !errors.Is(err, handoff.ErrUnavailable) || errors.Is(err, ErrToken) {
+	if _, err := v.Verify(t.Context(), token); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrToken) {
 		t.Errorf("%v", err)
 	}
 	store.down = false
@@ -236,19 +238,19 @@ func TestKeysOutOfReach(t *testing.T) {
 
 func TestCheckKey(t *testing.T) {
 	for name, c := range map[string]struct {
-		key  handoff.APIKey
+		key  identity.APIKey
 		want string // empty: accepted
 	}{
-		"good":            {handoff.APIKey{Scopes: []string{"dispatch", "shop"}, Shop: "demo"}, ""},
-		"no scope":        {handoff.APIKey{Shop: "demo"}, "scope"},
-		"twice":           {handoff.APIKey{Scopes: []string{"ops", "ops"}}, "twice"},
-		"a courier":       {handoff.APIKey{Scopes: []string{"courier"}, Carrier: "swift"}, "courier"},
-		"a customer":      {handoff.APIKey{Scopes: []string{"customer"}, Shop: "demo"}, "customer"},
-		"no shop":         {handoff.APIKey{Scopes: []string{"dispatch"}}, "needs a shop"},
-		"no door":         {handoff.APIKey{Scopes: []string{"door"}}, "needs a door"},
-		"a shop too many": {handoff.APIKey{Scopes: []string{"ops"}, Shop: "demo"}, "for a shop"},
-		"a door besides":  {handoff.APIKey{Scopes: []string{"shop"}, Shop: "demo", Door: "d1"}, "for a door"},
-		"no id":           {handoff.APIKey{Scopes: []string{"shop"}, Shop: "a b"}, "shop"},
+		"good":            {identity.APIKey{Scopes: []string{"dispatch", "shop"}, Shop: "demo"}, ""},
+		"no scope":        {identity.APIKey{Shop: "demo"}, "scope"},
+		"twice":           {identity.APIKey{Scopes: []string{"ops", "ops"}}, "twice"},
+		"a courier":       {identity.APIKey{Scopes: []string{"courier"}, Carrier: "swift"}, "courier"},
+		"a customer":      {identity.APIKey{Scopes: []string{"customer"}, Shop: "demo"}, "customer"},
+		"no shop":         {identity.APIKey{Scopes: []string{"dispatch"}}, "needs a shop"},
+		"no door":         {identity.APIKey{Scopes: []string{"door"}}, "needs a door"},
+		"a shop too many": {identity.APIKey{Scopes: []string{"ops"}, Shop: "demo"}, "for a shop"},
+		"a door besides":  {identity.APIKey{Scopes: []string{"shop"}, Shop: "demo", Door: "d1"}, "for a door"},
+		"no id":           {identity.APIKey{Scopes: []string{"shop"}, Shop: "a b"}, "shop"},
 	} {
 		err := CheckKey(c.key)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -258,7 +260,7 @@ func TestCheckKey(t *testing.T) {
 }
 
 func TestKeyID(t *testing.T) {
-	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, handoff.APIKey{Scopes: []string{"ops"}})
+	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, identity.APIKey{Scopes: []string{"ops"}})
 	if err != nil {
 		t.Fatal(err)
 	}

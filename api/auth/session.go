@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/identity"
 )
 
 // CSRFHeader is where an unsafe request by cookie repeats the session's token. A form of
@@ -34,7 +35,7 @@ type Sessions struct{ SessionConfig }
 
 // SessionConfig is what Sessions are made of. Store, Issuers and Random are required.
 type SessionConfig struct {
-	Store   handoff.Sessions
+	Store   identity.Sessions
 	Issuers *Issuers  // who is believed: a session ends with what its issuer may say
 	Random  io.Reader // a cryptographic source
 
@@ -83,7 +84,7 @@ func (s *Sessions) Begin(ctx context.Context, who Session) (cookie string, err e
 		return "", fmt.Errorf("auth: reading a new session: %w", err)
 	}
 	p, now := who.Principal, handoff.InstantOf(s.Now())
-	kept := handoff.Session{
+	kept := identity.Session{
 		ID: sha256.Sum256(value), Issuer: p.Issuer, Client: who.Client, Subject: p.Subject, Shop: p.Shop, Carrier: p.Carrier, Building: p.Building,
 		Device: p.Device, Name: who.Name, Began: now, Seen: now,
 	}
@@ -96,7 +97,7 @@ func (s *Sessions) Begin(ctx context.Context, who Session) (cookie string, err e
 	return base64.RawURLEncoding.EncodeToString(value), nil
 }
 
-// Verify says whose session a cookie is of. The error is ErrToken, or handoff.ErrUnavailable
+// Verify says whose session a cookie is of. The error is ErrToken, or storage.ErrUnavailable
 // where nobody can tell for now.
 func (s *Sessions) Verify(ctx context.Context, cookie string) (*Session, error) {
 	value, ok := sessionValue(cookie)

@@ -15,6 +15,8 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/storage"
 )
 
 // entry is a trusted issuer at which people can sign in.
@@ -30,7 +32,7 @@ var driver = Session{
 	Name:      "Courier 7", Client: "pages",
 }
 
-func newSessions(t *testing.T, c *clock, store handoff.Sessions, entries ...Trust) *Sessions {
+func newSessions(t *testing.T, c *clock, store identity.Sessions, entries ...Trust) *Sessions {
 	t.Helper()
 	issuers, err := NewIssuers(t.Context(), Config{Now: c.Now}, entries...)
 	if err != nil {
@@ -189,11 +191,11 @@ func TestSessionEndsWithItsCustomer(t *testing.T) {
 
 // late does something before it writes that a session was used.
 type late struct {
-	handoff.Sessions
+	identity.Sessions
 	before func()
 }
 
-func (l *late) TouchSession(ctx context.Context, s handoff.Session, keep time.Duration) error {
+func (l *late) TouchSession(ctx context.Context, s identity.Session, keep time.Duration) error {
 	l.before()
 	return l.Sessions.TouchSession(ctx, s, keep)
 }
@@ -243,10 +245,10 @@ func TestSessionsOutOfReach(t *testing.T) {
 	cookie := begin(t, s, driver)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Verify(gone, cookie); !errors.Is(err, handoff.ErrUnavailable) || errors.Is(err, ErrToken) {
+	if _, err := s.Verify(gone, cookie); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrToken) {
 		t.Errorf("%v", err)
 	}
-	if _, err := s.Begin(gone, driver); !errors.Is(err, handoff.ErrUnavailable) {
+	if _, err := s.Begin(gone, driver); !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
 	s.Random = bytes.NewReader(make([]byte, sessionLen-1))

@@ -9,9 +9,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"latchkey/handoff"
+	"latchkey/handoff/service"
 )
 
-// Metrics implements handoff.Observer. No label holds an id, so that their number is
+// Metrics implements service.Observer. No label holds an id, so that their number is
 // bounded and nobody can be told from them.
 type Metrics struct {
 	dispatches *prometheus.CounterVec
@@ -25,7 +26,7 @@ type Metrics struct {
 	alarms     *prometheus.CounterVec
 }
 
-var _ handoff.Observer = (*Metrics)(nil)
+var _ service.Observer = (*Metrics)(nil)
 
 // New makes the metrics and registers them.
 func New(r prometheus.Registerer) (*Metrics, error) {
@@ -67,7 +68,7 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
-// Decided implements handoff.Observer.
+// Decided implements service.Observer.
 func (m *Metrics) Decided(act handoff.Act, reason handoff.Reason, events []handoff.Event) {
 	for _, e := range events {
 		if e.Type == handoff.EventCodeLocked {
@@ -100,10 +101,10 @@ func (m *Metrics) Decided(act handoff.Act, reason handoff.Reason, events []hando
 	}
 }
 
-// Conflicted implements handoff.Observer.
+// Conflicted implements service.Observer.
 func (m *Metrics) Conflicted(act handoff.Act) { m.conflicts.WithLabelValues(act.String()).Inc() }
 
-// Unsettled implements handoff.Observer.
+// Unsettled implements service.Observer.
 func (m *Metrics) Unsettled() { m.unsettled.Inc() }
 
 // Served observes an answer. Route is the pattern and not the path.

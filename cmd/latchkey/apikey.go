@@ -15,6 +15,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 )
@@ -56,7 +57,7 @@ func (c *apiKeyCreateCmd) Run(ctx context.Context, io streams, keys *apiKeyCmd) 
 		return errors.New("a label is at most 120 bytes, on one line")
 	}
 	now := time.Now()
-	k := handoff.APIKey{
+	k := identity.APIKey{
 		Scopes: c.Scopes, Shop: c.Shop, Carrier: c.Carrier, Building: c.Building, Door: c.Door, Label: c.Label, Created: handoff.InstantOf(now),
 	}
 	if c.Expires > 0 {
@@ -122,7 +123,7 @@ func (*apiKeyListCmd) Run(ctx context.Context, io streams, keys *apiKeyCmd) erro
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(list, func(a, b handoff.APIKey) int {
+	slices.SortFunc(list, func(a, b identity.APIKey) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
 	})
 	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)

@@ -1,7 +1,15 @@
 package main
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -57,7 +65,7 @@ func TestArrows(t *testing.T) {
 		"latchkey/cmd/latchkey/demo":                {"latchkey/cmd"},
 		"github.com/emersion/go-smtp":               {"latchkey/notify/mail/mailtest", "latchkey/cmd/latchkey/demo"},
 		"github.com/go-json-experiment/json":        {api, domain, cmd},
-		"github.com/oklog/ulid":                     {api, "latchkey/notify/ledger"},
+		"github.com/oklog/ulid":                     {api, "latchkey/notify/trailwriter"},
 		"github.com/fxamacker/cbor":                 {domain},
 		"github.com/schollz/progressbar":            {"latchkey/cmd/latchkey"},
 		"github.com/alecthomas/kong":                {"latchkey/cmd/latchkey"},
@@ -66,10 +74,8 @@ func TestArrows(t *testing.T) {
 		"golang.org/x/oauth2":                       {"latchkey/api/auth"},
 		"github.com/MicahParks/keyfunc":             {"latchkey/api/auth"},
 		"github.com/MicahParks/jwkset":              {"latchkey/api/auth"},
-		"github.com/Shopify/toxiproxy":              {},
 		"github.com/chromedp":                       {"latchkey/api/web/webtest"},
 		"latchkey/api/web/webtest":                  {},
-		"github.com/rogpeppe/go-internal":           {},
 		"pgregory.net/rapid":                        {"latchkey/handoff/handofftest"},
 		"testing":                                   {"latchkey/handoff/handofftest", "latchkey/handoff/redisstore/redistest", "latchkey/notify/mail/mailtest", "latchkey/handoff/door/controller/mqtttest", "latchkey/api/web/frame/frametest", "latchkey/api/web/webtest"},
 	}
@@ -94,7 +100,110 @@ func TestArrows(t *testing.T) {
 			}
 		}
 	}
+	mod, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for library := range libraries {
+		if strings.Contains(library, ".") && !strings.Contains(string(mod), library) {
+			t.Errorf("%s is in the list of libraries, and not in go.mod", library)
+		}
+	}
 	if packages < 10 {
 		t.Errorf("looked at %d packages: is this the whole house?", packages)
+	}
+}
+
+// rooms are the packages below handoff, each with the rooms that it may import. A room that
+// is not listed may import none, and no room may be missing here.
+var rooms = map[string][]string{
+	"":                         {"otp"},
+	"clock":                    {},
+	"storage":                  {},
+	"counts":                   {""},
+	"eventlog":                 {""},
+	"registry":                 {"", "clock"},
+	"identity":                 {"", "clock"},
+	"residents":                {"", "clock", "storage", "registry", "identity"},
+	"trail":                    {"", "clock", "eventlog"},
+	"service":                  {"", "clock", "storage", "otp"},
+	"door":                     {},
+	"door/controller":          {"door"},
+	"keyring":                  {},
+	"redisstore":               {"", "counts", "door", "eventlog", "identity", "registry", "residents", "service", "storage", "trail"},
+	"simulation":               {"", "otp"},
+	"handofftest":              {"", "counts", "door", "eventlog", "identity", "registry", "residents", "service", "storage", "trail", "otp"},
+	"redisstore/redistest":     {},
+	"door/controller/mqtttest": {},
+}
+
+func TestRoomsOfTheDomain(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "latchkey/handoff/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func(path string) string {
+		if path == "latchkey/otp" {
+			return "otp"
+		}
+		return strings.TrimPrefix(strings.TrimPrefix(path, "latchkey/handoff"), "/")
+	}
+	var found []string
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		room := name(fields[0])
+		found = append(found, room)
+		may, known := rooms[room]
+		if !known {
+			t.Errorf("handoff/%s is in no list of rooms", room)
+		}
+		for _, imported := range fields[1:] {
+			if strings.HasPrefix(imported, "latchkey/") && !slices.Contains(may, name(imported)) {
+				t.Errorf("handoff/%s imports %s", room, imported)
+			}
+		}
+	}
+	if want := slices.Sorted(maps.Keys(rooms)); !slices.Equal(slices.Sorted(slices.Values(found)), want) {
+		t.Errorf("the rooms are %v, want %v", found, want)
+	}
+}
+
+// pure is what the domain may import. It decides from what it is given: it knows no
+// context, no clock, no network, no file and no chance.
+var pure = []string{
+	"bytes", "cmp", "encoding/hex", "errors", "fmt", "hash/fnv", "io", "log/slog", "maps", "math", "math/big", "reflect", "regexp", "slices", "strconv", "strings", "sync",
+	"time", "time/tzdata", "unicode", "unicode/utf8",
+	"github.com/go-json-experiment/json", "golang.org/x/text/currency", "golang.org/x/text/unicode/norm",
+	"latchkey/otp",
+}
+
+func TestTheDomainIsPure(t *testing.T) {
+	files, err := filepath.Glob("../../handoff/*.go")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d files: %v", len(files), err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range parsed.Imports {
+			if path, _ := strconv.Unquote(i.Path.Value); !slices.Contains(pure, path) {
+				t.Errorf("%s imports %s", file, path)
+			}
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			s, ok := n.(*ast.SelectorExpr)
+			if !ok {
+				return true
+			}
+			if x, ok := s.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains([]string{"Now", "Since", "Until", "Sleep", "After", "NewTimer", "NewTicker", "Tick", "AfterFunc"}, s.Sel.Name) {
+				t.Errorf("%s calls time.%s", file, s.Sel.Name)
+			}
+			return true
+		})
 	}
 }

@@ -12,9 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"latchkey/handoff"
-	"latchkey/handoff/chain"
 	"latchkey/handoff/keyring"
+	"latchkey/handoff/trail"
 )
 
 // auditCmd is for those who want to know whether the log was changed. docs/audit.md says
@@ -36,7 +35,7 @@ func (c *auditKeyCmd) Run(io streams) error {
 	if err != nil {
 		return err
 	}
-	signer, err := handoff.AuditSigner(ring)
+	signer, err := trail.AuditSigner(ring)
 	if err != nil {
 		return err
 	}
@@ -99,7 +98,7 @@ func (c *auditExportCmd) Run(ctx context.Context, streams streams) error {
 const exported = ".ndjson"
 
 // all writes each chain to a file of its own.
-func (c *auditExportCmd) all(ctx context.Context, j handoff.Journal, out io.Writer) error {
+func (c *auditExportCmd) all(ctx context.Context, j trail.Store, out io.Writer) error {
 	names, err := j.Chains(ctx)
 	if err != nil {
 		return err
@@ -118,7 +117,7 @@ func (c *auditExportCmd) all(ctx context.Context, j handoff.Journal, out io.Writ
 }
 
 // writeFile writes an export, all of it or nothing.
-func writeFile(ctx context.Context, j handoff.Journal, name, file string) error {
+func writeFile(ctx context.Context, j trail.Store, name, file string) error {
 	f, err := os.CreateTemp(filepath.Dir(file), ".audit-*")
 	if err != nil {
 		return err
@@ -132,9 +131,9 @@ func writeFile(ctx context.Context, j handoff.Journal, name, file string) error 
 	return err
 }
 
-func write(ctx context.Context, j handoff.Journal, name string, out io.Writer) error {
+func write(ctx context.Context, j trail.Store, name string, out io.Writer) error {
 	w := bufio.NewWriter(out)
-	for text, err := range handoff.Export(ctx, j, name) {
+	for text, err := range trail.Export(ctx, j, name) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -147,17 +146,17 @@ func write(ctx context.Context, j handoff.Journal, name string, out io.Writer) e
 
 type auditVerifyCmd struct {
 	File string     `arg:"" help:"An export, or a folder of them; - for standard input."`
-	Key  *chain.Key `help:"Whose signature to believe: what latchkey audit key prints, or x of GET /v1/audit/keys." placeholder:"KEY"`
+	Key  *trail.Key `help:"Whose signature to believe: what latchkey audit key prints, or x of GET /v1/audit/keys." placeholder:"KEY"`
 	Head []string   `help:"A head that somebody kept, as the log or a notice gave it. May be repeated. Each has to be of a chain that is verified." placeholder:"TEXT"`
 }
 
 // Run verifies an export, or all of a folder. It asks nobody.
 func (c *auditVerifyCmd) Run(streams streams) error {
-	var o chain.Options
+	var o trail.Options
 	if c.Key != nil {
 		o.Key = *c.Key
 	}
-	var reports []chain.Report
+	var reports []trail.Report
 	if info, err := os.Stat(c.File); c.File != "-" && err == nil && info.IsDir() {
 		if reports, err = c.folder(o); err != nil {
 			return err
@@ -189,7 +188,7 @@ func (c *auditVerifyCmd) Run(streams streams) error {
 
 // folder verifies every export in a folder. All have to be signed by one key, and each
 // kept head has to be of one of them: else who takes a whole chain away is not found out.
-func (c *auditVerifyCmd) folder(o chain.Options) ([]chain.Report, error) {
+func (c *auditVerifyCmd) folder(o trail.Options) ([]trail.Report, error) {
 	files, err := filepath.Glob(filepath.Join(c.File, "*"+exported))
 	if err != nil {
 		return nil, err
@@ -197,7 +196,7 @@ func (c *auditVerifyCmd) folder(o chain.Options) ([]chain.Report, error) {
 	if len(files) == 0 {
 		return nil, fmt.Errorf("%s: no exports (*%s)", c.File, exported)
 	}
-	reports, of := make([]chain.Report, len(files)), map[string]int{}
+	reports, of := make([]trail.Report, len(files)), map[string]int{}
 	for i, file := range files {
 		if reports[i], err = verify(file, o); err != nil {
 			return nil, err
@@ -229,25 +228,25 @@ func (c *auditVerifyCmd) folder(o chain.Options) ([]chain.Report, error) {
 	return reports, nil
 }
 
-func verify(file string, o chain.Options) (chain.Report, error) {
+func verify(file string, o trail.Options) (trail.Report, error) {
 	in := io.Reader(os.Stdin)
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return chain.Report{}, err
+			return trail.Report{}, err
 		}
 		defer f.Close()
 		in = f
 	}
-	r, err := chain.Verify(in, o)
+	r, err := trail.Verify(in, o)
 	if err != nil {
-		return chain.Report{}, fmt.Errorf("%s: %w", file, err)
+		return trail.Report{}, fmt.Errorf("%s: %w", file, err)
 	}
 	return r, nil
 }
 
 // describe says what holds.
-func describe(out io.Writer, r *chain.Report) {
+func describe(out io.Writer, r *trail.Report) {
 	date := func(t time.Time) string { return t.Format(time.RFC3339) }
 	fmt.Fprintf(out, "%s holds: %d entries", r.Head.Chain, r.Entries)
 	if r.Entries > 0 {

@@ -17,9 +17,11 @@ import (
 	"latchkey/cmd/latchkey/demo"
 	"latchkey/cmd/latchkey/sample"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
+	"latchkey/handoff/service"
 	"latchkey/notify"
 	"latchkey/notify/mail"
 )
@@ -200,7 +202,7 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 
 // forget lets the embedded Redis's keys run out by the demo's clock. It has no clock of
 // its own that ticks without looking at every key on every command.
-func forget(ctx context.Context, redis *miniredis.Miniredis, clock handoff.Clock) {
+func forget(ctx context.Context, redis *miniredis.Miniredis, clock clock.Clock) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for last := clock.Now(); ; {
@@ -241,13 +243,13 @@ func (s *system) loadSample(ctx context.Context, url string, sign signer) error 
 	cleared := handoff.InstantOf(now.AddDate(1, 0, 0))
 	for _, c := range sample.Couriers() {
 		ref := handoff.CourierRef{Carrier: c.CarrierID, ID: c.CourierID}
-		if err := s.store.PutCourier(ctx, ref, handoff.CourierUpdate{Name: &c.Name, ClearedUntil: &cleared}); err != nil {
+		if err := s.store.PutCourier(ctx, ref, service.CourierUpdate{Name: &c.Name, ClearedUntil: &cleared}); err != nil {
 			return err
 		}
 	}
 	for _, r := range sample.Routes() {
 		day := handoff.DateOf(now.In(r.Zone))
-		ref := handoff.RouteRef{Carrier: r.CarrierID, Route: r.RouteID, Day: day}
+		ref := service.RouteRef{Carrier: r.CarrierID, Route: r.RouteID, Day: day}
 		if err := s.store.AssignRoute(ctx, ref, r.CourierID, handoff.InstantOf(now)); err != nil {
 			return err
 		}

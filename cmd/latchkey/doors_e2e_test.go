@@ -31,7 +31,7 @@ import (
 // books of what moved and of what was asked for.
 type street struct {
 	t *testing.T
-	*service
+	*production
 	serve     *process
 	serveArgs []string
 	relock    string // a flag
@@ -57,7 +57,7 @@ const gateContact = "zigbee2mqtt/gate-contact"
 func newStreet(t *testing.T) *street {
 	t.Helper()
 	s := &street{
-		t: t, relock: "--relock=1s", broker: mqtttest.Start(t), service: newService(t, "appendonly yes", "appendfsync always"),
+		t: t, relock: "--relock=1s", broker: mqtttest.Start(t), production: newService(t, "appendonly yes", "appendfsync always"),
 		asked: map[string]string{}, confirmed: map[string]int{}, swung: map[string]int{},
 	}
 	keys := filepath.Join(t.TempDir(), "doors.json")

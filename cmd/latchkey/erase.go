@@ -11,6 +11,8 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
+	"latchkey/handoff/registry"
+	"latchkey/handoff/service"
 )
 
 // eraseCmd forgets a customer on request (GDPR article 17).
@@ -41,18 +43,18 @@ func (c *eraseCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	defer done()
-	service, err := handoff.NewService(handoff.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader, Keypads: door.PINs{}})
+	grants, err := service.New(service.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader, Keypads: door.PINs{}})
 	if err != nil {
 		return err
 	}
-	defer service.Close()
+	defer grants.Close()
 	customer := handoff.CustomerRef{Shop: shop, ID: id}
-	erased, open, err := service.Erase(ctx, customer)
+	erased, open, err := grants.Erase(ctx, customer)
 	fmt.Fprintf(io.out, "%d deliveries erased, %d are under way and will be when they close\n", erased, open)
 	if err != nil {
 		return err
 	}
-	doors, err := service.DoorsOf(ctx, customer)
+	doors, err := registry.New(store, store, wallClock{}).DoorsOf(ctx, customer)
 	for _, d := range doors {
 		fmt.Fprintf(io.out, "door %s of building %s names the customer as its owner: its manager has to name another\n", d.ID, d.BuildingID)
 	}

@@ -22,7 +22,7 @@ import (
 // twoInstances are two of serve behind one Redis and one address, in turn, as a load
 // balancer does it, with a place to sign in.
 type twoInstances struct {
-	*service
+	*production
 	client           // by API, at the first
 	base   string    // where people reach them
 	each   [2]string // where each is
@@ -31,7 +31,7 @@ type twoInstances struct {
 
 func newTwoInstances(t *testing.T) *twoInstances {
 	t.Helper()
-	s := &twoInstances{service: newService(t)}
+	s := &twoInstances{production: newService(t)}
 	var turn atomic.Uint64
 	var to [2]*httputil.ReverseProxy
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { to[turn.Add(1)%2].ServeHTTP(w, r) }))
@@ -88,7 +88,7 @@ func (s *twoInstances) parcel(t *testing.T, parcel, customer string) (grant stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	warehouse := s.service.token(t, auth.Principal{Subject: "w", Shop: "demo", Scopes: []auth.Scope{auth.Dispatch}})
+	warehouse := s.production.token(t, auth.Principal{Subject: "w", Shop: "demo", Scopes: []auth.Scope{auth.Dispatch}})
 	return s.must("POST", "/v1/dispatches", warehouse, fmt.Sprintf(`{"parcel_id":%q,"order_id":"302-1","carrier_id":"swift","route_id":"R1","delivery_date":%q,"value":{"amount":"1299.00","currency":"EUR"},
 		"customer":{"id":%q,"name":"Name of %s","email":"%s@home.example"},"destination":{"kind":"residence","lines":["Turmstr. 5"],"city":"Berlin","country":"DE","time_zone":"Europe/Berlin","location":%s}}`,
 		parcel, time.Now().In(berlin).Format(time.DateOnly), customer, customer, customer, gatePlace))["grant_id"].(string)
@@ -189,9 +189,9 @@ func fetch(s *surfer, target, from string) (int, string, error) {
 func TestNoGetChangesAnything(t *testing.T) {
 	s := newTwoInstances(t)
 	grant := s.parcel(t, "PARCEL-QUINCE-1111", "cus_quince")
-	manager := s.service.token(t, theManager)
+	manager := s.production.token(t, theManager)
 	s.must("PUT", "/v1/buildings/bld_1", manager, `{"name":"Haus Eins","address":"Turmstr. 5","time_zone":"Europe/Berlin","location":`+gatePlace+`,"carriers":["swift"]}`)
-	clerk := s.service.token(t, auth.Principal{Subject: "clerk", Shop: "demo", Scopes: []auth.Scope{auth.Shop}})
+	clerk := s.production.token(t, auth.Principal{Subject: "clerk", Shop: "demo", Scopes: []auth.Scope{auth.Shop}})
 	link := s.must("POST", "/v1/customers/cus_quince/page-link", clerk, "")["path"].(string)
 	people := map[string]*surfer{
 		"nobody": newSurfer(t), "the customer": s.signIn(t, customerOf("cus_quince")), "another customer": s.signIn(t, customerOf("cus_medlar")),
@@ -236,7 +236,7 @@ func TestNoGetChangesAnything(t *testing.T) {
 
 // unchanging is the whole store but for what lives by itself: sessions, which note that
 // they are used, the leases of work in the background, and how often an address was refused.
-func (s *service) unchanging(t *testing.T) string {
+func (s *production) unchanging(t *testing.T) string {
 	t.Helper()
 	return s.everything(t, "lk:session:", "lk:lease:", "rate:refused:")
 }

@@ -293,8 +293,8 @@ func TestDemoStaysOnLoopback(t *testing.T) {
 	}
 }
 
-// service is everything that serve needs, real where it matters.
-type service struct {
+// production is everything that serve needs, real where it matters.
+type production struct {
 	redis  *redistest.Server
 	sink   *mailtest.SinkServer
 	issuer *auth.Issuer
@@ -303,9 +303,9 @@ type service struct {
 	issuers string // the file
 }
 
-func newService(t *testing.T, redisConf ...string) *service {
+func newService(t *testing.T, redisConf ...string) *production {
 	t.Helper()
-	s := &service{redis: redistest.Single(t, redisConf...), sink: mailtest.Sink(t)}
+	s := &production{redis: redistest.Single(t, redisConf...), sink: mailtest.Sink(t)}
 	var err error
 	if s.issuer, err = auth.NewIssuer(rand.Reader, "issuer", "latchkey", time.Now); err != nil {
 		t.Fatal(err)
@@ -330,7 +330,7 @@ func newService(t *testing.T, redisConf ...string) *service {
 }
 
 // trust writes the file of issuers.
-func (s *service) trust(t *testing.T, entries ...map[string]any) {
+func (s *production) trust(t *testing.T, entries ...map[string]any) {
 	t.Helper()
 	content, err := json.Marshal(map[string]any{"issuers": entries})
 	if err != nil {
@@ -341,7 +341,7 @@ func (s *service) trust(t *testing.T, entries ...map[string]any) {
 	}
 }
 
-func (s *service) token(t *testing.T, p auth.Principal) string {
+func (s *production) token(t *testing.T, p auth.Principal) string {
 	t.Helper()
 	token, err := s.issuer.Sign(p, time.Hour)
 	if err != nil {

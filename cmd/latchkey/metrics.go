@@ -12,6 +12,9 @@ import (
 
 	"latchkey/api/metrics"
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
+	"latchkey/handoff/service"
+	"latchkey/handoff/trail"
 	"latchkey/notify"
 	"latchkey/notify/mail/message"
 )
@@ -72,7 +75,7 @@ func newInstruments() (*instruments, error) {
 }
 
 // backlog shows how far a group of readers is behind, and returns by how much time.
-func (m *instruments) backlog(group string, b handoff.Backlog, now time.Time) time.Duration {
+func (m *instruments) backlog(group string, b eventlog.Backlog, now time.Time) time.Duration {
 	m.waiting.WithLabelValues(group).Set(float64(b.Waiting))
 	m.dead.WithLabelValues(group).Set(float64(b.Dead))
 	var age time.Duration
@@ -84,7 +87,7 @@ func (m *instruments) backlog(group string, b handoff.Backlog, now time.Time) ti
 }
 
 // observers hear of the same decisions.
-type observers []handoff.Observer
+type observers []service.Observer
 
 func (all observers) Decided(act handoff.Act, reason handoff.Reason, events []handoff.Event) {
 	for _, o := range all {
@@ -153,7 +156,7 @@ func (o ledgerObserver) Entered(name string, n int) {
 func (o ledgerObserver) Failed(err error) {
 	o.unchained.Inc()
 	level := slog.LevelWarn
-	if errors.Is(err, handoff.ErrForged) {
+	if errors.Is(err, trail.ErrForged) {
 		level = slog.LevelError
 	}
 	o.log.Log(context.Background(), level, "the log was not chained", "error", err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 	"latchkey/notify/doors"
@@ -128,7 +129,7 @@ func (c *outboxReplayCmd) Run(ctx context.Context, io streams, outbox *outboxCmd
 		return err
 	}
 	defer done()
-	replay := func(id handoff.EventID, groups ...string) (n int, err error) {
+	replay := func(id eventlog.ID, groups ...string) (n int, err error) {
 		for _, group := range groups {
 			found, err := store.Replay(ctx, group, id, time.Now())
 			if err != nil {
@@ -175,13 +176,13 @@ func (c *outboxReplayCmd) Run(ctx context.Context, io streams, outbox *outboxCmd
 }
 
 // An event's name outside is its partition and its id in that partition's log.
-func eventName(id handoff.EventID) string { return strconv.Itoa(id.Partition) + "/" + id.ID }
+func eventName(id eventlog.ID) string { return strconv.Itoa(id.Partition) + "/" + id.ID }
 
-func parseEventName(name string) (handoff.EventID, error) {
+func parseEventName(name string) (eventlog.ID, error) {
 	partition, id, ok := strings.Cut(name, "/")
 	p, err := strconv.Atoi(partition)
 	if !ok || err != nil || p < 0 || p >= handoff.Partitions || id == "" {
-		return handoff.EventID{}, fmt.Errorf("%q is not an id as list shows them", name)
+		return eventlog.ID{}, fmt.Errorf("%q is not an id as list shows them", name)
 	}
-	return handoff.EventID{Partition: p, ID: id}, nil
+	return eventlog.ID{Partition: p, ID: id}, nil
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
@@ -49,7 +49,7 @@ func TestOutboxesOfBothGroups(t *testing.T) {
 	if err != nil || len(taken) != 1 {
 		t.Fatal(taken, err)
 	}
-	if err := store.Bury(t.Context(), doors.Group, handoff.Failure{Delivery: taken[0], Error: "unsigned", At: w.Clock.Now()}); err != nil {
+	if err := store.Bury(t.Context(), doors.Group, eventlog.Failure{Delivery: taken[0], Error: "unsigned", At: w.Clock.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	w.Clock.Advance(time.Minute)

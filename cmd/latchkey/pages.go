@@ -45,7 +45,7 @@ func (s *system) pages(c *api.Config) (*frame.API, error) {
 	way := &frame.API{}
 	config := frame.Config{API: way, Clock: s.clock, Next: s.site, Log: s.log}
 	entrance.Configure(&config)
-	site, err := frame.New(config, append(pageSets(s.service), entrance.Set())...)
+	site, err := frame.New(config, append(pageSets(s.pageLinks), entrance.Set())...)
 	if err != nil {
 		return nil, err
 	}

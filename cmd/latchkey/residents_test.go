@@ -267,7 +267,7 @@ func TestResidents(t *testing.T) {
 }
 
 // everything is what a stolen Redis shows, but for keys with some prefixes.
-func (s *service) everything(t *testing.T, but ...string) string {
+func (s *production) everything(t *testing.T, but ...string) string {
 	t.Helper()
 	r := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
 	defer r.Close()

@@ -16,9 +16,14 @@ import (
 	"latchkey/api/auth"
 	"latchkey/handoff"
 	"latchkey/handoff/door"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
+	"latchkey/handoff/registry"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
 	"latchkey/notify/mail"
 )
 
@@ -73,7 +78,7 @@ func keyTable(t *testing.T) []keyRow {
 // standing are the keys that stay: what is registered, and what is one small value for
 // each thing that is registered. None of them grows with the parcels.
 var standing = []string{
-	"lk:courier:CARRIER:ID", "lk:building:ID", "lk:door:ID", "lk:building:ID:doors", "lk:building:ID:residents",
+	"lk:courier:CARRIER:ID", "lk:buildings", "lk:building:ID", "lk:door:ID", "lk:building:ID:doors", "lk:building:ID:residents",
 	"lk:apikey:ID", "lk:apikeys", // until revoked
 	"lk:{pp}:once",         // the last report of each door
 	"lk:{pp}:counted",      // how far the log was counted
@@ -148,23 +153,23 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	w := &handofftest.World{Store: store, Clock: clock, Service: s.service, Policy: handofftest.Policy()}
 	at := handofftest.Home
 	d := handoff.Door{ID: "gate", Kind: handoff.Gate, Mode: handoff.Connected, BuildingID: "bld_turm5", Location: &at}
-	must(s.service.Enroll(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}))
-	must(s.service.EnrollDoor(ctx, d))
-	must(s.service.Subscribe(ctx, "bld_turm5", handoff.Subscription{Address: "anna@home.example", Unit: "4 links"}))
+	must(s.registry.Enroll(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}))
+	must(s.registry.EnrollDoor(ctx, d))
+	must(s.residents.Subscribe(ctx, "bld_turm5", residents.Subscription{Address: "anna@home.example", Unit: "4 links"}))
 	w.Cleared(t, "c1")
 	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
-	must(store.AddAPIKey(ctx, handoff.APIKey{ID: "k1", Scopes: []string{"ops"}}))
+	must(store.AddAPIKey(ctx, identity.APIKey{ID: "k1", Scopes: []string{"ops"}}))
 	for _, parcel := range []string{"p1", "p2", "p3"} {
 		w.Dispatch(t, handofftest.Sample(parcel))
 	}
-	knock := handoff.Knock{Courier: handofftest.Courier("c1"), Door: "gate", Parcel: "p1", Position: &handoff.Position{Point: at}}
+	knock := service.Knock{Courier: handofftest.Courier("c1"), Door: "gate", Parcel: "p1", Position: &handoff.Position{Point: at}}
 	_, err = s.service.Unlock(ctx, knock)
 	must(err)
 	knock.Parcel = "nobody's"
 	if _, err = s.service.Unlock(ctx, knock); err == nil {
 		t.Fatal("a permit for nobody's parcel")
 	}
-	_, err = s.service.Alarmed(ctx, handoff.Alarm{Door: d, Type: handoff.EventDoorForced, Seq: 1, At: handoff.InstantOf(clock.Now())})
+	_, err = s.registry.Alarmed(ctx, registry.Alarm{Door: d, Type: handoff.EventDoorForced, Seq: 1, At: handoff.InstantOf(clock.Now())})
 	must(err)
 	g := w.Parcel(t, "p1")
 	if _, err := s.service.Verify(ctx, handofftest.AtDoor("c1", "p1", handofftest.WrongCode(&g, 1))); err == nil {
@@ -178,15 +183,15 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	again := handofftest.Sample("p3")
 	again.Day = again.Day.Next()
 	w.Dispatch(t, again) // p3's next generation; p2 nobody brings
-	must(store.Send(ctx, "gate", handoff.DoorMessage{Kind: "permit", Body: []byte("x")}))
-	_, _, err = store.Mark(ctx, handoff.Mark{Building: "bld_turm5", Of: "r1", Day: handofftest.Today, Topic: "t"})
+	must(store.Send(ctx, "gate", door.Message{Kind: "permit", Body: []byte("x")}))
+	_, _, err = store.Mark(ctx, residents.Mark{Building: "bld_turm5", Of: "r1", Day: handofftest.Today, Topic: "t"})
 	must(err)
 
 	_, _, err = store.Recur(ctx, "device:1234", "swift c1", handoff.InstantOf(clock.Now()), time.Hour)
 	must(err)
-	must(store.AddSession(ctx, handoff.Session{ID: handoff.SessionID{1}, Subject: "s", Began: handoff.InstantOf(clock.Now())}, 2*time.Hour))
-	must(store.AddSession(ctx, handoff.Session{
-		ID: handoff.SessionID{2}, Subject: "cus_81", Shop: handofftest.Shop, Scopes: []string{"customer"}, Began: handoff.InstantOf(clock.Now()), Seen: handoff.InstantOf(clock.Now()),
+	must(store.AddSession(ctx, identity.Session{ID: identity.SessionID{1}, Subject: "s", Began: handoff.InstantOf(clock.Now())}, 2*time.Hour))
+	must(store.AddSession(ctx, identity.Session{
+		ID: identity.SessionID{2}, Subject: "cus_81", Shop: handofftest.Shop, Scopes: []string{"customer"}, Began: handoff.InstantOf(clock.Now()), Seen: handoff.InstantOf(clock.Now()),
 	}, 2*time.Hour))
 	_, err = store.Spend(ctx, "token", handoff.InstantOf(clock.Now().Add(time.Minute)), handoff.InstantOf(clock.Now()))
 	must(err)
@@ -199,8 +204,8 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	if err != nil || len(taken) < 6 {
 		t.Fatal(len(taken), err)
 	}
-	must(store.Retry(ctx, "mail", handoff.Failure{Delivery: taken[0], Error: "timeout", At: clock.Now()}, clock.Now().Add(time.Hour)))
-	must(store.Bury(ctx, "mail", handoff.Failure{Delivery: taken[1], Error: "rejected", At: clock.Now()}))
+	must(store.Retry(ctx, "mail", eventlog.Failure{Delivery: taken[0], Error: "timeout", At: clock.Now()}, clock.Now().Add(time.Hour)))
+	must(store.Bury(ctx, "mail", eventlog.Failure{Delivery: taken[1], Error: "rejected", At: clock.Now()}))
 	for _, d := range taken[3:] {
 		must(store.Done(ctx, "mail", d.ID))
 	}
@@ -251,7 +256,7 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		must(s.trim(ctx))
-		must(s.service.Tidy(ctx))
+		must(s.residents.Tidy(ctx))
 		look()
 	}
 	letters, err := store.Dead(ctx, "mail")

@@ -484,7 +484,7 @@ func (w *witness) mail(sink *mailtest.SinkServer, to string) (m mailtest.Message
 }
 
 // panics has the same program fall over what it was sent, in a handler and in a page.
-func (w *witness) panics(s *service, keyset, words string) {
+func (w *witness) panics(s *production, keyset, words string) {
 	w.t.Helper()
 	ring, err := keyring.Load(keyset)
 	if err != nil {

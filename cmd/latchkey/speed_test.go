@@ -34,6 +34,7 @@ import (
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 	"latchkey/handoff/redisstore/redistest"
+	"latchkey/handoff/service"
 	"latchkey/notify/mail"
 )
 
@@ -251,7 +252,7 @@ func (c *contender) run(b *testing.B, n int) result {
 // bench is our service with parcels that wait to be verified.
 type bench struct {
 	url     string
-	service *handoff.Service
+	service *service.Service
 	store   *redisstore.Store
 	sign    signer
 	tokens  []string

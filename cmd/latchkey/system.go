@@ -17,16 +17,22 @@ import (
 	"latchkey/api/auth"
 	"latchkey/api/web/frame"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/door"
+	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
+	"latchkey/handoff/registry"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
+	"latchkey/handoff/trail"
 	"latchkey/notify"
 	"latchkey/notify/doors"
-	"latchkey/notify/ledger"
 	"latchkey/notify/mail"
 	"latchkey/notify/numbers"
-	"latchkey/notify/residents"
+	notices "latchkey/notify/residents"
 	"latchkey/notify/signals"
+	"latchkey/notify/trailwriter"
 )
 
 // parts are what differs between a demonstration, a service and a test.
@@ -35,7 +41,7 @@ type parts struct {
 	store     *redisstore.Store
 	ring      *keyring.Ring
 	policy    *handoff.Policy
-	clock     handoff.Clock
+	clock     clock.Clock
 	verifier  auth.Verifier
 	sender    *mail.Sender
 	mailer    mail.MailerConfig // what it is found by here, newSystem adds
@@ -61,11 +67,16 @@ type parts struct {
 // permits to doors, the ledger that chains the log, the sweeper.
 type system struct {
 	parts
-	service *handoff.Service
+	service *service.Service
+
+	registry  *registry.Registry
+	residents *residents.Directory
+	pageLinks *identity.PageLinks
+
 	app     server
 	readers []*notify.Reader
 	groups  []string // the readers' names in the log
-	ledger  *ledger.Ledger
+	ledger  *trailwriter.Writer
 	numbers *numbers.Counter
 }
 
@@ -78,14 +89,19 @@ type server interface {
 func newSystem(p parts) (*system, error) {
 	s := &system{parts: p, numbers: numbers.New(p.store, p.clock)}
 	var err error
-	s.service, err = handoff.NewService(handoff.Config{
+	s.service, err = service.New(service.Config{
 		Store: p.store, Policy: p.policy, Clock: p.clock, Namer: p.ring, Random: rand.Reader, Keypads: door.PINs{}, Observer: observers{p.metrics.requests, s.numbers},
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.registry = registry.New(p.store, p.store, p.clock)
+	s.residents = residents.NewDirectory(p.store, s.registry, p.store, p.clock, p.ring)
+	s.pageLinks = identity.NewPageLinks(p.store, p.clock, p.ring, rand.Reader)
 	config := api.Config{
-		Service: s.service, Registry: p.store, Verifier: p.verifier, Clock: p.clock, Ready: p.store.Ping,
+		Service: s.service, Couriers: p.store, Registry: s.registry, Directory: s.residents, Access: trail.NewReader(p.store, p.clock, p.ring),
+		Events: p.store, Figures: p.store, PageLinks: s.pageLinks,
+		Verifier: p.verifier, Clock: p.clock, Ready: p.store.Ping,
 		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(),
 		Site: p.site, AllowHost: p.allowHost, TrustedProxies: p.proxies, TLS: p.tls,
 	}
@@ -112,17 +128,17 @@ func newSystem(p parts) (*system, error) {
 		way.Serve(app.Handler())
 	}
 
-	signer, err := handoff.AuditSigner(p.ring)
+	signer, err := trail.AuditSigner(p.ring)
 	if err != nil {
 		return nil, err
 	}
-	s.ledger, err = ledger.New(ledger.Config{
+	s.ledger, err = trailwriter.New(trailwriter.Config{
 		Store: p.store, Signer: signer, Clock: p.clock, Observer: ledgerObserver{p.metrics, p.log}, Retention: p.retention,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.groups = append(s.groups, ledger.Group)
+	s.groups = append(s.groups, trailwriter.Group)
 
 	p.mailer.Grants, p.mailer.Couriers, p.mailer.Transport = s.service, p.store, p.sender
 	p.mailer.Clock, p.mailer.Limits, p.mailer.Observer = p.clock, p.policy.Limits, s.numbers
@@ -134,15 +150,15 @@ func newSystem(p parts) (*system, error) {
 		return nil, err
 	}
 	if p.publicURL != "" {
-		notifier, err := residents.New(residents.Config{
-			Service: s.service, Store: p.store, Transport: p.sender, Clock: p.clock, Observer: residentObserver{p.metrics, p.log},
+		notifier, err := notices.New(notices.Config{
+			Grants: s.service, Residents: s.residents, Registry: s.registry, Store: p.store, Transport: p.sender, Clock: p.clock, Observer: residentObserver{p.metrics, p.log},
 			PublicURL: p.publicURL, CarrierNames: p.mailer.CarrierNames, Kept: p.retention,
 		})
 		if err != nil {
 			return nil, err
 		}
 		err = s.read(notify.Config{
-			Group: residents.Group, Handle: notifier.Handle, Timeout: residents.Timeout,
+			Group: notices.Group, Handle: notifier.Handle, Timeout: notices.Timeout,
 			Parallel: residentsAtOnce,
 		})
 		if err != nil {
@@ -199,7 +215,7 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	workers.Go(func() { s.ledger.Run(working) })
 	workers.Go(func() { s.every(working, time.Second, "sweep", s.sweep) })
 	workers.Go(func() { s.every(working, time.Minute, "trim", s.trim) })
-	workers.Go(func() { s.every(working, time.Hour, "tidy", s.service.Tidy) })
+	workers.Go(func() { s.every(working, time.Hour, "tidy", s.residents.Tidy) })
 	workers.Go(func() { s.every(working, 5*time.Second, "backlog", s.measure) })
 	workers.Go(func() { s.every(working, time.Second, "numbers", s.numbers.Work) })
 

@@ -11,16 +11,18 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 	"latchkey/otp"
 )
 
-// Conformance is the suite that every [handoff.Store] passes. Open gives each test an
+// Conformance is the suite that every [handofftest.Store] passes. Open gives each test an
 // empty store of its own and cleans up after it by t.Cleanup.
 //
 // The suite lives by an injected clock: a store must judge leases, schedules and
 // budgets by the times that it is given, and may use its server's clock for the ids
 // of the log alone.
-func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
+func Conformance(t *testing.T, open func(t *testing.T) Store) {
 	groups := []struct {
 		name  string
 		tests map[string]func(*testing.T, *World)
@@ -50,7 +52,7 @@ func Conformance(t *testing.T, open func(t *testing.T) handoff.Store) {
 }
 
 // minted is the first commit of a parcel, as the service would make it, over a version.
-func minted(t TB, w *World, from handoff.Version, d handoff.Dispatch) handoff.Change {
+func minted(t TB, w *World, from service.Version, d handoff.Dispatch) service.Change {
 	t.Helper()
 	id := w.Service.ParcelHash(d.Carrier, d.Parcel)
 	decision := handoff.Decide(nil, handoff.Command{Act: handoff.Mint, Parcel: id, Dispatch: &d}, handoff.Facts{Policy: w.Policy}, w.Clock.Now())
@@ -65,23 +67,23 @@ func minted(t TB, w *World, from handoff.Version, d handoff.Dispatch) handoff.Ch
 		t.Fatalf("NewSecret: %v", err)
 	}
 	g := handoff.Seed(decision.Events[0].Grant, d, handoff.CodeState{Secret: secret})
-	return handoff.Change{
-		From: from, Record: handoff.Record{Grant: handoff.Replay(g, decision.Events), Commits: []handoff.CommitID{1}},
+	return service.Change{
+		From: from, Record: service.Record{Grant: handoff.Replay(g, decision.Events), Commits: []service.CommitID{1}},
 		Events: decision.Events, Now: handoff.InstantOf(w.Clock.Now()),
 	}
 }
 
 // follows is a commit after another, with one event.
-func follows(w *World, c handoff.Change, event handoff.EventType) handoff.Change {
+func follows(w *World, c service.Change, event handoff.EventType) service.Change {
 	g := c.Record.Grant
 	e := handoff.Event{Type: event, Grant: g.ID, At: handoff.InstantOf(w.Clock.Now()), Shop: g.Dispatch.Shop, Carrier: g.Dispatch.Carrier, Parcel: g.Dispatch.Parcel}
-	next := handoff.Change{From: c.From.Next(g.ID.Generation), Record: c.Record, Events: []handoff.Event{e}, Now: e.At}
+	next := service.Change{From: c.From.Next(g.ID.Generation), Record: c.Record, Events: []handoff.Event{e}, Now: e.At}
 	next.Record.Grant = handoff.Apply(g, e)
-	next.Record.Commits = append(slices.Clone(c.Record.Commits), handoff.CommitID(len(c.Record.Commits)+1))
+	next.Record.Commits = append(slices.Clone(c.Record.Commits), service.CommitID(len(c.Record.Commits)+1))
 	return next
 }
 
-func load(t *testing.T, w *World, q handoff.Query) handoff.Snapshot {
+func load(t *testing.T, w *World, q service.Query) service.Snapshot {
 	t.Helper()
 	snap, err := w.Store.Load(t.Context(), q)
 	if err != nil {
@@ -90,7 +92,7 @@ func load(t *testing.T, w *World, q handoff.Query) handoff.Snapshot {
 	return snap
 }
 
-func commit(t *testing.T, w *World, c handoff.Change) handoff.Change {
+func commit(t *testing.T, w *World, c service.Change) service.Change {
 	t.Helper()
 	if err := w.Store.Commit(t.Context(), c); err != nil {
 		t.Fatalf("Commit over %d: %v", c.From, err)
@@ -115,30 +117,30 @@ func equal(t *testing.T, what string, got, want any) {
 var grantTests = map[string]func(*testing.T, *World){
 	"UnknownIsNilAndNoError": func(t *testing.T, w *World) {
 		ref := Courier("nobody")
-		equal(t, "snapshot of nothing", load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "nothing"), Courier: &ref}), handoff.Snapshot{})
+		equal(t, "snapshot of nothing", load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "nothing"), Courier: &ref}), service.Snapshot{})
 	},
 
 	"RoundTrip": func(t *testing.T, w *World) {
 		c := minted(t, w, 0, Sample("p1"))
-		c.Record.Answers = []handoff.Answer{{Attempt: "a1", Courier: "c1", Digest: []byte{1, 2}, At: 7, Distance: 10, Reason: handoff.CodeMismatch, Left: 4, Verdict: []byte{1, 1, 2}}}
-		c.Record.Notes = []handoff.Note{{At: 9, Act: handoff.Hold, Text: "the customer called"}}
+		c.Record.Answers = []service.Answer{{Attempt: "a1", Courier: "c1", Digest: []byte{1, 2}, At: 7, Distance: 10, Reason: handoff.CodeMismatch, Left: 4, Verdict: []byte{1, 1, 2}}}
+		c.Record.Notes = []service.Note{{At: 9, Act: handoff.Hold, Text: "the customer called"}}
 		commit(t, w, c)
 		id := c.Record.Grant.ID
 		for _, generation := range []int{0, 1} {
-			snap := load(t, w, handoff.Query{Parcel: id.Hash, Generation: generation})
+			snap := load(t, w, service.Query{Parcel: id.Hash, Generation: generation})
 			equal(t, "record", snap.Record, &c.Record)
-			equal(t, "version", snap.Version, handoff.Version(0).Next(1))
+			equal(t, "version", snap.Version, service.Version(0).Next(1))
 			equal(t, "archived", snap.Archived, false)
 		}
-		equal(t, "a generation not yet there", load(t, w, handoff.Query{Parcel: id.Hash, Generation: 2}).Record, (*handoff.Record)(nil))
+		equal(t, "a generation not yet there", load(t, w, service.Query{Parcel: id.Hash, Generation: 2}).Record, (*service.Record)(nil))
 	},
 
 	"NobodySharesMemoryWithTheStore": func(t *testing.T, w *World) {
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
-		q := handoff.Query{Parcel: c.Record.Grant.ID.Hash}
+		q := service.Query{Parcel: c.Record.Grant.ID.Hash}
 		want := load(t, w, q).Record
 		loaded := load(t, w, q).Record
-		for _, r := range []*handoff.Record{&c.Record, loaded} {
+		for _, r := range []*service.Record{&c.Record, loaded} {
 			r.Grant.Rights[0].Uses = 99
 			r.Grant.History[0].Type = handoff.EventRecalled
 			r.Grant.Dispatch.To.Location.Lat = 1
@@ -154,18 +156,18 @@ var grantTests = map[string]func(*testing.T, *World){
 	"CommitsOverTheLoadedVersionOnly": func(t *testing.T, w *World) {
 		first := commit(t, w, minted(t, w, 0, Sample("p1")))
 		second := commit(t, w, follows(w, first, handoff.EventAttempted))
-		q := handoff.Query{Parcel: first.Record.Grant.ID.Hash}
+		q := service.Query{Parcel: first.Record.Grant.ID.Hash}
 		before := load(t, w, q)
 		equal(t, "version", before.Version, second.From.Next(1))
 
 		stale := follows(w, first, handoff.EventRecalled)
 		ahead := stale
 		ahead.From = before.Version.Next(1)
-		reservation := handoff.Reservation{Courier: Courier("c1"), Token: "t1", At: handoff.InstantOf(Noon)}
-		load(t, w, handoff.Query{Parcel: q.Parcel, Courier: &reservation.Courier, Reservation: &reservation})
-		for name, c := range map[string]handoff.Change{"stale": stale, "ahead": ahead, "again": second, "from nothing": minted(t, w, 0, Sample("p1"))} {
-			c.Settle = &handoff.Settlement{Reservation: reservation, Counted: true}
-			if err := w.Store.Commit(t.Context(), c); !errors.Is(err, handoff.ErrConflict) {
+		reservation := service.Reservation{Courier: Courier("c1"), Token: "t1", At: handoff.InstantOf(Noon)}
+		load(t, w, service.Query{Parcel: q.Parcel, Courier: &reservation.Courier, Reservation: &reservation})
+		for name, c := range map[string]service.Change{"stale": stale, "ahead": ahead, "again": second, "from nothing": minted(t, w, 0, Sample("p1"))} {
+			c.Settle = &service.Settlement{Reservation: reservation, Counted: true}
+			if err := w.Store.Commit(t.Context(), c); !errors.Is(err, storage.ErrConflict) {
 				t.Errorf("%s: got %v, want ErrConflict", name, err)
 			}
 		}
@@ -198,41 +200,41 @@ var grantTests = map[string]func(*testing.T, *World){
 		}
 		equal(t, "due: both generations", due(), []handoff.GrantID{{Hash: hash, Generation: 1}, {Hash: hash, Generation: 2}})
 
-		old := load(t, w, handoff.Query{Parcel: hash, Generation: 1})
+		old := load(t, w, service.Query{Parcel: hash, Generation: 1})
 		scrubbed := follows(w, closed, handoff.EventScrubbed)
 		scrubbed.From, scrubbed.Archived = old.Version, true
 		scrubbed.Record.Grant.Scrubbed = []byte("a digest")
 		commit(t, w, scrubbed)
-		if err := w.Store.Commit(t.Context(), scrubbed); !errors.Is(err, handoff.ErrConflict) {
+		if err := w.Store.Commit(t.Context(), scrubbed); !errors.Is(err, storage.ErrConflict) {
 			t.Errorf("the same commit again: got %v, want ErrConflict", err)
 		}
-		old = load(t, w, handoff.Query{Parcel: hash, Generation: 1})
+		old = load(t, w, service.Query{Parcel: hash, Generation: 1})
 		equal(t, "the archived generation", old.Record, &scrubbed.Record)
-		newest := load(t, w, handoff.Query{Parcel: hash})
+		newest := load(t, w, service.Query{Parcel: hash})
 		equal(t, "the newest", newest.Record, &second.Record)
 		equal(t, "its version", newest.Version.Generation(), 2)
 		equal(t, "due: the newest alone", due(), []handoff.GrantID{{Hash: hash, Generation: 2}})
 	},
 
 	"UnlistTakesOneParcelOfOneCustomer": func(t *testing.T, w *World) {
-		index := handoff.Index{
-			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"}, Route: handoff.RouteRef{Carrier: Carrier, Route: Route, Day: Today},
+		index := service.Index{
+			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"}, Route: service.RouteRef{Carrier: Carrier, Route: Route, Day: Today},
 			Until: handoff.InstantOf(Noon.Add(time.Hour)), Now: handoff.InstantOf(Noon),
 		}
 		other := index
 		other.Customer.ID = "cus_82"
 		ids := []handoff.ParcelHash{w.Service.ParcelHash(Carrier, "p1"), w.Service.ParcelHash(Carrier, "p2")}
 		for _, id := range ids {
-			load(t, w, handoff.Query{Parcel: id, Index: &index})
-			load(t, w, handoff.Query{Parcel: id, Index: &other})
+			load(t, w, service.Query{Parcel: id, Index: &index})
+			load(t, w, service.Query{Parcel: id, Index: &other})
 		}
 		for range 2 {
 			noError(t, "Unlist", w.Store.Unlist(t.Context(), index.Customer, ids[0]))
 		}
-		left, err := w.Store.OfCustomer(t.Context(), index.Customer, handoff.Listed{}, 10)
+		left, err := w.Store.OfCustomer(t.Context(), index.Customer, service.Listed{}, 10)
 		noError(t, "OfCustomer", err)
-		equal(t, "left", left, []handoff.Listed{{Parcel: ids[1], Until: index.Until}})
-		theirs, err := w.Store.OfCustomer(t.Context(), other.Customer, handoff.Listed{}, 10)
+		equal(t, "left", left, []service.Listed{{Parcel: ids[1], Until: index.Until}})
+		theirs, err := w.Store.OfCustomer(t.Context(), other.Customer, service.Listed{}, 10)
 		noError(t, "OfCustomer", err)
 		equal(t, "the other's", len(theirs), 2)
 	},
@@ -263,14 +265,14 @@ var grantTests = map[string]func(*testing.T, *World){
 		second := commit(t, w, minted(t, w, closed.From.Next(1), later))
 		hash := first.Record.Grant.ID.Hash
 
-		newest := load(t, w, handoff.Query{Parcel: hash})
+		newest := load(t, w, service.Query{Parcel: hash})
 		equal(t, "newest", newest.Record, &second.Record)
 		equal(t, "newest is archived", newest.Archived, false)
 		equal(t, "generation of the version", newest.Version.Generation(), 2)
-		old := load(t, w, handoff.Query{Parcel: hash, Generation: 1})
+		old := load(t, w, service.Query{Parcel: hash, Generation: 1})
 		equal(t, "first generation", old.Record, &closed.Record)
 		equal(t, "first generation is archived", old.Archived, true)
-		if err := w.Store.Commit(t.Context(), follows(w, closed, handoff.EventHeld)); !errors.Is(err, handoff.ErrConflict) {
+		if err := w.Store.Commit(t.Context(), follows(w, closed, handoff.EventHeld)); !errors.Is(err, storage.ErrConflict) {
 			t.Errorf("a commit on the first generation: got %v, want ErrConflict", err)
 		}
 
@@ -307,25 +309,25 @@ var grantTests = map[string]func(*testing.T, *World){
 	},
 
 	"ACustomersListIsPaged": func(t *testing.T, w *World) {
-		index := handoff.Index{
+		index := service.Index{
 			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"},
-			Route:    handoff.RouteRef{Carrier: Carrier, Route: Route, Day: Today}, Now: handoff.InstantOf(Noon),
+			Route:    service.RouteRef{Carrier: Carrier, Route: Route, Day: Today}, Now: handoff.InstantOf(Noon),
 		}
-		var want []handoff.Listed
+		var want []service.Listed
 		for n := range 9 { // three days, of two, five and two parcels
-			l := handoff.Listed{Parcel: w.Service.ParcelHash(Carrier, fmt.Sprint("p", n)), Until: handoff.InstantOf(Noon.AddDate(0, 0, (n+3)/5))}
+			l := service.Listed{Parcel: w.Service.ParcelHash(Carrier, fmt.Sprint("p", n)), Until: handoff.InstantOf(Noon.AddDate(0, 0, (n+3)/5))}
 			index.Until = l.Until
-			load(t, w, handoff.Query{Parcel: l.Parcel, Index: &index})
+			load(t, w, service.Query{Parcel: l.Parcel, Index: &index})
 			want = append(want, l)
 		}
 		index.Until = want[8].Until - 24*3600 // an older end does not count
-		load(t, w, handoff.Query{Parcel: want[8].Parcel, Index: &index})
-		slices.SortFunc(want, func(a, b handoff.Listed) int {
+		load(t, w, service.Query{Parcel: want[8].Parcel, Index: &index})
+		slices.SortFunc(want, func(a, b service.Listed) int {
 			return cmp.Or(cmp.Compare(b.Until, a.Until), cmp.Compare(b.Parcel, a.Parcel))
 		})
 		for limit := 1; limit <= 10; limit++ {
-			var got []handoff.Listed
-			for after := (handoff.Listed{}); ; after = got[len(got)-1] {
+			var got []service.Listed
+			for after := (service.Listed{}); ; after = got[len(got)-1] {
 				page, err := w.Store.OfCustomer(t.Context(), index.Customer, after, limit)
 				noError(t, "OfCustomer", err)
 				if len(page) > limit {
@@ -340,15 +342,15 @@ var grantTests = map[string]func(*testing.T, *World){
 	},
 
 	"IndexIsWrittenByLoad": func(t *testing.T, w *World) {
-		index := handoff.Index{
+		index := service.Index{
 			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"},
-			Route:    handoff.RouteRef{Carrier: Carrier, Route: Route, Day: Today},
-			Order:    handoff.OrderRef{Name: [8]byte{1, 2, 3, 0, 255, 10, 13, 8}, Day: Today},
+			Route:    service.RouteRef{Carrier: Carrier, Route: Route, Day: Today},
+			Order:    service.OrderRef{Name: [8]byte{1, 2, 3, 0, 255, 10, 13, 8}, Day: Today},
 			Until:    handoff.InstantOf(Noon.Add(12 * time.Hour)), Now: handoff.InstantOf(Noon),
 		}
 		a, b := w.Service.ParcelHash(Carrier, "a"), w.Service.ParcelHash(Carrier, "b")
 		for _, id := range []handoff.ParcelHash{a, b, a} {
-			load(t, w, handoff.Query{Parcel: id, Index: &index})
+			load(t, w, service.Query{Parcel: id, Index: &index})
 		}
 		sorted := func(ids []handoff.ParcelHash, err error) []handoff.ParcelHash {
 			t.Helper()
@@ -357,7 +359,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		}
 		want := slices.Sorted(slices.Values([]handoff.ParcelHash{a, b}))
 		ofCustomer := func(c handoff.CustomerRef) (ids []handoff.ParcelHash, err error) {
-			list, err := w.Store.OfCustomer(t.Context(), c, handoff.Listed{}, 10)
+			list, err := w.Store.OfCustomer(t.Context(), c, service.Listed{}, 10)
 			for _, l := range list {
 				ids = append(ids, l.Parcel)
 			}
@@ -368,14 +370,14 @@ var grantTests = map[string]func(*testing.T, *World){
 		equal(t, "of order", sorted(w.Store.OfOrder(t.Context(), index.Order)), want)
 		nextDay, another := index.Order, index.Order
 		nextDay.Day, another.Name[7] = Today.Next(), another.Name[7]^1 // kept beside each other
-		for _, o := range []handoff.OrderRef{nextDay, another} {
+		for _, o := range []service.OrderRef{nextDay, another} {
 			equal(t, fmt.Sprint("of order ", o), sorted(w.Store.OfOrder(t.Context(), o)), []handoff.ParcelHash(nil))
 		}
 
 		var none []handoff.ParcelHash
 		otherShop := handoff.CustomerRef{Shop: "other", ID: index.Customer.ID}
 		equal(t, "same id of another shop", sorted(ofCustomer(otherShop)), none)
-		for _, r := range []handoff.RouteRef{
+		for _, r := range []service.RouteRef{
 			{Carrier: "rival", Route: Route, Day: Today},
 			{Carrier: Carrier, Route: "BER-043", Day: Today},
 			{Carrier: Carrier, Route: Route, Day: Today.Next()},
@@ -451,18 +453,18 @@ var grantTests = map[string]func(*testing.T, *World){
 var budgetTests = map[string]func(*testing.T, *World){
 	"ReserveGiveBackCount": func(t *testing.T, w *World) {
 		ref, at := Courier("c1"), handoff.InstantOf(Noon)
-		reserve := func(token string) handoff.Reservation {
+		reserve := func(token string) service.Reservation {
 			t.Helper()
-			r := handoff.Reservation{Courier: ref, Token: token, At: at}
-			snap := load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r})
+			r := service.Reservation{Courier: ref, Token: token, At: at}
+			snap := load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r})
 			if len(snap.Account.Reserved) == 0 {
 				t.Errorf("%s: the load that reserves does not see its own reservation", token)
 			}
 			return r
 		}
-		settle := func(r handoff.Reservation, counted bool) {
+		settle := func(r service.Reservation, counted bool) {
 			t.Helper()
-			noError(t, "Settle", w.Store.Settle(t.Context(), handoff.Settlement{Reservation: r, Counted: counted}))
+			noError(t, "Settle", w.Store.Settle(t.Context(), service.Settlement{Reservation: r, Counted: counted}))
 		}
 		account := func(when string, counted, reserved int) {
 			t.Helper()
@@ -496,14 +498,14 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"ReservationsQueueInTheOrderOfTheirArrival": func(t *testing.T, w *World) {
 		ref := Courier("c1")
 		ahead := func(token string, at handoff.Instant) int {
-			r := handoff.Reservation{Courier: ref, Token: token, At: at}
-			return len(load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r}).Account.Reserved)
+			r := service.Reservation{Courier: ref, Token: token, At: at}
+			return len(load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r}).Account.Reserved)
 		}
 		noon := handoff.InstantOf(Noon)
 		// Neither tokens nor the clocks of those who ask decide who came first.
 		equal(t, "places", []int{ahead("m", noon), ahead("a", noon+1), ahead("z", noon-1)}, []int{1, 2, 3})
 		equal(t, "places, asked again", []int{ahead("z", noon-1), ahead("a", noon+1), ahead("m", noon)}, []int{3, 2, 1})
-		noError(t, "Settle", w.Store.Settle(t.Context(), handoff.Settlement{Reservation: handoff.Reservation{Courier: ref, Token: "m", At: noon}}))
+		noError(t, "Settle", w.Store.Settle(t.Context(), service.Settlement{Reservation: service.Reservation{Courier: ref, Token: "m", At: noon}}))
 		equal(t, "places once the first is gone", []int{ahead("a", noon+1), ahead("z", noon-1)}, []int{1, 2})
 		equal(t, "the first, come again", ahead("m", noon), 3)
 	},
@@ -511,8 +513,8 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"AHeldPlaceThatIsGoneIsNoPlace": func(t *testing.T, w *World) {
 		ref := Courier("c1")
 		ask := func(token string, held bool) handoff.Account {
-			r := handoff.Reservation{Courier: ref, Token: token, At: handoff.InstantOf(Noon), Held: held}
-			return load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r}).Account
+			r := service.Reservation{Courier: ref, Token: token, At: handoff.InstantOf(Noon), Held: held}
+			return load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r}).Account
 		}
 		equal(t, "placed at first", ask("a", false).Placed, true)
 		equal(t, "placed while held", ask("a", true).Placed, true)
@@ -530,10 +532,10 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"CommitSettles": func(t *testing.T, w *World) {
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
 		for i, counted := range []bool{false, true, true} {
-			r := handoff.Reservation{Courier: Courier("c1"), Token: fmt.Sprint(i), At: handoff.InstantOf(Noon) + handoff.Instant(i)}
-			load(t, w, handoff.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r})
+			r := service.Reservation{Courier: Courier("c1"), Token: fmt.Sprint(i), At: handoff.InstantOf(Noon) + handoff.Instant(i)}
+			load(t, w, service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r})
 			c = follows(w, c, handoff.EventAttempted)
-			c.Settle = &handoff.Settlement{Reservation: r, Counted: counted}
+			c.Settle = &service.Settlement{Reservation: r, Counted: counted}
 			commit(t, w, c)
 			noError(t, "Settle", w.Store.Settle(t.Context(), *c.Settle)) // as after a lost answer
 		}
@@ -544,7 +546,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 
 	"ACarriersDayIsCountedWithTheCommit": func(t *testing.T, w *World) {
 		hour := handoff.HourOf(handoff.InstantOf(Noon))
-		parcels := map[int]handoff.Change{} // two, in different partitions
+		parcels := map[int]service.Change{} // two, in different partitions
 		var order []int
 		for n := 0; len(order) < 2; n++ {
 			c := minted(t, w, 0, Sample(fmt.Sprintf("p%d", n)))
@@ -553,7 +555,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 			}
 		}
 		one, two := order[0], order[1]
-		count := func(partition int, n handoff.CarrierCount) error {
+		count := func(partition int, n service.CarrierCount) error {
 			n.Carrier = Carrier
 			c := follows(w, parcels[partition], handoff.EventAttempted)
 			c.Count = &n
@@ -572,25 +574,25 @@ var budgetTests = map[string]func(*testing.T, *World){
 			equal(t, "day", got, want)
 		}
 		day(hour, 0, 0, 0)
-		noError(t, "a wrong code", count(one, handoff.CarrierCount{Hour: hour, Wrong: 1}))
-		noError(t, "a wrong code elsewhere", count(two, handoff.CarrierCount{Hour: hour, Wrong: 1}))
+		noError(t, "a wrong code", count(one, service.CarrierCount{Hour: hour, Wrong: 1}))
+		noError(t, "a wrong code elsewhere", count(two, service.CarrierCount{Hour: hour, Wrong: 1}))
 		for _, seen := range []int{0, 2} { // it has one
-			if err := count(one, handoff.CarrierCount{Hour: hour, Wrong: 1, Seen: seen}); !errors.Is(err, handoff.ErrConflict) {
+			if err := count(one, service.CarrierCount{Hour: hour, Wrong: 1, Seen: seen}); !errors.Is(err, storage.ErrConflict) {
 				t.Errorf("a wrong code that saw %d: %v", seen, err)
 			}
 		}
 		day(hour, 1, 1, 0)
-		equal(t, "version", load(t, w, handoff.Query{Parcel: parcels[one].Record.Grant.ID.Hash}).Version, parcels[one].From+1)
-		noError(t, "the next", count(one, handoff.CarrierCount{Hour: hour, Wrong: 1, Seen: 1}))
+		equal(t, "version", load(t, w, service.Query{Parcel: parcels[one].Record.Grant.ID.Hash}).Version, parcels[one].From+1)
+		noError(t, "the next", count(one, service.CarrierCount{Hour: hour, Wrong: 1, Seen: 1}))
 		for range 3 { // a release need not have seen anything
-			noError(t, "a release", count(one, handoff.CarrierCount{Hour: hour, Released: 1, Seen: 7}))
+			noError(t, "a release", count(one, service.CarrierCount{Hour: hour, Released: 1, Seen: 7}))
 		}
-		noError(t, "taken back", count(one, handoff.CarrierCount{Hour: hour + 1, Released: -1}))
+		noError(t, "taken back", count(one, service.CarrierCount{Hour: hour + 1, Released: -1}))
 		day(hour+1, 2, 1, 2)
 		day(hour+24, 2, 1, 2)
-		noError(t, "a day later", count(two, handoff.CarrierCount{Hour: hour + 24, Wrong: 1, Seen: 1}))
+		noError(t, "a day later", count(two, service.CarrierCount{Hour: hour + 24, Wrong: 1, Seen: 1}))
 		day(hour+25, 0, 1, -1)
-		noError(t, "later still", count(one, handoff.CarrierCount{Hour: hour + 25, Wrong: 1}))
+		noError(t, "later still", count(one, service.CarrierCount{Hour: hour + 25, Wrong: 1}))
 		day(hour+25, 1, 1, -1)
 		other, err := w.Store.CarrierDay(t.Context(), "rival", handoff.InstantOf(Noon))
 		noError(t, "CarrierDay", err)
@@ -601,16 +603,16 @@ var budgetTests = map[string]func(*testing.T, *World){
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
 		at := handoff.InstantOf(Noon)
 		for i, excused := range []bool{true, false, true} {
-			r := handoff.Reservation{Courier: Courier("c1"), Token: fmt.Sprint(i), At: at + handoff.Instant(i)}
-			load(t, w, handoff.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r})
-			st := handoff.Settlement{Reservation: r, Counted: true, Excused: excused}
+			r := service.Reservation{Courier: Courier("c1"), Token: fmt.Sprint(i), At: at + handoff.Instant(i)}
+			load(t, w, service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r})
+			st := service.Settlement{Reservation: r, Counted: true, Excused: excused}
 			if i == 0 {
 				c = follows(w, c, handoff.EventAttempted)
 				c.Settle = &st
 				commit(t, w, c)
 			}
 			noError(t, "Settle", w.Store.Settle(t.Context(), st)) // the first for the second time
-			noError(t, "Settle", w.Store.Settle(t.Context(), handoff.Settlement{Reservation: r}))
+			noError(t, "Settle", w.Store.Settle(t.Context(), service.Settlement{Reservation: r}))
 		}
 		a := w.Account(t, "c1")
 		slices.Sort(a.Excused)
@@ -620,11 +622,11 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"ACountedGuessLoadedAgainIsOneGuess": func(t *testing.T, w *World) {
 		// The commit was done and its answer lost: the next load carries the same token.
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
-		r := handoff.Reservation{Courier: Courier("c1"), Token: "t", At: handoff.InstantOf(Noon)}
-		q := handoff.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r}
+		r := service.Reservation{Courier: Courier("c1"), Token: "t", At: handoff.InstantOf(Noon)}
+		q := service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r}
 		load(t, w, q)
 		c = follows(w, c, handoff.EventAttempted)
-		c.Settle = &handoff.Settlement{Reservation: r, Counted: true}
+		c.Settle = &service.Settlement{Reservation: r, Counted: true}
 		commit(t, w, c)
 		load(t, w, q)
 		noError(t, "Settle", w.Store.Settle(t.Context(), *c.Settle))
@@ -634,10 +636,10 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"AWrongCodeIsRememberedForThirtyDays": func(t *testing.T, w *World) {
 		ref := Courier("c1")
 		for day := range 30 {
-			r := handoff.Reservation{Courier: ref, Token: fmt.Sprint(day), At: handoff.InstantOf(Noon.AddDate(0, 0, day))}
-			load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r})
+			r := service.Reservation{Courier: ref, Token: fmt.Sprint(day), At: handoff.InstantOf(Noon.AddDate(0, 0, day))}
+			load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r})
 			if day%2 == 0 { // the others are never settled: their process died
-				noError(t, "Settle", w.Store.Settle(t.Context(), handoff.Settlement{Reservation: r, Counted: true}))
+				noError(t, "Settle", w.Store.Settle(t.Context(), service.Settlement{Reservation: r, Counted: true}))
 			}
 		}
 		a := w.Account(t, "c1")
@@ -656,14 +658,14 @@ var registryTests = map[string]func(*testing.T, *World){
 		name, until, suspended := "Sample Courier 1", handoff.InstantOf(Noon), true
 		want := handoff.Courier{CourierRef: ref}
 		for _, step := range []struct {
-			update handoff.CourierUpdate
+			update service.CourierUpdate
 			change func()
 		}{
-			{handoff.CourierUpdate{Name: &name}, func() { want.Name = name }},
-			{handoff.CourierUpdate{ClearedUntil: &until}, func() { want.ClearedUntil = until }},
-			{handoff.CourierUpdate{Suspended: &suspended}, func() { want.Suspended = true }},
-			{handoff.CourierUpdate{}, func() {}},
-			{handoff.CourierUpdate{Suspended: new(bool)}, func() { want.Suspended = false }},
+			{service.CourierUpdate{Name: &name}, func() { want.Name = name }},
+			{service.CourierUpdate{ClearedUntil: &until}, func() { want.ClearedUntil = until }},
+			{service.CourierUpdate{Suspended: &suspended}, func() { want.Suspended = true }},
+			{service.CourierUpdate{}, func() {}},
+			{service.CourierUpdate{Suspended: new(bool)}, func() { want.Suspended = false }},
 		} {
 			noError(t, "PutCourier", w.Store.PutCourier(t.Context(), ref, step.update))
 			step.change()
@@ -672,7 +674,7 @@ var registryTests = map[string]func(*testing.T, *World){
 			if got == nil || got.Name != want.Name || got.ClearedUntil != want.ClearedUntil || got.Suspended != want.Suspended || got.CourierRef != ref || len(got.Drives) != 0 {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
-			snap := load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref})
+			snap := load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref})
 			facts, loaded := *got, *snap.Courier
 			facts.Name, loaded.Name = "", "" // no decision needs it, so that Load may leave it out
 			equal(t, "the courier as loaded", loaded, facts)
@@ -691,7 +693,7 @@ var registryTests = map[string]func(*testing.T, *World){
 		equal(t, "drivers", drivers(t, w, Route, "c1", "c2"), []string{"c1"})
 		w.Drives(t, "c2", Route, Today)
 		equal(t, "drivers", drivers(t, w, Route, "c1", "c2"), []string{"c2"})
-		for r, want := range map[handoff.RouteRef]string{
+		for r, want := range map[service.RouteRef]string{
 			{Carrier: Carrier, Route: Route, Day: Today}:               "c2",
 			{Carrier: Carrier, Route: "BER-043", Day: Today}:           "c1",
 			{Carrier: Carrier, Route: "BER-043", Day: Today.Next()}:    "",
@@ -726,7 +728,7 @@ var registryTests = map[string]func(*testing.T, *World){
 		for round := range rounds {
 			route := fmt.Sprintf("R-%d", round)
 			together(8, func(i int) error {
-				r := handoff.RouteRef{Carrier: Carrier, Route: route, Day: Today}
+				r := service.RouteRef{Carrier: Carrier, Route: route, Day: Today}
 				if err := w.Store.AssignRoute(t.Context(), r, ids[i%len(ids)], handoff.InstantOf(Noon)); err != nil {
 					t.Errorf("AssignRoute: %v", err)
 				}
@@ -778,7 +780,7 @@ func reason(err error) string {
 		return ""
 	case errors.As(err, &refused):
 		return string(refused.Reason)
-	case errors.Is(err, handoff.ErrUnavailable):
+	case errors.Is(err, storage.ErrUnavailable):
 		return "unavailable"
 	}
 	return err.Error()

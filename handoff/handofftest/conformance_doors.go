@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/door"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 // keypad registers a door with one, at no place in particular.
@@ -23,8 +26,8 @@ func keypad(t *testing.T, w *World) {
 }
 
 // knock is a courier of the carrier swift at that door.
-func knockAt(courier, parcel string) handoff.Knock {
-	return handoff.Knock{Courier: Courier(courier), Door: "pad", Parcel: parcel}
+func knockAt(courier, parcel string) service.Knock {
+	return service.Knock{Courier: Courier(courier), Door: "pad", Parcel: parcel}
 }
 
 var doorTests = map[string]func(*testing.T, *World){
@@ -90,7 +93,7 @@ var doorTests = map[string]func(*testing.T, *World){
 			t.Helper()
 			got, err := w.Store.Door(ctx, "d1")
 			noError(t, "Door", err)
-			loaded := load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1"}).Door
+			loaded := load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1"}).Door
 			equal(t, "read, loaded", []bool{got != nil, loaded != nil}, []bool{want, want})
 			for _, building := range []string{"b1", "b2"} {
 				ids, err := w.Store.Doors(ctx, building)
@@ -146,7 +149,7 @@ var doorTests = map[string]func(*testing.T, *World){
 		noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: "b1", Zone: Zone, Carriers: []string{Carrier}}))
 		noError(t, "PutDoor", w.Store.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Carried, BuildingID: "b1"}))
 		carriers := func() []string {
-			d := load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1"}).Door
+			d := load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1"}).Door
 			if d == nil {
 				t.Fatalf("no door")
 			}
@@ -155,12 +158,12 @@ var doorTests = map[string]func(*testing.T, *World){
 		equal(t, "carriers", carriers(), []string{Carrier})
 		noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: "b1", Zone: Zone, Carriers: []string{"rival"}}))
 		equal(t, "carriers at once after a change", carriers(), []string{"rival"})
-		equal(t, "no door", load(t, w, handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d9"}).Door == nil, true)
+		equal(t, "no door", load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d9"}).Door == nil, true)
 	},
 
 	"PermitsAreFound": func(t *testing.T, w *World) {
-		ref := handoff.PermitRef{Permit: handoff.PermitID{1, 2, 3}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Claim: "c1"}
-		load(t, w, handoff.Query{Parcel: ref.Parcel, Permit: &ref})
+		ref := service.PermitRef{Permit: handoff.PermitID{1, 2, 3}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Claim: "c1"}
+		load(t, w, service.Query{Parcel: ref.Parcel, Permit: &ref})
 		got, err := w.Store.Permit(t.Context(), ref.Permit)
 		noError(t, "Permit", err)
 		equal(t, "permit", got, &ref)
@@ -171,13 +174,13 @@ var doorTests = map[string]func(*testing.T, *World){
 
 	"APermitIsClaimedByOne": func(t *testing.T, w *World) {
 		ctx := t.Context()
-		own := handoff.PermitRef{Permit: handoff.PermitID{1}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Claim: "c1"}
-		claimed := func(ref handoff.PermitRef) bool {
+		own := service.PermitRef{Permit: handoff.PermitID{1}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Claim: "c1"}
+		claimed := func(ref service.PermitRef) bool {
 			t.Helper()
-			return load(t, w, handoff.Query{Parcel: ref.Parcel, Permit: &ref}).Claimed
+			return load(t, w, service.Query{Parcel: ref.Parcel, Permit: &ref}).Claimed
 		}
 		equal(t, "claimed", []bool{claimed(own), claimed(own)}, []bool{true, true})
-		another := []handoff.PermitRef{own, own, own}
+		another := []service.PermitRef{own, own, own}
 		another[0].Claim = "c2" // the same grant, another request
 		another[1].Parcel, another[1].Claim = w.Service.ParcelHash(Carrier, "p2"), "c3"
 		another[2].Door, another[2].Claim = "d2", "c4"
@@ -193,14 +196,14 @@ var doorTests = map[string]func(*testing.T, *World){
 		c := minted(t, w, 0, Sample("p1"))
 		c.Permit = &own
 		commit(t, w, c)
-		if err := w.Store.Commit(ctx, c); !errors.Is(err, handoff.ErrConflict) {
+		if err := w.Store.Commit(ctx, c); !errors.Is(err, storage.ErrConflict) {
 			t.Errorf("a commit twice: %v", err)
 		}
 		equal(t, "after a commit", []bool{claimed(own), claimed(another[0]), claimed(another[1])}, []bool{true, false, false})
 		noError(t, "Unclaim", w.Store.Unclaim(ctx, own))
 		noError(t, "Unclaim", w.Store.Unclaim(ctx, own))
 		equal(t, "given back", []bool{claimed(another[1]), claimed(own)}, []bool{true, false})
-		equal(t, "nothing asked", load(t, w, handoff.Query{Parcel: own.Parcel}).Claimed, false)
+		equal(t, "nothing asked", load(t, w, service.Query{Parcel: own.Parcel}).Claimed, false)
 	},
 
 	"AKeypadKeepsItsKey": func(t *testing.T, w *World) {
@@ -272,7 +275,7 @@ var doorTests = map[string]func(*testing.T, *World){
 			d.Route = id
 			w.Dispatch(t, d)
 		}
-		instances := []*handoff.Service{w.Service, New(t, w.Store).Service}
+		instances := []*service.Service{w.Service, New(t, w.Store).Service}
 		given := map[handoff.PermitID]int{}
 		for minute, want := range []int{2, 1} { // the first minute gives out the second's as well
 			var mu sync.Mutex
@@ -387,9 +390,9 @@ var doorTests = map[string]func(*testing.T, *World){
 	"AFeedIsReadInOrderFromACursor": func(t *testing.T, w *World) {
 		ctx := t.Context()
 		for _, body := range []string{"one", "two", "three"} {
-			noError(t, "Send", w.Store.Send(ctx, "d1", handoff.DoorMessage{Kind: "permit", Body: []byte(body)}))
+			noError(t, "Send", w.Store.Send(ctx, "d1", door.Message{Kind: "permit", Body: []byte(body)}))
 		}
-		noError(t, "Send", w.Store.Send(ctx, "d2", handoff.DoorMessage{Kind: "recall", Body: []byte("other")}))
+		noError(t, "Send", w.Store.Send(ctx, "d2", door.Message{Kind: "recall", Body: []byte("other")}))
 		read := func(after string, limit int) (bodies []string, cursor string) {
 			messages, err := w.Store.Receive(ctx, "d1", after, limit)
 			noError(t, "Receive", err)
@@ -455,7 +458,7 @@ var doorTests = map[string]func(*testing.T, *World){
 		at := Home
 		noError(t, "PutDoor", w.Store.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}))
 		g := w.Dispatch(t, Sample("p1"))
-		p, err := w.Service.Unlock(ctx, handoff.Knock{Courier: Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}})
+		p, err := w.Service.Unlock(ctx, service.Knock{Courier: Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}})
 		noError(t, "Unlock", err)
 		due := func() int {
 			ids, err := w.Store.Due(ctx, g.ID.Hash.Partition(), handoff.InstantOf(w.Clock.Now()), 10)

@@ -8,21 +8,23 @@ import (
 	"time"
 
 	"latchkey/handoff"
-	"latchkey/handoff/chain"
+	"latchkey/handoff/eventlog"
+	"latchkey/handoff/storage"
+	"latchkey/handoff/trail"
 )
 
 const journalName = "building:b1"
 
 // grown is an end and the links that lead there from another.
-func grown(t *testing.T, name string, from handoff.ChainEnd, texts ...string) (handoff.ChainEnd, []chain.Link) {
+func grown(t *testing.T, name string, from trail.End, texts ...string) (trail.End, []trail.Link) {
 	t.Helper()
 	hash := from.Hash
 	if from.Seq == 0 {
-		hash = chain.Genesis(name)
+		hash = trail.Genesis(name)
 	}
-	b := chain.Build(name, from.Seq, hash)
+	b := trail.Build(name, from.Seq, hash)
 	for _, text := range texts {
-		noError(t, "Add", b.Add(handoff.Entry{Seq: b.Next(), At: 1795514400, What: text}))
+		noError(t, "Add", b.Add(trail.Entry{Seq: b.Next(), At: 1795514400, What: text}))
 	}
 	h := b.Head(0)
 	to := from
@@ -31,14 +33,14 @@ func grown(t *testing.T, name string, from handoff.ChainEnd, texts ...string) (h
 	return to, b.Links()
 }
 
-func chainEnd(t *testing.T, w *World, name string) handoff.ChainEnd {
+func chainEnd(t *testing.T, w *World, name string) trail.End {
 	t.Helper()
 	end, err := w.Store.ChainEnd(t.Context(), name)
 	noError(t, "ChainEnd", err)
 	return end
 }
 
-func links(t *testing.T, w *World, name string, after uint64, limit int) []chain.Link {
+func links(t *testing.T, w *World, name string, after uint64, limit int) []trail.Link {
 	t.Helper()
 	page, err := w.Store.Links(t.Context(), name, after, limit)
 	noError(t, "Links", err)
@@ -46,7 +48,7 @@ func links(t *testing.T, w *World, name string, after uint64, limit int) []chain
 }
 
 // extended extends a chain by entries and returns its end.
-func extended(t *testing.T, w *World, name string, texts ...string) (handoff.ChainEnd, []chain.Link) {
+func extended(t *testing.T, w *World, name string, texts ...string) (trail.End, []trail.Link) {
 	t.Helper()
 	from := chainEnd(t, w, name)
 	to, more := grown(t, name, from, texts...)
@@ -56,13 +58,13 @@ func extended(t *testing.T, w *World, name string, texts ...string) (handoff.Cha
 
 var journalTests = map[string]func(*testing.T, *World){
 	"AChainThatHasNotBegun": func(t *testing.T, w *World) {
-		equal(t, "its end", chainEnd(t, w, journalName), handoff.ChainEnd{})
-		equal(t, "its entries", links(t, w, journalName, 0, 10), []chain.Link{})
+		equal(t, "its end", chainEnd(t, w, journalName), trail.End{})
+		equal(t, "its entries", links(t, w, journalName, 0, 10), []trail.Link{})
 		names, err := w.Store.Chains(t.Context())
 		noError(t, "Chains", err)
 		equal(t, "chains", len(names), 0)
-		to, more := grown(t, journalName, handoff.ChainEnd{}, "a")
-		if w.Store.Extend(t.Context(), "no name", handoff.ChainEnd{}, to, more) == nil {
+		to, more := grown(t, journalName, trail.End{}, "a")
+		if w.Store.Extend(t.Context(), "no name", trail.End{}, to, more) == nil {
 			t.Error("a chain of any name was begun")
 		}
 	},
@@ -75,7 +77,7 @@ var journalTests = map[string]func(*testing.T, *World){
 		all := slices.Concat(first, more)
 		equal(t, "all", links(t, w, journalName, 0, 100), all)
 		equal(t, "a page", links(t, w, journalName, 1, 2), all[1:3])
-		equal(t, "after the end", links(t, w, journalName, 5, 2), []chain.Link{})
+		equal(t, "after the end", links(t, w, journalName, 5, 2), []trail.Link{})
 		names, err := w.Store.Chains(t.Context())
 		noError(t, "Chains", err)
 		slices.Sort(names)
@@ -83,21 +85,21 @@ var journalTests = map[string]func(*testing.T, *World){
 	},
 
 	"ExtendFromElsewhereIsAConflict": func(t *testing.T, w *World) {
-		none := handoff.ChainEnd{}
+		none := trail.End{}
 		one, _ := extended(t, w, journalName, "a")
 		two, more := extended(t, w, journalName, "b")
 		other := one
 		other.Hash[0] ^= 1
 		cut := two
 		cut.Cut = 1
-		for what, from := range map[string]handoff.ChainEnd{"its beginning": none, "an older end": one, "another hash": other, "a cut that was not made": cut} {
+		for what, from := range map[string]trail.End{"its beginning": none, "an older end": one, "another hash": other, "a cut that was not made": cut} {
 			to, again := grown(t, journalName, from, "x")
-			if err := w.Store.Extend(t.Context(), journalName, from, to, again); !errors.Is(err, handoff.ErrConflict) {
+			if err := w.Store.Extend(t.Context(), journalName, from, to, again); !errors.Is(err, storage.ErrConflict) {
 				t.Errorf("Extend from %s: %v, want a conflict", what, err)
 			}
 		}
 		// The same once more, as after a lost answer: a conflict too, and nothing is there twice.
-		if err := w.Store.Extend(t.Context(), journalName, one, two, more); !errors.Is(err, handoff.ErrConflict) {
+		if err := w.Store.Extend(t.Context(), journalName, one, two, more); !errors.Is(err, storage.ErrConflict) {
 			t.Errorf("Extend twice: %v, want a conflict", err)
 		}
 		equal(t, "the end", chainEnd(t, w, journalName), two)
@@ -112,13 +114,13 @@ var journalTests = map[string]func(*testing.T, *World){
 		equal(t, "the end", chainEnd(t, w, journalName), cut)
 		equal(t, "what is left", links(t, w, journalName, 0, 10), all[3:])
 		to, more := grown(t, journalName, four, "e")
-		if err := w.Store.Extend(t.Context(), journalName, four, to, more); !errors.Is(err, handoff.ErrConflict) {
+		if err := w.Store.Extend(t.Context(), journalName, four, to, more); !errors.Is(err, storage.ErrConflict) {
 			t.Errorf("Extend over a cut: %v, want a conflict", err)
 		}
 		gone := cut
 		gone.Cut = 4
 		noError(t, "cutting all", w.Store.Extend(t.Context(), journalName, cut, gone, nil))
-		equal(t, "nothing is left", links(t, w, journalName, 0, 10), []chain.Link{})
+		equal(t, "nothing is left", links(t, w, journalName, 0, 10), []trail.Link{})
 		_, more = extended(t, w, journalName, "e")
 		equal(t, "what comes after", links(t, w, journalName, 0, 10), more)
 		equal(t, "the cut stays", chainEnd(t, w, journalName).Cut, uint64(4))
@@ -136,7 +138,7 @@ var journalTests = map[string]func(*testing.T, *World){
 				switch err := w.Store.Extend(t.Context(), journalName, from, to, more); {
 				case err == nil:
 					n++
-				case !errors.Is(err, handoff.ErrConflict):
+				case !errors.Is(err, storage.ErrConflict):
 					return err
 				}
 			}
@@ -144,13 +146,13 @@ var journalTests = map[string]func(*testing.T, *World){
 		}) {
 			noError(t, fmt.Sprintf("writer %d", i), err)
 		}
-		follows := chain.Build(journalName, 0, chain.Genesis(journalName))
+		follows := trail.Build(journalName, 0, trail.Genesis(journalName))
 		for _, l := range links(t, w, journalName, 0, 1000) {
 			noError(t, "following", follows.Follow(l))
 		}
 		end := chainEnd(t, w, journalName)
 		equal(t, "entries", follows.Next()-1, uint64(2*writers*each))
-		equal(t, "the end", follows.Head(0), chain.Head{Chain: journalName, Seq: end.Seq, Hash: end.Hash})
+		equal(t, "the end", follows.Head(0), trail.Head{Chain: journalName, Seq: end.Seq, Hash: end.Hash})
 	},
 
 	"ALeaseIsOnesAlone": func(t *testing.T, w *World) {
@@ -203,7 +205,7 @@ var journalTests = map[string]func(*testing.T, *World){
 		equal(t, "events", len(events), 7)
 		equal(t, "the event", events[0], forced)
 
-		for n := range uint64(handoff.OnceKept) {
+		for n := range uint64(eventlog.OnceKept) {
 			written, err := w.Store.AppendOnce(t.Context(), now, "d3:k", 1000+2*n, forced)
 			noError(t, "AppendOnce", err)
 			equal(t, fmt.Sprint("number ", n), written, true)
@@ -233,7 +235,7 @@ var journalTests = map[string]func(*testing.T, *World){
 		id := story(t, w, "p1", 6)
 		page, err := w.Store.Read(t.Context(), id.Partition(), "", 100)
 		noError(t, "Read", err)
-		if err := w.Store.Advance(t.Context(), "g", page[0].ID); !errors.Is(err, handoff.ErrNotJoined) {
+		if err := w.Store.Advance(t.Context(), "g", page[0].ID); !errors.Is(err, eventlog.ErrNotJoined) {
 			t.Errorf("Advance of a group that has not joined: %v", err)
 		}
 		join(t, w, "g")
@@ -245,6 +247,6 @@ var journalTests = map[string]func(*testing.T, *World){
 		equal(t, "dropped", trim(t, w, id, farAway()), int64(2))
 		noError(t, "Advance", w.Store.Advance(t.Context(), "g", page[5].ID))
 		equal(t, "dropped", trim(t, w, id, farAway()), int64(4))
-		equal(t, "waiting", backlog(t, w, "g"), handoff.Backlog{})
+		equal(t, "waiting", backlog(t, w, "g"), eventlog.Backlog{})
 	},
 }

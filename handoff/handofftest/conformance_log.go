@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 )
 
 const lease = time.Minute
@@ -17,6 +18,7 @@ const lease = time.Minute
 // ids of a log come from the clock of the service or of the store's server, so that
 // the suite asks for times that lie on one side of both.
 func longAgo() time.Time { return earlier(Noon, time.Now()).AddDate(-1, 0, 0) }
+
 func farAway() time.Time { return earlier(Noon, time.Now()).AddDate(50, 0, 0) }
 
 func earlier(a, b time.Time) time.Time {
@@ -44,7 +46,7 @@ func join(t *testing.T, w *World, groups ...string) {
 	}
 }
 
-func take(t *testing.T, w *World, group string, limit int) []handoff.Delivery {
+func take(t *testing.T, w *World, group string, limit int) []eventlog.Delivery {
 	t.Helper()
 	d, err := w.Store.Take(t.Context(), group, w.Clock.Now(), lease, limit)
 	noError(t, "Take", err)
@@ -55,9 +57,9 @@ func take(t *testing.T, w *World, group string, limit int) []handoff.Delivery {
 }
 
 // takeAll takes until nothing comes.
-func takeAll(t *testing.T, w *World, group string) []handoff.Delivery {
+func takeAll(t *testing.T, w *World, group string) []eventlog.Delivery {
 	t.Helper()
-	var all []handoff.Delivery
+	var all []eventlog.Delivery
 	for {
 		page := take(t, w, group, 7)
 		if len(page) == 0 {
@@ -67,22 +69,22 @@ func takeAll(t *testing.T, w *World, group string) []handoff.Delivery {
 	}
 }
 
-func finish(t *testing.T, w *World, group string, ds ...handoff.Delivery) {
+func finish(t *testing.T, w *World, group string, ds ...eventlog.Delivery) {
 	t.Helper()
 	for _, d := range ds {
 		noError(t, "Done", w.Store.Done(t.Context(), group, d.ID))
 	}
 }
 
-func backlog(t *testing.T, w *World, group string) handoff.Backlog {
+func backlog(t *testing.T, w *World, group string) eventlog.Backlog {
 	t.Helper()
 	b, err := w.Store.Backlog(t.Context(), group)
 	noError(t, "Backlog", err)
 	return b
 }
 
-func ids(ds []handoff.Delivery) []handoff.EventID {
-	var out []handoff.EventID
+func ids(ds []eventlog.Delivery) []eventlog.ID {
+	var out []eventlog.ID
 	for _, d := range ds {
 		out = append(out, d.ID)
 	}
@@ -128,7 +130,7 @@ var logTests = map[string]func(*testing.T, *World){
 
 	"ReadPages": func(t *testing.T, w *World) {
 		id := story(t, w, "p1", 10)
-		var seen []handoff.EventID
+		var seen []eventlog.ID
 		for after := ""; ; {
 			page, err := w.Store.Read(t.Context(), id.Partition(), after, 3)
 			noError(t, "Read", err)
@@ -168,7 +170,7 @@ var logTests = map[string]func(*testing.T, *World){
 		noError(t, "the number of an id", err)
 		last, err := strconv.ParseInt(ms, 10, 64)
 		noError(t, "the time of an id", err)
-		for at, want := range map[string]*handoff.Logged{
+		for at, want := range map[string]*eventlog.Logged{
 			all[0].ID.ID: nil, "0-1": nil, all[1].ID.ID: &all[0], all[2].ID.ID: &all[1],
 			fmt.Sprintf("%s-%d", ms, n+1): &all[2], fmt.Sprintf("%d-0", last+1000): &all[2],
 		} {
@@ -193,7 +195,7 @@ var logTests = map[string]func(*testing.T, *World){
 			if len(got) != 63 {
 				t.Errorf("%s got %d events, want 63", group, len(got))
 			}
-			byGrant := map[handoff.GrantID][]handoff.EventID{}
+			byGrant := map[handoff.GrantID][]eventlog.ID{}
 			for _, d := range got {
 				if d.Tries != 0 || d.FirstFailed != 0 {
 					t.Errorf("a first delivery has %d tries, first failed at %d", d.Tries, d.FirstFailed)
@@ -201,7 +203,7 @@ var logTests = map[string]func(*testing.T, *World){
 				byGrant[d.Event.Grant] = append(byGrant[d.Event.Grant], d.ID)
 			}
 			for id, events := range byGrant {
-				if len(events) != 3 || !slices.IsSortedFunc(events, func(a, b handoff.EventID) int { return positionOf(a.ID).compare(positionOf(b.ID)) }) {
+				if len(events) != 3 || !slices.IsSortedFunc(events, func(a, b eventlog.ID) int { return positionOf(a.ID).compare(positionOf(b.ID)) }) {
 					t.Errorf("%s got %v of grant %s", group, events, id)
 				}
 			}
@@ -231,7 +233,7 @@ var logTests = map[string]func(*testing.T, *World){
 			t.Errorf("got %v under a lease that holds", ids(early))
 		}
 		w.Clock.Advance(2 * time.Second)
-		equal(t, "after the lease", ids(takeAll(t, w, "mail")), ids([]handoff.Delivery{first[1], rest[0]}))
+		equal(t, "after the lease", ids(takeAll(t, w, "mail")), ids([]eventlog.Delivery{first[1], rest[0]}))
 		finish(t, w, "mail", first[1], rest[0], first[1]) // late, twice: harmless
 		w.Clock.Advance(2 * lease)
 		if again := takeAll(t, w, "mail"); len(again) != 0 {
@@ -244,7 +246,7 @@ var logTests = map[string]func(*testing.T, *World){
 		for i := range 30 {
 			story(t, w, fmt.Sprintf("p%d", i), 3)
 		}
-		got := make([][]handoff.Delivery, 8)
+		got := make([][]eventlog.Delivery, 8)
 		for _, err := range together(len(got), func(i int) error {
 			for {
 				page, err := w.Store.Take(t.Context(), "mail", w.Clock.Now(), lease, 5)
@@ -257,7 +259,7 @@ var logTests = map[string]func(*testing.T, *World){
 			noError(t, "Take", err)
 		}
 		got[0] = append(got[0], takeAll(t, w, "mail")...) // what a reader left whose page came up empty in a race
-		seen := map[handoff.EventID]int{}
+		seen := map[eventlog.ID]int{}
 		for _, d := range slices.Concat(got...) {
 			seen[d.ID]++
 			if seen[d.ID] > 1 {
@@ -279,7 +281,7 @@ var logTests = map[string]func(*testing.T, *World){
 		finish(t, w, "mail", ds[1])
 		failed := handoff.InstantOf(w.Clock.Now())
 		for tries := range 3 {
-			f := handoff.Failure{Delivery: ds[0], Error: "421 try later", At: w.Clock.Now()}
+			f := eventlog.Failure{Delivery: ds[0], Error: "421 try later", At: w.Clock.Now()}
 			noError(t, "Retry", w.Store.Retry(t.Context(), "mail", f, w.Clock.Now().Add(time.Hour)))
 			w.Clock.Advance(time.Hour - time.Second)
 			if early := takeAll(t, w, "mail"); len(early) != 0 {
@@ -306,13 +308,13 @@ var logTests = map[string]func(*testing.T, *World){
 		join(t, w, "mail")
 		story(t, w, "p1", 1)
 		d := take(t, w, "mail", 1)[0]
-		noError(t, "Retry", w.Store.Retry(t.Context(), "mail", handoff.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}, w.Clock.Now()))
-		equal(t, "retried at once", ids(takeAll(t, w, "mail")), []handoff.EventID{d.ID})
+		noError(t, "Retry", w.Store.Retry(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}, w.Clock.Now()))
+		equal(t, "retried at once", ids(takeAll(t, w, "mail")), []eventlog.ID{d.ID})
 		if again := takeAll(t, w, "mail"); len(again) != 0 {
 			t.Errorf("a retried event is under no lease: %v", ids(again))
 		}
 		w.Clock.Advance(lease + time.Second)
-		equal(t, "after its lease", ids(takeAll(t, w, "mail")), []handoff.EventID{d.ID})
+		equal(t, "after its lease", ids(takeAll(t, w, "mail")), []eventlog.ID{d.ID})
 	},
 
 	"WhoLeavesKeepsNothingBack": func(t *testing.T, w *World) {
@@ -333,7 +335,7 @@ var logTests = map[string]func(*testing.T, *World){
 		join(t, w, "mail")
 		story(t, w, "p1", 1)
 		d := takeAll(t, w, "mail")[0]
-		noError(t, "Bury", w.Store.Bury(t.Context(), "mail", handoff.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}))
+		noError(t, "Bury", w.Store.Bury(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}))
 		for i, want := range []bool{true, false} {
 			ok, err := w.Store.Replay(t.Context(), "mail", d.ID, w.Clock.Now())
 			noError(t, "Replay", err)
@@ -357,12 +359,12 @@ var logTests = map[string]func(*testing.T, *World){
 		for _, d := range ds[:2] {
 			w.Clock.Advance(time.Hour)
 			died = append(died, handoff.InstantOf(w.Clock.Now()))
-			noError(t, "Bury", w.Store.Bury(t.Context(), "mail", handoff.Failure{Delivery: d, Error: "550 no such user", At: w.Clock.Now()}))
+			noError(t, "Bury", w.Store.Bury(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "550 no such user", At: w.Clock.Now()}))
 		}
 		if again := takeAll(t, w, "mail"); len(again) != 0 {
 			t.Errorf("the dead came again: %v", ids(again))
 		}
-		equal(t, "backlog", backlog(t, w, "mail"), handoff.Backlog{Dead: 2})
+		equal(t, "backlog", backlog(t, w, "mail"), eventlog.Backlog{Dead: 2})
 		letters, err := w.Store.Dead(t.Context(), "mail")
 		noError(t, "Dead", err)
 		if len(letters) != 2 {
@@ -397,19 +399,19 @@ var logTests = map[string]func(*testing.T, *World){
 			t.Errorf("after one was replayed: %v, %v", letters, err)
 		}
 		again := takeAll(t, w, "mail")
-		equal(t, "replayed", ids(again), []handoff.EventID{ds[0].ID})
+		equal(t, "replayed", ids(again), []eventlog.ID{ds[0].ID})
 		equal(t, "replayed event", again[0].Event, ds[0].Event)
 		if twice := takeAll(t, w, "mail"); len(twice) != 0 {
 			t.Errorf("a replayed event is under no lease: %v", ids(twice))
 		}
 		finish(t, w, "mail", again...)
-		equal(t, "backlog", backlog(t, w, "mail"), handoff.Backlog{Dead: 1})
+		equal(t, "backlog", backlog(t, w, "mail"), eventlog.Backlog{Dead: 1})
 	},
 
 	"ReplayOfNothing": func(t *testing.T, w *World) {
 		join(t, w, "mail")
 		id := story(t, w, "p1", 1)
-		ok, err := w.Store.Replay(t.Context(), "mail", handoff.EventID{Partition: id.Partition(), ID: "1-1"}, w.Clock.Now())
+		ok, err := w.Store.Replay(t.Context(), "mail", eventlog.ID{Partition: id.Partition(), ID: "1-1"}, w.Clock.Now())
 		if ok || err != nil {
 			t.Errorf("Replay = %v, %v", ok, err)
 		}
@@ -417,21 +419,21 @@ var logTests = map[string]func(*testing.T, *World){
 
 	"Backlog": func(t *testing.T, w *World) {
 		join(t, w, "mail")
-		equal(t, "of an empty log", backlog(t, w, "mail"), handoff.Backlog{})
+		equal(t, "of an empty log", backlog(t, w, "mail"), eventlog.Backlog{})
 		first := handoff.InstantOf(w.Clock.Now())
 		story(t, w, "p1", 3)
 		story(t, w, "p2", 2)
-		equal(t, "nothing taken", backlog(t, w, "mail"), handoff.Backlog{Waiting: 5, Oldest: first})
+		equal(t, "nothing taken", backlog(t, w, "mail"), eventlog.Backlog{Waiting: 5, Oldest: first})
 		ds := takeAll(t, w, "mail")
-		equal(t, "all leased", backlog(t, w, "mail"), handoff.Backlog{Waiting: 5, Oldest: first})
-		slices.SortFunc(ds, func(a, b handoff.Delivery) int { return cmp.Compare(a.Event.At, b.Event.At) })
+		equal(t, "all leased", backlog(t, w, "mail"), eventlog.Backlog{Waiting: 5, Oldest: first})
+		slices.SortFunc(ds, func(a, b eventlog.Delivery) int { return cmp.Compare(a.Event.At, b.Event.At) })
 		finish(t, w, "mail", ds[0])
-		noError(t, "Retry", w.Store.Retry(t.Context(), "mail", handoff.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
-		equal(t, "one finished, one to be retried", backlog(t, w, "mail"), handoff.Backlog{Waiting: 4, Oldest: ds[1].Event.At})
+		noError(t, "Retry", w.Store.Retry(t.Context(), "mail", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
+		equal(t, "one finished, one to be retried", backlog(t, w, "mail"), eventlog.Backlog{Waiting: 4, Oldest: ds[1].Event.At})
 		finish(t, w, "mail", ds[2:]...)
 		w.Clock.Advance(time.Hour)
 		finish(t, w, "mail", takeAll(t, w, "mail")...)
-		equal(t, "all finished", backlog(t, w, "mail"), handoff.Backlog{})
+		equal(t, "all finished", backlog(t, w, "mail"), eventlog.Backlog{})
 	},
 
 	"TrimDropsWhatIsOld": func(t *testing.T, w *World) {
@@ -459,7 +461,7 @@ var logTests = map[string]func(*testing.T, *World){
 		}
 		finish(t, w, "slow", ds[0], ds[2])
 		equal(t, "dropped up to what is leased", trim(t, w, id, farAway()), int64(1))
-		noError(t, "Retry", w.Store.Retry(t.Context(), "slow", handoff.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
+		noError(t, "Retry", w.Store.Retry(t.Context(), "slow", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
 		equal(t, "dropped up to what waits for its retry", trim(t, w, id, farAway()), int64(0))
 
 		w.Clock.Advance(time.Hour)
@@ -470,6 +472,6 @@ var logTests = map[string]func(*testing.T, *World){
 		finish(t, w, "slow", rest...)
 		equal(t, "dropped once all is finished", trim(t, w, id, farAway()), int64(5))
 		equal(t, "kept", kept(t, w, id), 0)
-		equal(t, "backlog", backlog(t, w, "slow"), handoff.Backlog{})
+		equal(t, "backlog", backlog(t, w, "slow"), eventlog.Backlog{})
 	},
 }

@@ -8,15 +8,16 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/counts"
 )
 
 // figures reads what is noted of the sample day and the one after it, in order.
-func figures(t *testing.T, w *World) []handoff.Figure {
+func figures(t *testing.T, w *World) []counts.Figure {
 	t.Helper()
 	day := w.Clock.Now().UTC().Truncate(24 * time.Hour)
 	all, err := w.Store.Figures(t.Context(), day, day.Add(48*time.Hour))
 	noError(t, "Figures", err)
-	slices.SortFunc(all, func(a, b handoff.Figure) int {
+	slices.SortFunc(all, func(a, b counts.Figure) int {
 		return cmp.Or(cmp.Compare(a.Hour, b.Hour), cmp.Compare(a.Name, b.Name))
 	})
 	return all
@@ -24,8 +25,8 @@ func figures(t *testing.T, w *World) []handoff.Figure {
 
 var numberTests = map[string]func(*testing.T, *World){
 	"EachEventIsCountedOnce": func(t *testing.T, w *World) {
-		hour := handoff.FigureHour(w.Clock.Now())
-		next := handoff.FigureHour(w.Clock.Now().Add(24 * time.Hour))
+		hour := counts.FigureHour(w.Clock.Now())
+		next := counts.FigureHour(w.Clock.Now().Add(24 * time.Hour))
 		for partition := range handoff.Partitions {
 			place, err := w.Store.CountedTo(t.Context(), partition)
 			noError(t, "CountedTo", err)
@@ -33,7 +34,7 @@ var numberTests = map[string]func(*testing.T, *World){
 				t.Fatalf("before anything was counted: %q", place)
 			}
 			for i, want := range []bool{true, false} { // the second is a retry of the first
-				done, err := w.Store.CountEvents(t.Context(), partition, "", "1-1", []handoff.Figure{
+				done, err := w.Store.CountEvents(t.Context(), partition, "", "1-1", []counts.Figure{
 					{Hour: hour, Name: "a", N: 2}, {Hour: next, Name: "a", N: 1}, {Hour: hour, Name: "b x", N: 1},
 				})
 				noError(t, "CountEvents", err)
@@ -50,7 +51,7 @@ var numberTests = map[string]func(*testing.T, *World){
 			}
 		}
 		const all = handoff.Partitions
-		want := []handoff.Figure{{Hour: hour, Name: "a", N: 2 * all}, {Hour: hour, Name: "b x", N: all}, {Hour: next, Name: "a", N: all}}
+		want := []counts.Figure{{Hour: hour, Name: "a", N: 2 * all}, {Hour: hour, Name: "b x", N: all}, {Hour: next, Name: "a", N: all}}
 		if got := figures(t, w); !slices.Equal(got, want) {
 			t.Errorf("%v, want %v", got, want)
 		}
@@ -62,23 +63,23 @@ var numberTests = map[string]func(*testing.T, *World){
 		}
 	},
 	"AddFigures": func(t *testing.T, w *World) {
-		hour := handoff.FigureHour(w.Clock.Now())
+		hour := counts.FigureHour(w.Clock.Now())
 		for _, n := range []int64{3, 7, 5} {
-			err := w.Store.AddFigures(t.Context(), []handoff.Figure{{Hour: hour, Name: "most", Peak: true, N: n}, {Hour: hour, Name: "sum", N: n}})
+			err := w.Store.AddFigures(t.Context(), []counts.Figure{{Hour: hour, Name: "most", Peak: true, N: n}, {Hour: hour, Name: "sum", N: n}})
 			noError(t, "AddFigures", err)
 		}
 		noError(t, "AddFigures", w.Store.AddFigures(t.Context(), nil))
-		want := []handoff.Figure{{Hour: hour, Name: "most", Peak: true, N: 7}, {Hour: hour, Name: "sum", N: 15}}
+		want := []counts.Figure{{Hour: hour, Name: "most", Peak: true, N: 7}, {Hour: hour, Name: "sum", N: 15}}
 		if got := figures(t, w); !slices.Equal(got, want) {
 			t.Errorf("%v, want %v", got, want)
 		}
 	},
 	"ManyCountAtOnce": func(t *testing.T, w *World) {
-		hour := handoff.FigureHour(w.Clock.Now())
+		hour := counts.FigureHour(w.Clock.Now())
 		var all sync.WaitGroup
 		for range 16 {
 			all.Go(func() {
-				if _, err := w.Store.CountEvents(t.Context(), 3, "", "9-9", []handoff.Figure{{Hour: hour, Name: "a", N: 1}}); err != nil {
+				if _, err := w.Store.CountEvents(t.Context(), 3, "", "9-9", []counts.Figure{{Hour: hour, Name: "a", N: 1}}); err != nil {
 					t.Error(err)
 				}
 			})

@@ -7,13 +7,14 @@ import (
 	"sync"
 	"testing"
 
-	"latchkey/handoff"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/storage"
 )
 
 var residentTests = map[string]func(*testing.T, *World){
 	"AResidentIsKept": func(t *testing.T, w *World) {
 		ctx := t.Context()
-		r := handoff.Resident{
+		r := residents.Resident{
 			ID: "0123456789abcdef01234567", Building: "b1", Address: "resident@building.example", Locale: "de", Unit: "4 links",
 			OnFile: true, AskedAt: 1, ConfirmedAt: 2, ApprovedAt: 3, AskMailed: 4, RequestMailed: 5, WelcomeMailed: 6,
 			Informed: []byte{7}, InformedAt: 8,
@@ -32,7 +33,7 @@ var residentTests = map[string]func(*testing.T, *World){
 		noError(t, "Resident", err)
 		equal(t, "the resident in another building", other == nil, true)
 
-		second := handoff.Resident{ID: "f123456789abcdef01234567", Building: "b1", Address: "other@building.example"}
+		second := residents.Resident{ID: "f123456789abcdef01234567", Building: "b1", Address: "other@building.example"}
 		noError(t, "PutResident", w.Store.PutResident(ctx, second))
 		all, err := w.Store.Residents(ctx, "b1")
 		noError(t, "Residents", err)
@@ -46,11 +47,11 @@ var residentTests = map[string]func(*testing.T, *World){
 
 	"AResidentThatChangedIsNotOverwritten": func(t *testing.T, w *World) {
 		ctx := t.Context()
-		r := handoff.Resident{ID: "0123456789abcdef01234567", Building: "b1", Address: "resident@building.example"}
+		r := residents.Resident{ID: "0123456789abcdef01234567", Building: "b1", Address: "resident@building.example"}
 		noError(t, "PutResident", w.Store.PutResident(ctx, r))
 		conflict := func(what string, err error) {
 			t.Helper()
-			if !errors.Is(err, handoff.ErrConflict) {
+			if !errors.Is(err, storage.ErrConflict) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
@@ -69,10 +70,10 @@ var residentTests = map[string]func(*testing.T, *World){
 
 	"MarksAreNumberedOnce": func(t *testing.T, w *World) {
 		ctx := t.Context()
-		mark := func(of, topic string) handoff.Mark {
-			return handoff.Mark{Building: "b1", Of: of, Day: Today, Topic: topic}
+		mark := func(of, topic string) residents.Mark {
+			return residents.Mark{Building: "b1", Of: of, Day: Today, Topic: topic}
 		}
-		is := func(m handoff.Mark, number int, ended bool) {
+		is := func(m residents.Mark, number int, ended bool) {
 			t.Helper()
 			n, e, err := w.Store.Mark(ctx, m)
 			noError(t, "Mark", err)
@@ -90,12 +91,12 @@ var residentTests = map[string]func(*testing.T, *World){
 		is(mark("r1", "y"), 2, false)
 		noError(t, "EndMark of nothing", w.Store.EndMark(ctx, mark("r1", "z")))
 		is(mark("r1", "z"), 3, false)
-		for i := range handoff.PageOfMarks {
+		for i := range residents.PageOfMarks {
 			_, _, err := w.Store.Mark(ctx, mark("full", fmt.Sprint(i)))
 			noError(t, "Mark", err)
 		}
-		is(mark("full", "one too many"), handoff.PageOfMarks+1, false)
-		is(mark("full", "another"), handoff.PageOfMarks+1, false)
+		is(mark("full", "one too many"), residents.PageOfMarks+1, false)
+		is(mark("full", "another"), residents.PageOfMarks+1, false)
 		is(mark("full", "7"), 8, false)
 		tomorrow := mark("r1", "x")
 		tomorrow.Day.Day++

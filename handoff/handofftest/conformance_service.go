@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 // ready is a world with one courier on the sample route.
@@ -150,7 +152,7 @@ var contentionTests = map[string]func(*testing.T, *World){
 			g := grants[i%len(grants)]
 			for try := 0; ; try++ {
 				_, err := w.Service.Verify(t.Context(), AtDoor("c1", g.Dispatch.Parcel, WrongCode(&g, i)))
-				if !errors.Is(err, handoff.ErrUnavailable) || try == 20 {
+				if !errors.Is(err, storage.ErrUnavailable) || try == 20 {
 					return err
 				}
 				stumbled.Add(1)
@@ -178,7 +180,7 @@ var contentionTests = map[string]func(*testing.T, *World){
 				p.Code, counted = WrongCode(&g, 7), handoff.EventCodeRefused
 			}
 			p.Attempt = "attempt-1"
-			receipts := make([]handoff.Receipt, 50)
+			receipts := make([]service.Receipt, 50)
 			errs := together(50, func(i int) (err error) {
 				receipts[i], err = w.Service.Verify(t.Context(), p)
 				return err

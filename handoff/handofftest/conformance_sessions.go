@@ -6,17 +6,18 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/identity"
 )
 
 var sessionTests = map[string]func(*testing.T, *World){
 	"SessionsAreKeptTouchedAndEnded": func(t *testing.T, w *World) {
 		ctx := t.Context()
-		one := handoff.Session{
-			ID: handoff.SessionID{1, 31: 2}, Issuer: "https://id.example", Client: "pages", Subject: "cus_81", Scopes: []string{"customer", "shop"},
+		one := identity.Session{
+			ID: identity.SessionID{1, 31: 2}, Issuer: "https://id.example", Client: "pages", Subject: "cus_81", Scopes: []string{"customer", "shop"},
 			Shop: Shop, Carrier: "swift", Building: "b1", Device: "d1", Name: "Sample Customer 81", Began: 7, Seen: 7,
 		}
-		two := handoff.Session{ID: handoff.SessionID{2}, Subject: "operator", Scopes: []string{"ops"}, Began: 8, Seen: 8}
-		read := func(id handoff.SessionID) *handoff.Session {
+		two := identity.Session{ID: identity.SessionID{2}, Subject: "operator", Scopes: []string{"ops"}, Began: 8, Seen: 8}
+		read := func(id identity.SessionID) *identity.Session {
 			t.Helper()
 			s, err := w.Store.Session(ctx, id)
 			noError(t, "Session", err)
@@ -43,16 +44,16 @@ var sessionTests = map[string]func(*testing.T, *World){
 	"ACustomersSessionsEndTogether": func(t *testing.T, w *World) {
 		ctx := t.Context()
 		customer := handoff.CustomerRef{Shop: Shop, ID: "cus_81"}
-		session := func(n byte, shop, subject string, scopes ...string) handoff.Session {
-			return handoff.Session{ID: handoff.SessionID{n}, Shop: shop, Subject: subject, Scopes: scopes, Began: 7, Seen: 7}
+		session := func(n byte, shop, subject string, scopes ...string) identity.Session {
+			return identity.Session{ID: identity.SessionID{n}, Shop: shop, Subject: subject, Scopes: scopes, Began: 7, Seen: 7}
 		}
-		theirs := []handoff.Session{
+		theirs := []identity.Session{
 			session(1, Shop, "cus_81", "customer"), session(2, Shop, "cus_81", "shop", "customer"), session(3, Shop, "cus_81", "customer"),
 		}
-		others := []handoff.Session{
+		others := []identity.Session{
 			session(4, Shop, "cus_82", "customer"), session(5, "other", "cus_81", "customer"), session(6, Shop, "cus_81", "shop"), session(7, "", "cus_81", "customer"),
 		}
-		add := func(list ...handoff.Session) {
+		add := func(list ...identity.Session) {
 			t.Helper()
 			for _, s := range list {
 				noError(t, "AddSession", w.Store.AddSession(ctx, s, time.Hour))

@@ -7,28 +7,28 @@ import (
 	"testing/synctest"
 	"time"
 
-	"latchkey/handoff"
+	"latchkey/handoff/service"
 )
 
 // distant is a store at the far end of a network: each call takes a while to arrive,
 // and its answer as long to come back.
-type distant struct{ handoff.Store }
+type distant struct{ Store }
 
 func travel() { time.Sleep(time.Millisecond + rand.N(time.Millisecond)) }
 
-func (d distant) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, error) {
+func (d distant) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
 	travel()
 	defer travel()
 	return d.Store.Load(ctx, q)
 }
 
-func (d distant) Commit(ctx context.Context, c handoff.Change) error {
+func (d distant) Commit(ctx context.Context, c service.Change) error {
 	travel()
 	defer travel()
 	return d.Store.Commit(ctx, c)
 }
 
-func (d distant) Settle(ctx context.Context, s handoff.Settlement) error {
+func (d distant) Settle(ctx context.Context, s service.Settlement) error {
 	travel()
 	defer travel()
 	return d.Store.Settle(ctx, s)

@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"sync"
 
-	"latchkey/handoff"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 // Fault is one way in which a commit goes wrong.
@@ -22,7 +23,7 @@ const (
 
 // Faulty is a store whose next commits go wrong as it is told.
 type Faulty struct {
-	handoff.Store
+	Store
 	mu   sync.Mutex
 	next []Fault
 }
@@ -43,8 +44,8 @@ func (f *Faulty) Calm() int {
 	return n
 }
 
-// Commit implements [handoff.Grants].
-func (f *Faulty) Commit(ctx context.Context, c handoff.Change) error {
+// Commit implements [service.Grants].
+func (f *Faulty) Commit(ctx context.Context, c service.Change) error {
 	f.mu.Lock()
 	fault := NoFault
 	if len(f.next) > 0 {
@@ -56,13 +57,13 @@ func (f *Faulty) Commit(ctx context.Context, c handoff.Change) error {
 		if err := f.Store.Commit(ctx, c); err != nil {
 			return err
 		}
-		return handoff.ErrUnknownOutcome
+		return storage.ErrUnknownOutcome
 	case RequestLost:
-		return handoff.ErrUnknownOutcome
+		return storage.ErrUnknownOutcome
 	case Refused:
-		return fmt.Errorf("%w: by the test", handoff.ErrUnavailable)
+		return fmt.Errorf("%w: by the test", storage.ErrUnavailable)
 	case Overtaken:
-		return handoff.ErrConflict
+		return storage.ErrConflict
 	}
 	return f.Store.Commit(ctx, c)
 }

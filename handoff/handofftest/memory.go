@@ -14,9 +14,16 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"latchkey/handoff"
+	"latchkey/handoff/counts"
+	"latchkey/handoff/door"
+	"latchkey/handoff/eventlog"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
-// Memory is a [handoff.Store] in memory: the contract in its plainest form, against
+// Memory is a [handofftest.Store] in memory: the contract in its plainest form, against
 // which the suite itself is tested. Like a database it keeps encoded copies, so that
 // nobody can change what is stored but by a commit. It seals nothing.
 type Memory struct {
@@ -24,10 +31,10 @@ type Memory struct {
 	parcels  map[handoff.ParcelHash]*parcel
 	due      map[handoff.GrantID]handoff.Instant
 	ofOwner  map[handoff.CustomerRef]map[handoff.ParcelHash]handoff.Instant
-	onRoute  map[handoff.RouteRef]map[handoff.ParcelHash]handoff.Instant
-	ofOrder  map[handoff.OrderRef]map[handoff.ParcelHash]bool
+	onRoute  map[service.RouteRef]map[handoff.ParcelHash]handoff.Instant
+	ofOrder  map[service.OrderRef]map[handoff.ParcelHash]bool
 	couriers map[handoff.CourierRef]*handoff.Courier
-	drivers  map[handoff.RouteRef]string
+	drivers  map[service.RouteRef]string
 	guesses  map[handoff.CourierRef]map[string]guess // by token
 	logs     [handoff.Partitions]partition
 	groups   map[string]*group
@@ -36,28 +43,28 @@ type Memory struct {
 
 	buildings map[string]handoff.Building
 	doors     map[string]handoff.Door
-	permits   map[handoff.PermitID]handoff.PermitRef
-	feeds     map[string][]handoff.DoorMessage
-	keys      map[string]handoff.APIKey
+	permits   map[handoff.PermitID]service.PermitRef
+	feeds     map[string][]door.Message
+	keys      map[string]identity.APIKey
 
 	journals  map[string]*journal
 	leases    map[string]held
 	marks     map[string][]uint64
 	tallies   map[string]int
-	residents map[resident]handoff.Resident
-	pages     map[handoff.Mark]*page
+	residents map[resident]residents.Resident
+	pages     map[residents.Mark]*page
 	patterns  map[string]map[string]sight
 	counted   [handoff.Partitions]string
-	figures   map[handoff.Figure]int64   // N is zero in the key
+	figures   map[counts.Figure]int64    // N is zero in the key
 	spent     map[string]handoff.Instant // tokens of one use, by when they end
-	sessions  map[handoff.SessionID]handoff.Session
+	sessions  map[identity.SessionID]identity.Session
 }
 
 // parcel is every generation of one parcel's grants, encoded.
 type parcel struct {
-	version  handoff.Version
+	version  service.Version
 	records  map[int][]byte
-	archived map[int]handoff.Version // of the generations that others followed
+	archived map[int]service.Version // of the generations that others followed
 }
 
 // guess is a place in a courier's budget: reserved, or counted.
@@ -74,52 +81,52 @@ func NewMemory() *Memory {
 		parcels:  map[handoff.ParcelHash]*parcel{},
 		due:      map[handoff.GrantID]handoff.Instant{},
 		ofOwner:  map[handoff.CustomerRef]map[handoff.ParcelHash]handoff.Instant{},
-		onRoute:  map[handoff.RouteRef]map[handoff.ParcelHash]handoff.Instant{},
-		ofOrder:  map[handoff.OrderRef]map[handoff.ParcelHash]bool{},
+		onRoute:  map[service.RouteRef]map[handoff.ParcelHash]handoff.Instant{},
+		ofOrder:  map[service.OrderRef]map[handoff.ParcelHash]bool{},
 		couriers: map[handoff.CourierRef]*handoff.Courier{},
-		drivers:  map[handoff.RouteRef]string{},
+		drivers:  map[service.RouteRef]string{},
 		guesses:  map[handoff.CourierRef]map[string]guess{},
 		groups:   map[string]*group{},
 
 		buildings: map[string]handoff.Building{},
 		doors:     map[string]handoff.Door{},
-		permits:   map[handoff.PermitID]handoff.PermitRef{},
-		feeds:     map[string][]handoff.DoorMessage{},
-		keys:      map[string]handoff.APIKey{},
+		permits:   map[handoff.PermitID]service.PermitRef{},
+		feeds:     map[string][]door.Message{},
+		keys:      map[string]identity.APIKey{},
 
 		journals:  map[string]*journal{},
 		leases:    map[string]held{},
 		marks:     map[string][]uint64{},
 		tallies:   map[string]int{},
-		residents: map[resident]handoff.Resident{},
-		pages:     map[handoff.Mark]*page{},
+		residents: map[resident]residents.Resident{},
+		pages:     map[residents.Mark]*page{},
 		patterns:  map[string]map[string]sight{},
 		spent:     map[string]handoff.Instant{},
-		sessions:  map[handoff.SessionID]handoff.Session{},
-		figures:   map[handoff.Figure]int64{},
+		sessions:  map[identity.SessionID]identity.Session{},
+		figures:   map[counts.Figure]int64{},
 	}
 }
 
 // begin takes the lock, unless the caller has gone.
 func (m *Memory) begin(ctx context.Context) (end func(), err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 	m.mu.Lock()
 	return m.mu.Unlock, nil
 }
 
-// Load implements [handoff.Grants].
-func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, error) {
+// Load implements [service.Grants].
+func (m *Memory) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
-		return handoff.Snapshot{}, err
+		return service.Snapshot{}, err
 	}
 	defer end()
 	if i := q.Index; i != nil {
 		add(m.ofOwner, i.Customer, q.Parcel, i.Until)
 		add(m.onRoute, i.Route, q.Parcel, i.Until)
-		if i.Order != (handoff.OrderRef{}) {
+		if i.Order != (service.OrderRef{}) {
 			if m.ofOrder[i.Order] == nil {
 				m.ofOrder[i.Order] = map[handoff.ParcelHash]bool{}
 			}
@@ -132,7 +139,7 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 		}
 	}
 
-	var snap handoff.Snapshot
+	var snap service.Snapshot
 	if p := m.parcels[q.Parcel]; p != nil {
 		snap.Version = p.version
 		newest := p.version.Generation()
@@ -142,7 +149,7 @@ func (m *Memory) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, e
 			snap.Version = p.archived[generation]
 		}
 		if snap.Record, err = p.record(q.Parcel, generation); err != nil {
-			return handoff.Snapshot{}, err
+			return service.Snapshot{}, err
 		}
 	}
 	if q.Courier != nil {
@@ -181,21 +188,21 @@ func add[K comparable](index map[K]map[handoff.ParcelHash]handoff.Instant, k K, 
 	index[k][id] = max(index[k][id], until)
 }
 
-func (p *parcel) record(id handoff.ParcelHash, generation int) (*handoff.Record, error) {
+func (p *parcel) record(id handoff.ParcelHash, generation int) (*service.Record, error) {
 	b, ok := p.records[generation]
 	if !ok {
 		return nil, nil
 	}
-	var r handoff.Record
+	var r service.Record
 	if err := cbor.Unmarshal(b, &r); err != nil {
-		return nil, fmt.Errorf("%w: %w", handoff.ErrSealed, err)
+		return nil, fmt.Errorf("%w: %w", storage.ErrSealed, err)
 	}
 	r.Grant.ID = handoff.GrantID{Hash: id, Generation: generation}
 	return &r, nil
 }
 
-// Commit implements [handoff.Grants].
-func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
+// Commit implements [service.Grants].
+func (m *Memory) Commit(ctx context.Context, c service.Change) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -204,26 +211,26 @@ func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
 	id := c.Record.Grant.ID
 	p := m.parcels[id.Hash]
 	if p == nil {
-		p = &parcel{records: map[int][]byte{}, archived: map[int]handoff.Version{}}
+		p = &parcel{records: map[int][]byte{}, archived: map[int]service.Version{}}
 	}
 	version := p.version
 	if c.Archived {
 		version = p.archived[id.Generation]
 	}
 	if version != c.From {
-		return handoff.ErrConflict
+		return storage.ErrConflict
 	}
 	if n := c.Count; n != nil && n.Wrong > 0 && m.carrierDay(n.Carrier, n.Hour).Wrong[id.Hash.Partition()] != n.Seen {
-		return handoff.ErrConflict
+		return storage.ErrConflict
 	}
 	record, err := cbor.Marshal(c.Record)
 	if err != nil {
-		return fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 	events := make([]handoff.Event, len(c.Events))
 	for i, e := range c.Events {
 		if events[i], err = copied(e); err != nil {
-			return fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+			return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 		}
 	}
 
@@ -249,7 +256,7 @@ func (m *Memory) Commit(ctx context.Context, c handoff.Change) error {
 	return nil
 }
 
-// CarrierDay implements [handoff.Grants].
+// CarrierDay implements [service.Grants].
 func (m *Memory) CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -272,7 +279,7 @@ func (m *Memory) carrierDay(carrier string, hour int64) handoff.CarrierDay {
 
 // counted is what a commit added to its carrier's day, and where.
 type counted struct {
-	handoff.CarrierCount
+	service.CarrierCount
 	partition int
 }
 
@@ -285,8 +292,8 @@ func copied(e handoff.Event) (handoff.Event, error) {
 	return out, cbor.Unmarshal(b, &out)
 }
 
-// Settle implements [handoff.Grants].
-func (m *Memory) Settle(ctx context.Context, s handoff.Settlement) error {
+// Settle implements [service.Grants].
+func (m *Memory) Settle(ctx context.Context, s service.Settlement) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -296,7 +303,7 @@ func (m *Memory) Settle(ctx context.Context, s handoff.Settlement) error {
 	return nil
 }
 
-func (m *Memory) settle(s handoff.Settlement) {
+func (m *Memory) settle(s service.Settlement) {
 	switch {
 	case s.Counted:
 		m.guess(s.Reservation, guess{counted: true, excused: s.Excused})
@@ -305,7 +312,7 @@ func (m *Memory) settle(s handoff.Settlement) {
 	}
 }
 
-func (m *Memory) guess(r handoff.Reservation, g guess) {
+func (m *Memory) guess(r service.Reservation, g guess) {
 	if m.guesses[r.Courier] == nil {
 		m.guesses[r.Courier] = map[string]guess{}
 	}
@@ -314,7 +321,7 @@ func (m *Memory) guess(r handoff.Reservation, g guess) {
 	m.guesses[r.Courier][r.Token] = g
 }
 
-// Many implements [handoff.Grants].
+// Many implements [service.Grants].
 func (m *Memory) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.Grant, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -336,19 +343,19 @@ func (m *Memory) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.
 	return grants, nil
 }
 
-// OfCustomer implements [handoff.Grants].
-func (m *Memory) OfCustomer(ctx context.Context, c handoff.CustomerRef, after handoff.Listed, limit int) ([]handoff.Listed, error) {
+// OfCustomer implements [service.Grants].
+func (m *Memory) OfCustomer(ctx context.Context, c handoff.CustomerRef, after service.Listed, limit int) ([]service.Listed, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	order := func(a, b handoff.Listed) int {
+	order := func(a, b service.Listed) int {
 		return cmp.Or(cmp.Compare(b.Until, a.Until), cmp.Compare(b.Parcel, a.Parcel))
 	}
-	var list []handoff.Listed
+	var list []service.Listed
 	for id, until := range m.ofOwner[c] {
-		if l := (handoff.Listed{Parcel: id, Until: until}); after == (handoff.Listed{}) || order(l, after) > 0 {
+		if l := (service.Listed{Parcel: id, Until: until}); after == (service.Listed{}) || order(l, after) > 0 {
 			list = append(list, l)
 		}
 	}
@@ -356,8 +363,8 @@ func (m *Memory) OfCustomer(ctx context.Context, c handoff.CustomerRef, after ha
 	return list[:min(limit, len(list))], nil
 }
 
-// OnRoute implements [handoff.Grants].
-func (m *Memory) OnRoute(ctx context.Context, r handoff.RouteRef) ([]handoff.ParcelHash, error) {
+// OnRoute implements [service.Grants].
+func (m *Memory) OnRoute(ctx context.Context, r service.RouteRef) ([]handoff.ParcelHash, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -366,8 +373,8 @@ func (m *Memory) OnRoute(ctx context.Context, r handoff.RouteRef) ([]handoff.Par
 	return slices.Collect(maps.Keys(m.onRoute[r])), nil
 }
 
-// OfOrder implements [handoff.Grants].
-func (m *Memory) OfOrder(ctx context.Context, o handoff.OrderRef) ([]handoff.ParcelHash, error) {
+// OfOrder implements [service.Grants].
+func (m *Memory) OfOrder(ctx context.Context, o service.OrderRef) ([]handoff.ParcelHash, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -376,7 +383,7 @@ func (m *Memory) OfOrder(ctx context.Context, o handoff.OrderRef) ([]handoff.Par
 	return slices.Collect(maps.Keys(m.ofOrder[o])), nil
 }
 
-// Due implements [handoff.Grants].
+// Due implements [service.Grants].
 func (m *Memory) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.GrantID, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -393,8 +400,8 @@ func (m *Memory) Due(ctx context.Context, partition int, now handoff.Instant, li
 	return due[:min(limit, len(due))], nil
 }
 
-// Unclaim implements [handoff.Grants].
-func (m *Memory) Unclaim(ctx context.Context, ref handoff.PermitRef) error {
+// Unclaim implements [service.Grants].
+func (m *Memory) Unclaim(ctx context.Context, ref service.PermitRef) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -406,7 +413,7 @@ func (m *Memory) Unclaim(ctx context.Context, ref handoff.PermitRef) error {
 	return nil
 }
 
-// Unschedule implements [handoff.Grants].
+// Unschedule implements [service.Grants].
 func (m *Memory) Unschedule(ctx context.Context, id handoff.GrantID) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -419,7 +426,7 @@ func (m *Memory) Unschedule(ctx context.Context, id handoff.GrantID) error {
 	return nil
 }
 
-// Unlist implements [handoff.Grants].
+// Unlist implements [service.Grants].
 func (m *Memory) Unlist(ctx context.Context, c handoff.CustomerRef, id handoff.ParcelHash) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -430,7 +437,7 @@ func (m *Memory) Unlist(ctx context.Context, c handoff.CustomerRef, id handoff.P
 	return nil
 }
 
-// Courier implements [handoff.Registry].
+// Courier implements [service.Couriers].
 func (m *Memory) Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -456,8 +463,8 @@ func (m *Memory) courier(ref handoff.CourierRef) *handoff.Courier {
 	return m.couriers[ref]
 }
 
-// PutCourier implements [handoff.Registry].
-func (m *Memory) PutCourier(ctx context.Context, ref handoff.CourierRef, u handoff.CourierUpdate) error {
+// PutCourier implements [service.Couriers].
+func (m *Memory) PutCourier(ctx context.Context, ref handoff.CourierRef, u service.CourierUpdate) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -476,7 +483,7 @@ func (m *Memory) PutCourier(ctx context.Context, ref handoff.CourierRef, u hando
 	return nil
 }
 
-// ClearBudget implements [handoff.Registry].
+// ClearBudget implements [service.Couriers].
 func (m *Memory) ClearBudget(ctx context.Context, ref handoff.CourierRef) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -487,8 +494,8 @@ func (m *Memory) ClearBudget(ctx context.Context, ref handoff.CourierRef) error 
 	return nil
 }
 
-// AssignRoute implements [handoff.Registry].
-func (m *Memory) AssignRoute(ctx context.Context, r handoff.RouteRef, id string, _ handoff.Instant) error {
+// AssignRoute implements [service.Couriers].
+func (m *Memory) AssignRoute(ctx context.Context, r service.RouteRef, id string, _ handoff.Instant) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -505,8 +512,8 @@ func (m *Memory) AssignRoute(ctx context.Context, r handoff.RouteRef, id string,
 	return nil
 }
 
-// Driver implements [handoff.Registry].
-func (m *Memory) Driver(ctx context.Context, r handoff.RouteRef) (string, error) {
+// Driver implements [service.Couriers].
+func (m *Memory) Driver(ctx context.Context, r service.RouteRef) (string, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return "", err
@@ -517,7 +524,7 @@ func (m *Memory) Driver(ctx context.Context, r handoff.RouteRef) (string, error)
 
 // partition is one of the sixteen parts of the log.
 type partition struct {
-	entries []handoff.Logged // oldest first
+	entries []eventlog.Logged // oldest first
 	last    position
 }
 
@@ -546,13 +553,13 @@ func (l *partition) append(n int, now handoff.Instant, events []handoff.Event) {
 			next = position{ms: l.last.ms, seq: l.last.seq + 1}
 		}
 		l.last = next
-		l.entries = append(l.entries, handoff.Logged{ID: handoff.EventID{Partition: n, ID: next.String()}, Event: e})
+		l.entries = append(l.entries, eventlog.Logged{ID: eventlog.ID{Partition: n, ID: next.String()}, Event: e})
 	}
 }
 
 // after lists what follows a position.
-func (l *partition) after(p position) []handoff.Logged {
-	i, found := slices.BinarySearchFunc(l.entries, p, func(e handoff.Logged, p position) int {
+func (l *partition) after(p position) []eventlog.Logged {
+	i, found := slices.BinarySearchFunc(l.entries, p, func(e eventlog.Logged, p position) int {
 		return positionOf(e.ID.ID).compare(p)
 	})
 	if found {
@@ -561,7 +568,7 @@ func (l *partition) after(p position) []handoff.Logged {
 	return l.entries[i:]
 }
 
-// Append implements [handoff.Log].
+// Append implements [eventlog.Log].
 func (m *Memory) Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -571,7 +578,7 @@ func (m *Memory) Append(ctx context.Context, now handoff.Instant, events ...hand
 	for _, e := range events {
 		written, err := copied(e)
 		if err != nil {
-			return fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+			return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 		}
 		m.logs[e.Partition()].append(e.Partition(), now, []handoff.Event{written})
 	}
@@ -581,13 +588,13 @@ func (m *Memory) Append(ctx context.Context, now handoff.Instant, events ...hand
 // group is how far the readers of one name have come.
 type group struct {
 	taken   [handoff.Partitions]position // the newest event ever leased
-	pending map[handoff.EventID]*task
-	dead    map[handoff.EventID]handoff.Letter
+	pending map[eventlog.ID]*task
+	dead    map[eventlog.ID]eventlog.Letter
 }
 
 // task is an event that was leased and is not finished.
 type task struct {
-	handoff.Delivery
+	eventlog.Delivery
 	ready time.Time // end of the lease, or when the retry is due
 }
 
@@ -599,7 +606,7 @@ func (m *Memory) group(name string) (*group, error) {
 	return g, nil
 }
 
-// Join implements [handoff.Log].
+// Join implements [eventlog.Log].
 func (m *Memory) Join(ctx context.Context, name string) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -607,13 +614,13 @@ func (m *Memory) Join(ctx context.Context, name string) error {
 	}
 	defer end()
 	if m.groups[name] == nil {
-		m.groups[name] = &group{pending: map[handoff.EventID]*task{}, dead: map[handoff.EventID]handoff.Letter{}}
+		m.groups[name] = &group{pending: map[eventlog.ID]*task{}, dead: map[eventlog.ID]eventlog.Letter{}}
 	}
 	return nil
 }
 
-// Take implements [handoff.Log].
-func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease time.Duration, limit int) ([]handoff.Delivery, error) {
+// Take implements [eventlog.Log].
+func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -623,8 +630,8 @@ func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease tim
 	if err != nil {
 		return nil, err
 	}
-	var out []handoff.Delivery
-	for _, t := range inOrder(g.pending, func(t *task) handoff.EventID { return t.ID }) {
+	var out []eventlog.Delivery
+	for _, t := range inOrder(g.pending, func(t *task) eventlog.ID { return t.ID }) {
 		if len(out) < limit && !t.ready.After(now) {
 			t.ready = now.Add(lease)
 			out = append(out, t.Delivery)
@@ -635,7 +642,7 @@ func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease tim
 			if len(out) == limit {
 				return out, nil
 			}
-			d := handoff.Delivery{Logged: e}
+			d := eventlog.Delivery{Logged: e}
 			g.taken[n] = positionOf(e.ID.ID)
 			g.pending[e.ID] = &task{Delivery: d, ready: now.Add(lease)}
 			out = append(out, d)
@@ -645,15 +652,15 @@ func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease tim
 }
 
 // inOrder lists a map's values in the order of the log.
-func inOrder[T any](m map[handoff.EventID]T, id func(T) handoff.EventID) []T {
+func inOrder[T any](m map[eventlog.ID]T, id func(T) eventlog.ID) []T {
 	return slices.SortedFunc(maps.Values(m), func(a, b T) int {
 		x, y := id(a), id(b)
 		return cmp.Or(positionOf(x.ID).compare(positionOf(y.ID)), cmp.Compare(x.Partition, y.Partition))
 	})
 }
 
-// Done implements [handoff.Log].
-func (m *Memory) Done(ctx context.Context, name string, id handoff.EventID) error {
+// Done implements [eventlog.Log].
+func (m *Memory) Done(ctx context.Context, name string, id eventlog.ID) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -668,7 +675,7 @@ func (m *Memory) Done(ctx context.Context, name string, id handoff.EventID) erro
 }
 
 // failed counts a failure and gives the task, or nil if somebody else finished it.
-func (g *group) failed(f handoff.Failure) *task {
+func (g *group) failed(f eventlog.Failure) *task {
 	t := g.pending[f.Delivery.ID]
 	if t == nil {
 		return nil
@@ -678,7 +685,7 @@ func (g *group) failed(f handoff.Failure) *task {
 	return t
 }
 
-// Leave implements [handoff.Log].
+// Leave implements [eventlog.Log].
 func (m *Memory) Leave(ctx context.Context, name string) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -689,8 +696,8 @@ func (m *Memory) Leave(ctx context.Context, name string) error {
 	return nil
 }
 
-// Release implements [handoff.Log].
-func (m *Memory) Release(ctx context.Context, name string, id handoff.EventID, now time.Time) error {
+// Release implements [eventlog.Log].
+func (m *Memory) Release(ctx context.Context, name string, id eventlog.ID, now time.Time) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -706,8 +713,8 @@ func (m *Memory) Release(ctx context.Context, name string, id handoff.EventID, n
 	return nil
 }
 
-// Retry implements [handoff.Log].
-func (m *Memory) Retry(ctx context.Context, name string, f handoff.Failure, at time.Time) error {
+// Retry implements [eventlog.Log].
+func (m *Memory) Retry(ctx context.Context, name string, f eventlog.Failure, at time.Time) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -723,8 +730,8 @@ func (m *Memory) Retry(ctx context.Context, name string, f handoff.Failure, at t
 	return nil
 }
 
-// Bury implements [handoff.Log].
-func (m *Memory) Bury(ctx context.Context, name string, f handoff.Failure) error {
+// Bury implements [eventlog.Log].
+func (m *Memory) Bury(ctx context.Context, name string, f eventlog.Failure) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -736,13 +743,13 @@ func (m *Memory) Bury(ctx context.Context, name string, f handoff.Failure) error
 	}
 	if t := g.failed(f); t != nil {
 		delete(g.pending, t.ID)
-		g.dead[t.ID] = handoff.Letter{Delivery: t.Delivery, Error: f.Error, DiedAt: handoff.InstantOf(f.At)}
+		g.dead[t.ID] = eventlog.Letter{Delivery: t.Delivery, Error: f.Error, DiedAt: handoff.InstantOf(f.At)}
 	}
 	return nil
 }
 
-// Dead implements [handoff.Log].
-func (m *Memory) Dead(ctx context.Context, name string) ([]handoff.Letter, error) {
+// Dead implements [eventlog.Log].
+func (m *Memory) Dead(ctx context.Context, name string) ([]eventlog.Letter, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -752,13 +759,13 @@ func (m *Memory) Dead(ctx context.Context, name string) ([]handoff.Letter, error
 	if err != nil {
 		return nil, err
 	}
-	letters := inOrder(g.dead, func(l handoff.Letter) handoff.EventID { return l.ID })
-	slices.SortStableFunc(letters, func(a, b handoff.Letter) int { return cmp.Compare(a.DiedAt, b.DiedAt) })
+	letters := inOrder(g.dead, func(l eventlog.Letter) eventlog.ID { return l.ID })
+	slices.SortStableFunc(letters, func(a, b eventlog.Letter) int { return cmp.Compare(a.DiedAt, b.DiedAt) })
 	return letters, nil
 }
 
-// Replay implements [handoff.Log].
-func (m *Memory) Replay(ctx context.Context, name string, id handoff.EventID, now time.Time) (bool, error) {
+// Replay implements [eventlog.Log].
+func (m *Memory) Replay(ctx context.Context, name string, id eventlog.ID, now time.Time) (bool, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return false, err
@@ -773,22 +780,22 @@ func (m *Memory) Replay(ctx context.Context, name string, id handoff.EventID, no
 		return false, nil
 	}
 	delete(g.dead, id)
-	g.pending[id] = &task{Delivery: handoff.Delivery{Logged: letter.Logged}, ready: now}
+	g.pending[id] = &task{Delivery: eventlog.Delivery{Logged: letter.Logged}, ready: now}
 	return true, nil
 }
 
-// Backlog implements [handoff.Log].
-func (m *Memory) Backlog(ctx context.Context, name string) (handoff.Backlog, error) {
+// Backlog implements [eventlog.Log].
+func (m *Memory) Backlog(ctx context.Context, name string) (eventlog.Backlog, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
-		return handoff.Backlog{}, err
+		return eventlog.Backlog{}, err
 	}
 	defer end()
 	g, err := m.group(name)
 	if err != nil {
-		return handoff.Backlog{}, err
+		return eventlog.Backlog{}, err
 	}
-	b := handoff.Backlog{Dead: int64(len(g.dead))}
+	b := eventlog.Backlog{Dead: int64(len(g.dead))}
 	waits := func(e handoff.Event) {
 		b.Waiting++
 		if b.Oldest == 0 || e.At < b.Oldest {
@@ -806,8 +813,8 @@ func (m *Memory) Backlog(ctx context.Context, name string) (handoff.Backlog, err
 	return b, nil
 }
 
-// Read implements [handoff.Log].
-func (m *Memory) Read(ctx context.Context, n int, after string, limit int) ([]handoff.Logged, error) {
+// Read implements [eventlog.Log].
+func (m *Memory) Read(ctx context.Context, n int, after string, limit int) ([]eventlog.Logged, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -817,15 +824,15 @@ func (m *Memory) Read(ctx context.Context, n int, after string, limit int) ([]ha
 	return slices.Clone(page[:min(limit, len(page))]), nil
 }
 
-// Before implements [handoff.Log].
-func (m *Memory) Before(ctx context.Context, n int, id string) (*handoff.Logged, error) {
+// Before implements [eventlog.Log].
+func (m *Memory) Before(ctx context.Context, n int, id string) (*eventlog.Logged, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
 	entries := m.logs[n].entries
-	i := slices.IndexFunc(entries, func(e handoff.Logged) bool { return positionOf(e.ID.ID).compare(positionOf(id)) >= 0 })
+	i := slices.IndexFunc(entries, func(e eventlog.Logged) bool { return positionOf(e.ID.ID).compare(positionOf(id)) >= 0 })
 	if i < 0 {
 		i = len(entries)
 	}
@@ -836,14 +843,14 @@ func (m *Memory) Before(ctx context.Context, n int, id string) (*handoff.Logged,
 	return &l, nil
 }
 
-// Trim implements [handoff.Log].
+// Trim implements [eventlog.Log].
 func (m *Memory) Trim(ctx context.Context, n int, keep time.Time) (int64, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer end()
-	held := func(e handoff.Logged) bool {
+	held := func(e eventlog.Logged) bool {
 		for _, g := range m.groups {
 			if positionOf(e.ID.ID).compare(g.taken[n]) > 0 || g.pending[e.ID] != nil {
 				return true

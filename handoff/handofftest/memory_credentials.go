@@ -5,11 +5,12 @@ import (
 	"maps"
 	"slices"
 
-	"latchkey/handoff"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/storage"
 )
 
-// APIKey implements [handoff.Credentials].
-func (m *Memory) APIKey(ctx context.Context, id string) (*handoff.APIKey, error) {
+// APIKey implements [identity.Credentials].
+func (m *Memory) APIKey(ctx context.Context, id string) (*identity.APIKey, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -22,22 +23,22 @@ func (m *Memory) APIKey(ctx context.Context, id string) (*handoff.APIKey, error)
 	return &k, nil
 }
 
-// AddAPIKey implements [handoff.Credentials].
-func (m *Memory) AddAPIKey(ctx context.Context, k handoff.APIKey) error {
+// AddAPIKey implements [identity.Credentials].
+func (m *Memory) AddAPIKey(ctx context.Context, k identity.APIKey) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
 	if _, taken := m.keys[k.ID]; taken {
-		return handoff.ErrConflict
+		return storage.ErrConflict
 	}
 	k.Scopes, k.Networks = slices.Clone(k.Scopes), slices.Clone(k.Networks)
 	m.keys[k.ID] = k
 	return nil
 }
 
-// RemoveAPIKey implements [handoff.Credentials].
+// RemoveAPIKey implements [identity.Credentials].
 func (m *Memory) RemoveAPIKey(ctx context.Context, id string) (bool, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -49,8 +50,8 @@ func (m *Memory) RemoveAPIKey(ctx context.Context, id string) (bool, error) {
 	return found, nil
 }
 
-// APIKeys implements [handoff.Credentials].
-func (m *Memory) APIKeys(ctx context.Context) ([]handoff.APIKey, error) {
+// APIKeys implements [identity.Credentials].
+func (m *Memory) APIKeys(ctx context.Context) ([]identity.APIKey, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err

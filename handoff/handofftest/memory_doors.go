@@ -2,10 +2,13 @@ package handofftest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
 
 	"latchkey/handoff"
+	"latchkey/handoff/door"
+	"latchkey/handoff/service"
 )
 
 func (m *Memory) door(id string) *handoff.Door {
@@ -17,7 +20,7 @@ func (m *Memory) door(id string) *handoff.Door {
 	return &d
 }
 
-// Building implements [handoff.Registry].
+// Building implements [registry.Store].
 func (m *Memory) Building(ctx context.Context, id string) (*handoff.Building, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -31,7 +34,7 @@ func (m *Memory) Building(ctx context.Context, id string) (*handoff.Building, er
 	return &b, nil
 }
 
-// PutBuilding implements [handoff.Registry].
+// PutBuilding implements [registry.Store].
 func (m *Memory) PutBuilding(ctx context.Context, b handoff.Building) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -42,7 +45,17 @@ func (m *Memory) PutBuilding(ctx context.Context, b handoff.Building) error {
 	return nil
 }
 
-// Door implements [handoff.Registry].
+// Buildings implements [registry.Store].
+func (m *Memory) Buildings(ctx context.Context) ([]string, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return slices.Sorted(maps.Keys(m.buildings)), nil
+}
+
+// Door implements [registry.Store].
 func (m *Memory) Door(ctx context.Context, id string) (*handoff.Door, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -52,7 +65,7 @@ func (m *Memory) Door(ctx context.Context, id string) (*handoff.Door, error) {
 	return m.door(id), nil
 }
 
-// PutDoor implements [handoff.Registry].
+// PutDoor implements [registry.Store].
 func (m *Memory) PutDoor(ctx context.Context, d handoff.Door) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -71,7 +84,7 @@ func (m *Memory) PutDoor(ctx context.Context, d handoff.Door) error {
 	return nil
 }
 
-// Doors implements [handoff.Registry].
+// Doors implements [registry.Store].
 func (m *Memory) Doors(ctx context.Context, building string) ([]string, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -88,8 +101,8 @@ func (m *Memory) Doors(ctx context.Context, building string) ([]string, error) {
 	return ids, nil
 }
 
-// Permit implements [handoff.Grants].
-func (m *Memory) Permit(ctx context.Context, id handoff.PermitID) (*handoff.PermitRef, error) {
+// Permit implements [service.Grants].
+func (m *Memory) Permit(ctx context.Context, id handoff.PermitID) (*service.PermitRef, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -102,8 +115,8 @@ func (m *Memory) Permit(ctx context.Context, id handoff.PermitID) (*handoff.Perm
 	return &ref, nil
 }
 
-// Send implements [handoff.Feed].
-func (m *Memory) Send(ctx context.Context, door string, msg handoff.DoorMessage) error {
+// Send implements [door.Feed].
+func (m *Memory) Send(ctx context.Context, door string, msg door.Message) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -114,8 +127,8 @@ func (m *Memory) Send(ctx context.Context, door string, msg handoff.DoorMessage)
 	return nil
 }
 
-// Receive implements [handoff.Feed].
-func (m *Memory) Receive(ctx context.Context, door, after string, limit int) ([]handoff.DoorMessage, error) {
+// Receive implements [door.Feed].
+func (m *Memory) Receive(ctx context.Context, door, after string, limit int) ([]door.Message, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -127,7 +140,7 @@ func (m *Memory) Receive(ctx context.Context, door, after string, limit int) ([]
 	return slices.Clone(feed[:min(limit, len(feed))]), nil
 }
 
-// See implements [handoff.Grants].
+// See implements [service.Grants].
 func (m *Memory) See(ctx context.Context, ref handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting) (bool, error) {
 	end, err := m.begin(ctx)
 	if err != nil {

@@ -5,9 +5,10 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/counts"
 )
 
-// CountedTo implements [handoff.Numbers].
+// CountedTo implements [counts.Numbers].
 func (m *Memory) CountedTo(ctx context.Context, partition int) (string, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -17,8 +18,8 @@ func (m *Memory) CountedTo(ctx context.Context, partition int) (string, error) {
 	return m.counted[partition], nil
 }
 
-// CountEvents implements [handoff.Numbers].
-func (m *Memory) CountEvents(ctx context.Context, partition int, from, to string, figures []handoff.Figure) (bool, error) {
+// CountEvents implements [counts.Numbers].
+func (m *Memory) CountEvents(ctx context.Context, partition int, from, to string, figures []counts.Figure) (bool, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return false, err
@@ -32,8 +33,8 @@ func (m *Memory) CountEvents(ctx context.Context, partition int, from, to string
 	return true, nil
 }
 
-// AddFigures implements [handoff.Numbers].
-func (m *Memory) AddFigures(ctx context.Context, figures []handoff.Figure) error {
+// AddFigures implements [counts.Numbers].
+func (m *Memory) AddFigures(ctx context.Context, figures []counts.Figure) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -43,7 +44,7 @@ func (m *Memory) AddFigures(ctx context.Context, figures []handoff.Figure) error
 	return nil
 }
 
-func (m *Memory) add(figures []handoff.Figure) {
+func (m *Memory) add(figures []counts.Figure) {
 	for _, f := range figures {
 		n := f.N
 		f.N = 0
@@ -55,16 +56,16 @@ func (m *Memory) add(figures []handoff.Figure) {
 	}
 }
 
-// Figures implements [handoff.Numbers].
-func (m *Memory) Figures(ctx context.Context, from, until time.Time) ([]handoff.Figure, error) {
+// Figures implements [counts.Numbers].
+func (m *Memory) Figures(ctx context.Context, from, until time.Time) ([]counts.Figure, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	var figures []handoff.Figure
+	var figures []counts.Figure
 	for f, n := range m.figures {
-		if f.Hour >= handoff.FigureHour(from) && f.Hour < handoff.InstantOf(until) {
+		if f.Hour >= counts.FigureHour(from) && f.Hour < handoff.InstantOf(until) {
 			f.N = n
 			figures = append(figures, f)
 		}

@@ -9,6 +9,8 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"latchkey/handoff"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/storage"
 )
 
 // resident names one in the store.
@@ -23,26 +25,26 @@ type page struct {
 	ended  map[string]bool
 }
 
-func copyOf(r handoff.Resident) (handoff.Resident, error) {
-	out := handoff.Resident{ID: r.ID, Building: r.Building, Revision: r.Revision}
+func copyOf(r residents.Resident) (residents.Resident, error) {
+	out := residents.Resident{ID: r.ID, Building: r.Building, Revision: r.Revision}
 	b, err := cbor.Marshal(r)
 	if err == nil {
 		err = cbor.Unmarshal(b, &out)
 	}
 	if err != nil {
-		err = fmt.Errorf("%w: %w", handoff.ErrUnavailable, err)
+		err = fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 	return out, err
 }
 
-// Residents implements [handoff.Residents].
-func (m *Memory) Residents(ctx context.Context, building string) ([]handoff.Resident, error) {
+// Residents implements [residents.Residents].
+func (m *Memory) Residents(ctx context.Context, building string) ([]residents.Resident, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	all := []handoff.Resident{}
+	all := []residents.Resident{}
 	for key, r := range m.residents {
 		if key.building == building {
 			out, err := copyOf(r)
@@ -52,12 +54,12 @@ func (m *Memory) Residents(ctx context.Context, building string) ([]handoff.Resi
 			all = append(all, out)
 		}
 	}
-	slices.SortFunc(all, func(a, b handoff.Resident) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b residents.Resident) int { return cmp.Compare(a.ID, b.ID) })
 	return all, nil
 }
 
-// Resident implements [handoff.Residents].
-func (m *Memory) Resident(ctx context.Context, building string, id handoff.ResidentID) (*handoff.Resident, error) {
+// Resident implements [residents.Residents].
+func (m *Memory) Resident(ctx context.Context, building string, id handoff.ResidentID) (*residents.Resident, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -71,8 +73,8 @@ func (m *Memory) Resident(ctx context.Context, building string, id handoff.Resid
 	return &out, err
 }
 
-// PutResident implements [handoff.Residents].
-func (m *Memory) PutResident(ctx context.Context, r handoff.Resident) error {
+// PutResident implements [residents.Residents].
+func (m *Memory) PutResident(ctx context.Context, r residents.Resident) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -80,7 +82,7 @@ func (m *Memory) PutResident(ctx context.Context, r handoff.Resident) error {
 	defer end()
 	key := resident{r.Building, r.ID}
 	if m.residents[key].Revision != r.Revision {
-		return handoff.ErrConflict
+		return storage.ErrConflict
 	}
 	r, err = copyOf(r)
 	if err != nil {
@@ -91,8 +93,8 @@ func (m *Memory) PutResident(ctx context.Context, r handoff.Resident) error {
 	return nil
 }
 
-// DropResident implements [handoff.Residents].
-func (m *Memory) DropResident(ctx context.Context, r handoff.Resident) error {
+// DropResident implements [residents.Residents].
+func (m *Memory) DropResident(ctx context.Context, r residents.Resident) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -100,14 +102,14 @@ func (m *Memory) DropResident(ctx context.Context, r handoff.Resident) error {
 	defer end()
 	key := resident{r.Building, r.ID}
 	if m.residents[key].Revision != r.Revision {
-		return handoff.ErrConflict
+		return storage.ErrConflict
 	}
 	delete(m.residents, key)
 	return nil
 }
 
-// Mark implements [handoff.Residents].
-func (m *Memory) Mark(ctx context.Context, k handoff.Mark) (number int, ended bool, err error) {
+// Mark implements [residents.Residents].
+func (m *Memory) Mark(ctx context.Context, k residents.Mark) (number int, ended bool, err error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return 0, false, err
@@ -123,7 +125,7 @@ func (m *Memory) Mark(ctx context.Context, k handoff.Mark) (number int, ended bo
 	at := slices.Index(p.topics, topic)
 	if at < 0 {
 		at = len(p.topics)
-		if at == handoff.PageOfMarks {
+		if at == residents.PageOfMarks {
 			return at + 1, false, nil
 		}
 		p.topics = append(p.topics, topic)
@@ -131,8 +133,8 @@ func (m *Memory) Mark(ctx context.Context, k handoff.Mark) (number int, ended bo
 	return at + 1, p.ended[topic], nil
 }
 
-// EndMark implements [handoff.Residents].
-func (m *Memory) EndMark(ctx context.Context, k handoff.Mark) error {
+// EndMark implements [residents.Residents].
+func (m *Memory) EndMark(ctx context.Context, k residents.Mark) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err

@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/identity"
 )
 
-// Session implements [handoff.Sessions].
-func (m *Memory) Session(ctx context.Context, id handoff.SessionID) (*handoff.Session, error) {
+// Session implements [identity.Sessions].
+func (m *Memory) Session(ctx context.Context, id identity.SessionID) (*identity.Session, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -24,17 +25,17 @@ func (m *Memory) Session(ctx context.Context, id handoff.SessionID) (*handoff.Se
 	return &s, nil
 }
 
-// AddSession implements [handoff.Sessions]. Memory has no clock, and forgets nothing.
-func (m *Memory) AddSession(ctx context.Context, s handoff.Session, _ time.Duration) error {
+// AddSession implements [identity.Sessions]. Memory has no clock, and forgets nothing.
+func (m *Memory) AddSession(ctx context.Context, s identity.Session, _ time.Duration) error {
 	return m.putSession(ctx, s, false)
 }
 
-// TouchSession implements [handoff.Sessions].
-func (m *Memory) TouchSession(ctx context.Context, s handoff.Session, _ time.Duration) error {
+// TouchSession implements [identity.Sessions].
+func (m *Memory) TouchSession(ctx context.Context, s identity.Session, _ time.Duration) error {
 	return m.putSession(ctx, s, true)
 }
 
-func (m *Memory) putSession(ctx context.Context, s handoff.Session, only bool) error {
+func (m *Memory) putSession(ctx context.Context, s identity.Session, only bool) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -47,22 +48,22 @@ func (m *Memory) putSession(ctx context.Context, s handoff.Session, only bool) e
 	return nil
 }
 
-// RemoveSessionsOf implements [handoff.Sessions].
+// RemoveSessionsOf implements [identity.Sessions].
 func (m *Memory) RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
-	maps.DeleteFunc(m.sessions, func(_ handoff.SessionID, s handoff.Session) bool {
+	maps.DeleteFunc(m.sessions, func(_ identity.SessionID, s identity.Session) bool {
 		of, ok := s.Customer()
 		return ok && of == c
 	})
 	return nil
 }
 
-// RemoveSession implements [handoff.Sessions].
-func (m *Memory) RemoveSession(ctx context.Context, id handoff.SessionID) error {
+// RemoveSession implements [identity.Sessions].
+func (m *Memory) RemoveSession(ctx context.Context, id identity.SessionID) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err

@@ -5,14 +5,13 @@ import (
 
 	"pgregory.net/rapid"
 
-	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 )
 
 func TestMemory(t *testing.T) {
-	handofftest.Conformance(t, func(*testing.T) handoff.Store { return handofftest.NewMemory() })
+	handofftest.Conformance(t, func(*testing.T) handofftest.Store { return handofftest.NewMemory() })
 }
 
 func TestModel(t *testing.T) {
-	rapid.Check(t, handofftest.Model(func() handoff.Store { return handofftest.NewMemory() }))
+	rapid.Check(t, handofftest.Model(func() handofftest.Store { return handofftest.NewMemory() }))
 }

@@ -12,6 +12,8 @@ import (
 	"pgregory.net/rapid"
 
 	"latchkey/handoff"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 	"latchkey/otp"
 )
 
@@ -47,7 +49,7 @@ import (
 // Open gives an empty store for each check: rapid.Check(t, handofftest.Model(open)).
 // The rules of the code are checked on the log and the stored grants alone, those of the
 // doors on books that the model keeps of what it did itself: see book. Neither asks Decide.
-func Model(open func() handoff.Store) func(*rapid.T) {
+func Model(open func() Store) func(*rapid.T) {
 	return func(t *rapid.T) {
 		m := newModel(t, open())
 		t.Repeat(map[string]func(*rapid.T){
@@ -86,7 +88,7 @@ type model struct {
 
 	parcels  []string
 	attempts map[string]told // by parcel, courier and attempt id
-	drivers  map[handoff.RouteRef]string
+	drivers  map[service.RouteRef]string
 	read     [handoff.Partitions]string // how far the log was read
 	lives    map[handoff.GrantID][]handoff.Event
 	guesses  map[string][]handoff.Instant // wrong codes by courier
@@ -108,8 +110,8 @@ var (
 	modelParcels  = []string{"p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7"}
 )
 
-func newModel(t *rapid.T, store handoff.Store) *model {
-	m := &model{faulty: &Faulty{Store: store}, attempts: map[string]told{}, drivers: map[handoff.RouteRef]string{}}
+func newModel(t *rapid.T, store Store) *model {
+	m := &model{faulty: &Faulty{Store: store}, attempts: map[string]told{}, drivers: map[service.RouteRef]string{}}
 	m.lives, m.guesses, m.charged = map[handoff.GrantID][]handoff.Event{}, map[string][]handoff.Instant{}, map[string][]handoff.Instant{}
 	m.World = New(t, m.faulty)
 	m.books = newBooks()
@@ -196,11 +198,11 @@ func (m *model) send(t *rapid.T, d handoff.Dispatch) {
 }
 
 // presentation is a courier's at a door, now and then at the wrong one.
-func (m *model) presentation(t *rapid.T) (handoff.Presentation, handoff.Grant) {
+func (m *model) presentation(t *rapid.T) (service.Presentation, handoff.Grant) {
 	parcel := pick(t, "parcel", m.parcels)
 	g := m.Parcel(t, parcel)
 	p := AtDoor(pick(t, "courier", modelCouriers), parcel, otp.Code{})
-	if who, ok := m.drivers[handoff.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]; ok && rapid.IntRange(0, 3).Draw(t, "stranger") > 0 {
+	if who, ok := m.drivers[service.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]; ok && rapid.IntRange(0, 3).Draw(t, "stranger") > 0 {
 		p.Courier = Courier(who)
 	}
 	if rapid.IntRange(0, 9).Draw(t, "far away") == 0 {
@@ -249,7 +251,7 @@ func (m *model) siege(t *rapid.T) {
 
 func (m *model) guessOnce(t *rapid.T, parcel string, n int) {
 	g := m.Parcel(t, parcel)
-	driver := m.drivers[handoff.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]
+	driver := m.drivers[service.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]
 	if driver != "" && g.Window.Contains(m.Clock.Now()) {
 		m.present(t, "verify", AtDoor(driver, parcel, WrongCode(&g, n)), m.Service.Verify)
 	}
@@ -260,7 +262,7 @@ func (m *model) regret(t *rapid.T) {
 	parcel := pick(t, "parcel", m.parcels)
 	for range 2 {
 		g := m.Parcel(t, parcel)
-		driver := m.drivers[handoff.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]
+		driver := m.drivers[service.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]
 		m.present(t, "verify", AtDoor(driver, parcel, g.CurrentCode()), m.Service.Verify)
 		m.present(t, "abort", AtDoor(driver, parcel, otp.Code{}), m.Service.Abort)
 	}
@@ -279,7 +281,7 @@ func (m *model) attempted(t *rapid.T) {
 	m.present(t, "attempted", p, m.Service.Attempted)
 }
 
-type verb func(context.Context, handoff.Presentation) (handoff.Receipt, error)
+type verb func(context.Context, service.Presentation) (service.Receipt, error)
 
 // done is the event that makes a receipt true.
 var done = map[handoff.Act]handoff.EventType{
@@ -287,7 +289,7 @@ var done = map[handoff.Act]handoff.EventType{
 	handoff.Abort: handoff.EventAborted, handoff.Attempt: handoff.EventAttempted,
 }
 
-func (m *model) present(t *rapid.T, kind string, p handoff.Presentation, do verb) {
+func (m *model) present(t *rapid.T, kind string, p service.Presentation, do verb) {
 	before := m.Parcel(t, p.Parcel)
 	receipt, err := do(context.Background(), p)
 	fresh := m.fresh(t)
@@ -393,7 +395,7 @@ func (m *model) overrideStep(t *rapid.T, id handoff.GrantID, by handoff.Actor, b
 	} else {
 		_, err = m.Service.AskOverride(context.Background(), by, id, "nothing else works")
 	}
-	if (err == nil) != may && !errors.Is(err, handoff.ErrUnavailable) {
+	if (err == nil) != may && !errors.Is(err, storage.ErrUnavailable) {
 		t.Fatalf("%s: %v by %+v, asked by %+v, in %v: %v", id, event, by, b.asked, b.status, err)
 	}
 	m.ordered(t, event, err)
@@ -481,7 +483,7 @@ func (m *model) sleep(t *rapid.T) {
 
 func (m *model) courier(t *rapid.T) {
 	id, until := pick(t, "courier", modelCouriers), handoff.InstantOf(m.Clock.Now().AddDate(1, 0, 0))
-	update := handoff.CourierUpdate{Suspended: new(bool), ClearedUntil: &until}
+	update := service.CourierUpdate{Suspended: new(bool), ClearedUntil: &until}
 	switch rapid.IntRange(0, 5).Draw(t, "what") {
 	case 0:
 		*update.Suspended = true
@@ -500,7 +502,7 @@ func (m *model) assign(t *rapid.T) {
 
 func (m *model) assignTo(t *rapid.T, id, route string, day handoff.Date) {
 	m.Drives(t, id, route, day)
-	m.drivers[handoff.RouteRef{Carrier: Carrier, Route: route, Day: day}] = id
+	m.drivers[service.RouteRef{Carrier: Carrier, Route: route, Day: day}] = id
 }
 
 func (m *model) fault(t *rapid.T) {
@@ -548,7 +550,7 @@ func (m *model) witness(t *rapid.T, e handoff.Event) {
 		t.Fatalf("Courier: %v", err)
 	}
 	g := m.Parcel(t, e.Parcel)
-	driver := m.drivers[handoff.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]
+	driver := m.drivers[service.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]
 	if c == nil || c.Suspended || c.ClearedUntil <= e.At || driver != e.Courier {
 		t.Fatalf("%v by %+v, the route being %q's", e, c, driver)
 	}
@@ -563,7 +565,7 @@ func (m *model) expect(t *rapid.T, fresh []handoff.Event, want handoff.EventType
 
 func (m *model) refused(t *rapid.T, fresh []handoff.Event, err error, what string) {
 	var refusal *handoff.Refusal
-	if len(fresh) > 0 || !errors.As(err, &refusal) && !errors.Is(err, handoff.ErrUnavailable) {
+	if len(fresh) > 0 || !errors.As(err, &refusal) && !errors.Is(err, storage.ErrUnavailable) {
 		t.Fatalf("%s: %v, with the events %v", what, err, fresh)
 	}
 }
@@ -577,7 +579,7 @@ var voiding = []handoff.EventType{
 // check holds every grant's life, and every courier's, to the rules.
 func (m *model) check(t *rapid.T) {
 	for id, life := range m.lives {
-		snap, err := m.Store.Load(context.Background(), handoff.Query{Parcel: id.Hash, Generation: id.Generation})
+		snap, err := m.Store.Load(context.Background(), service.Query{Parcel: id.Hash, Generation: id.Generation})
 		if err != nil || snap.Record == nil {
 			t.Fatalf("%s has events, and no record: %v", id, err)
 		}

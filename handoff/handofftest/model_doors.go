@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"latchkey/handoff"
+	"latchkey/handoff/service"
 )
 
 // books are what the model wrote down of what it did: the registry, the couriers, the
@@ -258,13 +259,13 @@ func (b *book) visited(door string, now time.Time) {
 
 // knock is a courier's request at a door and what the model knows of where it was made.
 type knock struct {
-	handoff.Knock
+	service.Knock
 	meters float64 // from the door; negative: no position was sent
 	old    bool    // the position
 }
 
 func (m *model) at(courier, parcel, door string, meters float64, old bool, challenge []byte) knock {
-	k := knock{Knock: handoff.Knock{Courier: Courier(courier), Door: door, Parcel: parcel, Challenge: challenge}, meters: meters, old: old}
+	k := knock{Knock: service.Knock{Courier: Courier(courier), Door: door, Parcel: parcel, Challenge: challenge}, meters: meters, old: old}
 	if meters < 0 {
 		return k
 	}
@@ -284,7 +285,7 @@ var freshChallenge = []byte("12345678")
 
 // driver is who drives a parcel's route that day; a stranger where nobody does.
 func (m *model) driver(b *book) string {
-	if who, ok := m.drivers[handoff.RouteRef{Carrier: Carrier, Route: b.route, Day: b.day}]; ok {
+	if who, ok := m.drivers[service.RouteRef{Carrier: Carrier, Route: b.route, Day: b.day}]; ok {
 		return who
 	}
 	return modelCouriers[0]
@@ -394,7 +395,7 @@ func (m *model) lacks(k knock) string {
 		return "the courier is not cleared"
 	case m.guessedTooOften(k.Courier.ID, now):
 		return "the courier's budget is spent"
-	case m.drivers[handoff.RouteRef{Carrier: Carrier, Route: b.route, Day: b.day}] != k.Courier.ID:
+	case m.drivers[service.RouteRef{Carrier: Carrier, Route: b.route, Day: b.day}] != k.Courier.ID:
 		return "somebody else drives the route"
 	case k.meters < 0 || k.old || k.meters > fence+slack:
 		return "the courier is not there"
@@ -525,7 +526,7 @@ func (m *model) ask(t *rapid.T, k knock) {
 }
 
 // given enters a permit.
-func (m *model) given(t *rapid.T, k knock, got handoff.Permission, e handoff.Event) {
+func (m *model) given(t *rapid.T, k knock, got service.Permission, e handoff.Event) {
 	d, b := m.doors[k.Door], m.of(k.Parcel)
 	var challenge []byte
 	if bound(d) {

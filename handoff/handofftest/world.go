@@ -16,6 +16,11 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/door"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/registry"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
+	"latchkey/handoff/trail"
 	"latchkey/otp"
 )
 
@@ -35,7 +40,7 @@ type Clock struct {
 // NewClock makes a clock that stands at now.
 func NewClock(now time.Time) *Clock { return &Clock{now: now} }
 
-// Now implements [handoff.Clock].
+// Now implements [clock.Clock].
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,21 +127,29 @@ func Sample(parcel string) handoff.Dispatch {
 // World is a service with its store, its clock at noon, and short words for what
 // tests do over and over.
 type World struct {
-	Store   handoff.Store
-	Clock   *Clock
-	Policy  *handoff.Policy
-	Service *handoff.Service
+	Store     Store
+	Clock     *Clock
+	Policy    *handoff.Policy
+	Service   *service.Service
+	Registry  *registry.Registry
+	Residents *residents.Directory
+	PageLinks *identity.PageLinks
+	Access    *trail.Reader
 }
 
 // New makes a world on a store.
-func New(t TB, store handoff.Store) *World {
+func New(t TB, store Store) *World {
 	t.Helper()
 	w := &World{Store: store, Clock: NewClock(Noon), Policy: Policy()}
-	s, err := handoff.NewService(handoff.Config{Store: store, Policy: w.Policy, Clock: w.Clock, Namer: Namer{}, Random: rand.Reader, Keypads: door.PINs{}})
+	s, err := service.New(service.Config{Store: store, Policy: w.Policy, Clock: w.Clock, Namer: Namer{}, Random: rand.Reader, Keypads: door.PINs{}})
 	if err != nil {
-		t.Fatalf("NewService: %v", err)
+		t.Fatalf("service.New: %v", err)
 	}
 	w.Service = s
+	w.Registry = registry.New(store, store, w.Clock)
+	w.Residents = residents.NewDirectory(store, w.Registry, store, w.Clock, Namer{})
+	w.PageLinks = identity.NewPageLinks(store, w.Clock, Namer{}, rand.Reader)
+	w.Access = trail.NewReader(store, w.Clock, Namer{})
 	return w
 }
 
@@ -145,7 +158,7 @@ func (w *World) Cleared(t TB, ids ...string) {
 	t.Helper()
 	until := handoff.InstantOf(Noon.AddDate(5, 0, 0))
 	for _, id := range ids {
-		if err := w.Store.PutCourier(context.Background(), Courier(id), handoff.CourierUpdate{Name: &id, ClearedUntil: &until}); err != nil {
+		if err := w.Store.PutCourier(context.Background(), Courier(id), service.CourierUpdate{Name: &id, ClearedUntil: &until}); err != nil {
 			t.Fatalf("PutCourier: %v", err)
 		}
 	}
@@ -154,7 +167,7 @@ func (w *World) Cleared(t TB, ids ...string) {
 // Drives assigns a route of the carrier swift.
 func (w *World) Drives(t TB, id, route string, day handoff.Date) {
 	t.Helper()
-	r := handoff.RouteRef{Carrier: Carrier, Route: route, Day: day}
+	r := service.RouteRef{Carrier: Carrier, Route: route, Day: day}
 	if err := w.Store.AssignRoute(context.Background(), r, id, handoff.InstantOf(w.Clock.Now())); err != nil {
 		t.Fatalf("AssignRoute: %v", err)
 	}
@@ -174,7 +187,7 @@ func (w *World) Dispatch(t TB, d handoff.Dispatch) handoff.Grant {
 // there is none.
 func (w *World) Parcel(t TB, parcel string) handoff.Grant {
 	t.Helper()
-	snap, err := w.Store.Load(context.Background(), handoff.Query{Parcel: w.Service.ParcelHash(Carrier, parcel)})
+	snap, err := w.Store.Load(context.Background(), service.Query{Parcel: w.Service.ParcelHash(Carrier, parcel)})
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
@@ -190,7 +203,7 @@ func (w *World) Account(t TB, id string) handoff.Account {
 	t.Helper()
 	ref := Courier(id)
 	for patience := 10_000; ; patience-- {
-		snap, err := w.Store.Load(context.Background(), handoff.Query{Parcel: w.Service.ParcelHash(Carrier, "none"), Courier: &ref})
+		snap, err := w.Store.Load(context.Background(), service.Query{Parcel: w.Service.ParcelHash(Carrier, "none"), Courier: &ref})
 		if err != nil {
 			t.Fatalf("Load: %v", err)
 		}
@@ -238,8 +251,8 @@ func Count(events []handoff.Event, t handoff.EventType) int {
 func Courier(id string) handoff.CourierRef { return handoff.CourierRef{Carrier: Carrier, ID: id} }
 
 // AtDoor is a courier of the carrier swift at the sample address.
-func AtDoor(courier, parcel string, code otp.Code) handoff.Presentation {
-	return handoff.Presentation{
+func AtDoor(courier, parcel string, code otp.Code) service.Presentation {
+	return service.Presentation{
 		Courier: Courier(courier), Parcel: parcel, Code: code,
 		Position: &handoff.Position{Point: Home, Accuracy: 10, Age: 1},
 	}

@@ -6,8 +6,11 @@ import (
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
+	"github.com/redis/go-redis/v9"
 
 	"latchkey/handoff"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 // Sealer encrypts values at rest and binds each to its context (RFC 5116 AEAD).
@@ -34,7 +37,7 @@ func must[T any](v T, err error) T {
 
 // sealRecord is a record as stored: the version in the clear, since the script compares
 // it, and the rest sealed for this parcel and version alone.
-func (s *Store) sealRecord(h handoff.ParcelHash, v handoff.Version, r *handoff.Record) ([]byte, error) {
+func (s *Store) sealRecord(h handoff.ParcelHash, v service.Version, r *service.Record) ([]byte, error) {
 	plain, err := encoder.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: encoding a grant: %w", err)
@@ -47,20 +50,20 @@ func (s *Store) sealRecord(h handoff.ParcelHash, v handoff.Version, r *handoff.R
 	return append(head, sealed...), nil
 }
 
-func (s *Store) openRecord(h handoff.ParcelHash, stored []byte) (*handoff.Record, handoff.Version, error) {
+func (s *Store) openRecord(h handoff.ParcelHash, stored []byte) (*service.Record, service.Version, error) {
 	if len(stored) < versionLen {
-		return nil, 0, handoff.ErrSealed
+		return nil, 0, storage.ErrSealed
 	}
 	head := stored[:versionLen]
 	plain, err := s.sealer.Open(stored[versionLen:], recordContext(h, head))
 	if err != nil {
-		return nil, 0, handoff.ErrSealed
+		return nil, 0, storage.ErrSealed
 	}
-	r := new(handoff.Record)
+	r := new(service.Record)
 	if err := decoder.Unmarshal(plain, r); err != nil {
-		return nil, 0, handoff.ErrSealed
+		return nil, 0, storage.ErrSealed
 	}
-	v := handoff.Version(binary.BigEndian.Uint64(head))
+	v := service.Version(binary.BigEndian.Uint64(head))
 	r.Grant.ID = handoff.GrantID{Hash: h, Generation: v.Generation()}
 	return r, v, nil
 }
@@ -104,4 +107,32 @@ func decodeEvent(b []byte) (handoff.Event, error) {
 		Generation: int(binary.BigEndian.Uint16(b[eventHead-2:])),
 	}
 	return e, nil
+}
+
+// open reads a sealed value into v. It reports false if there is none.
+func (s *Store) open(key string, cmd *redis.StringCmd, v any) (bool, error) {
+	sealed, _ := cmd.Bytes()
+	if len(sealed) == 0 {
+		return false, nil
+	}
+	plain, err := s.sealer.Open(sealed, []byte(key))
+	if err != nil {
+		return false, storage.ErrSealed
+	}
+	if err := decoder.Unmarshal(plain, v); err != nil {
+		return false, storage.ErrSealed
+	}
+	return true, nil
+}
+
+func (s *Store) seal(key string, v any) ([]byte, error) {
+	plain, err := encoder.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: encoding: %w", err)
+	}
+	sealed, err := s.sealer.Seal(plain, []byte(key))
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: sealing: %w", err)
+	}
+	return sealed, nil
 }

@@ -11,12 +11,14 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
 )
 
 // open seals nothing, so that a dump shows what a keyset would bring out.
 type open struct{}
 
-func (open) Seal(plain, _ []byte) ([]byte, error)  { return slices.Clone(plain), nil }
+func (open) Seal(plain, _ []byte) ([]byte, error) { return slices.Clone(plain), nil }
+
 func (open) Open(stored, _ []byte) ([]byte, error) { return slices.Clone(stored), nil }
 
 // An erased customer is in no key and in no value, sealed or not: in no generation of a
@@ -59,9 +61,9 @@ func TestAnErasedCustomerIsNowhere(t *testing.T) {
 	_, _ = w.Service.Verify(ctx, wrong)
 
 	const greeted = "Somebody Erased"
-	for _, session := range []handoff.Session{
-		{ID: handoff.SessionID{1}, Shop: handofftest.Shop, Subject: d.Customer.ID, Scopes: []string{"customer"}, Name: greeted, Began: 7, Seen: 7},
-		{ID: handoff.SessionID{2}, Shop: handofftest.Shop, Subject: "clerk", Scopes: []string{"shop"}, Name: "Some Clerk", Began: 7, Seen: 7},
+	for _, session := range []identity.Session{
+		{ID: identity.SessionID{1}, Shop: handofftest.Shop, Subject: d.Customer.ID, Scopes: []string{"customer"}, Name: greeted, Began: 7, Seen: 7},
+		{ID: identity.SessionID{2}, Shop: handofftest.Shop, Subject: "clerk", Scopes: []string{"shop"}, Name: "Some Clerk", Began: 7, Seen: 7},
 	} {
 		if err := s.AddSession(ctx, session, time.Hour); err != nil {
 			t.Fatal(err)
@@ -116,9 +118,9 @@ func TestSessionsLeaveTheirIndex(t *testing.T) {
 	ctx := t.Context()
 	c := handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_81"}
 	const keep, began = time.Hour, handoff.Instant(1_000_000)
-	put := func(n byte, seen handoff.Instant, put func(context.Context, handoff.Session, time.Duration) error) {
+	put := func(n byte, seen handoff.Instant, put func(context.Context, identity.Session, time.Duration) error) {
 		t.Helper()
-		err := put(ctx, handoff.Session{ID: handoff.SessionID{n}, Shop: c.Shop, Subject: c.ID, Scopes: []string{"customer"}, Began: began, Seen: seen}, keep)
+		err := put(ctx, identity.Session{ID: identity.SessionID{n}, Shop: c.Shop, Subject: c.ID, Scopes: []string{"customer"}, Began: began, Seen: seen}, keep)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +129,7 @@ func TestSessionsLeaveTheirIndex(t *testing.T) {
 	put(2, began, s.AddSession)
 	put(2, began+3000, s.TouchSession)
 	put(3, began+3661, s.AddSession)
-	want := []string{handoff.SessionID{2}.String(), handoff.SessionID{3}.String()}
+	want := []string{identity.SessionID{2}.String(), identity.SessionID{3}.String()}
 	if got := client.ZRange(ctx, sessionsKey(c), 0, -1).Val(); !slices.Equal(got, want) {
 		t.Errorf("the index has %v", got)
 	}

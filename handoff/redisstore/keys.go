@@ -7,6 +7,9 @@ import (
 	"strconv"
 
 	"latchkey/handoff"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
 )
 
 // Every key that Latchkey writes. {pp} is a grant's partition, {00} to {0f}, as a
@@ -33,6 +36,7 @@ import (
 //	                                             (a d: three days after its date, with the next route)
 //	rate:KIND:HASH                       string  when an address's failures are forgotten; the name is redis_rate's   with it, a minute
 //	lk:building:ID, lk:door:ID           string  sealed registry entry                               never
+//	lk:buildings                         set     ids of all buildings (written ahead of their entry)  never
 //	lk:building:ID:doors                 set     ids of doors; one counts if the door names it        never
 //	lk:building:ID:residents             hash    resident id -> revision, then the sealed resident   never
 //	lk:building:ID:marks:OF:DATE         hash    topic -> its number, and whether it is done with    eight days after the last
@@ -71,62 +75,82 @@ func archiveKey(h handoff.ParcelHash, generation int) string {
 }
 
 func logKey(partition int) string { return partitionKey(partition, "log") }
+
 func carrierKey(partition int, carrier string) string {
 	return partitionKey(partition, "carrier:"+carrier)
 }
+
 func dueKey(partition int) string { return partitionKey(partition, "due") }
 
-func workKey(partition int, group string) string  { return partitionKey(partition, "work:"+group) }
+func workKey(partition int, group string) string { return partitionKey(partition, "work:"+group) }
+
 func triesKey(partition int, group string) string { return partitionKey(partition, "tries:"+group) }
-func deadKey(partition int, group string) string  { return partitionKey(partition, "dead:"+group) }
+
+func deadKey(partition int, group string) string { return partitionKey(partition, "dead:"+group) }
 
 func customerKey(c handoff.CustomerRef) string { return prefix + "customer:" + c.Shop + ":" + c.ID }
 
-func routeKey(r handoff.RouteRef) string {
+func routeKey(r service.RouteRef) string {
 	return prefix + "route:" + r.Carrier + ":" + r.Route + ":" + r.Day.String()
 }
 
-func routeGrantsKey(r handoff.RouteRef) string { return routeKey(r) + ":grants" }
+func routeGrantsKey(r service.RouteRef) string { return routeKey(r) + ":grants" }
 
 // ordersKey is one of 4096 parts of a day's orders: small enough for Redis to keep each of
 // them packed, at some 25 bytes an order.
-func ordersKey(o handoff.OrderRef) string {
+func ordersKey(o service.OrderRef) string {
 	return prefix + "orders:" + o.Day.String() + ":" + hex.EncodeToString(o.Name[:2])[:3]
 }
 
 func courierKey(c handoff.CourierRef) string { return prefix + "courier:" + c.Carrier + ":" + c.ID }
-func budgetKey(c handoff.CourierRef) string  { return prefix + "budget:" + c.Carrier + ":" + c.ID }
 
-func buildingKey(id string) string      { return prefix + "building:" + id }
+func budgetKey(c handoff.CourierRef) string { return prefix + "budget:" + c.Carrier + ":" + c.ID }
+
+const buildingsKey = prefix + "buildings"
+
+func buildingKey(id string) string { return prefix + "building:" + id }
+
 func buildingDoorsKey(id string) string { return buildingKey(id) + ":doors" }
-func residentsKey(id string) string     { return buildingKey(id) + ":residents" }
-func doorKey(id string) string          { return prefix + "door:" + id }
-func spentKey(id string) string         { return prefix + "spent:" + id }
-func feedKey(door string) string        { return prefix + "feed:" + door }
+
+func residentsKey(id string) string { return buildingKey(id) + ":residents" }
+
+func doorKey(id string) string { return prefix + "door:" + id }
+
+func spentKey(id string) string { return prefix + "spent:" + id }
+
+func feedKey(door string) string { return prefix + "feed:" + door }
 
 func apiKeyKey(id string) string { return prefix + "apikey:" + id }
 
 const apiKeysKey = prefix + "apikeys"
 
-func patternKey(key string) string    { return prefix + "pattern:" + key }
+func patternKey(key string) string { return prefix + "pattern:" + key }
+
 func countedKey(partition int) string { return partitionKey(partition, "counted") }
+
 func numbersKey(partition int, day string) string {
 	return partitionKey(partition, "numbers:"+day)
 }
 
-func onceKey(partition int) string       { return partitionKey(partition, "once") }
-func tallyKey(name string) string        { return prefix + "tally:" + name }
-func leaseKey(name string) string        { return prefix + "lease:" + name }
-func chainHeadKey(name string) string    { return prefix + "chain:{" + name + "}:head" }
+func onceKey(partition int) string { return partitionKey(partition, "once") }
+
+func tallyKey(name string) string { return prefix + "tally:" + name }
+
+func leaseKey(name string) string { return prefix + "lease:" + name }
+
+func chainHeadKey(name string) string { return prefix + "chain:{" + name + "}:head" }
+
 func chainEntriesKey(name string) string { return prefix + "chain:{" + name + "}:entries" }
 
 const chainsKey = prefix + "chains"
 
-func marksKey(m handoff.Mark) string {
+func marksKey(m residents.Mark) string {
 	return buildingKey(m.Building) + ":marks:" + m.Of + ":" + m.Day.String()
 }
-func sessionKey(id handoff.SessionID) string { return sessionKeyOf(id.String()) }
-func sessionKeyOf(id string) string          { return prefix + "session:" + id }
+
+func sessionKey(id identity.SessionID) string { return sessionKeyOf(id.String()) }
+
+func sessionKeyOf(id string) string { return prefix + "session:" + id }
 
 // sessionsKey is a customer's, by a hash: an issuer chooses what a subject looks like.
 func sessionsKey(c handoff.CustomerRef) string {
@@ -137,7 +161,7 @@ func sessionsKey(c handoff.CustomerRef) string {
 func permitKey(id handoff.PermitID) string { return prefix + "permit:" + id.String() }
 
 // versionBytes is a version as it stands before a sealed record; empty for "no grant".
-func versionBytes(v handoff.Version) []byte {
+func versionBytes(v service.Version) []byte {
 	if v == 0 {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"latchkey/handoff"
+	"latchkey/handoff/counts"
 )
 
 // numbersKept is how long the figures of a day are kept after the last was noted.
@@ -41,7 +42,7 @@ return 1
 
 func dayOf(hour handoff.Instant) string { return hour.Time().UTC().Format(time.DateOnly) }
 
-// CountedTo implements handoff.Numbers.
+// CountedTo implements counts.Numbers.
 func (s *Store) CountedTo(ctx context.Context, partition int) (string, error) {
 	var place *redis.StringCmd
 	err := s.read(ctx, func() []redis.Cmder {
@@ -54,9 +55,9 @@ func (s *Store) CountedTo(ctx context.Context, partition int) (string, error) {
 	return place.Val(), nil
 }
 
-// CountEvents implements handoff.Numbers. A lost answer looks like another's work: whoever
+// CountEvents implements counts.Numbers. A lost answer looks like another's work: whoever
 // asks anew finds the place where it is.
-func (s *Store) CountEvents(ctx context.Context, partition int, from, to string, figures []handoff.Figure) (bool, error) {
+func (s *Store) CountEvents(ctx context.Context, partition int, from, to string, figures []counts.Figure) (bool, error) {
 	reply, err := s.script(ctx, func() *scriptCall {
 		keys, args := figureArgs(partition, from, to, figures)
 		return figureScript.call(ctx, keys, args...)
@@ -64,8 +65,8 @@ func (s *Store) CountEvents(ctx context.Context, partition int, from, to string,
 	return reply == int64(1), err
 }
 
-// AddFigures implements handoff.Numbers.
-func (s *Store) AddFigures(ctx context.Context, figures []handoff.Figure) error {
+// AddFigures implements counts.Numbers.
+func (s *Store) AddFigures(ctx context.Context, figures []counts.Figure) error {
 	if len(figures) == 0 {
 		return nil
 	}
@@ -76,7 +77,7 @@ func (s *Store) AddFigures(ctx context.Context, figures []handoff.Figure) error 
 	return err
 }
 
-func figureArgs(partition int, from, to string, figures []handoff.Figure) ([]string, []any) {
+func figureArgs(partition int, from, to string, figures []counts.Figure) ([]string, []any) {
 	keys, args := []string{countedKey(partition)}, []any{from, to, int64(numbersKept / time.Second)}
 	days := map[string]int{}
 	for _, f := range figures {
@@ -94,9 +95,9 @@ func figureArgs(partition int, from, to string, figures []handoff.Figure) ([]str
 	return keys, args
 }
 
-// Figures implements handoff.Numbers.
-func (s *Store) Figures(ctx context.Context, from, until time.Time) ([]handoff.Figure, error) {
-	first, last := handoff.FigureHour(from), handoff.InstantOf(until)
+// Figures implements counts.Numbers.
+func (s *Store) Figures(ctx context.Context, from, until time.Time) ([]counts.Figure, error) {
+	first, last := counts.FigureHour(from), handoff.InstantOf(until)
 	var days []string
 	for day := from.UTC().Truncate(24 * time.Hour); day.Before(until) && len(days) < 3; day = day.Add(24 * time.Hour) {
 		days = append(days, day.Format(time.DateOnly))
@@ -116,7 +117,7 @@ func (s *Store) Figures(ctx context.Context, from, until time.Time) ([]handoff.F
 	if err != nil {
 		return nil, err
 	}
-	sums := map[handoff.Figure]int64{}
+	sums := map[counts.Figure]int64{}
 	for i, hash := range hashes {
 		for field, text := range hash.Val() {
 			f, ok := figureOf(days[i/handoff.Partitions], field)
@@ -131,7 +132,7 @@ func (s *Store) Figures(ctx context.Context, from, until time.Time) ([]handoff.F
 			}
 		}
 	}
-	figures := make([]handoff.Figure, 0, len(sums))
+	figures := make([]counts.Figure, 0, len(sums))
 	for f, n := range sums {
 		f.N = n
 		figures = append(figures, f)
@@ -139,7 +140,7 @@ func (s *Store) Figures(ctx context.Context, from, until time.Time) ([]handoff.F
 	return figures, nil
 }
 
-func figureOf(day, field string) (f handoff.Figure, ok bool) {
+func figureOf(day, field string) (f counts.Figure, ok bool) {
 	field, f.Peak = strings.CutPrefix(field, "^")
 	hour, name, _ := strings.Cut(field, " ")
 	at, err := time.Parse(time.DateOnly+" 15", day+" "+hour)

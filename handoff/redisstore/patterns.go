@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/storage"
 )
 
 const recurringMost = 1000
@@ -25,7 +26,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return {redis.call('ZCARD', KEYS[1]), redis.call('ZRANK', KEYS[1], ARGV[1]) or 0}
 `)
 
-// Recur implements handoff.Patterns.
+// Recur implements counts.Patterns.
 func (s *Store) Recur(ctx context.Context, key, member string, at handoff.Instant, within time.Duration) (n, rank int, err error) {
 	reply, err := s.script(ctx, func() *scriptCall {
 		return recurScript.call(ctx, []string{patternKey(key)}, member, int64(at), int64(within/time.Second), recurringMost)
@@ -35,7 +36,7 @@ func (s *Store) Recur(ctx context.Context, key, member string, at handoff.Instan
 	}
 	answer, _ := reply.([]any)
 	if len(answer) != 2 {
-		return 0, 0, fmt.Errorf("%w: a pattern was answered with %T", handoff.ErrUnavailable, reply)
+		return 0, 0, fmt.Errorf("%w: a pattern was answered with %T", storage.ErrUnavailable, reply)
 	}
 	count, _ := answer[0].(int64)
 	before, _ := answer[1].(int64)

@@ -3,219 +3,214 @@ package redisstore
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
-	"time"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 
 	"latchkey/handoff"
+	"latchkey/handoff/storage"
 )
 
-// The fields of a courier's hash. Routes are fields of their own, d:DATE/ROUTE, so that
-// two dispatchers who assign two routes at once do not undo each other.
-const (
-	fieldName      = "name" // sealed
-	fieldCleared   = "cleared"
-	fieldSuspended = "suspended"
-	fieldSeen      = "seen" // second, latitude and longitude in millionths of a degree
-	fieldDrive     = "d:"
-)
-
-// parseCourier reads all of a courier but the name, which no decision needs.
-func parseCourier(ref handoff.CourierRef, fields map[string]string) *handoff.Courier {
-	if len(fields) == 0 {
-		return nil
-	}
-	c := &handoff.Courier{CourierRef: ref, Suspended: fields[fieldSuspended] != ""}
-	if t, err := strconv.ParseInt(fields[fieldCleared], 10, 64); err == nil {
-		c.ClearedUntil = handoff.Instant(t)
-	}
-	c.Seen = parseSighting(fields[fieldSeen])
-	for field := range fields {
-		day, route, ok := strings.Cut(strings.TrimPrefix(field, fieldDrive), "/")
-		if !ok || !strings.HasPrefix(field, fieldDrive) {
-			continue
-		}
-		if d, err := handoff.ParseDate(day); err == nil {
-			c.Drives = append(c.Drives, handoff.Drive{Day: d, Route: route})
-		}
-	}
-	return c
+// doorRead is the reading of a door and, where an earlier one told which, its building.
+type doorRead struct {
+	door, building *redis.StringCmd
+	buildingID     string
 }
 
-func driveField(r handoff.RouteRef) string { return fieldDrive + r.Day.String() + "/" + r.Route }
+func (s *Store) doorCmds(ctx context.Context, id string) doorRead {
+	r := doorRead{door: redis.NewStringCmd(ctx, "get", doorKey(id))}
+	if building, known := s.buildings.Load(id); known {
+		r.buildingID = building.(string)
+		r.building = redis.NewStringCmd(ctx, "get", buildingKey(r.buildingID))
+	}
+	return r
+}
 
-// Courier implements handoff.Registry.
-func (s *Store) Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error) {
-	var cmd *redis.MapStringStringCmd
+func (r doorRead) cmds() []redis.Cmder {
+	if r.building == nil {
+		return []redis.Cmder{r.door}
+	}
+	return []redis.Cmder{r.door, r.building}
+}
+
+// openDoor puts a door together. Which building it belongs to is remembered, so that
+// only the first reading of a door takes a trip more.
+func (s *Store) openDoor(ctx context.Context, id string, r doorRead) (*handoff.Door, error) {
+	d := &handoff.Door{ID: id}
+	if found, err := s.open(doorKey(id), r.door, d); !found || d.Removed || err != nil {
+		return nil, err
+	}
+	if r.building == nil || r.buildingID != d.BuildingID {
+		s.buildings.Store(id, d.BuildingID)
+		b, err := s.Building(ctx, d.BuildingID)
+		if err != nil {
+			return nil, err
+		}
+		if b != nil {
+			d.Building = *b
+		}
+		return d, nil
+	}
+	d.Building.ID = d.BuildingID
+	if found, err := s.open(buildingKey(d.BuildingID), r.building, &d.Building); !found || err != nil {
+		d.Building = handoff.Building{}
+		return d, err
+	}
+	return d, nil
+}
+
+// Building implements registry.Store.
+func (s *Store) Building(ctx context.Context, id string) (*handoff.Building, error) {
+	var cmd *redis.StringCmd
 	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewMapStringStringCmd(ctx, "hgetall", courierKey(ref))
+		cmd = redis.NewStringCmd(ctx, "get", buildingKey(id))
 		return []redis.Cmder{cmd}
 	})
 	if err != nil {
 		return nil, err
 	}
-	c := parseCourier(ref, cmd.Val())
-	if sealed := cmd.Val()[fieldName]; sealed != "" {
-		name, err := s.sealer.Open([]byte(sealed), []byte(courierKey(ref)))
-		if err != nil {
-			return nil, handoff.ErrSealed
-		}
-		c.Name = string(name)
+	b := &handoff.Building{ID: id}
+	if found, err := s.open(buildingKey(id), cmd, b); !found || err != nil {
+		return nil, err
 	}
-	return c, nil
+	return b, nil
 }
 
-// PutCourier implements handoff.Registry.
-func (s *Store) PutCourier(ctx context.Context, ref handoff.CourierRef, u handoff.CourierUpdate) error {
-	set := []any{"hset", courierKey(ref)}
-	if u.Name != nil {
-		sealed, err := s.sealer.Seal([]byte(*u.Name), []byte(courierKey(ref)))
-		if err != nil {
-			return fmt.Errorf("redisstore: sealing a name: %w", err)
-		}
-		set = append(set, fieldName, sealed)
+// PutBuilding implements registry.Store.
+func (s *Store) PutBuilding(ctx context.Context, b handoff.Building) error {
+	sealed, err := s.seal(buildingKey(b.ID), b)
+	if err != nil {
+		return err
 	}
-	if u.ClearedUntil != nil {
-		set = append(set, fieldCleared, int64(*u.ClearedUntil))
-	}
-	if u.Suspended != nil {
-		suspended := ""
-		if *u.Suspended {
-			suspended = "1"
-		}
-		set = append(set, fieldSuspended, suspended)
-	}
-	if len(set) == 2 {
-		return nil
-	}
-	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{redis.NewIntCmd(ctx, set...)} })
-}
-
-// ClearBudget implements handoff.Registry.
-func (s *Store) ClearBudget(ctx context.Context, ref handoff.CourierRef) error {
 	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{redis.NewIntCmd(ctx, "del", budgetKey(ref))}
+		return []redis.Cmder{
+			redis.NewIntCmd(ctx, "sadd", buildingsKey, b.ID),
+			redis.NewStatusCmd(ctx, "set", buildingKey(b.ID), sealed),
+		}
 	})
 }
 
-// assignScript makes a courier the route's, under a number that rises.
-//
-//	KEYS[1] route
-//	ARGV[1] courier   ARGV[2] seconds until the route may be forgotten
-//
-// It returns the number and all couriers that the route ever had.
-var assignScript = newScript(`
-local n = redis.call('HINCRBY', KEYS[1], 'n', 1)
-redis.call('HSET', KEYS[1], 'courier', ARGV[1], 'was:' .. ARGV[1], n)
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return {n, redis.call('HKEYS', KEYS[1])}
-`)
+// Buildings implements registry.Store.
+func (s *Store) Buildings(ctx context.Context) ([]string, error) {
+	var ids *redis.StringSliceCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		ids = redis.NewStringSliceCmd(ctx, "smembers", buildingsKey)
+		return []redis.Cmder{ids}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.Sorted(slices.Values(ids.Val())), nil
+}
 
-// driveScript starts or stops a courier driving, unless a later assignment was there.
+// Door implements registry.Store.
+func (s *Store) Door(ctx context.Context, id string) (*handoff.Door, error) {
+	var r doorRead
+	err := s.read(ctx, func() []redis.Cmder {
+		r = s.doorCmds(ctx, id)
+		return r.cmds()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.openDoor(ctx, id, r)
+}
+
+// PutDoor implements registry.Store.
+func (s *Store) PutDoor(ctx context.Context, d handoff.Door) error {
+	for range putTries {
+		var found *redis.StringCmd
+		err := s.read(ctx, func() []redis.Cmder {
+			found = redis.NewStringCmd(ctx, "get", doorKey(d.ID))
+			return []redis.Cmder{found}
+		})
+		if err != nil {
+			return err
+		}
+		before := &handoff.Door{ID: d.ID}
+		if known, err := s.open(doorKey(d.ID), found, before); err != nil {
+			return err
+		} else if !known {
+			before = nil
+		}
+		stored, err := d.Replacing(before)
+		if err != nil {
+			return err
+		}
+		sealed, err := s.seal(doorKey(d.ID), stored)
+		if err != nil {
+			return err
+		}
+		// The list is another slot's, and is written ahead: see Doors.
+		err = s.read(ctx, func() []redis.Cmder {
+			return []redis.Cmder{redis.NewIntCmd(ctx, "sadd", buildingDoorsKey(d.BuildingID), d.ID)}
+		})
+		if err != nil {
+			return err
+		}
+		done, err := s.script(ctx, func() *scriptCall {
+			return replaceScript.call(ctx, []string{doorKey(d.ID)}, found.Val(), sealed)
+		})
+		if err != nil {
+			return err
+		}
+		if done == int64(1) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: others keep writing the door", storage.ErrUnavailable)
+}
+
+// putTries is how often a door is written while others write it.
+const putTries = 32
+
+// replaceScript writes a value if nobody wrote another since it was read. After a lost
+// answer it says 0 of its own value: reading and writing again is harmless.
 //
-//	KEYS[1] courier
-//	ARGV[1] field   ARGV[2] the assignment's number   ARGV[3] 'start' or 'stop'
-var driveScript = newScript(`
-if tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0) > tonumber(ARGV[2]) then
+//	KEYS[1] door
+//	ARGV[1] the value that was read, or '' for none   ARGV[2] the new one
+var replaceScript = newScript(`
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
 	return 0
 end
-if ARGV[3] == 'start' then
-	redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-else
-	redis.call('HDEL', KEYS[1], ARGV[1])
-end
+redis.call('SET', KEYS[1], ARGV[2])
 return 1
 `)
 
-// AssignRoute implements handoff.Registry. The route and its couriers are keys in slots
-// of their own. The route's key orders all assignments; whoever had the route stops
-// driving first, then the new courier starts, and stops again if the route was assigned
-// anew meanwhile. Every step may be repeated, so that a call that broke off is mended by
-// the next one.
-func (s *Store) AssignRoute(ctx context.Context, r handoff.RouteRef, courier string, now handoff.Instant) error {
-	day, err := handoff.DayWindow(r.Day, time.UTC)
-	if err != nil {
-		return err
+// Doors implements registry.Store. An entry counts only if its door names the building:
+// one whose door was never written, or by another building first, stays in the list. So
+// does one whose door was removed: whoever brings it back may have listed it already.
+func (s *Store) Doors(ctx context.Context, building string) ([]string, error) {
+	var listed *redis.StringSliceCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		listed = redis.NewStringSliceCmd(ctx, "smembers", buildingDoorsKey(building))
+		return []redis.Cmder{listed}
+	})
+	if err != nil || len(listed.Val()) == 0 {
+		return nil, err
 	}
-	const zonesApart = 48 * time.Hour // a day is over everywhere two days after it began somewhere
-	ttl := s.keepFor(day.Until, now) + int64(zonesApart/time.Second)
-
-	reply, err := s.script(ctx, func() *scriptCall {
-		return assignScript.call(ctx, []string{routeKey(r)}, courier, ttl)
+	var doors []*redis.StringCmd
+	err = s.read(ctx, func() []redis.Cmder {
+		doors = doors[:0]
+		cmds := make([]redis.Cmder, 0, len(listed.Val()))
+		for _, id := range listed.Val() {
+			doors = append(doors, redis.NewStringCmd(ctx, "get", doorKey(id)))
+			cmds = append(cmds, doors[len(doors)-1])
+		}
+		return cmds
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	answer, _ := reply.([]any)
-	if len(answer) != 2 {
-		return fmt.Errorf("%w: an assignment was answered with %T", handoff.ErrUnavailable, reply)
-	}
-	n := answer[0]
-	fields, _ := answer[1].([]any)
-	drive := func(courier, what string) error {
-		key := courierKey(handoff.CourierRef{Carrier: r.Carrier, ID: courier})
-		_, err := s.script(ctx, func() *scriptCall {
-			return driveScript.call(ctx, []string{key}, driveField(r), n, what)
-		})
-		return err
-	}
-	for _, field := range fields {
-		name, _ := field.(string)
-		if was, ok := strings.CutPrefix(name, "was:"); ok && was != courier {
-			if err := drive(was, "stop"); err != nil {
-				return err
-			}
+	var ids []string
+	for i, id := range listed.Val() {
+		var d handoff.Door
+		if _, err := s.open(doorKey(id), doors[i], &d); err != nil {
+			return nil, err
+		}
+		if d.BuildingID == building && !d.Removed {
+			ids = append(ids, id)
 		}
 	}
-	if err := s.dropOldDrives(ctx, courierKey(handoff.CourierRef{Carrier: r.Carrier, ID: courier}), now); err != nil {
-		return err
-	}
-	if err := drive(courier, "start"); err != nil {
-		return err
-	}
-	if current, err := s.Driver(ctx, r); err != nil || current == courier {
-		return err
-	}
-	return drive(courier, "stop")
-}
-
-// Driver implements handoff.Registry.
-func (s *Store) Driver(ctx context.Context, r handoff.RouteRef) (string, error) {
-	var cmd *redis.StringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringCmd(ctx, "hget", routeKey(r), "courier")
-		return []redis.Cmder{cmd}
-	})
-	if err != nil {
-		return "", err
-	}
-	return cmd.Val(), nil
-}
-
-// dropOldDrives forgets the routes that a courier drove days ago: a record is read with
-// every verify, and should hold no more than this week.
-func (s *Store) dropOldDrives(ctx context.Context, key string, now handoff.Instant) error {
-	var cmd *redis.StringSliceCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringSliceCmd(ctx, "hkeys", key)
-		return []redis.Cmder{cmd}
-	})
-	if err != nil {
-		return err
-	}
-	const drivesKept = 3 * 24 * time.Hour
-	oldest := handoff.DateOf(now.Time().Add(-drivesKept))
-	old := []any{"hdel", key}
-	for _, field := range cmd.Val() {
-		day, _, ok := strings.Cut(strings.TrimPrefix(field, fieldDrive), "/")
-		if d, err := handoff.ParseDate(day); ok && err == nil && oldest.After(d) {
-			old = append(old, field)
-		}
-	}
-	if len(old) == 2 {
-		return nil
-	}
-	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{redis.NewIntCmd(ctx, old...)} })
+	return ids, nil
 }

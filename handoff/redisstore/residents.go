@@ -12,33 +12,36 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"latchkey/handoff"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 // A resident is stored as its revision (8 bytes) and then sealed; the associated data is
 // the key, the field and the revision, so that none can be put in another's place, nor
 // an old one back.
 
-func (s *Store) openResident(building, field, stored string) (handoff.Resident, error) {
+func (s *Store) openResident(building, field, stored string) (residents.Resident, error) {
 	if len(stored) < versionLen {
-		return handoff.Resident{}, handoff.ErrSealed
+		return residents.Resident{}, storage.ErrSealed
 	}
-	r := handoff.Resident{
+	r := residents.Resident{
 		ID: handoff.ResidentID(field), Building: building,
 		Revision: binary.BigEndian.Uint64([]byte(stored[:versionLen])),
 	}
 	plain, err := s.sealer.Open([]byte(stored[versionLen:]), residentContext(&r))
 	if err != nil || decoder.Unmarshal(plain, &r) != nil {
-		return handoff.Resident{}, handoff.ErrSealed
+		return residents.Resident{}, storage.ErrSealed
 	}
 	return r, nil
 }
 
-func residentContext(r *handoff.Resident) []byte {
+func residentContext(r *residents.Resident) []byte {
 	return binary.BigEndian.AppendUint64([]byte(residentsKey(r.Building)+":"+string(r.ID)), r.Revision)
 }
 
-// Residents implements handoff.Residents.
-func (s *Store) Residents(ctx context.Context, building string) ([]handoff.Resident, error) {
+// Residents implements residents.Residents.
+func (s *Store) Residents(ctx context.Context, building string) ([]residents.Resident, error) {
 	var cmd *redis.MapStringStringCmd
 	err := s.read(ctx, func() []redis.Cmder {
 		cmd = redis.NewMapStringStringCmd(ctx, "hgetall", residentsKey(building))
@@ -47,7 +50,7 @@ func (s *Store) Residents(ctx context.Context, building string) ([]handoff.Resid
 	if err != nil {
 		return nil, err
 	}
-	all := make([]handoff.Resident, 0, len(cmd.Val()))
+	all := make([]residents.Resident, 0, len(cmd.Val()))
 	for field, stored := range cmd.Val() {
 		r, err := s.openResident(building, field, stored)
 		if err != nil {
@@ -55,12 +58,12 @@ func (s *Store) Residents(ctx context.Context, building string) ([]handoff.Resid
 		}
 		all = append(all, r)
 	}
-	slices.SortFunc(all, func(a, b handoff.Resident) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	slices.SortFunc(all, func(a, b residents.Resident) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return all, nil
 }
 
-// Resident implements handoff.Residents.
-func (s *Store) Resident(ctx context.Context, building string, id handoff.ResidentID) (*handoff.Resident, error) {
+// Resident implements residents.Residents.
+func (s *Store) Resident(ctx context.Context, building string, id handoff.ResidentID) (*residents.Resident, error) {
 	var cmd *redis.StringCmd
 	err := s.read(ctx, func() []redis.Cmder {
 		cmd = redis.NewStringCmd(ctx, "hget", residentsKey(building), string(id))
@@ -95,8 +98,8 @@ end
 return 1
 `)
 
-// PutResident implements handoff.Residents.
-func (s *Store) PutResident(ctx context.Context, r handoff.Resident) error {
+// PutResident implements residents.Residents.
+func (s *Store) PutResident(ctx context.Context, r residents.Resident) error {
 	was := r.Revision
 	r.Revision++
 	plain, err := encoder.Marshal(r)
@@ -107,20 +110,20 @@ func (s *Store) PutResident(ctx context.Context, r handoff.Resident) error {
 	if err != nil {
 		return fmt.Errorf("redisstore: sealing: %w", err)
 	}
-	return s.replaceResident(ctx, r, was, append(versionBytes(handoff.Version(r.Revision)), sealed...))
+	return s.replaceResident(ctx, r, was, append(versionBytes(service.Version(r.Revision)), sealed...))
 }
 
-// DropResident implements handoff.Residents.
-func (s *Store) DropResident(ctx context.Context, r handoff.Resident) error {
+// DropResident implements residents.Residents.
+func (s *Store) DropResident(ctx context.Context, r residents.Resident) error {
 	return s.replaceResident(ctx, r, r.Revision, nil)
 }
 
-func (s *Store) replaceResident(ctx context.Context, r handoff.Resident, was uint64, with []byte) error {
+func (s *Store) replaceResident(ctx context.Context, r residents.Resident, was uint64, with []byte) error {
 	reply, err := s.script(ctx, func() *scriptCall {
-		return residentScript.call(ctx, []string{residentsKey(r.Building)}, string(r.ID), versionBytes(handoff.Version(was)), with)
+		return residentScript.call(ctx, []string{residentsKey(r.Building)}, string(r.ID), versionBytes(service.Version(was)), with)
 	})
 	if err == nil && reply != int64(1) {
-		err = handoff.ErrConflict
+		err = storage.ErrConflict
 	}
 	return err
 }
@@ -161,10 +164,10 @@ end
 return 1
 `)
 
-// Mark implements handoff.Residents.
-func (s *Store) Mark(ctx context.Context, m handoff.Mark) (number int, ended bool, err error) {
+// Mark implements residents.Residents.
+func (s *Store) Mark(ctx context.Context, m residents.Mark) (number int, ended bool, err error) {
 	reply, err := s.script(ctx, func() *scriptCall {
-		return markScript.call(ctx, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second), handoff.PageOfMarks)
+		return markScript.call(ctx, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second), residents.PageOfMarks)
 	})
 	if err != nil {
 		return 0, false, err
@@ -172,13 +175,13 @@ func (s *Store) Mark(ctx context.Context, m handoff.Mark) (number int, ended boo
 	text, _ := reply.(string)
 	text, ended = strings.CutSuffix(text, ".")
 	if number, err = strconv.Atoi(text); err != nil {
-		return 0, false, fmt.Errorf("%w: a mark that is no number", handoff.ErrUnavailable)
+		return 0, false, fmt.Errorf("%w: a mark that is no number", storage.ErrUnavailable)
 	}
 	return number, ended, nil
 }
 
-// EndMark implements handoff.Residents.
-func (s *Store) EndMark(ctx context.Context, m handoff.Mark) error {
+// EndMark implements residents.Residents.
+func (s *Store) EndMark(ctx context.Context, m residents.Mark) error {
 	_, err := s.script(ctx, func() *scriptCall {
 		return endMarkScript.call(ctx, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second))
 	})

@@ -8,10 +8,11 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"latchkey/handoff"
+	"latchkey/handoff/identity"
 )
 
-// Session implements handoff.Sessions.
-func (s *Store) Session(ctx context.Context, id handoff.SessionID) (*handoff.Session, error) {
+// Session implements identity.Sessions.
+func (s *Store) Session(ctx context.Context, id identity.SessionID) (*identity.Session, error) {
 	var cmd *redis.StringCmd
 	err := s.read(ctx, func() []redis.Cmder {
 		cmd = redis.NewStringCmd(ctx, "get", sessionKey(id))
@@ -20,25 +21,25 @@ func (s *Store) Session(ctx context.Context, id handoff.SessionID) (*handoff.Ses
 	if err != nil {
 		return nil, err
 	}
-	found := &handoff.Session{ID: id}
+	found := &identity.Session{ID: id}
 	if ok, err := s.open(sessionKey(id), cmd, found); !ok || err != nil {
 		return nil, err
 	}
 	return found, nil
 }
 
-// AddSession implements handoff.Sessions.
-func (s *Store) AddSession(ctx context.Context, session handoff.Session, keep time.Duration) error {
+// AddSession implements identity.Sessions.
+func (s *Store) AddSession(ctx context.Context, session identity.Session, keep time.Duration) error {
 	return s.putSession(ctx, session, keep)
 }
 
-// TouchSession implements handoff.Sessions. XX is what keeps a session ended that was
+// TouchSession implements identity.Sessions. XX is what keeps a session ended that was
 // removed between its reading and its writing.
-func (s *Store) TouchSession(ctx context.Context, session handoff.Session, keep time.Duration) error {
+func (s *Store) TouchSession(ctx context.Context, session identity.Session, keep time.Duration) error {
 	return s.putSession(ctx, session, keep, "xx")
 }
 
-func (s *Store) putSession(ctx context.Context, session handoff.Session, keep time.Duration, only ...any) error {
+func (s *Store) putSession(ctx context.Context, session identity.Session, keep time.Duration, only ...any) error {
 	key := sessionKey(session.ID)
 	sealed, err := s.seal(key, session)
 	if err != nil {
@@ -56,7 +57,7 @@ func (s *Store) putSession(ctx context.Context, session handoff.Session, keep ti
 // indexSession writes where a customer's session will be found. It is a trip of its own,
 // ahead of the session's: an entry without a session is skipped, a session without an
 // entry could not be ended with the others.
-func (s *Store) indexSession(ctx context.Context, c handoff.CustomerRef, session handoff.Session, keep time.Duration) error {
+func (s *Store) indexSession(ctx context.Context, c handoff.CustomerRef, session identity.Session, keep time.Duration) error {
 	const longer = 60 // seconds: the index outlives what it leads to
 	key, seconds := sessionsKey(c), int64(keep/time.Second)+longer
 	return s.read(ctx, func() []redis.Cmder {
@@ -70,7 +71,7 @@ func (s *Store) indexSession(ctx context.Context, c handoff.CustomerRef, session
 	})
 }
 
-// RemoveSessionsOf implements handoff.Sessions. An entry whose session was not there stays
+// RemoveSessionsOf implements identity.Sessions. An entry whose session was not there stays
 // until it ends: its session may be on the way, and whoever comes again finds it.
 func (s *Store) RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) error {
 	var ids *redis.StringSliceCmd
@@ -105,7 +106,7 @@ func (s *Store) RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) err
 	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{redis.NewIntCmd(ctx, gone...)} })
 }
 
-// RemoveSession implements handoff.Sessions.
-func (s *Store) RemoveSession(ctx context.Context, id handoff.SessionID) error {
+// RemoveSession implements identity.Sessions.
+func (s *Store) RemoveSession(ctx context.Context, id identity.SessionID) error {
 	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{redis.NewIntCmd(ctx, "del", sessionKey(id))} })
 }

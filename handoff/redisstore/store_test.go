@@ -20,9 +20,13 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/door"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore/redistest"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 const retention = 30 * 24 * time.Hour
@@ -78,7 +82,7 @@ func flushed(t testing.TB, client redis.UniversalClient) redis.UniversalClient {
 
 func TestConformance(t *testing.T) {
 	t.Run("embedded", func(t *testing.T) {
-		handofftest.Conformance(t, func(t *testing.T) handoff.Store {
+		handofftest.Conformance(t, func(t *testing.T) handofftest.Store {
 			m := miniredis.RunT(t)
 			s, _ := newStore(t, dial(t, "redis://"+m.Addr()), 2)
 			return s
@@ -87,7 +91,7 @@ func TestConformance(t *testing.T) {
 	single := redistest.Single(t)
 	for _, lanes := range []int{0, 2} {
 		t.Run(fmt.Sprintf("single/lanes=%d", lanes), func(t *testing.T) {
-			handofftest.Conformance(t, func(t *testing.T) handoff.Store {
+			handofftest.Conformance(t, func(t *testing.T) handofftest.Store {
 				s, _ := newStore(t, flushed(t, dial(t, "redis://"+single.Addr())), lanes)
 				return s
 			})
@@ -99,14 +103,14 @@ func TestConformance(t *testing.T) {
 		for _, addr := range set.SentinelAddrs()[1:] {
 			url += "&addr=" + addr
 		}
-		handofftest.Conformance(t, func(t *testing.T) handoff.Store {
+		handofftest.Conformance(t, func(t *testing.T) handofftest.Store {
 			s, _ := newStore(t, flushed(t, dial(t, url)), 2)
 			return s
 		})
 	})
 	t.Run("cluster", func(t *testing.T) {
 		set := redistest.Cluster(t)
-		handofftest.Conformance(t, func(t *testing.T) handoff.Store {
+		handofftest.Conformance(t, func(t *testing.T) handofftest.Store {
 			s, _ := newStore(t, flushed(t, dial(t, clusterURL(set.Addrs()))), 4)
 			return s
 		})
@@ -199,11 +203,11 @@ func TestLostReplyOfACommit(t *testing.T) {
 
 // losesClaims loses the first reply to every claim of a permit.
 type losesClaims struct {
-	handoff.Store
+	handofftest.Store
 	wire *redistest.Wire
 }
 
-func (l losesClaims) Load(ctx context.Context, q handoff.Query) (handoff.Snapshot, error) {
+func (l losesClaims) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
 	if q.Permit != nil {
 		l.wire.LoseReplies(1, redistest.Command("set"))
 	}
@@ -226,7 +230,7 @@ func TestLostReplyOfAClaim(t *testing.T) {
 				for i := range uint64(2) {
 					parcel := fmt.Sprint("JJD", i)
 					w.Dispatch(t, handofftest.Sample(parcel))
-					p, err := w.Service.Unlock(t.Context(), handoff.Knock{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: parcel})
+					p, err := w.Service.Unlock(t.Context(), service.Knock{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: parcel})
 					if err != nil || p.Minute != minute+i {
 						t.Errorf("minute %d, want %d: %v", p.Minute, minute+i, err)
 					}
@@ -306,7 +310,7 @@ func TestTwoTrips(t *testing.T) {
 	}
 	unlock := func(door string) func() error {
 		return func() error {
-			_, err := w.Service.Unlock(t.Context(), handoff.Knock{Courier: handofftest.Courier("cou_7"), Door: door, Parcel: "JJD0", Position: &handoff.Position{Point: handofftest.Home}})
+			_, err := w.Service.Unlock(t.Context(), service.Knock{Courier: handofftest.Courier("cou_7"), Door: door, Parcel: "JJD0", Position: &handoff.Position{Point: handofftest.Home}})
 			return err
 		}
 	}
@@ -432,7 +436,7 @@ func TestADumpTellsNothing(t *testing.T) {
 	name := "Courier Display Name"
 	until := handoff.InstantOf(handofftest.Noon.AddDate(1, 0, 0))
 	ctx := t.Context()
-	if err := s.PutCourier(ctx, handofftest.Courier("cou_7"), handoff.CourierUpdate{Name: &name, ClearedUntil: &until}); err != nil {
+	if err := s.PutCourier(ctx, handofftest.Courier("cou_7"), service.CourierUpdate{Name: &name, ClearedUntil: &until}); err != nil {
 		t.Fatal(err)
 	}
 	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
@@ -446,11 +450,11 @@ func TestADumpTellsNothing(t *testing.T) {
 	if _, err := w.Service.Reissue(ctx, by, g.ID); err != nil {
 		t.Fatal(err)
 	}
-	key := handoff.APIKey{ID: "k1", Hash: sha256.Sum256([]byte("a secret of 256 bits")), Scopes: []string{"ops"}, Label: "what it is for"}
+	key := identity.APIKey{ID: "k1", Hash: sha256.Sum256([]byte("a secret of 256 bits")), Scopes: []string{"ops"}, Label: "what it is for"}
 	if err := s.AddAPIKey(ctx, key); err != nil {
 		t.Fatal(err)
 	}
-	session := handoff.Session{ID: sha256.Sum256([]byte("a cookie of 256 bits")), Issuer: "https://id.shop.example", Subject: "cus_of_a_session", Name: "Greeted Name"}
+	session := identity.Session{ID: sha256.Sum256([]byte("a cookie of 256 bits")), Issuer: "https://id.shop.example", Subject: "cus_of_a_session", Name: "Greeted Name"}
 	if err := s.AddSession(ctx, session, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -460,7 +464,7 @@ func TestADumpTellsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	putKeypad(t, s)
-	granted, err := w.Service.Unlock(ctx, handoff.Knock{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: "JJD1"})
+	granted, err := w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: "JJD1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -508,7 +512,7 @@ func TestSealedValuesDoNotMove(t *testing.T) {
 	a, b := w.Dispatch(t, handofftest.Sample("JJD1")), w.Dispatch(t, handofftest.Sample("JJD2"))
 	ctx := t.Context()
 	load := func(g handoff.Grant) error {
-		_, err := s.Load(ctx, handoff.Query{Parcel: g.ID.Hash})
+		_, err := s.Load(ctx, service.Query{Parcel: g.ID.Hash})
 		return err
 	}
 	stored, err := client.Get(ctx, grantKey(a.ID.Hash)).Bytes()
@@ -520,14 +524,14 @@ func TestSealedValuesDoNotMove(t *testing.T) {
 		value []byte
 	}{
 		"another parcel":  {b, stored},
-		"another version": {a, append(versionBytes(handoff.Version(7)), stored[versionLen:]...)},
+		"another version": {a, append(versionBytes(service.Version(7)), stored[versionLen:]...)},
 		"a flipped bit":   {a, append(bytes.Clone(stored[:len(stored)-1]), stored[len(stored)-1]^1)},
 		"cut short":       {a, stored[:5]},
 	} {
 		if err := client.Set(ctx, grantKey(forged.key.ID.Hash), forged.value, 0).Err(); err != nil {
 			t.Fatal(err)
 		}
-		if err := load(forged.key); !errors.Is(err, handoff.ErrSealed) {
+		if err := load(forged.key); !errors.Is(err, storage.ErrSealed) {
 			t.Errorf("%s: %v, want ErrSealed", name, err)
 		}
 	}
@@ -554,7 +558,7 @@ func TestOldKeysOpenOldGrants(t *testing.T) {
 		t.Error("after a rotation the old grant has another code")
 	}
 	w.Dispatch(t, handofftest.Sample("JJD2"))
-	if _, err := before.Load(t.Context(), handoff.Query{Parcel: w.Parcel(t, "JJD2").ID.Hash}); !errors.Is(err, handoff.ErrSealed) {
+	if _, err := before.Load(t.Context(), service.Query{Parcel: w.Parcel(t, "JJD2").ID.Hash}); !errors.Is(err, storage.ErrSealed) {
 		t.Errorf("a ring without the new key opened a new grant: %v", err)
 	}
 }
@@ -566,7 +570,7 @@ func TestUnavailable(t *testing.T) {
 	w := handofftest.New(t, s)
 	w.Dispatch(t, handofftest.Sample("JJD1"))
 	server.Stop()
-	if _, _, err := w.Service.Dispatch(t.Context(), handofftest.Sample("JJD2")); !errors.Is(err, handoff.ErrUnavailable) {
+	if _, _, err := w.Service.Dispatch(t.Context(), handofftest.Sample("JJD2")); !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("without Redis: %v", err)
 	}
 	if _, err := s.Durability(t.Context()); err == nil {
@@ -633,7 +637,7 @@ func TestSentinelFailover(t *testing.T) {
 	set.AwaitFailover(set.KillMaster())
 	until(t, func() bool {
 		_, _, err := w.Service.Dispatch(context.Background(), handofftest.Sample("JJD2"))
-		if err != nil && !errors.Is(err, handoff.ErrUnavailable) {
+		if err != nil && !errors.Is(err, storage.ErrUnavailable) {
 			t.Fatalf("during a failover: %v", err)
 		}
 		return err == nil
@@ -682,7 +686,7 @@ func TestKeysStayInTheirSlot(t *testing.T) {
 func TestModel(t *testing.T) {
 	client := dial(t, "redis://"+redistest.Single(t).Addr())
 	s, _ := newStore(t, client, 2)
-	rapid.Check(t, handofftest.Model(func() handoff.Store {
+	rapid.Check(t, handofftest.Model(func() handofftest.Store {
 		flushed(t, client)
 		return s
 	}))
@@ -767,7 +771,7 @@ func TestAnOldDispatchDoesNotHideAParcel(t *testing.T) {
 	other := handofftest.Sample("JJD2")
 	other.Day = handoff.DateOf(w.Clock.Now())
 	w.Dispatch(t, other)
-	grants, _, err := w.Service.OfCustomer(t.Context(), handoff.CustomerRef{Shop: d.Shop, ID: d.Customer.ID}, handoff.Listed{}, 10)
+	grants, _, err := w.Service.OfCustomer(t.Context(), handoff.CustomerRef{Shop: d.Shop, ID: d.Customer.ID}, service.Listed{}, 10)
 	if err != nil || len(grants) != 2 {
 		t.Errorf("the customer has %d parcels, %v", len(grants), err)
 	}
@@ -783,7 +787,7 @@ func TestAWrongCodeInDoubtCounts(t *testing.T) {
 	g := w.Dispatch(t, handofftest.Sample("JJD1"))
 	ref := handofftest.Courier("cou_7")
 	for i := range 20 {
-		r := handoff.Reservation{Courier: ref, Token: strconv.Itoa(i), At: handoff.InstantOf(w.Clock.Now())}
+		r := service.Reservation{Courier: ref, Token: strconv.Itoa(i), At: handoff.InstantOf(w.Clock.Now())}
 		if err := s.client.RPush(t.Context(), budgetKey(ref), guess(reserved, r), guess(doubtful, r)).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -803,13 +807,13 @@ func TestAnOvertakenWrongCodeLeavesNoDoubt(t *testing.T) {
 	w.Cleared(t, "cou_7")
 	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
 	g := w.Dispatch(t, handofftest.Sample("JJD1"))
-	snap, err := s.Load(t.Context(), handoff.Query{Parcel: g.ID.Hash})
+	snap, err := s.Load(t.Context(), service.Query{Parcel: g.ID.Hash})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := handoff.Reservation{Courier: handofftest.Courier("cou_7"), Token: "t", At: handoff.InstantOf(w.Clock.Now())}
-	c := handoff.Change{From: snap.Version + 7, Record: *snap.Record, Now: r.At, Settle: &handoff.Settlement{Reservation: r, Counted: true}}
-	if err := s.Commit(t.Context(), c); !errors.Is(err, handoff.ErrConflict) {
+	r := service.Reservation{Courier: handofftest.Courier("cou_7"), Token: "t", At: handoff.InstantOf(w.Clock.Now())}
+	c := service.Change{From: snap.Version + 7, Record: *snap.Record, Now: r.At, Settle: &service.Settlement{Reservation: r, Counted: true}}
+	if err := s.Commit(t.Context(), c); !errors.Is(err, storage.ErrConflict) {
 		t.Fatal(err)
 	}
 	if a := w.Account(t, "cou_7"); len(a.Doubtful)+len(a.Counted) != 0 {
@@ -839,7 +843,7 @@ func testTheLogBeginsAnew(t *testing.T, addr string) {
 	}
 	flushed(t, s.client)
 	w.Dispatch(t, handofftest.Sample("JJD1"))
-	if _, err := s.Take(ctx, "mail", w.Clock.Now(), time.Minute, 100); !errors.Is(err, handoff.ErrNotJoined) {
+	if _, err := s.Take(ctx, "mail", w.Clock.Now(), time.Minute, 100); !errors.Is(err, eventlog.ErrNotJoined) {
 		t.Errorf("took from a log that was lost: %v", err)
 	}
 	if b, err := s.Backlog(ctx, "mail"); err != nil || b.Waiting != 1 || b.Oldest == 0 {
@@ -864,7 +868,7 @@ func TestAYearOfFourDigitsTooMany(t *testing.T) {
 		if _, _, err := w.Service.Dispatch(t.Context(), d); refusedFor(err, handoff.DayTooFar) != nil {
 			t.Errorf("%d: %v", year, err)
 		}
-		r := handoff.RouteRef{Carrier: "swift", Route: "BER-042", Day: d.Day}
+		r := service.RouteRef{Carrier: "swift", Route: "BER-042", Day: d.Day}
 		if err := s.AssignRoute(t.Context(), r, "cou_7", handoff.InstantOf(w.Clock.Now())); err != nil {
 			t.Errorf("route of %d: %v", year, err)
 		}
@@ -877,8 +881,10 @@ func TestAYearOfFourDigitsTooMany(t *testing.T) {
 // held is a client hook that keeps back the trips that charge an account.
 type held struct{ release chan struct{} }
 
-func (h held) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (h held) DialHook(next redis.DialHook) redis.DialHook { return next }
+
 func (h held) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
 func (h held) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		for _, cmd := range cmds {
@@ -906,7 +912,7 @@ func TestNobodyWaitsForTheCharge(t *testing.T) {
 		t.Fatal(err)
 	}
 	ref := handofftest.Courier("cou_7")
-	snap, err := s.Load(t.Context(), handoff.Query{Parcel: g.ID.Hash, Courier: &ref})
+	snap, err := s.Load(t.Context(), service.Query{Parcel: g.ID.Hash, Courier: &ref})
 	if err != nil || len(snap.Account.Reserved) != 1 || len(snap.Account.Doubtful) != 1 || len(snap.Account.Counted) != 0 {
 		t.Errorf("before the charge: %+v, %v", snap.Account, err)
 	}
@@ -952,8 +958,10 @@ type heldDay struct {
 	after          *atomic.Int64
 }
 
-func (h heldDay) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (h heldDay) DialHook(next redis.DialHook) redis.DialHook { return next }
+
 func (h heldDay) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
 func (h heldDay) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		if args := cmds[0].Args(); len(args) > 1 && args[1] == carrierKey(0, handofftest.Carrier) {

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/door"
+	"latchkey/handoff/eventlog"
 	"latchkey/notify"
 )
 
@@ -29,7 +31,7 @@ const (
 	KindRecall = "recall"
 )
 
-// Grants reads grants; a [handoff.Service].
+// Grants reads grants; a [service.Service].
 type Grants interface {
 	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
 }
@@ -37,10 +39,10 @@ type Grants interface {
 // Config is what a Dispatcher is made of. All of it is required.
 type Config struct {
 	Grants Grants
-	Feed   handoff.Feed
+	Feed   door.Feed
 	Signer *door.Signer
 	Namer  handoff.Namer // the service's own, of which a grant's name at the doors is made
-	Clock  handoff.Clock
+	Clock  clock.Clock
 }
 
 // Dispatcher sends to doors what events call for.
@@ -57,7 +59,7 @@ func New(c Config) (*Dispatcher, error) {
 var _ notify.Handler = (&Dispatcher{}).Handle
 
 // Handle implements [notify.Handler].
-func (d *Dispatcher) Handle(ctx context.Context, delivery handoff.Delivery) error {
+func (d *Dispatcher) Handle(ctx context.Context, delivery eventlog.Delivery) error {
 	e := delivery.Event
 	switch e.Type {
 	case handoff.EventPermitted:
@@ -93,7 +95,7 @@ func (d *Dispatcher) permit(ctx context.Context, e handoff.Event) error {
 	if err != nil {
 		return notify.Permanent(err, unsigned)
 	}
-	return d.Feed.Send(ctx, e.Door, handoff.DoorMessage{Kind: KindPermit, Body: raw})
+	return d.Feed.Send(ctx, e.Door, door.Message{Kind: KindPermit, Body: raw})
 }
 
 // recall takes back what was given out and not used, as far as it could still open.
@@ -115,7 +117,7 @@ func (d *Dispatcher) recall(ctx context.Context, e handoff.Event) error {
 		if err != nil {
 			return notify.Permanent(err, unsigned)
 		}
-		if err := d.Feed.Send(ctx, u.Door, handoff.DoorMessage{Kind: KindRecall, Body: raw}); err != nil {
+		if err := d.Feed.Send(ctx, u.Door, door.Message{Kind: KindRecall, Body: raw}); err != nil {
 			return err
 		}
 	}

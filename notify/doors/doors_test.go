@@ -11,7 +11,10 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/door"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 	"latchkey/notify"
 	"latchkey/notify/doors"
 )
@@ -22,12 +25,12 @@ type hall struct {
 	signer     *door.Signer
 	dispatcher *doors.Dispatcher
 	grant      handoff.Grant
-	read       map[handoff.EventID]bool
+	read       map[eventlog.ID]bool
 }
 
 func newHall(t *testing.T) *hall {
 	t.Helper()
-	h := &hall{World: handofftest.New(t, handofftest.NewMemory()), read: map[handoff.EventID]bool{}}
+	h := &hall{World: handofftest.New(t, handofftest.NewMemory()), read: map[eventlog.ID]bool{}}
 	var err error
 	if h.signer, err = door.NewSigner(rand.Reader); err != nil {
 		t.Fatal(err)
@@ -60,9 +63,9 @@ func newHall(t *testing.T) *hall {
 	return h
 }
 
-func (h *hall) unlock(t *testing.T, id string) handoff.Permission {
+func (h *hall) unlock(t *testing.T, id string) service.Permission {
 	t.Helper()
-	p, err := h.Service.Unlock(t.Context(), handoff.Knock{
+	p, err := h.Service.Unlock(t.Context(), service.Knock{
 		Courier: handofftest.Courier("cou_7"), Door: id, Parcel: "P1", Challenge: []byte("challenge of a door"),
 		Position: &handoff.Position{Point: handofftest.Home, Accuracy: 5},
 	})
@@ -86,7 +89,7 @@ func (h *hall) deliver(t *testing.T, again bool) {
 				continue
 			}
 			h.read[l.ID] = true
-			if err := h.dispatcher.Handle(t.Context(), handoff.Delivery{Logged: l}); err != nil {
+			if err := h.dispatcher.Handle(t.Context(), eventlog.Delivery{Logged: l}); err != nil {
 				t.Fatalf("%s: %v", l.Event.Type, err)
 			}
 		}
@@ -94,7 +97,7 @@ func (h *hall) deliver(t *testing.T, again bool) {
 }
 
 // feed is what a door was sent so far.
-func (h *hall) feed(t *testing.T, id string) []handoff.DoorMessage {
+func (h *hall) feed(t *testing.T, id string) []door.Message {
 	t.Helper()
 	messages, err := h.Store.Receive(t.Context(), id, "", 100)
 	if err != nil {
@@ -322,14 +325,14 @@ func TestFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := handoff.Event{Type: handoff.EventPermitted, Grant: h.grant.ID, At: handoff.InstantOf(h.Clock.Now()), Awaited: true, Door: "gate", Target: handoff.Gate}
-	if err := broken.Handle(t.Context(), handoff.Delivery{Logged: handoff.Logged{Event: e}}); !errors.Is(err, handoff.ErrUnavailable) || notify.IsPermanent(err) {
+	if err := broken.Handle(t.Context(), eventlog.Delivery{Logged: eventlog.Logged{Event: e}}); !errors.Is(err, storage.ErrUnavailable) || notify.IsPermanent(err) {
 		t.Errorf("a store that fails: %v", err)
 	}
-	if err := h.dispatcher.Handle(t.Context(), handoff.Delivery{Logged: handoff.Logged{Event: e}}); !notify.IsPermanent(err) {
+	if err := h.dispatcher.Handle(t.Context(), eventlog.Delivery{Logged: eventlog.Logged{Event: e}}); !notify.IsPermanent(err) {
 		t.Errorf("an event without a permit id: %v", err)
 	}
 	e.Grant.Hash = "000000000000000000000000"
-	if err := h.dispatcher.Handle(t.Context(), handoff.Delivery{Logged: handoff.Logged{Event: e}}); err != nil {
+	if err := h.dispatcher.Handle(t.Context(), eventlog.Delivery{Logged: eventlog.Logged{Event: e}}); err != nil {
 		t.Errorf("a grant that is gone: %v", err)
 	}
 	if _, err := doors.New(doors.Config{}); err == nil {
@@ -340,7 +343,7 @@ func TestFailures(t *testing.T) {
 type failing struct{}
 
 func (failing) Grant(context.Context, handoff.Actor, handoff.GrantID) (handoff.Grant, error) {
-	return handoff.Grant{}, handoff.ErrUnavailable
+	return handoff.Grant{}, storage.ErrUnavailable
 }
 
 // With a reader of the group a permit is with the door a moment after it was granted.

@@ -13,7 +13,7 @@ import (
 	gomail "github.com/wneessen/go-mail"
 	"golang.org/x/net/idna"
 
-	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 	"latchkey/notify/mail/message"
 )
 
@@ -34,7 +34,7 @@ type Letter struct {
 
 // messageID names the mail that a delivery causes: the same at every try, different for
 // any two deliveries, and telling nothing of either.
-func messageID(d *handoff.Delivery) string {
+func messageID(d *eventlog.Delivery) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d/%s/%s", d.ID.Partition, d.ID.ID, d.Event.Grant))
 	return hex.EncodeToString(sum[:16])
 }

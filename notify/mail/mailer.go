@@ -18,7 +18,7 @@
 // leaves this package quotes the server, for servers quote addresses.
 //
 // What to watch: the age of the oldest event that waits and the dead letters
-// ([handoff.Log] Backlog of the group), mails sent and mails left out ([Observer]), and
+// ([eventlog.Log] Backlog of the group), mails sent and mails left out ([Observer]), and
 // failures by class ([notify.Observer]).
 package mail
 
@@ -31,6 +31,8 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/eventlog"
 	"latchkey/notify"
 	"latchkey/notify/mail/message"
 	"latchkey/otp"
@@ -39,12 +41,12 @@ import (
 // Group is the name of the mail's readers in the event log.
 const Group = "mail"
 
-// Grants is where grants are looked up; a [handoff.Service].
+// Grants is where grants are looked up; a [service.Service].
 type Grants interface {
 	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
 }
 
-// Couriers is where couriers' names are looked up; a [handoff.Registry].
+// Couriers is where couriers' names are looked up; a [service.Couriers].
 type Couriers interface {
 	Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error)
 }
@@ -68,7 +70,7 @@ type MailerConfig struct {
 	Grants    Grants
 	Couriers  Couriers
 	Transport Transport
-	Clock     handoff.Clock
+	Clock     clock.Clock
 	Limits    handoff.Limits // of the policy in force: how many wrong codes lock a code
 	Observer  Observer
 
@@ -108,11 +110,12 @@ const grantID = "{grant_id}"
 
 type deaf struct{}
 
-func (deaf) Sent(message.Kind)         {}
+func (deaf) Sent(message.Kind) {}
+
 func (deaf) LeftOut(handoff.EventType) {}
 
 // Handle is a [notify.Handler]: it sends the mail that an event calls for, if any.
-func (m *Mailer) Handle(ctx context.Context, d handoff.Delivery) error {
+func (m *Mailer) Handle(ctx context.Context, d eventlog.Delivery) error {
 	e := &d.Event
 	if !slices.Contains(told, e.Type) {
 		return nil

@@ -10,7 +10,10 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 	"latchkey/notify"
 	"latchkey/notify/mail/mailtest"
 	"latchkey/notify/mail/message"
@@ -18,7 +21,7 @@ import (
 
 func (p *post) tick() { p.Clock.Advance(time.Second) }
 
-func (p *post) backlog() handoff.Backlog {
+func (p *post) backlog() eventlog.Backlog {
 	p.tb.Helper()
 	b, err := p.Store.Backlog(context.Background(), Group)
 	if err != nil {
@@ -71,7 +74,7 @@ func TestCourierIsNamed(t *testing.T) {
 	p := newPost(t, sink.Addr())
 	p.dispatches(1)
 	name := "Courier Sample"
-	if err := p.Store.PutCourier(t.Context(), handofftest.Courier("cou_7"), handoff.CourierUpdate{Name: &name}); err != nil {
+	if err := p.Store.PutCourier(t.Context(), handofftest.Courier("cou_7"), service.CourierUpdate{Name: &name}); err != nil {
 		t.Fatal(err)
 	}
 	g := p.Parcel(t, parcelID(0))
@@ -89,7 +92,7 @@ func TestCourierIsNamed(t *testing.T) {
 // A grant whose retention is over has nobody to write to.
 func TestVanishedGrant(t *testing.T) {
 	p := newPost(t, freePort(t))
-	d := handoff.Delivery{Logged: handoff.Logged{Event: handoff.Event{
+	d := eventlog.Delivery{Logged: eventlog.Logged{Event: handoff.Event{
 		Type: handoff.EventExpired, Grant: handoff.GrantID{Hash: p.Service.ParcelHash("swift", "gone"), Generation: 1},
 	}}}
 	if err := p.mailer.Handle(t.Context(), d); err != nil {
@@ -106,16 +109,16 @@ func (f failing) Grant(context.Context, handoff.Actor, handoff.GrantID) (handoff
 
 func TestStoreDownIsNoReasonToDrop(t *testing.T) {
 	p := newPost(t, freePort(t))
-	p.mailer.Grants = failing{fmt.Errorf("%w: no route", handoff.ErrUnavailable)}
-	err := p.mailer.Handle(t.Context(), handoff.Delivery{Logged: handoff.Logged{Event: handoff.Event{Type: handoff.EventRecalled}}})
-	if !errors.Is(err, handoff.ErrUnavailable) || notify.IsPermanent(err) {
+	p.mailer.Grants = failing{fmt.Errorf("%w: no route", storage.ErrUnavailable)}
+	err := p.mailer.Handle(t.Context(), eventlog.Delivery{Logged: eventlog.Logged{Event: handoff.Event{Type: handoff.EventRecalled}}})
+	if !errors.Is(err, storage.ErrUnavailable) || notify.IsPermanent(err) {
 		t.Error(err)
 	}
 }
 
 func TestMessageID(t *testing.T) {
 	p := newPost(t, freePort(t))
-	d := handoff.Delivery{Logged: handoff.Logged{ID: handoff.EventID{Partition: 1, ID: "5-0"}}}
+	d := eventlog.Delivery{Logged: eventlog.Logged{ID: eventlog.ID{Partition: 1, ID: "5-0"}}}
 	d.Event.Grant = handoff.GrantID{Hash: p.Service.ParcelHash("swift", "a"), Generation: 1}
 	again, tries, partition, place, grant := d, d, d, d, d
 	tries.Tries = 7
@@ -125,7 +128,7 @@ func TestMessageID(t *testing.T) {
 	if messageID(&d) != messageID(&again) || messageID(&d) != messageID(&tries) {
 		t.Error("the id of a mail changes")
 	}
-	for _, other := range []handoff.Delivery{partition, place, grant} {
+	for _, other := range []eventlog.Delivery{partition, place, grant} {
 		if messageID(&d) == messageID(&other) {
 			t.Error("two mails have the same id")
 		}
@@ -274,7 +277,7 @@ type crashing struct {
 	died, buried chan struct{}
 }
 
-func (c *crashing) Done(context.Context, string, handoff.EventID) error {
+func (c *crashing) Done(context.Context, string, eventlog.ID) error {
 	close(c.died)
 	<-c.buried
 	return nil
@@ -286,7 +289,7 @@ type watched struct {
 	tally *tally
 }
 
-func (w watched) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]handoff.Delivery, error) {
+func (w watched) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error) {
 	defer w.tally.add("look")
 	return w.Log.Take(ctx, group, now, lease, limit)
 }

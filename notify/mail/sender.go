@@ -18,17 +18,17 @@ import (
 	gomail "github.com/wneessen/go-mail"
 	"github.com/wneessen/go-mail/smtp"
 
-	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/notify"
 )
 
 // Config is what a Sender is made of. Server, From and Clock are required.
 type Config struct {
 	Server Server
-	From   string        // an address, with a display name or without: Latchkey <mail@shop.example>
-	HELO   string        // the name to greet with (RFC 5321 section 4.1.1.1); the domain of From if empty
-	DKIM   *DKIM         // nil: not signed
-	Clock  handoff.Clock // for the signature's time
+	From   string      // an address, with a display name or without: Latchkey <mail@shop.example>
+	HELO   string      // the name to greet with (RFC 5321 section 4.1.1.1); the domain of From if empty
+	DKIM   *DKIM       // nil: not signed
+	Clock  clock.Clock // for the signature's time
 
 	Connections int           // kept at once; 4 if 0
 	Timeout     time.Duration // to connect, and then for each mail; 10 s if 0

@@ -27,33 +27,37 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/counts"
+	"latchkey/handoff/eventlog"
+	"latchkey/handoff/service"
 	"latchkey/notify/mail"
 	"latchkey/notify/mail/message"
 )
 
-// Store is what a Counter needs of a [handoff.Store].
+// Store is what a Counter needs of a [handofftest.Store].
 type Store interface {
-	handoff.Numbers
-	Read(ctx context.Context, partition int, after string, limit int) ([]handoff.Logged, error)
+	counts.Numbers
+	Read(ctx context.Context, partition int, after string, limit int) ([]eventlog.Logged, error)
 }
 
 // Counter is one instance. Any number may run.
 type Counter struct {
 	store Store
-	clock handoff.Clock
+	clock clock.Clock
 
 	mu    sync.Mutex
-	noted map[handoff.Figure]int64 // N is zero in the key
+	noted map[counts.Figure]int64 // N is zero in the key
 }
 
 var (
-	_ handoff.Observer = (*Counter)(nil)
+	_ service.Observer = (*Counter)(nil)
 	_ mail.Observer    = (*Counter)(nil)
 )
 
 // New makes a Counter.
-func New(s Store, c handoff.Clock) *Counter {
-	return &Counter{store: s, clock: c, noted: map[handoff.Figure]int64{}}
+func New(s Store, c clock.Clock) *Counter {
+	return &Counter{store: s, clock: c, noted: map[counts.Figure]int64{}}
 }
 
 const (
@@ -83,10 +87,10 @@ func (c *Counter) count(ctx context.Context, partition int) error {
 		if err != nil || len(events) == 0 {
 			return err
 		}
-		sums := map[handoff.Figure]int64{}
+		sums := map[counts.Figure]int64{}
 		for i := range events {
 			for _, name := range names(&events[i].Event) {
-				sums[handoff.Figure{Hour: handoff.FigureHour(events[i].Event.At.Time()), Name: name}]++
+				sums[counts.Figure{Hour: counts.FigureHour(events[i].Event.At.Time()), Name: name}]++
 			}
 		}
 		to := events[len(events)-1].ID.ID
@@ -98,13 +102,13 @@ func (c *Counter) count(ctx context.Context, partition int) error {
 	}
 }
 
-func figures(sums map[handoff.Figure]int64) []handoff.Figure {
-	all := make([]handoff.Figure, 0, len(sums))
+func figures(sums map[counts.Figure]int64) []counts.Figure {
+	all := make([]counts.Figure, 0, len(sums))
 	for f, n := range sums {
 		f.N = n
 		all = append(all, f)
 	}
-	slices.SortFunc(all, func(a, b handoff.Figure) int {
+	slices.SortFunc(all, func(a, b counts.Figure) int {
 		return cmp.Or(cmp.Compare(a.Hour, b.Hour), cmp.Compare(a.Name, b.Name))
 	})
 	return all
@@ -147,7 +151,7 @@ func fails(where handoff.TargetKind, carrier, why string) string {
 	return "fails " + at + " " + cmp.Or(carrier, "-") + " " + why
 }
 
-// Decided implements handoff.Observer: what a courier was refused.
+// Decided implements service.Observer: what a courier was refused.
 func (c *Counter) Decided(act handoff.Act, reason handoff.Reason, events []handoff.Event) {
 	if reason == "" || act != handoff.Release && act != handoff.Collect && act != handoff.Open {
 		return
@@ -164,10 +168,10 @@ func (c *Counter) Decided(act handoff.Act, reason handoff.Reason, events []hando
 	c.note(name, false, 1)
 }
 
-// Conflicted implements handoff.Observer.
+// Conflicted implements service.Observer.
 func (*Counter) Conflicted(handoff.Act) {}
 
-// Unsettled implements handoff.Observer.
+// Unsettled implements service.Observer.
 func (*Counter) Unsettled() {}
 
 // Sent implements mail.Observer.
@@ -184,7 +188,7 @@ func (c *Counter) MailAge(age time.Duration) {
 }
 
 func (c *Counter) note(name string, peak bool, n int64) {
-	f := handoff.Figure{Hour: handoff.FigureHour(c.clock.Now()), Name: name, Peak: peak}
+	f := counts.Figure{Hour: counts.FigureHour(c.clock.Now()), Name: name, Peak: peak}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, known := c.noted[f]; !known && len(c.noted) >= mostly {
@@ -201,7 +205,7 @@ func (c *Counter) note(name string, peak bool, n int64) {
 func (c *Counter) flush(ctx context.Context) error {
 	c.mu.Lock()
 	noted := c.noted
-	c.noted = map[handoff.Figure]int64{}
+	c.noted = map[counts.Figure]int64{}
 	c.mu.Unlock()
 	return c.store.AddFigures(ctx, figures(noted))
 }

@@ -28,6 +28,10 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/eventlog"
+	"latchkey/handoff/registry"
+	"latchkey/handoff/residents"
 	"latchkey/notify"
 	"latchkey/notify/mail"
 	"latchkey/notify/mail/message"
@@ -54,13 +58,9 @@ const (
 	informAgain = 12 * time.Hour
 )
 
-// Service is what a Notifier needs of a [handoff.Service].
-type Service interface {
+// Grants reads grants; a [service.Service].
+type Grants interface {
 	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
-	Residents(ctx context.Context, building string) ([]handoff.Resident, error)
-	ResidentMailed(ctx context.Context, building string, id handoff.ResidentID, note func(*handoff.Resident)) error
-	Enrolment(ctx context.Context, building string) (*handoff.Enrolment, error)
-	Link(purpose handoff.LinkFor, building string, id handoff.ResidentID) string
 }
 
 // Observer counts mails. It is called by several goroutines at once and must not block.
@@ -74,10 +74,12 @@ type Observer interface {
 
 // Config is what a Notifier is made of. All but Observer and CarrierNames is required.
 type Config struct {
-	Service   Service
-	Store     handoff.Residents
+	Grants    Grants
+	Residents *residents.Directory
+	Registry  *registry.Registry
+	Store     residents.Store
 	Transport mail.Transport
-	Clock     handoff.Clock
+	Clock     clock.Clock
 	Observer  Observer
 
 	// PublicURL is where the service's own pages are, without a path: links begin with it.
@@ -96,8 +98,8 @@ type Notifier struct{ Config }
 
 // New makes a Notifier. The error names what is missing or wrong.
 func New(c Config) (*Notifier, error) {
-	if c.Service == nil || c.Store == nil || c.Transport == nil || c.Clock == nil || c.Kept < 24*time.Hour {
-		return nil, errors.New("residents: a service, a store, a transport, a clock and a time of at least a day to keep the log are needed")
+	if c.Grants == nil || c.Residents == nil || c.Registry == nil || c.Store == nil || c.Transport == nil || c.Clock == nil || c.Kept < 24*time.Hour {
+		return nil, errors.New("residents: grants, residents, a registry, a store, a transport, a clock and a time of at least a day to keep the log are needed")
 	}
 	u, err := url.Parse(c.PublicURL)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
@@ -112,13 +114,14 @@ func New(c Config) (*Notifier, error) {
 
 type deaf struct{}
 
-func (deaf) Sent(message.Kind)                         {}
+func (deaf) Sent(message.Kind) {}
+
 func (deaf) Undeliverable(message.Kind, notify.Reason) {}
 
 var _ notify.Handler = (&Notifier{}).Handle
 
 // Handle implements [notify.Handler].
-func (n *Notifier) Handle(ctx context.Context, d handoff.Delivery) error {
+func (n *Notifier) Handle(ctx context.Context, d eventlog.Delivery) error {
 	e := &d.Event
 	switch e.Type {
 	case handoff.EventDoorConfirmed, handoff.EventDoorOpened:
@@ -140,7 +143,7 @@ func (n *Notifier) Handle(ctx context.Context, d handoff.Delivery) error {
 	return nil
 }
 
-func eventID(d *handoff.Delivery) string {
+func eventID(d *eventlog.Delivery) string {
 	const hexDigits = "0123456789abcdef"
 	return hexDigits[d.ID.Partition:d.ID.Partition+1] + ":" + d.ID.ID
 }
@@ -153,7 +156,7 @@ func messageID(building string, to handoff.ResidentID, topic string) string {
 
 // unlocked tells who follows the building or the unit that a courier was let through.
 func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
-	g, err := n.Service.Grant(ctx, handoff.Actor{Role: handoff.RoleService}, e.Grant)
+	g, err := n.Grants.Grant(ctx, handoff.Actor{Role: handoff.RoleService}, e.Grant)
 	var refused *handoff.Refusal
 	if errors.As(err, &refused) {
 		return nil // its retention is over
@@ -163,9 +166,9 @@ func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 	}
 	unit := g.Dispatch.To.Unit
 	owned := e.Target == handoff.Garage || e.Target == handoff.Home
-	return n.tell(ctx, e, "unlocked", e.Permit.String(), func(r *handoff.Resident) bool {
+	return n.tell(ctx, e, "unlocked", e.Permit.String(), func(r *residents.Resident) bool {
 		return r.ID != handoff.ManagerID && r.Hears(unit) && (r.Unit != "" || !owned)
-	}, func(r *handoff.Resident, v *message.Notice) {
+	}, func(r *residents.Resident, v *message.Notice) {
 		v.Kind, v.Unit = message.DoorUnlocked, r.Unit
 		if v.CarrierName = n.CarrierNames[e.Carrier]; v.CarrierName == "" {
 			v.CarrierName = e.Carrier
@@ -175,9 +178,9 @@ func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 
 // alarm tells who follows the building, and the manager, that something is wrong.
 func (n *Notifier) alarm(ctx context.Context, e *handoff.Event, what, topic string) error {
-	return n.tell(ctx, e, what, topic, func(r *handoff.Resident) bool {
+	return n.tell(ctx, e, what, topic, func(r *residents.Resident) bool {
 		return r.ID == handoff.ManagerID || r.Hears("") && r.Unit == ""
-	}, func(r *handoff.Resident, v *message.Notice) {
+	}, func(r *residents.Resident, v *message.Notice) {
 		v.Kind, v.Alarm = message.DoorAlarm, what
 		if r.ID != handoff.ManagerID && (v.Door.Kind == handoff.Garage.String() || v.Door.Kind == handoff.Home.String()) {
 			v.Door.ID = "" // it could tell which unit
@@ -188,11 +191,11 @@ func (n *Notifier) alarm(ctx context.Context, e *handoff.Event, what, topic stri
 // tell sends one notice about a door to everybody whom it concerns, each address once,
 // and each at most so many a day of one kind: no number of openings keeps an alarm back.
 // Those it could not reach are tried again; those who have it are not.
-func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic string, concerns func(*handoff.Resident) bool, fill func(*handoff.Resident, *message.Notice)) error {
+func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic string, concerns func(*residents.Resident) bool, fill func(*residents.Resident, *message.Notice)) error {
 	if e.Building == "" || n.Clock.Now().Sub(e.At.Time()) > tooLate {
 		return nil
 	}
-	enrolment, err := n.Service.Enrolment(ctx, e.Building)
+	enrolment, err := n.Registry.Enrolment(ctx, e.Building)
 	if err != nil || enrolment == nil {
 		return err
 	}
@@ -211,7 +214,7 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic strin
 		}
 	}
 	// Who follows both a unit and the building hears of the unit.
-	slices.SortStableFunc(all, func(a, b handoff.Resident) int { return strings.Compare(b.Unit, a.Unit) })
+	slices.SortStableFunc(all, func(a, b residents.Resident) int { return strings.Compare(b.Unit, a.Unit) })
 	served := map[string]bool{}
 	var failed error
 	for i := range all {
@@ -221,7 +224,7 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic strin
 		} else {
 			served[address] = true
 		}
-		mark := handoff.Mark{Building: e.Building, Of: string(r.ID) + "." + what, Day: handoff.DateOf(e.At.Time().In(zone)), Topic: topic}
+		mark := residents.Mark{Building: e.Building, Of: string(r.ID) + "." + what, Day: handoff.DateOf(e.At.Time().In(zone)), Topic: topic}
 		number, done, err := n.Store.Mark(ctx, mark)
 		if err != nil {
 			return err
@@ -235,7 +238,7 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic strin
 		if number == NoticesPerDay {
 			v.Limit = NoticesPerDay
 		}
-		v.ActionURL = n.link(handoff.LinkLog, r)
+		v.ActionURL = n.link(residents.LinkLog, r)
 		switch err := n.send(ctx, r, v, what+":"+topic); {
 		case ctx.Err() != nil:
 			return err
@@ -254,49 +257,49 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic strin
 const tooLate = 36 * time.Hour
 
 // everybody are a building's residents and, where it has one, its manager.
-func (n *Notifier) everybody(ctx context.Context, b *handoff.Building) ([]handoff.Resident, error) {
-	all, err := n.Service.Residents(ctx, b.ID)
+func (n *Notifier) everybody(ctx context.Context, b *handoff.Building) ([]residents.Resident, error) {
+	all, err := n.Residents.List(ctx, b.ID)
 	if err != nil || b.Manager == "" {
 		return all, err
 	}
 	manager, err := n.manager(ctx, b)
-	return append([]handoff.Resident{manager}, all...), err
+	return append([]residents.Resident{manager}, all...), err
 }
 
-func (n *Notifier) manager(ctx context.Context, b *handoff.Building) (handoff.Resident, error) {
+func (n *Notifier) manager(ctx context.Context, b *handoff.Building) (residents.Resident, error) {
 	m, err := n.Store.Resident(ctx, b.ID, handoff.ManagerID)
 	if err != nil {
-		return handoff.Resident{}, err
+		return residents.Resident{}, err
 	}
 	if m == nil {
-		m = &handoff.Resident{ID: handoff.ManagerID, Building: b.ID}
+		m = &residents.Resident{ID: handoff.ManagerID, Building: b.ID}
 	}
 	m.Address, m.Locale = b.Manager, b.Locale
 	return *m, nil
 }
 
 // notice is what every notice of a building says.
-func (n *Notifier) notice(b *handoff.Building, zone *time.Location, r *handoff.Resident) message.Notice {
+func (n *Notifier) notice(b *handoff.Building, zone *time.Location, r *residents.Resident) message.Notice {
 	v := message.Notice{Locale: r.Locale, BuildingName: b.Name, Address: b.Address, Zone: zone}
-	if r.ID != handoff.ManagerID && r.State() == handoff.ResidentActive {
-		v.LeaveURL = n.link(handoff.LinkUnsubscribe, r)
+	if r.ID != handoff.ManagerID && r.State() == residents.ResidentActive {
+		v.LeaveURL = n.link(residents.LinkUnsubscribe, r)
 	}
 	return v
 }
 
 // pages are where links lead.
-var pages = map[handoff.LinkFor]string{
-	handoff.LinkLog: "/log/", handoff.LinkConfirm: "/residents/confirm/", handoff.LinkUnsubscribe: "/residents/unsubscribe/",
-	handoff.LinkDecide: "/residents/decide/",
+var pages = map[residents.LinkFor]string{
+	residents.LinkLog: "/log/", residents.LinkConfirm: "/residents/confirm/", residents.LinkUnsubscribe: "/residents/unsubscribe/",
+	residents.LinkDecide: "/residents/decide/",
 }
 
-func (n *Notifier) link(purpose handoff.LinkFor, r *handoff.Resident) string {
-	return n.PublicURL + pages[purpose] + n.Service.Link(purpose, r.Building, r.ID)
+func (n *Notifier) link(purpose residents.LinkFor, r *residents.Resident) string {
+	return n.PublicURL + pages[purpose] + n.Residents.Link(purpose, r.Building, r.ID)
 }
 
 // send renders and sends one mail. Nil says that there is nothing more to do about it:
 // it was accepted, or refused for good, which is no reason to keep the others waiting.
-func (n *Notifier) send(ctx context.Context, to *handoff.Resident, v message.Notice, topic string) error {
+func (n *Notifier) send(ctx context.Context, to *residents.Resident, v message.Notice, topic string) error {
 	rendered, err := message.RenderNotice(v)
 	if err != nil {
 		n.Observer.Undeliverable(v.Kind, notify.Reason{Class: "render", Detail: string(v.Kind)})
@@ -325,7 +328,7 @@ func (n *Notifier) enrolled(ctx context.Context, e *handoff.Event) error {
 	if due := e.At.Time().Add(settle); !announced && now.Before(due) {
 		return notify.Later(due)
 	}
-	enrolment, err := n.Service.Enrolment(ctx, e.Building)
+	enrolment, err := n.Registry.Enrolment(ctx, e.Building)
 	if err != nil || enrolment == nil || len(enrolment.Doors) == 0 {
 		return err // nothing is installed yet: the first door says so again
 	}
@@ -357,7 +360,7 @@ func (n *Notifier) enrolled(ctx context.Context, e *handoff.Event) error {
 			failed = err
 			continue
 		}
-		err := n.Service.ResidentMailed(ctx, r.Building, r.ID, func(r *handoff.Resident) {
+		err := n.Residents.Mailed(ctx, r.Building, r.ID, func(r *residents.Resident) {
 			r.Informed, r.InformedAt = digest, handoff.InstantOf(now)
 		})
 		if err != nil {
@@ -367,15 +370,15 @@ func (n *Notifier) enrolled(ctx context.Context, e *handoff.Event) error {
 	return failed
 }
 
-func (n *Notifier) installed(e *handoff.Enrolment, zone *time.Location, r *handoff.Resident) message.Notice {
+func (n *Notifier) installed(e *registry.Enrolment, zone *time.Location, r *residents.Resident) message.Notice {
 	b := &e.Building
 	v := n.notice(b, zone, r)
-	v.Kind, v.ActionURL = message.Enrolled, n.link(handoff.LinkLog, r)
+	v.Kind, v.ActionURL = message.Enrolled, n.link(residents.LinkLog, r)
 	v.Returns, v.KeptDays, v.Manager = b.Returns, int(n.Kept/(24*time.Hour)), b.Manager
 	if r.ID == handoff.ManagerID {
 		v.Kind = message.EnrolledPost
 	} else if r.ConfirmedAt == 0 {
-		v.ConfirmURL = n.link(handoff.LinkConfirm, r)
+		v.ConfirmURL = n.link(residents.LinkConfirm, r)
 	}
 	if b.Hours != nil {
 		v.Hours = b.Hours.String()
@@ -405,7 +408,7 @@ func (n *Notifier) subscription(ctx context.Context, e *handoff.Event, topic str
 	if err != nil || r == nil {
 		return err
 	}
-	enrolment, err := n.Service.Enrolment(ctx, e.Building)
+	enrolment, err := n.Registry.Enrolment(ctx, e.Building)
 	if err != nil || enrolment == nil {
 		return err
 	}
@@ -417,15 +420,15 @@ func (n *Notifier) subscription(ctx context.Context, e *handoff.Event, topic str
 	v := n.notice(&enrolment.Building, zone, r)
 	v.Unit = r.Unit
 	switch due {
-	case handoff.ConfirmMail:
-		v.Kind, v.ActionURL = message.ResidentConfirm, n.link(handoff.LinkConfirm, r)
-	case handoff.WelcomeMail:
-		v.Kind, v.ActionURL = message.ResidentActive, n.link(handoff.LinkLog, r)
-	case handoff.RequestMail:
+	case residents.ConfirmMail:
+		v.Kind, v.ActionURL = message.ResidentConfirm, n.link(residents.LinkConfirm, r)
+	case residents.WelcomeMail:
+		v.Kind, v.ActionURL = message.ResidentActive, n.link(residents.LinkLog, r)
+	case residents.RequestMail:
 		if to, err = n.manager(ctx, &enrolment.Building); err != nil || to.Address == "" {
 			return err // the list of residents shows the request
 		}
-		v.Kind, v.ActionURL, v.Locale, v.Mailbox = message.UnitRequest, n.link(handoff.LinkDecide, r), to.Locale, r.Address
+		v.Kind, v.ActionURL, v.Locale, v.Mailbox = message.UnitRequest, n.link(residents.LinkDecide, r), to.Locale, r.Address
 	default:
 		return nil
 	}
@@ -433,5 +436,5 @@ func (n *Notifier) subscription(ctx context.Context, e *handoff.Event, topic str
 		return err
 	}
 	now := handoff.InstantOf(n.Clock.Now())
-	return n.Service.ResidentMailed(ctx, e.Building, r.ID, func(r *handoff.Resident) { r.Mailed(due, now) })
+	return n.Residents.Mailed(ctx, e.Building, r.ID, func(r *residents.Resident) { r.Mailed(due, now) })
 }

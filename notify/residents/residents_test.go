@@ -13,7 +13,10 @@ import (
 	"go.uber.org/goleak"
 
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
 	"latchkey/notify"
 	"latchkey/notify/mail"
 	"latchkey/notify/mail/mailtest"
@@ -55,6 +58,7 @@ func (g *gateway) Send(ctx context.Context, l mail.Letter) error {
 }
 
 func (s *street) Sent(message.Kind) {}
+
 func (s *street) Undeliverable(k message.Kind, r notify.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,7 +79,7 @@ func newStreet(t *testing.T, addr string) *street {
 	t.Cleanup(sender.Close)
 	s.gate = &gateway{Transport: sender}
 	s.notifier, err = New(Config{
-		Service: s.Service, Store: s.Store, Transport: s.gate, Clock: s.Clock, Observer: s,
+		Grants: s.Service, Residents: s.Residents, Registry: s.Registry, Store: s.Store, Transport: s.gate, Clock: s.Clock, Observer: s,
 		PublicURL: "https://latchkey.example/", CarrierNames: map[string]string{handofftest.Carrier: "Swift Parcels"}, Kept: 30 * 24 * time.Hour,
 	})
 	if err != nil {
@@ -83,14 +87,14 @@ func newStreet(t *testing.T, addr string) *street {
 	}
 	s.Cleared(t, "cou_7")
 	s.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
-	s.must(s.Service.Enroll(t.Context(), s.building()))
+	s.must(s.Registry.Enroll(t.Context(), s.building()))
 	at := handofftest.Home
 	for id, kind := range map[string]handoff.TargetKind{"front": handoff.Lobby, "yard": handoff.Gate, "garage-4-links": handoff.Garage} {
 		d := handoff.Door{ID: id, Kind: kind, Mode: handoff.Connected, Location: &at, BuildingID: house}
 		if kind == handoff.Garage {
 			d.Owner = &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_81"}
 		}
-		s.must(s.Service.EnrollDoor(t.Context(), d))
+		s.must(s.Registry.EnrollDoor(t.Context(), d))
 	}
 	s.must(s.Store.Join(t.Context(), Group))
 	return s
@@ -128,7 +132,7 @@ func (s *street) pass() (failures []error) {
 				if notify.ReasonOf(err).Class != "later" {
 					failures = append(failures, err)
 				}
-				s.must(s.Store.Retry(s.t.Context(), Group, handoff.Failure{Delivery: d, At: s.Clock.Now()}, at))
+				s.must(s.Store.Retry(s.t.Context(), Group, eventlog.Failure{Delivery: d, At: s.Clock.Now()}, at))
 			}
 		}
 	}
@@ -137,10 +141,10 @@ func (s *street) pass() (failures []error) {
 // lives makes an active resident, without the mails that lead there.
 func (s *street) lives(address, unit, locale string) handoff.ResidentID {
 	s.t.Helper()
-	s.must(s.Service.Subscribe(s.t.Context(), house, handoff.Subscription{Address: address, Unit: unit, Locale: locale}))
+	s.must(s.Residents.Subscribe(s.t.Context(), house, residents.Subscription{Address: address, Unit: unit, Locale: locale}))
 	all, err := s.Store.Residents(s.t.Context(), house)
 	s.must(err)
-	at := slices.IndexFunc(all, func(r handoff.Resident) bool { return r.Address == address && r.Unit == unit })
+	at := slices.IndexFunc(all, func(r residents.Resident) bool { return r.Address == address && r.Unit == unit })
 	r := all[at]
 	now := handoff.InstantOf(s.Clock.Now())
 	r.ConfirmedAt, r.ApprovedAt, r.WelcomeMailed, r.Informed, r.InformedAt = now, now, now, nil, 0
@@ -153,7 +157,7 @@ func (s *street) unlocks(parcel, door string, states ...handoff.DoorState) {
 	s.t.Helper()
 	s.Dispatch(s.t, handofftest.Sample(parcel))
 	at := handofftest.Home
-	p, err := s.Service.Unlock(s.t.Context(), handoff.Knock{Courier: handofftest.Courier("cou_7"), Door: door, Parcel: parcel, Position: &handoff.Position{Point: at}})
+	p, err := s.Service.Unlock(s.t.Context(), service.Knock{Courier: handofftest.Courier("cou_7"), Door: door, Parcel: parcel, Position: &handoff.Position{Point: at}})
 	s.must(err)
 	for _, state := range states {
 		s.must(s.Service.Reported(s.t.Context(), door, p.Permit, state))
@@ -208,7 +212,7 @@ func TestWhoHearsOfAnUnlocking(t *testing.T) {
 	s.lives("whole@home.example", "", "en")
 	s.lives("both@home.example", "", "en")
 	s.lives("both@home.example", "4 LINKS", "en")
-	s.must(s.Service.Subscribe(t.Context(), house, handoff.Subscription{Address: "stranger@home.example"}))
+	s.must(s.Residents.Subscribe(t.Context(), house, residents.Subscription{Address: "stranger@home.example"}))
 	n := s.settled(sink)
 
 	s.unlocks("P1", "front", handoff.DoorConfirmed, handoff.DoorOpened, handoff.DoorRelocked)
@@ -309,7 +313,7 @@ func TestACrashInTheMiddleOfAFanOut(t *testing.T) {
 
 	taken, err := s.Store.Take(t.Context(), Group, s.Clock.Now(), time.Hour, 100)
 	s.must(err)
-	at := slices.IndexFunc(taken, func(d handoff.Delivery) bool { return d.Event.Type == handoff.EventDoorConfirmed })
+	at := slices.IndexFunc(taken, func(d eventlog.Delivery) bool { return d.Event.Type == handoff.EventDoorConfirmed })
 	crashed := errors.New("crashed")
 	for after := range many {
 		sent := 0
@@ -433,9 +437,9 @@ func TestNoMoreThanThirtyADay(t *testing.T) {
 func TestWhatIsInstalled(t *testing.T) {
 	sink := mailtest.Sink(t)
 	s := newStreet(t, sink.Addr())
-	list := []handoff.Subscription{{Address: "deutsch@home.example", Locale: "de-AT", Unit: "4 links"}, {Address: "english@home.example", Locale: "en"}}
-	s.must(s.Service.PutOnFile(t.Context(), house, list))
-	s.must(s.Service.Subscribe(t.Context(), house, handoff.Subscription{Address: "stranger@home.example", Unit: "4 links"}))
+	list := []residents.Subscription{{Address: "deutsch@home.example", Locale: "de-AT", Unit: "4 links"}, {Address: "english@home.example", Locale: "en"}}
+	s.must(s.Residents.PutOnFile(t.Context(), house, list))
+	s.must(s.Residents.Subscribe(t.Context(), house, residents.Subscription{Address: "stranger@home.example", Unit: "4 links"}))
 	s.pass()
 	s.expect(sink.Messages(), "stranger") // the question, and nothing yet of doors
 	s.Clock.Advance(59 * time.Minute)
@@ -459,9 +463,9 @@ func TestWhatIsInstalled(t *testing.T) {
 	}
 
 	// The same again, and what residents are not told of, brings no mail.
-	s.must(s.Service.Enroll(t.Context(), s.building()))
-	s.must(s.Service.PutOnFile(t.Context(), house, list))
-	s.must(s.Service.Announce(t.Context(), house, handoff.Actor{Role: handoff.RoleManager}))
+	s.must(s.Registry.Enroll(t.Context(), s.building()))
+	s.must(s.Residents.PutOnFile(t.Context(), house, list))
+	s.must(s.Registry.Announce(t.Context(), house, handoff.Actor{Role: handoff.RoleManager}))
 	s.Clock.Advance(26 * time.Hour)
 	s.pass()
 	if extra := sink.Messages()[4:]; len(extra) != 0 {
@@ -472,7 +476,7 @@ func TestWhatIsInstalled(t *testing.T) {
 	change := func(carriers ...string) {
 		b := s.building()
 		b.Carriers = carriers
-		s.must(s.Service.Enroll(t.Context(), b))
+		s.must(s.Registry.Enroll(t.Context(), b))
 	}
 	change("swift", "rival")
 	s.Clock.Advance(61 * time.Minute)
@@ -487,12 +491,12 @@ func TestWhatIsInstalled(t *testing.T) {
 	s.expect(sink.Messages()[7:], "deutsch", "english", "manager")
 
 	// Who moves in is told; who moved out is not. The manager can have it told at once.
-	s.must(s.Service.PutOnFile(t.Context(), house, []handoff.Subscription{list[0], {Address: "new@home.example"}}))
-	s.must(s.Service.Announce(t.Context(), house, handoff.Actor{Role: handoff.RoleManager}))
+	s.must(s.Residents.PutOnFile(t.Context(), house, []residents.Subscription{list[0], {Address: "new@home.example"}}))
+	s.must(s.Registry.Announce(t.Context(), house, handoff.Actor{Role: handoff.RoleManager}))
 	s.pass()
 	s.expect(sink.Messages()[10:], "new")
 	change("swift")
-	s.must(s.Service.Announce(t.Context(), house, handoff.Actor{Role: handoff.RoleManager}))
+	s.must(s.Registry.Announce(t.Context(), house, handoff.Actor{Role: handoff.RoleManager}))
 	s.pass()
 	s.expect(sink.Messages()[11:], "deutsch", "manager", "new")
 }
@@ -504,7 +508,7 @@ func TestSubscribingOthers(t *testing.T) {
 	s := newStreet(t, sink.Addr())
 	ask := func(address string) {
 		t.Helper()
-		s.must(s.Service.Subscribe(t.Context(), house, handoff.Subscription{Address: address}))
+		s.must(s.Residents.Subscribe(t.Context(), house, residents.Subscription{Address: address}))
 	}
 	for range 5 {
 		ask("victim@home.example")
@@ -513,11 +517,11 @@ func TestSubscribingOthers(t *testing.T) {
 	ask("VICTIM@home.example")
 	s.pass()
 	s.expect(sink.Messages(), "victim")
-	for i := range handoff.AsksPerDay / 2 {
-		s.must(s.Service.Subscribe(t.Context(), house, handoff.Subscription{Address: "victim@home.example", Unit: fmt.Sprint(i)}))
+	for i := range residents.AsksPerDay / 2 {
+		s.must(s.Residents.Subscribe(t.Context(), house, residents.Subscription{Address: "victim@home.example", Unit: fmt.Sprint(i)}))
 	}
 	s.pass()
-	if got := len(sink.Messages()); got != handoff.AsksOfAddress {
+	if got := len(sink.Messages()); got != residents.AsksOfAddress {
 		t.Errorf("%d questions to one address in a day", got)
 	}
 	s.Clock.Advance(25 * time.Hour)
@@ -525,15 +529,15 @@ func TestSubscribingOthers(t *testing.T) {
 	ask("victim@home.example")
 	s.pass()
 	s.expect(sink.Messages()[n:], "victim")
-	for i := range 2 * handoff.AsksPerDay {
+	for i := range 2 * residents.AsksPerDay {
 		ask(fmt.Sprintf("r%d@home.example", i))
 	}
 	s.pass()
-	if got := len(sink.Messages()) - n; got != handoff.AsksPerDay {
+	if got := len(sink.Messages()) - n; got != residents.AsksPerDay {
 		t.Errorf("%d questions in a day", got)
 	}
 	s.Clock.Advance(8 * 24 * time.Hour)
-	if left, err := s.Service.Residents(t.Context(), house); err != nil || len(left) != 0 {
+	if left, err := s.Residents.List(t.Context(), house); err != nil || len(left) != 0 {
 		t.Errorf("%d who never confirmed are still there: %v", len(left), err)
 	}
 }

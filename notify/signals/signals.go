@@ -19,18 +19,21 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/counts"
+	"latchkey/handoff/eventlog"
 	"latchkey/notify"
 )
 
 // Group is the readers' name in the log.
 const Group = "signals"
 
-// Grants reads grants; a [handoff.Service].
+// Grants reads grants; a [service.Service].
 type Grants interface {
 	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
 }
 
-// Log is where signals are told; a [handoff.Log].
+// Log is where signals are told; a [eventlog.Log].
 type Log interface {
 	Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error
 }
@@ -38,10 +41,10 @@ type Log interface {
 // Config is what a Watcher is made of. All of it is required.
 type Config struct {
 	Grants   Grants
-	Patterns handoff.Patterns
+	Patterns counts.Patterns
 	Log      Log
 	Limits   handoff.Signals
-	Clock    handoff.Clock
+	Clock    clock.Clock
 }
 
 // Watcher turns events into signals.
@@ -67,7 +70,7 @@ const (
 
 // Handle implements [notify.Handler]. Each event may come more than once: it is counted
 // once, by its name.
-func (w *Watcher) Handle(ctx context.Context, d handoff.Delivery) error {
+func (w *Watcher) Handle(ctx context.Context, d eventlog.Delivery) error {
 	e := &d.Event
 	if w.Clock.Now().Sub(e.At.Time()) >= stale {
 		return nil
@@ -88,7 +91,7 @@ func (w *Watcher) Handle(ctx context.Context, d handoff.Delivery) error {
 
 // wrongCode counts the parcels on which wrong codes were tried: a customer who mistypes
 // is one parcel.
-func (w *Watcher) wrongCode(ctx context.Context, d *handoff.Delivery) error {
+func (w *Watcher) wrongCode(ctx context.Context, d *eventlog.Delivery) error {
 	e := &d.Event
 	depot := e.Route[:max(0, strings.LastIndexByte(e.Route, '-'))]
 	for _, by := range []struct {
@@ -120,7 +123,7 @@ func (w *Watcher) wrongCode(ctx context.Context, d *handoff.Delivery) error {
 }
 
 // soon looks at how long the parcel was under way.
-func (w *Watcher) soon(ctx context.Context, d *handoff.Delivery) error {
+func (w *Watcher) soon(ctx context.Context, d *eventlog.Delivery) error {
 	e := &d.Event
 	g, err := w.Grants.Grant(ctx, handoff.Actor{Role: handoff.RoleService}, e.Grant)
 	var refused *handoff.Refusal
@@ -140,7 +143,7 @@ func (w *Watcher) soon(ctx context.Context, d *handoff.Delivery) error {
 
 // device notes who acts with a device. A device that changes hands between two shifts
 // shows up once; the duty officer knows whether it may.
-func (w *Watcher) device(ctx context.Context, d *handoff.Delivery) error {
+func (w *Watcher) device(ctx context.Context, d *eventlog.Delivery) error {
 	e := &d.Event
 	if e.Device == "" || e.Courier == "" {
 		return nil
@@ -162,7 +165,7 @@ func signal(e *handoff.Event) handoff.Event {
 
 // raise tells a signal, once an hour for whom it is about: by the event that was the
 // first of that hour. Should its reader die before it was told, the event comes again.
-func (w *Watcher) raise(ctx context.Context, d *handoff.Delivery, reason handoff.Reason, about string, told handoff.Event) error {
+func (w *Watcher) raise(ctx context.Context, d *eventlog.Delivery, reason handoff.Reason, about string, told handoff.Event) error {
 	e := &d.Event
 	_, rank, err := w.Patterns.Recur(ctx, key("raised", string(reason), e.Carrier, about), name(d.ID), handoff.InstantOf(w.Clock.Now()), burst)
 	if err != nil || rank > 0 {
@@ -172,7 +175,7 @@ func (w *Watcher) raise(ctx context.Context, d *handoff.Delivery, reason handoff
 	return w.Log.Append(ctx, handoff.InstantOf(w.Clock.Now()), told)
 }
 
-func name(id handoff.EventID) string { return strconv.Itoa(id.Partition) + "-" + id.ID }
+func name(id eventlog.ID) string { return strconv.Itoa(id.Partition) + "-" + id.ID }
 
 // key joins names that hold no colon.
 func key(parts ...string) string { return strings.Join(parts, ":") }

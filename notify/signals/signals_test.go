@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
 	"latchkey/notify/signals"
 )
@@ -18,12 +19,12 @@ type desk struct {
 	*handofftest.World
 	watcher *signals.Watcher
 	log     *flaky
-	read    map[handoff.EventID]bool
+	read    map[eventlog.ID]bool
 }
 
 // flaky is a log that refuses as often as it is told.
 type flaky struct {
-	handoff.Store
+	handofftest.Store
 	refuse int
 }
 
@@ -39,7 +40,7 @@ func (f *flaky) Append(ctx context.Context, now handoff.Instant, events ...hando
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
-	d := &desk{World: handofftest.New(t, handofftest.NewMemory()), read: map[handoff.EventID]bool{}}
+	d := &desk{World: handofftest.New(t, handofftest.NewMemory()), read: map[eventlog.ID]bool{}}
 	d.log = &flaky{Store: d.Store}
 	var err error
 	d.watcher, err = signals.New(signals.Config{Grants: d.Service, Patterns: d.Store, Log: d.log, Limits: d.Policy.Signals, Clock: d.Clock})
@@ -91,7 +92,7 @@ func (d *desk) watch(t *testing.T) []string {
 			if d.read[l.ID] {
 				continue
 			}
-			if err := d.watcher.Handle(t.Context(), handoff.Delivery{Logged: l}); err != nil {
+			if err := d.watcher.Handle(t.Context(), eventlog.Delivery{Logged: l}); err != nil {
 				if !errors.Is(err, errRefused) {
 					t.Fatal(err)
 				}

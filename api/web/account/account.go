@@ -18,6 +18,8 @@ import (
 	"latchkey/api/auth"
 	"latchkey/api/web/frame"
 	"latchkey/handoff"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/storage"
 )
 
 //go:embed assets pages parts words
@@ -25,11 +27,11 @@ var files embed.FS
 
 // Links reads the links by which shops send their customers here.
 type Links interface {
-	// CheckPageLink reports whether a link may still hold, and uses nothing up.
-	CheckPageLink(token string) error
+	// Check reports whether a link may still hold, and uses nothing up.
+	Check(token string) error
 
-	// UsePageLink says who a link is for, the first time.
-	UsePageLink(ctx context.Context, token string) (handoff.CustomerRef, error)
+	// Use says who a link is for, the first time.
+	Use(ctx context.Context, token string) (handoff.CustomerRef, error)
 }
 
 // Set is the account's pages:
@@ -155,7 +157,7 @@ func (p *pages) act(v *frame.Visit) {
 // link asks whether to go on. Scanners open the links in mails and chats, so that looking
 // at one must not use it up.
 func (p *pages) link(v *frame.Visit) {
-	if p.links.CheckPageLink(v.R.PathValue("token")) != nil {
+	if p.links.Check(v.R.PathValue("token")) != nil {
 		v.Render(http.StatusGone, "link", false)
 		return
 	}
@@ -165,12 +167,12 @@ func (p *pages) link(v *frame.Visit) {
 func (p *pages) follow(v *frame.Visit) {
 	ctx, cancel := context.WithTimeout(v.R.Context(), 5*time.Second)
 	defer cancel()
-	c, err := p.links.UsePageLink(ctx, v.R.PathValue("token"))
+	c, err := p.links.Use(ctx, v.R.PathValue("token"))
 	switch {
-	case errors.Is(err, handoff.ErrLink):
+	case errors.Is(err, identity.ErrLink):
 		v.Render(http.StatusGone, "link", false)
 		return
-	case errors.Is(err, handoff.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		v.Fail(http.StatusServiceUnavailable)
 		return
 	case err != nil:

@@ -23,7 +23,7 @@ import (
 
 func house(t testing.TB) *frametest.House {
 	t.Helper()
-	h := frametest.New(t, nil, func(w *handofftest.World) []frame.Set { return []frame.Set{account.Set(w.Service)} })
+	h := frametest.New(t, nil, func(w *handofftest.World) []frame.Set { return []frame.Set{account.Set(w.PageLinks)} })
 	h.Cleared(t, "cou_7")
 	return h
 }

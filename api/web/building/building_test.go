@@ -19,19 +19,19 @@ import (
 	"latchkey/api/web/frame"
 	"latchkey/api/web/frame/frametest"
 	"latchkey/api/web/webtest"
-	"latchkey/handoff"
-	"latchkey/handoff/chain"
 	"latchkey/handoff/handofftest"
-	"latchkey/notify/ledger"
+	"latchkey/handoff/residents"
+	"latchkey/handoff/trail"
+	"latchkey/notify/trailwriter"
 )
 
 // forged is a store whose chains somebody can change behind the service's back.
 type forged struct {
-	handoff.Store
-	change atomic.Pointer[func([]chain.Link) []chain.Link]
+	handofftest.Store
+	change atomic.Pointer[func([]trail.Link) []trail.Link]
 }
 
-func (f *forged) Links(ctx context.Context, name string, after uint64, limit int) ([]chain.Link, error) {
+func (f *forged) Links(ctx context.Context, name string, after uint64, limit int) ([]trail.Link, error) {
 	links, err := f.Store.Links(ctx, name, after, limit)
 	if change := f.change.Load(); change != nil && err == nil {
 		links = (*change)(links)
@@ -78,11 +78,11 @@ func busy(t testing.TB, h *frametest.House) {
 
 func chained(t testing.TB, h *frametest.House) {
 	t.Helper()
-	signer, err := handoff.AuditSigner(handofftest.Namer{})
+	signer, err := trail.AuditSigner(handofftest.Namer{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := ledger.New(ledger.Config{Store: h.Store, Signer: signer, Clock: h.Clock})
+	l, err := trailwriter.New(trailwriter.Config{Store: h.Store, Signer: signer, Clock: h.Clock})
 	if err == nil {
 		_, err = l.Work(t.Context())
 	}
@@ -238,16 +238,16 @@ func TestResidents(t *testing.T) {
 	c := h.SignIn(frametest.Manager, "")
 	ids := map[string]string{}
 	for unit, email := range map[string]string{"4 links": "four@resident.example", "5 links": "five@resident.example"} {
-		if err := h.Service.Subscribe(t.Context(), "bld_turm5", handoff.Subscription{Address: email, Unit: unit, Locale: "de"}); err != nil {
+		if err := h.Residents.Subscribe(t.Context(), "bld_turm5", residents.Subscription{Address: email, Unit: unit, Locale: "de"}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	all, err := h.Service.Residents(t.Context(), "bld_turm5")
+	all, err := h.Residents.List(t.Context(), "bld_turm5")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range all {
-		if _, err := h.Service.Confirm(t.Context(), "bld_turm5", r.ID); err != nil {
+		if _, err := h.Residents.Confirm(t.Context(), "bld_turm5", r.ID); err != nil {
 			t.Fatal(err)
 		}
 		ids[r.Unit] = string(r.ID)
@@ -317,7 +317,7 @@ func TestVerifiedInTheBrowser(t *testing.T) {
 	}
 	verify("Complete and unchanged: ")
 	entries := b.Says(`document.querySelector("#verdict").textContent.match(/(\d+) entries/)[1]`)
-	if r, err := chain.Verify(strings.NewReader(h.Do(t, frametest.Manager, "GET", v1+"/access-log/export", "", 200).Text), chain.Options{}); err != nil || fmt.Sprint(r.Entries) != entries {
+	if r, err := trail.Verify(strings.NewReader(h.Do(t, frametest.Manager, "GET", v1+"/access-log/export", "", 200).Text), trail.Options{}); err != nil || fmt.Sprint(r.Entries) != entries {
 		t.Errorf("latchkey says %v %d, the browser %s", err, r.Entries, entries)
 	}
 	kept := b.Says(`document.getElementById("head").textContent`)
@@ -327,7 +327,7 @@ func TestVerifiedInTheBrowser(t *testing.T) {
 	busyAgain(t, h)
 	verify("It continues what this browser verified before.")
 
-	find := func(links []chain.Link, seq uint64) int {
+	find := func(links []trail.Link, seq uint64) int {
 		for i := range links {
 			if links[i].Seq == seq {
 				return i
@@ -338,34 +338,34 @@ func TestVerifiedInTheBrowser(t *testing.T) {
 	// Each is done in Redis, behind the service's back, and the browser says what
 	// latchkey audit verify says.
 	for name, test := range map[string]struct {
-		change func([]chain.Link) []chain.Link
+		change func([]trail.Link) []trail.Link
 		want   string
 	}{
-		"an entry was changed": {func(links []chain.Link) []chain.Link {
+		"an entry was changed": {func(links []trail.Link) []trail.Link {
 			if i := find(links, 3); i >= 0 {
 				links[i].Entry = []byte(strings.Replace(string(links[i].Entry), `"seq":3`, `"kind":"x","seq":3`, 1))
 			}
 			return links
 		}, "An entry was changed.The first that does not hold is entry 3. It is on line 4"},
-		"an entry is missing": {func(links []chain.Link) []chain.Link {
+		"an entry is missing": {func(links []trail.Link) []trail.Link {
 			if i := find(links, 2); i >= 0 {
 				links = append(links[:i], links[i+1:]...)
 			}
 			return links
 		}, "entry 2. It is on line 3"},
-		"two entries changed places": {func(links []chain.Link) []chain.Link {
+		"two entries changed places": {func(links []trail.Link) []trail.Link {
 			if i, j := find(links, 2), find(links, 4); i >= 0 && j >= 0 {
 				links[i], links[j] = links[j], links[i]
 			}
 			return links
 		}, "Entries stand in another order.The first that does not hold is entry 2."},
-		"all was chained anew": {func(links []chain.Link) []chain.Link {
-			before := chain.Genesis("building:bld_turm5")
+		"all was chained anew": {func(links []trail.Link) []trail.Link {
+			before := trail.Genesis("building:bld_turm5")
 			for i := range links {
 				if links[i].Seq == 2 {
 					links[i].Entry = []byte(strings.Replace(string(links[i].Entry), `"at":1`, `"at":2`, 1))
 				}
-				before = chain.Next("building:bld_turm5", before, links[i].Entry)
+				before = trail.Next("building:bld_turm5", before, links[i].Entry)
 				links[i].Hash = before
 			}
 			return links
@@ -377,7 +377,7 @@ func TestVerifiedInTheBrowser(t *testing.T) {
 			t.Errorf("%s: not shown as bad", name)
 		}
 		// The export ends there or is broken off: what the program says of the same bytes.
-		_, err := chain.Verify(strings.NewReader(h.Do(t, frametest.Manager, "GET", v1+"/access-log/export", "", 200).Text), chain.Options{})
+		_, err := trail.Verify(strings.NewReader(h.Do(t, frametest.Manager, "GET", v1+"/access-log/export", "", 200).Text), trail.Options{})
 		if err == nil {
 			t.Errorf("%s: latchkey audit verify finds nothing", name)
 		}
@@ -423,14 +423,14 @@ func TestInTheBrowser(t *testing.T) {
 	busy(t, h)
 	b.Await(`document.getElementById("doors").textContent`, "Permit given")
 	b.Await(`document.getElementById("today").textContent`, "Refused")
-	if err := h.Service.Subscribe(t.Context(), "bld_turm5", handoff.Subscription{Address: "four@resident.example", Unit: "4 links", Locale: "de"}); err != nil {
+	if err := h.Residents.Subscribe(t.Context(), "bld_turm5", residents.Subscription{Address: "four@resident.example", Unit: "4 links", Locale: "de"}); err != nil {
 		t.Fatal(err)
 	}
-	all, err := h.Service.Residents(t.Context(), "bld_turm5")
+	all, err := h.Residents.List(t.Context(), "bld_turm5")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Service.Confirm(t.Context(), "bld_turm5", all[0].ID); err != nil {
+	if _, err := h.Residents.Confirm(t.Context(), "bld_turm5", all[0].ID); err != nil {
 		t.Fatal(err)
 	}
 	for name, page := range map[string]string{"overview": "", "log": "/log", "residents": "/residents", "rules": "/rules", "notice": "/notice"} {

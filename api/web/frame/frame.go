@@ -34,7 +34,7 @@ import (
 	"time"
 
 	"latchkey/api/auth"
-	"latchkey/handoff"
+	"latchkey/handoff/clock"
 )
 
 // Config is what the pages stand on. API, Identify and Clock are required.
@@ -51,7 +51,7 @@ type Config struct {
 	// SignInPath is where people sign in. Empty is /sign-in. It gets ?next=PATH.
 	SignInPath string
 
-	Clock handoff.Clock
+	Clock clock.Clock
 
 	// Secure marks cookies so that they travel over TLS alone.
 	Secure bool

@@ -18,6 +18,7 @@ import (
 	"latchkey/api/web/webtest"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/service"
 	"latchkey/notify/numbers"
 )
 
@@ -251,7 +252,7 @@ func TestCourier(t *testing.T) {
 	ref := handoff.CourierRef{Carrier: "swift", ID: "cou_7"}
 	spent := func() int {
 		t.Helper()
-		snap, err := h.Store.Load(t.Context(), handoff.Query{Parcel: three.ID.Hash, Courier: &ref})
+		snap, err := h.Store.Load(t.Context(), service.Query{Parcel: three.ID.Hash, Courier: &ref})
 		if err != nil {
 			t.Fatal(err)
 		}

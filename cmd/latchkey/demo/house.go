@@ -22,6 +22,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/door/controller"
+	"latchkey/handoff/eventlog"
 )
 
 // House is the sample building: its doors are controllers as `latchkey door` runs them,
@@ -51,7 +52,9 @@ func NewHouse(clock *Clock, log *slog.Logger) *House {
 }
 
 // Handle is a notify.Handler, by which the house hears what the log says of its doors.
-func (h *House) Handle(ctx context.Context, d handoff.Delivery) error { return h.ledger.handle(ctx, d) }
+func (h *House) Handle(ctx context.Context, d eventlog.Delivery) error {
+	return h.ledger.handle(ctx, d)
+}
 
 // Open enrolls the doors, registers the building as its manager would, and starts the
 // controllers. Url is the service's, keys sign its permits, and sign makes tokens for it.

@@ -14,14 +14,15 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/door/controller"
+	"latchkey/handoff/eventlog"
 )
 
 // said makes the ledger hear of a door, one second after the other.
 func said(t *testing.T, l *ledger, from time.Time, permit byte, types ...handoff.EventType) {
 	t.Helper()
 	for i, e := range types {
-		err := l.handle(t.Context(), handoff.Delivery{Logged: handoff.Logged{
-			ID: handoff.EventID{ID: from.Format(time.RFC3339) + string('a'+permit) + e.String()},
+		err := l.handle(t.Context(), eventlog.Delivery{Logged: eventlog.Logged{
+			ID: eventlog.ID{ID: from.Format(time.RFC3339) + string('a'+permit) + e.String()},
 			Event: handoff.Event{
 				Type: e, Door: "turm5-gate", Permit: handoff.PermitID{permit}, Parcel: "JJD000390001187",
 				At: handoff.InstantOf(from.Add(time.Duration(i) * time.Second)),

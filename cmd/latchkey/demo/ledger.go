@@ -8,6 +8,7 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/door"
+	"latchkey/handoff/eventlog"
 )
 
 // ledger is what the event log said of doors. It is a reader of the log like the mail,
@@ -15,7 +16,7 @@ import (
 // locks gets around the service.
 type ledger struct {
 	mu      sync.Mutex
-	seen    map[handoff.EventID]bool
+	seen    map[eventlog.ID]bool
 	unlocks map[string][]*unlock // by door, oldest first
 	events  []happening          // oldest first
 }
@@ -63,11 +64,11 @@ var states = map[handoff.EventType]handoff.DoorState{
 }
 
 func newLedger() *ledger {
-	return &ledger{seen: make(map[handoff.EventID]bool), unlocks: make(map[string][]*unlock)}
+	return &ledger{seen: make(map[eventlog.ID]bool), unlocks: make(map[string][]*unlock)}
 }
 
 // handle is a notify.Handler. The log may say a thing twice.
-func (l *ledger) handle(_ context.Context, d handoff.Delivery) error {
+func (l *ledger) handle(_ context.Context, d eventlog.Delivery) error {
 	e := d.Event
 	if e.Door == "" {
 		return nil

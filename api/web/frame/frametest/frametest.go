@@ -26,10 +26,10 @@ import (
 	"latchkey/api/auth"
 	"latchkey/api/web/frame"
 	"latchkey/api/web/signin"
-	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/keyring"
+	"latchkey/handoff/service"
 )
 
 // House is a service with its API and pages, at noon of the sample day.
@@ -52,7 +52,7 @@ const sessionLife = 90 * 24 * time.Hour
 
 // New builds a house on a store; nil is one in memory. Sets is told the house's world
 // before the pages are made, and returns them.
-func New(t testing.TB, store handoff.Store, sets func(*handofftest.World) []frame.Set) *House {
+func New(t testing.TB, store handofftest.Store, sets func(*handofftest.World) []frame.Set) *House {
 	t.Helper()
 	if store == nil {
 		store = handofftest.NewMemory()
@@ -90,7 +90,8 @@ func New(t testing.TB, store handoff.Store, sets func(*handofftest.World) []fram
 	h.Site, err = frame.New(config, sets(h.World)...)
 	must(err)
 	h.app, err = api.New(api.Config{
-		Service: h.Service, Registry: store, Verifier: verifier, Clock: h.Clock, Log: log, Site: h.Site, Sessions: h.sessions,
+		Service: h.Service, Couriers: store, Registry: h.Registry, Directory: h.Residents, Access: h.Access, Events: store, Figures: store, PageLinks: h.PageLinks,
+		Verifier: verifier, Clock: h.Clock, Log: log, Site: h.Site, Sessions: h.sessions,
 		Doors: &api.Doors{Signer: signer, Feed: store, Poll: time.Millisecond},
 	})
 	must(err)
@@ -241,7 +242,7 @@ func (h *House) Versions(t testing.TB, parcels ...string) string {
 	t.Helper()
 	var b strings.Builder
 	for _, parcel := range parcels {
-		snap, err := h.Store.Load(context.Background(), handoff.Query{Parcel: h.Service.ParcelHash(handofftest.Carrier, parcel)})
+		snap, err := h.Store.Load(context.Background(), service.Query{Parcel: h.Service.ParcelHash(handofftest.Carrier, parcel)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,142 @@
+package handoff
+
+import (
+	"time"
+)
+
+// CarrierDay is what the couriers of one carrier did with codes in 24 hours and what has
+// passed of the hour before them: a store counts by the hour.
+type CarrierDay struct {
+	Hour int64 // in which it was read: hours since 1970
+
+	// Wrong are the wrong codes that count against the carrier, by the partition of the
+	// grants that they were said to.
+	Wrong [Partitions]int
+
+	Released int // parcels handed over for a right code, and not taken back
+}
+
+func (d *CarrierDay) wrong() int {
+	n := 0
+	for _, w := range d.Wrong {
+		n += w
+	}
+	return n
+}
+
+// HourOf is the hour of an instant, and FirstHour the first that counts to the day that
+// ends in an hour.
+func HourOf(at Instant) int64 { return int64(at) / 3600 }
+
+func FirstHour(hour int64) int64 { return hour - 24 }
+
+func nextHour(now time.Time) time.Duration {
+	return now.Truncate(time.Hour).Add(time.Hour).Sub(now)
+}
+
+// WrongCodesByCarrier is the signal of a carrier that is beyond two thirds of its limit.
+// The signal of the limit itself is [CarrierLimit].
+const WrongCodesByCarrier Signal = "wrong-codes-by-carrier"
+
+// carrier is how many wrong codes the couriers of a carrier may say together in a day on
+// which they released so many parcels for a right one. Excused ones do not count, but in
+// the last tenth before the limit: there the next answer would show a guesser whether his
+// last code was excused, and so was near.
+func (l Limits) carrier(released int) int {
+	return l.CarrierDay + int(l.CarrierShare/100*float64(max(released, 0)))
+}
+
+// Budget is a courier's account of wrong codes over ALL parcels. The courier with a
+// van full of parcels is the first adversary: without it, five guesses a parcel on
+// 150 parcels a day would open one parcel in a few years.
+type Budget struct {
+	// Spent are the times of the wrong codes of the last thirty days, the excused ones
+	// of the last day among them.
+	Spent []Instant
+
+	// Admitted says that a place under the limit is reserved for this attempt's code.
+	// It is false when no code was sent, and when other attempts still in flight hold
+	// the last places.
+	Admitted bool
+}
+
+// Exhausted reports whether the courier has guessed too often, in a day or in thirty.
+func (b Budget) Exhausted(l Limits, now time.Time) bool {
+	return b.today(now) >= l.CourierDay || len(b.Spent) >= l.CourierMonth
+}
+
+// today is how many were spent in 24 hours.
+func (b Budget) today(now time.Time) int {
+	n, before := 0, ago(now, 24*time.Hour)
+	for _, at := range b.Spent {
+		if at > before {
+			n++
+		}
+	}
+	return n
+}
+
+// Account is a courier's budget as stored.
+type Account struct {
+	Counted  []Instant // wrong codes
+	Excused  []Instant // wrong codes that were no guesses, of the last day at least
+	Reserved []Instant // guesses in flight that reached the store before the asker's own, and that one
+
+	// Doubtful are wrong codes of which nobody knows whether they were committed: whoever
+	// did so has not settled them yet, or died over it.
+	Doubtful []Instant
+
+	// Placed says that the asker's own guess is among the reserved ones. A place that was
+	// held may be gone: given back with a commit that was overtaken, cleared, or lost.
+	Placed bool
+}
+
+// abandoned is when nobody will settle a reservation any more: no request lives as long.
+// If a commit of a wrong code was sent, it then counts as one. If none was, nobody was
+// told anything, and it counts for nothing.
+const abandoned = time.Minute
+
+// Budget reads an account: what is spent, and whether the reservation that the asker
+// just made found a place. Reservations queue in the order in which they reached the
+// store, and each sees all that stand before it: no more than the limit can ever be
+// admitted and counted, however many ask at once, and the first in the queue never waits.
+func (a Account) Budget(l Limits, now time.Time) Budget {
+	var b Budget
+	inFlight := 0
+	period, lost := ago(now, budgetPeriod), ago(now, abandoned)
+	for _, at := range a.Counted {
+		if at > period {
+			b.Spent = append(b.Spent, at)
+		}
+	}
+	excused := ago(now, excusedPeriod)
+	for _, at := range a.Excused {
+		if at > excused {
+			b.Spent = append(b.Spent, at)
+		}
+	}
+	for _, at := range a.Reserved {
+		if at > lost {
+			inFlight++
+		}
+	}
+	for _, at := range a.Doubtful { // until then its reservation stands for it
+		if at <= lost && at > period {
+			b.Spent = append(b.Spent, at)
+		}
+	}
+	day := inFlight + b.today(now)
+	b.Admitted = a.Placed && day <= l.CourierDay && len(b.Spent)+inFlight <= l.CourierMonth
+	return b
+}
+
+// ago is the last instant that is no younger than an age.
+func ago(now time.Time, age time.Duration) Instant { return InstantOf(now.Add(-age)) }
+
+// budgetPeriod is the longest that a wrong code counts against its courier.
+const budgetPeriod = 30 * 24 * time.Hour
+
+// excusedPeriod is how long an excused wrong code counts like any other. Forgiven at once,
+// it would show a guesser at his limit that he is near; a civil day has at most 25 hours,
+// and by the end of it the code that he was near is worth nothing.
+const excusedPeriod = 26 * time.Hour

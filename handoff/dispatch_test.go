@@ -1,0 +1,46 @@
+package handoff_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	. "latchkey/handoff"
+	"latchkey/handoff/handofftest"
+)
+
+// Whatever a dispatch says is in its digest: a field that is not would let another
+// dispatch pass for it.
+func TestEveryFieldOfADispatchIsInItsDigest(t *testing.T) {
+	base := strings.Join(DispatchParts(handofftest.Sample("p1")), "\x00")
+	var walk func(path string, at func(*Dispatch) reflect.Value)
+	walk = func(path string, at func(*Dispatch) reflect.Value) {
+		sample := handofftest.Sample("p1")
+		switch v := at(&sample); v.Kind() {
+		case reflect.Struct:
+			for i := range v.NumField() {
+				if v.Type().Field(i).IsExported() {
+					walk(path+"."+v.Type().Field(i).Name, func(d *Dispatch) reflect.Value { return at(d).Field(i) })
+				}
+			}
+			return
+		case reflect.Pointer:
+			walk(path, func(d *Dispatch) reflect.Value { return at(d).Elem() })
+			return
+		case reflect.String:
+			v.SetString(v.String() + "x")
+		case reflect.Slice:
+			v.Set(reflect.Append(v, reflect.ValueOf("x")))
+		case reflect.Uint8:
+			v.SetUint(v.Uint() ^ 3)
+		case reflect.Int, reflect.Int32:
+			v.SetInt(v.Int() + 1)
+		default:
+			t.Fatalf("%s is a %v, which this test does not know", path, v.Kind())
+		}
+		if strings.Join(DispatchParts(sample), "\x00") == base {
+			t.Errorf("the digest does not hold %s", path)
+		}
+	}
+	walk("dispatch", func(d *Dispatch) reflect.Value { return reflect.ValueOf(d).Elem() })
+}

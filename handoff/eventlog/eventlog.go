@@ -1,0 +1,135 @@
+// Package eventlog is the event log as its readers see it: it is appended to by commits,
+// read by groups of readers that each get every event at least once, and queried in pages.
+package eventlog
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"latchkey/handoff"
+)
+
+// OnceKept is how many numbers of a mark AppendOnce remembers.
+const OnceKept = 256
+
+// Log is the part of a Store that hands the event log to its readers. The log is the
+// outbox: an event is in it exactly if its commit happened. Each group of readers (the
+// mail, the webhooks, ...) gets every event at least once, in the order of each grant
+// unless one has to be retried.
+type Log interface {
+	// Append writes events that belong to no grant: what happened at a building or a door.
+	// They keep their order with the other events of their building that came this way.
+	// It is no part of a commit: after an error the caller does not know whether they were
+	// written, and who appends again may have them twice.
+	Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error
+
+	// AppendOnce is Append of one event that may come again: it is written only if none was
+	// written under the same mark with its number n before, and the answer is whether it was.
+	// Numbers come in any order: who brings the newest keeps no older one back. Of each mark
+	// the highest OnceKept numbers are remembered, for good; what is below all of so many
+	// counts as written.
+	AppendOnce(ctx context.Context, now handoff.Instant, mark string, n uint64, e handoff.Event) (bool, error)
+
+	// Tally adds one to a count that is forgotten some time after it began, and returns it.
+	// It may be one too high after an error.
+	Tally(ctx context.Context, name string, forget time.Duration) (int, error)
+
+	// Join makes a group known. A new group begins with the oldest event that is kept,
+	// and the log is not trimmed past what a known group has not finished.
+	Join(ctx context.Context, group string) error
+
+	// Leave forgets a group: what it has not finished is nobody's any more, and no longer
+	// keeps the log from being trimmed. Its dead letters stay.
+	Leave(ctx context.Context, group string) error
+
+	// Take leases up to limit events to the caller: new ones, those whose retry is due,
+	// and those whose lease ran out. Until the lease ends nobody else gets them. What it
+	// returns is leased even if there is an error as well. ErrNotJoined says that the group
+	// is not known, any more or yet.
+	Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]Delivery, error)
+
+	// Done finishes an event for the group.
+	Done(ctx context.Context, group string, id ID) error
+
+	// Release ends the lease of an event that was not tried: it is due again at once.
+	Release(ctx context.Context, group string, id ID, now time.Time) error
+
+	// Retry ends the lease and makes the event due again at a later time.
+	Retry(ctx context.Context, group string, f Failure, at time.Time) error
+
+	// Bury gives an event up: it becomes a dead letter, listed until it is replayed.
+	Bury(ctx context.Context, group string, f Failure) error
+
+	// Dead lists a group's dead letters, oldest first.
+	Dead(ctx context.Context, group string) ([]Letter, error)
+
+	// Replay makes a dead letter due at once, as if it had never failed. It reports false
+	// if there is none of that id.
+	Replay(ctx context.Context, group string, id ID, now time.Time) (bool, error)
+
+	// Advance is for a group with one reader, which reads by Read and keeps its own place
+	// elsewhere: all of a partition up to an event is finished for the group. An event
+	// before the last one that was named does no harm: the log is kept from there.
+	Advance(ctx context.Context, group string, id ID) error
+
+	// Backlog tells how much a group has before it.
+	Backlog(ctx context.Context, group string) (Backlog, error)
+
+	// Read pages through one partition's log, beginning after an id (empty: from the start).
+	// An event that this version cannot read is not left out: its Type is zero.
+	Read(ctx context.Context, partition int, after string, limit int) ([]Logged, error)
+
+	// Before reads the last event of a partition's log whose id is below an id, whether or
+	// not an event has that id; nil if there is none.
+	Before(ctx context.Context, partition int, id string) (*Logged, error)
+
+	// Trim drops the events of a partition older than keep, except what a group has not
+	// finished and what comes after that. It returns how many were dropped.
+	Trim(ctx context.Context, partition int, keep time.Time) (int64, error)
+}
+
+// EventID names an event in the log.
+type ID struct {
+	Partition int
+	ID        string // of the partition's log, rising: MILLISECONDS-SEQUENCE
+}
+
+// Logged is an event and where it stands in the log.
+type Logged struct {
+	ID    ID
+	Event handoff.Event
+}
+
+// Delivery is an event leased to a reader.
+type Delivery struct {
+	Logged
+	Tries       int             // how often it failed before
+	FirstFailed handoff.Instant // 0 if it never did
+}
+
+// Failure is what a reader says of a delivery that it could not finish. The error's
+// text is kept and shown to operators, so it must hold no personal data.
+type Failure struct {
+	Delivery Delivery
+	Error    string
+	At       time.Time
+}
+
+// Letter is a dead letter.
+type Letter struct {
+	Delivery
+	Error  string
+	DiedAt handoff.Instant
+}
+
+// Backlog is how far a group is behind.
+type Backlog struct {
+	Waiting int64           // events not yet taken, leased, or waiting for a retry
+	Dead    int64           // dead letters
+	Oldest  handoff.Instant // when the oldest waiting event happened; 0 if none waits
+}
+
+// ErrNotJoined says that a group of readers is not known to the log: it never joined, or
+// the log was lost and began anew.
+var ErrNotJoined = errors.New("handoff: the group has not joined the log")

@@ -1,0 +1,66 @@
+package identity
+
+import (
+	"context"
+	"encoding/hex"
+	"slices"
+	"time"
+
+	"latchkey/handoff"
+)
+
+// SessionID is SHA-256 of the random value that a browser's cookie holds: whoever reads
+// the store learns no cookie.
+type SessionID [32]byte
+
+// String is the id in hexadecimal.
+func (id SessionID) String() string { return hex.EncodeToString(id[:]) }
+
+// Session is what is kept of somebody who signed in with a browser.
+type Session struct {
+	ID SessionID `cbor:"-"`
+
+	// Issuer and Client say by which entry of the file of issuers somebody signed in. Both
+	// are empty where the service itself vouched for them.
+	Issuer string `cbor:"1,keyasint,omitempty"`
+	Client string `cbor:"2,keyasint,omitempty"`
+
+	Subject  string   `cbor:"3,keyasint"`
+	Scopes   []string `cbor:"4,keyasint"` // as package api/auth names them
+	Shop     string   `cbor:"5,keyasint,omitempty"`
+	Carrier  string   `cbor:"6,keyasint,omitempty"`
+	Building string   `cbor:"7,keyasint,omitempty"`
+	Device   string   `cbor:"8,keyasint,omitempty"`
+	Name     string   `cbor:"9,keyasint,omitempty"` // as the pages greet them
+
+	Began handoff.Instant `cbor:"10,keyasint"`
+	Seen  handoff.Instant `cbor:"11,keyasint"` // when it was last used, to within a minute
+}
+
+// Customer is whose session it is; false if it is no customer's.
+func (s *Session) Customer() (handoff.CustomerRef, bool) {
+	return handoff.CustomerRef{Shop: s.Shop, ID: s.Subject}, s.Shop != "" && slices.Contains(s.Scopes, string(handoff.RoleCustomer))
+}
+
+// Sessions keeps the sessions of browsers. How long one
+// lasts is its reader's to judge; the store only forgets it some time later.
+type Sessions interface {
+	// Session reads one; nil if there is none, or not any more. It sees every removal that
+	// was acknowledged before it began.
+	Session(ctx context.Context, id SessionID) (*Session, error)
+
+	// AddSession keeps a new one for at least a while. Adding the same again is harmless.
+	AddSession(ctx context.Context, s Session, keep time.Duration) error
+
+	// TouchSession replaces one for as long again, if it is still there: one that was
+	// removed stays removed, and that is no error.
+	TouchSession(ctx context.Context, s Session, keep time.Duration) error
+
+	// RemoveSession ends one, for every instance. One that is not there is no error.
+	RemoveSession(ctx context.Context, id SessionID) error
+
+	// RemoveSessionsOf ends every session of a customer (see Session.Customer) that was
+	// added before it began, and no other; one that is being added may stay. Doing it again
+	// is harmless, and finishes what broke off.
+	RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) error
+}

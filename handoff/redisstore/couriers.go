@@ -1,0 +1,265 @@
+package redisstore
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"latchkey/handoff"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
+)
+
+func formatSighting(s handoff.Sighting) string {
+	return fmt.Sprintf("%d %d %d", s.At, s.Place.Lat, s.Place.Lon)
+}
+
+func parseSighting(text string) *handoff.Sighting {
+	s := new(handoff.Sighting)
+	if n, _ := fmt.Sscanf(text, "%d %d %d", &s.At, &s.Place.Lat, &s.Place.Lon); n != 3 {
+		return nil
+	}
+	return s
+}
+
+// seeScript notes where a courier is.
+//
+//	KEYS[1] courier
+//	ARGV[1] where the courier was last seen, or '' for nowhere   ARGV[2] where now
+//
+// It returns 1, or 0 if the courier was seen elsewhere or is not known. It may be repeated.
+var seeScript = newScript(`
+local seen = redis.call('HGET', KEYS[1], 'seen') or ''
+if seen == ARGV[2] then
+	return 1
+end
+if seen ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then
+	return 0
+end
+redis.call('HSET', KEYS[1], 'seen', ARGV[2])
+return 1
+`)
+
+// See implements service.Grants.
+func (s *Store) See(ctx context.Context, courier handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting) (bool, error) {
+	before := ""
+	if from != nil {
+		before = formatSighting(*from)
+	}
+	noted, err := s.script(ctx, func() *scriptCall {
+		return seeScript.call(ctx, []string{courierKey(courier)}, before, formatSighting(to))
+	})
+	return noted == int64(1), err
+}
+
+// The fields of a courier's hash. Routes are fields of their own, d:DATE/ROUTE, so that
+// two dispatchers who assign two routes at once do not undo each other.
+const (
+	fieldName      = "name" // sealed
+	fieldCleared   = "cleared"
+	fieldSuspended = "suspended"
+	fieldSeen      = "seen" // second, latitude and longitude in millionths of a degree
+	fieldDrive     = "d:"
+)
+
+// parseCourier reads all of a courier but the name, which no decision needs.
+func parseCourier(ref handoff.CourierRef, fields map[string]string) *handoff.Courier {
+	if len(fields) == 0 {
+		return nil
+	}
+	c := &handoff.Courier{CourierRef: ref, Suspended: fields[fieldSuspended] != ""}
+	if t, err := strconv.ParseInt(fields[fieldCleared], 10, 64); err == nil {
+		c.ClearedUntil = handoff.Instant(t)
+	}
+	c.Seen = parseSighting(fields[fieldSeen])
+	for field := range fields {
+		day, route, ok := strings.Cut(strings.TrimPrefix(field, fieldDrive), "/")
+		if !ok || !strings.HasPrefix(field, fieldDrive) {
+			continue
+		}
+		if d, err := handoff.ParseDate(day); err == nil {
+			c.Drives = append(c.Drives, handoff.Drive{Day: d, Route: route})
+		}
+	}
+	return c
+}
+
+func driveField(r service.RouteRef) string { return fieldDrive + r.Day.String() + "/" + r.Route }
+
+// Courier implements service.Couriers.
+func (s *Store) Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error) {
+	var cmd *redis.MapStringStringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewMapStringStringCmd(ctx, "hgetall", courierKey(ref))
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return nil, err
+	}
+	c := parseCourier(ref, cmd.Val())
+	if sealed := cmd.Val()[fieldName]; sealed != "" {
+		name, err := s.sealer.Open([]byte(sealed), []byte(courierKey(ref)))
+		if err != nil {
+			return nil, storage.ErrSealed
+		}
+		c.Name = string(name)
+	}
+	return c, nil
+}
+
+// PutCourier implements service.Couriers.
+func (s *Store) PutCourier(ctx context.Context, ref handoff.CourierRef, u service.CourierUpdate) error {
+	set := []any{"hset", courierKey(ref)}
+	if u.Name != nil {
+		sealed, err := s.sealer.Seal([]byte(*u.Name), []byte(courierKey(ref)))
+		if err != nil {
+			return fmt.Errorf("redisstore: sealing a name: %w", err)
+		}
+		set = append(set, fieldName, sealed)
+	}
+	if u.ClearedUntil != nil {
+		set = append(set, fieldCleared, int64(*u.ClearedUntil))
+	}
+	if u.Suspended != nil {
+		suspended := ""
+		if *u.Suspended {
+			suspended = "1"
+		}
+		set = append(set, fieldSuspended, suspended)
+	}
+	if len(set) == 2 {
+		return nil
+	}
+	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{redis.NewIntCmd(ctx, set...)} })
+}
+
+// ClearBudget implements service.Couriers.
+func (s *Store) ClearBudget(ctx context.Context, ref handoff.CourierRef) error {
+	return s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{redis.NewIntCmd(ctx, "del", budgetKey(ref))}
+	})
+}
+
+// assignScript makes a courier the route's, under a number that rises.
+//
+//	KEYS[1] route
+//	ARGV[1] courier   ARGV[2] seconds until the route may be forgotten
+//
+// It returns the number and all couriers that the route ever had.
+var assignScript = newScript(`
+local n = redis.call('HINCRBY', KEYS[1], 'n', 1)
+redis.call('HSET', KEYS[1], 'courier', ARGV[1], 'was:' .. ARGV[1], n)
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return {n, redis.call('HKEYS', KEYS[1])}
+`)
+
+// driveScript starts or stops a courier driving, unless a later assignment was there.
+//
+//	KEYS[1] courier
+//	ARGV[1] field   ARGV[2] the assignment's number   ARGV[3] 'start' or 'stop'
+var driveScript = newScript(`
+if tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0) > tonumber(ARGV[2]) then
+	return 0
+end
+if ARGV[3] == 'start' then
+	redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+else
+	redis.call('HDEL', KEYS[1], ARGV[1])
+end
+return 1
+`)
+
+// AssignRoute implements service.Couriers. The route and its couriers are keys in slots
+// of their own. The route's key orders all assignments; whoever had the route stops
+// driving first, then the new courier starts, and stops again if the route was assigned
+// anew meanwhile. Every step may be repeated, so that a call that broke off is mended by
+// the next one.
+func (s *Store) AssignRoute(ctx context.Context, r service.RouteRef, courier string, now handoff.Instant) error {
+	day, err := handoff.DayWindow(r.Day, time.UTC)
+	if err != nil {
+		return err
+	}
+	const zonesApart = 48 * time.Hour // a day is over everywhere two days after it began somewhere
+	ttl := s.keepFor(day.Until, now) + int64(zonesApart/time.Second)
+
+	reply, err := s.script(ctx, func() *scriptCall {
+		return assignScript.call(ctx, []string{routeKey(r)}, courier, ttl)
+	})
+	if err != nil {
+		return err
+	}
+	answer, _ := reply.([]any)
+	if len(answer) != 2 {
+		return fmt.Errorf("%w: an assignment was answered with %T", storage.ErrUnavailable, reply)
+	}
+	n := answer[0]
+	fields, _ := answer[1].([]any)
+	drive := func(courier, what string) error {
+		key := courierKey(handoff.CourierRef{Carrier: r.Carrier, ID: courier})
+		_, err := s.script(ctx, func() *scriptCall {
+			return driveScript.call(ctx, []string{key}, driveField(r), n, what)
+		})
+		return err
+	}
+	for _, field := range fields {
+		name, _ := field.(string)
+		if was, ok := strings.CutPrefix(name, "was:"); ok && was != courier {
+			if err := drive(was, "stop"); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.dropOldDrives(ctx, courierKey(handoff.CourierRef{Carrier: r.Carrier, ID: courier}), now); err != nil {
+		return err
+	}
+	if err := drive(courier, "start"); err != nil {
+		return err
+	}
+	if current, err := s.Driver(ctx, r); err != nil || current == courier {
+		return err
+	}
+	return drive(courier, "stop")
+}
+
+// Driver implements service.Couriers.
+func (s *Store) Driver(ctx context.Context, r service.RouteRef) (string, error) {
+	var cmd *redis.StringCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringCmd(ctx, "hget", routeKey(r), "courier")
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return "", err
+	}
+	return cmd.Val(), nil
+}
+
+// dropOldDrives forgets the routes that a courier drove days ago: a record is read with
+// every verify, and should hold no more than this week.
+func (s *Store) dropOldDrives(ctx context.Context, key string, now handoff.Instant) error {
+	var cmd *redis.StringSliceCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringSliceCmd(ctx, "hkeys", key)
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return err
+	}
+	const drivesKept = 3 * 24 * time.Hour
+	oldest := handoff.DateOf(now.Time().Add(-drivesKept))
+	old := []any{"hdel", key}
+	for _, field := range cmd.Val() {
+		day, _, ok := strings.Cut(strings.TrimPrefix(field, fieldDrive), "/")
+		if d, err := handoff.ParseDate(day); ok && err == nil && oldest.After(d) {
+			old = append(old, field)
+		}
+	}
+	if len(old) == 2 {
+		return nil
+	}
+	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{redis.NewIntCmd(ctx, old...)} })
+}

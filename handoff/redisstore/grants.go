@@ -1,0 +1,287 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"latchkey/handoff"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
+)
+
+// Load implements service.Grants.
+func (s *Store) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
+	var (
+		grant   *redis.StringCmd
+		archive *redis.StringCmd
+		courier *redis.MapStringStringCmd
+		account *redis.StringSliceCmd
+		door    doorRead
+		claim   *redis.StringCmd
+	)
+	err := s.read(ctx, func() []redis.Cmder {
+		cmds := make([]redis.Cmder, 0, 8)
+		grant = redis.NewStringCmd(ctx, "get", grantKey(q.Parcel))
+		cmds = append(cmds, grant)
+		if q.Generation != 0 { // asked for in any case, so that the work tells nothing of the grant
+			archive = redis.NewStringCmd(ctx, "get", archiveKey(q.Parcel, q.Generation))
+			cmds = append(cmds, archive)
+		}
+		if r := q.Reservation; r != nil && !r.Held {
+			// Reserve before counting: then no two can overlook each other.
+			key := budgetKey(r.Courier)
+			cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", key, guess(reserved, *r)), redis.NewBoolCmd(ctx, "expire", key, int64(budgetKept/time.Second)))
+		}
+		if q.Courier != nil {
+			courier = redis.NewMapStringStringCmd(ctx, "hgetall", courierKey(*q.Courier))
+			account = redis.NewStringSliceCmd(ctx, "lrange", budgetKey(*q.Courier), 0, -1)
+			cmds = append(cmds, courier, account)
+		}
+		if q.Door != "" {
+			door = s.doorCmds(ctx, q.Door)
+			cmds = append(cmds, door.cmds()...)
+		}
+		if p := q.Permit; p != nil {
+			claim = redis.NewStringCmd(ctx, "set", permitKey(p.Permit), permitEntry(p), "nx", "get", "ex", int64(permitAhead/time.Second))
+			cmds = append(cmds, claim)
+		}
+		return append(cmds, s.indexCmds(ctx, q)...)
+	})
+	if err != nil {
+		return service.Snapshot{}, err
+	}
+
+	var snap service.Snapshot
+	if stored, _ := grant.Bytes(); len(stored) > 0 {
+		if snap.Record, snap.Version, err = s.openRecord(q.Parcel, stored); err != nil {
+			return service.Snapshot{}, err
+		}
+	}
+	if q.Courier != nil {
+		snap.Courier = parseCourier(*q.Courier, courier.Val())
+		snap.Account = parseAccount(account.Val(), q.Reservation)
+	}
+	if q.Door != "" {
+		if snap.Door, err = s.openDoor(ctx, q.Door, door); err != nil {
+			return service.Snapshot{}, err
+		}
+	}
+	if q.Permit != nil { // SET NX GET answers with what stood there before
+		snap.Claimed = errors.Is(claim.Err(), redis.Nil) || claim.Val() == permitEntry(q.Permit)
+	}
+	if newest := snap.Version.Generation(); q.Generation != 0 && q.Generation != newest {
+		snap.Record, snap.Version, snap.Archived = nil, 0, true
+		if stored, _ := archive.Bytes(); len(stored) > 0 {
+			snap.Record, snap.Version, err = s.openRecord(q.Parcel, stored)
+		}
+	}
+	return snap, err
+}
+
+// keepFor is how many seconds from now something is kept that matters until a given
+// instant. A late abort or a hold may come after it; retention then counts from now.
+func (s *Store) keepFor(until, now handoff.Instant) int64 {
+	const most = 500 * 24 * 3600 // the domain looks no further ahead
+	return min(max(int64(until)-int64(now), 0), most) + int64(s.retention/time.Second)
+}
+
+// commitScript stores a grant if its version is still the expected one.
+//
+//	KEYS[1] grant   KEYS[2] log   KEYS[3] due
+//	KEYS[4] archive for a next generation, or the carrier's count where ARGV[6] is given; a
+//	        new generation counts nothing
+//	ARGV[1] expected version, 8 bytes, or '' for none
+//	ARGV[2] new value
+//	ARGV[3] milliseconds until the grant may be forgotten
+//	ARGV[4] when the grant is due, in seconds, or '' to take it off the schedule
+//	ARGV[5] the grant's name on the schedule: each generation has its own
+//	ARGV[6] the hour of a count, or '' for none   ARGV[7] the first hour that counts
+//	ARGV[8] wrong codes to add   ARGV[9] releases to add
+//	ARGV[10] wrong codes that the partition must have, if any are added
+//	ARGV[11] milliseconds until the count may be forgotten
+//	ARGV[12...] events
+//
+// It returns 1, or 0 if the version or the count is another; then nothing was written. The check
+// comes before the first write, because Lua never rolls back.
+var commitScript = newScript(`
+if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
+	return 0
+end
+local counts = ARGV[6] ~= ''
+if counts and ARGV[8] ~= '0' then
+	local wrong, all = 0, redis.call('HGETALL', KEYS[4])
+	for i = 1, #all, 2 do
+		local hour, kind = string.match(all[i], '^(%d+)(%a)$')
+		if kind == 'w' and tonumber(hour) >= tonumber(ARGV[7]) then
+			wrong = wrong + tonumber(all[i + 1])
+		end
+	end
+	if wrong ~= tonumber(ARGV[10]) then
+		return 0
+	end
+end
+if KEYS[4] and not counts then
+	redis.call('RENAME', KEYS[1], KEYS[4])
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+if ARGV[4] == '' then
+	redis.call('ZREM', KEYS[3], ARGV[5])
+else
+	redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
+end
+if counts then
+	local first = redis.call('HLEN', KEYS[4])
+	if ARGV[8] ~= '0' then
+		redis.call('HINCRBY', KEYS[4], ARGV[6] .. 'w', ARGV[8])
+	end
+	if ARGV[9] ~= '0' then
+		redis.call('HINCRBY', KEYS[4], ARGV[6] .. 'r', ARGV[9])
+	end
+	if redis.call('HLEN', KEYS[4]) > first then
+		for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
+			if tonumber(string.sub(field, 1, -2)) < tonumber(ARGV[7]) then
+				redis.call('HDEL', KEYS[4], field)
+			end
+		end
+	end
+	redis.call('PEXPIRE', KEYS[4], ARGV[11])
+end
+for i = 12, #ARGV do
+	redis.call('XADD', KEYS[2], '*', 'e', ARGV[i])
+end
+return 1
+`)
+
+// Commit implements service.Grants.
+func (s *Store) Commit(ctx context.Context, c service.Change) error {
+	g := &c.Record.Grant
+	hash := g.ID.Hash
+	value, err := s.sealRecord(hash, c.From.Next(g.ID.Generation), &c.Record)
+	if err != nil {
+		return err
+	}
+	keys := []string{grantKey(hash), logKey(hash.Partition()), dueKey(hash.Partition())}
+	switch from := c.From.Generation(); {
+	case c.Archived:
+		keys[0] = archiveKey(hash, g.ID.Generation)
+	case from != 0 && from != g.ID.Generation:
+		keys = append(keys, archiveKey(hash, from))
+	}
+	due := ""
+	if at := g.Due(); at != 0 {
+		due = strconv.FormatInt(int64(at), 10)
+	}
+	args := make([]any, 0, 11+len(c.Events))
+	args = append(args, versionBytes(c.From), value, s.keepFor(g.Window.Until, c.Now)*1000, due, g.ID.String())
+	if n := c.Count; n != nil {
+		keys = append(keys, carrierKey(hash.Partition(), n.Carrier))
+		args = append(args, n.Hour, handoff.FirstHour(n.Hour), n.Wrong, n.Released, n.Seen, carrierKept.Milliseconds())
+	} else {
+		args = append(args, "", "", "", "", "", "")
+	}
+	for i := range c.Events {
+		e, err := encodeEvent(&c.Events[i])
+		if err != nil {
+			return err
+		}
+		args = append(args, e)
+	}
+
+	commit := commitScript.call(ctx, keys, args...)
+	cmds := []redis.Cmder{commit}
+	if c.Settle != nil && c.Settle.Counted {
+		// Should nobody come to count it, it is in doubt from here on.
+		cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(c.Settle.Courier), guess(doubtful, c.Settle.Reservation)))
+	} else if c.Settle != nil {
+		cmds = append(cmds, settleCmd(ctx, *c.Settle))
+	}
+	if p := c.Permit; p != nil { // it stands there already, but for a failover that lost it
+		keep := int64(permitKept / time.Second)
+		cmds = append(cmds,
+			redis.NewStatusCmd(ctx, "set", permitKey(p.Permit), permitEntry(p), "nx", "ex", keep),
+			redis.NewBoolCmd(ctx, "expire", permitKey(p.Permit), keep))
+	}
+	if err := s.lanes.do(ctx, cmds...); err != nil {
+		if errors.Is(err, errClosed) {
+			return unavailable(err)
+		}
+		return storage.ErrUnknownOutcome
+	}
+	stored, err := commit.Int64()
+	switch {
+	case err == nil && stored == 1:
+		if c.Settle != nil && c.Settle.Counted {
+			// The account lives in another slot, and may be charged only for a commit that
+			// happened: a trip of its own, for which nobody waits. Until it is made the guess
+			// keeps its place, and should it fail, the guess stays in doubt and counts.
+			s.settling.Go(func() {
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+				defer cancel()
+				_ = s.Settle(ctx, *c.Settle)
+			})
+		}
+		return nil
+	case err == nil || redis.HasErrorPrefix(err, "TRYAGAIN"): // its slot is being moved: nothing was written
+		s.undoubt(ctx, c.Settle, cmds[1:])
+		return storage.ErrConflict
+	case refused(err) || notSent(err):
+		s.undoubt(ctx, c.Settle, cmds[1:])
+		return unavailable(err)
+	}
+	return storage.ErrUnknownOutcome
+}
+
+// undoubt takes back the doubt that came with a commit of which it is now known that it
+// wrote nothing, if it arrived: the account is in another slot, which may work where the
+// grant's does not.
+func (s *Store) undoubt(ctx context.Context, st *service.Settlement, beside []redis.Cmder) {
+	if st == nil || !st.Counted || beside[0].Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoubtWithin)
+	defer cancel()
+	_ = s.read(ctx, func() []redis.Cmder {
+		return []redis.Cmder{redis.NewIntCmd(ctx, "lrem", budgetKey(st.Courier), 0, guess(doubtful, st.Reservation))}
+	})
+}
+
+const undoubtWithin = time.Second
+
+// manyAtOnce bounds one pipeline of Many: a customer has few parcels, a route has some
+// hundred.
+const manyAtOnce = 256
+
+// Many implements service.Grants.
+func (s *Store) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.Grant, error) {
+	grants := make([]handoff.Grant, 0, len(ids))
+	for chunk := range slices.Chunk(ids, manyAtOnce) {
+		var gets []redis.Cmder
+		err := s.read(ctx, func() []redis.Cmder {
+			gets = gets[:0]
+			for _, id := range chunk {
+				gets = append(gets, redis.NewStringCmd(ctx, "get", grantKey(id)))
+			}
+			return slices.Clone(gets)
+		})
+		if err != nil {
+			return nil, err
+		}
+		for i, cmd := range gets {
+			stored, _ := cmd.(*redis.StringCmd).Bytes()
+			if len(stored) == 0 {
+				continue
+			}
+			r, _, err := s.openRecord(chunk[i], stored)
+			if err != nil {
+				return nil, err
+			}
+			grants = append(grants, r.Grant)
+		}
+	}
+	return grants, nil
+}

@@ -1,0 +1,187 @@
+package redisstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"latchkey/handoff/storage"
+	"latchkey/handoff/trail"
+)
+
+// A chain's head begins with what the script compares: seq, hash and cut.
+const placeLen = 8 + len(trail.Hash{}) + 8
+
+func placeBytes(e trail.End) []byte {
+	if e.Seq == 0 {
+		return nil
+	}
+	b := binary.BigEndian.AppendUint64(make([]byte, 0, 512), e.Seq)
+	return binary.BigEndian.AppendUint64(append(b, e.Hash[:]...), e.Cut)
+}
+
+// ChainEnd implements trail.Journal.
+func (s *Store) ChainEnd(ctx context.Context, name string) (end trail.End, err error) {
+	var cmd *redis.StringCmd
+	err = s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringCmd(ctx, "get", chainHeadKey(name))
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return end, err
+	}
+	b, _ := cmd.Bytes()
+	if len(b) == 0 {
+		return end, nil
+	}
+	if len(b) < placeLen || decoder.Unmarshal(b[placeLen:], &end) != nil {
+		return trail.End{}, fmt.Errorf("%w: the head of %s is none", trail.ErrForged, name)
+	}
+	end.Seq = binary.BigEndian.Uint64(b)
+	copy(end.Hash[:], b[8:])
+	end.Cut = binary.BigEndian.Uint64(b[placeLen-8:])
+	return end, nil
+}
+
+// extendScript extends a chain if it still stands where it was read.
+//
+//	KEYS[1] head   KEYS[2] entries
+//	ARGV[1] the place that is expected, or '' for none   ARGV[2] the new head
+//	ARGV[3] the least entry to keep, or '' to keep all
+//	ARGV[4...] id, entry and hash of each
+//
+// It returns 1, 0 if the chain stands elsewhere, or -1 if the first entry cannot follow
+// what is there, which somebody else wrote. In neither case anything was written: only
+// the first can be refused.
+var extendScript = newScript(`
+if redis.call('GETRANGE', KEYS[1], 0, 47) ~= ARGV[1] then
+	return 0
+end
+for i = 4, #ARGV, 3 do
+	local added = redis.pcall('XADD', KEYS[2], ARGV[i], 'e', ARGV[i + 1], 'h', ARGV[i + 2])
+	if type(added) == 'table' and added.err then
+		return -1
+	end
+end
+redis.call('SET', KEYS[1], ARGV[2])
+if ARGV[3] ~= '' then
+	redis.call('XTRIM', KEYS[2], 'MINID', ARGV[3])
+end
+return 1
+`)
+
+func entryID(seq uint64) string { return strconv.FormatUint(seq, 10) + "-0" }
+
+// Extend implements trail.Journal. A new chain is listed before it begins: one that is
+// not listed would never be cut.
+func (s *Store) Extend(ctx context.Context, name string, from, to trail.End, links []trail.Link) error {
+	if err := trail.CheckName(name); err != nil {
+		return err
+	}
+	body, err := encoder.Marshal(to)
+	if err != nil {
+		return fmt.Errorf("redisstore: encoding the head of a chain: %w", err)
+	}
+	if from.Seq == 0 {
+		err := s.read(ctx, func() []redis.Cmder {
+			return []redis.Cmder{redis.NewIntCmd(ctx, "sadd", chainsKey, name)}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	least := ""
+	if to.Cut > from.Cut {
+		least = entryID(to.Cut + 1)
+	}
+	args := []any{placeBytes(from), append(placeBytes(to), body...), least}
+	for i := range links {
+		args = append(args, entryID(links[i].Seq), links[i].Entry, links[i].Hash[:])
+	}
+	call := extendScript.call(ctx, []string{chainHeadKey(name), chainEntriesKey(name)}, args...)
+	if err := s.lanes.do(ctx, call); err != nil {
+		if errors.Is(err, errClosed) {
+			return unavailable(err)
+		}
+		return storage.ErrUnknownOutcome
+	}
+	switch done, err := call.Int64(); {
+	case err == nil && done == 1:
+		return nil
+	case err == nil && done == -1:
+		return fmt.Errorf("%w: %s holds entries after its end", trail.ErrForged, name)
+	case err == nil || redis.HasErrorPrefix(err, "TRYAGAIN"):
+		return storage.ErrConflict
+	case refused(err) || notSent(err):
+		return unavailable(err)
+	}
+	return storage.ErrUnknownOutcome
+}
+
+// Links implements trail.Journal. What is no entry is left out: the numbers tell.
+func (s *Store) Links(ctx context.Context, name string, after uint64, limit int) ([]trail.Link, error) {
+	var cmd *redis.XMessageSliceCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewXMessageSliceCmd(ctx, "xrange", chainEntriesKey(name), entryID(after+1), "+", "count", limit)
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return nil, err
+	}
+	links := make([]trail.Link, 0, len(cmd.Val()))
+	for _, m := range cmd.Val() {
+		number, _, _ := strings.Cut(m.ID, "-")
+		seq, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			continue
+		}
+		entry, _ := m.Values["e"].(string)
+		hash, _ := m.Values["h"].(string)
+		l := trail.Link{Seq: seq, Entry: []byte(entry)}
+		copy(l.Hash[:], hash)
+		links = append(links, l)
+	}
+	return links, nil
+}
+
+// Chains implements trail.Journal.
+func (s *Store) Chains(ctx context.Context) ([]string, error) {
+	var cmd *redis.StringSliceCmd
+	err := s.read(ctx, func() []redis.Cmder {
+		cmd = redis.NewStringSliceCmd(ctx, "smembers", chainsKey)
+		return []redis.Cmder{cmd}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cmd.Val(), nil
+}
+
+// leaseScript takes or renews a lease.
+//
+//	KEYS[1] lease
+//	ARGV[1] holder   ARGV[2] now, ms   ARGV[3] until, ms
+//
+// It returns 1, or 0 if somebody else holds it.
+var leaseScript = newScript(`
+local lease = redis.call('HMGET', KEYS[1], 'holder', 'until')
+if lease[1] and lease[1] ~= ARGV[1] and tonumber(lease[2]) > tonumber(ARGV[2]) then
+	return 0
+end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', ARGV[3])
+return 1
+`)
+
+// Lease implements trail.Journal.
+func (s *Store) Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error) {
+	held, err := s.script(ctx, func() *scriptCall {
+		return leaseScript.call(ctx, []string{leaseKey(name)}, holder, now.UnixMilli(), until.UnixMilli())
+	})
+	return held == int64(1), err
+}

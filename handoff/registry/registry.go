@@ -1,0 +1,171 @@
+// Package registry keeps buildings and their doors. Whatever changes there is told to the
+// event log first, so that residents hear of it.
+package registry
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"latchkey/handoff"
+	"latchkey/handoff/clock"
+)
+
+// Registry writes buildings and doors, and tells the log of what residents must hear.
+type Registry struct {
+	Reader
+	store Store
+	log   Log
+	clock clock.Clock
+}
+
+// New makes a Registry. All three are needed.
+func New(store Store, log Log, c clock.Clock) *Registry {
+	return &Registry{Reader: store, store: store, log: log, clock: c}
+}
+
+// Enrolment is what residents are told of a building: what is installed, what it may do
+// and who may use it.
+type Enrolment struct {
+	Building handoff.Building
+	Doors    []handoff.Door // sorted by id
+}
+
+// Digest changes exactly if something of it changes that residents are told.
+func (e *Enrolment) Digest() []byte {
+	type door struct {
+		_    struct{} `cbor:",toarray"`
+		ID   string
+		Kind handoff.TargetKind
+		Mode handoff.DoorMode
+	}
+	said := struct {
+		_                            struct{} `cbor:",toarray"`
+		Name, Address, Zone, Manager string
+		Carriers                     []string
+		Returns                      bool
+		Hours, Quiet                 *handoff.Hours
+		Doors                        []door
+	}{
+		Name: e.Building.Name, Address: e.Building.Address, Zone: e.Building.Zone, Manager: e.Building.Manager,
+		Carriers: e.Building.Carriers, Returns: e.Building.Returns, Hours: e.Building.Hours, Quiet: e.Building.Quiet,
+	}
+	for _, d := range e.Doors {
+		said.Doors = append(said.Doors, door{ID: d.ID, Kind: d.Kind, Mode: d.Mode})
+	}
+	b, err := cbor.Marshal(said)
+	if err != nil {
+		panic("handoff: an enrolment that does not encode: " + err.Error())
+	}
+	sum := sha256.Sum256(b)
+	return sum[:16]
+}
+
+// Enrolment reads what residents are to be told of a building now; nil if it is not
+// registered.
+func (r *Registry) Enrolment(ctx context.Context, building string) (*Enrolment, error) {
+	b, err := r.store.Building(ctx, building)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	ids, err := r.store.Doors(ctx, building)
+	if err != nil {
+		return nil, err
+	}
+	e := &Enrolment{Building: *b}
+	for _, id := range slices.Sorted(slices.Values(ids)) {
+		d, err := r.store.Door(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if d != nil {
+			e.Doors = append(e.Doors, *d)
+		}
+	}
+	return e, nil
+}
+
+// Enroll writes a building. Where that changes what its residents are told, the log
+// hears of it first: who repeats a call that failed may have it said twice, which is
+// harmless, and never leaves it unsaid.
+func (r *Registry) Enroll(ctx context.Context, b handoff.Building) error {
+	before, err := r.store.Building(ctx, b.ID)
+	if err != nil {
+		return err
+	}
+	if before == nil || !slices.Equal((&Enrolment{Building: *before}).Digest(), (&Enrolment{Building: b}).Digest()) {
+		if err := r.enrolled(ctx, b.ID, ""); err != nil {
+			return err
+		}
+	}
+	return r.store.PutBuilding(ctx, b)
+}
+
+// EnrollDoor writes a door, with the same promise. The error may be ErrDoorMoved.
+func (r *Registry) EnrollDoor(ctx context.Context, d handoff.Door) error {
+	before, err := r.store.Door(ctx, d.ID)
+	if err != nil {
+		return err
+	}
+	if before != nil && before.BuildingID != d.BuildingID {
+		return handoff.ErrDoorMoved
+	}
+	// Residents are told the building's carriers alone; its log has what changes at a door.
+	if before == nil || before.Kind != d.Kind || before.Mode != d.Mode || !sameCarriers(before.Carriers, d.Carriers) {
+		if err := r.enrolled(ctx, d.BuildingID, ""); err != nil {
+			return err
+		}
+	}
+	return r.store.PutDoor(ctx, d)
+}
+
+// sameCarriers tells nil, which is all of them, from none.
+func sameCarriers(a, b []string) bool { return (a == nil) == (b == nil) && slices.Equal(a, b) }
+
+// RemoveDoor makes a door none, with the same promise: from the next unlock on it opens
+// nothing. Its building can bring it back by EnrollDoor.
+func (r *Registry) RemoveDoor(ctx context.Context, d handoff.Door) error {
+	if err := r.enrolled(ctx, d.BuildingID, ""); err != nil {
+		return err
+	}
+	return r.store.PutDoor(ctx, handoff.Door{ID: d.ID, BuildingID: d.BuildingID, Removed: true})
+}
+
+// Announce has residents told at once what is installed, instead of an hour after the
+// last change. Who was told the same before is not told again.
+func (r *Registry) Announce(ctx context.Context, building string, by handoff.Actor) error {
+	return r.enrolled(ctx, building, string(by.Role))
+}
+
+func (r *Registry) enrolled(ctx context.Context, building, by string) error {
+	now := handoff.InstantOf(r.clock.Now())
+	return r.log.Append(ctx, now, handoff.Event{Type: handoff.EventBuildingEnrolled, At: now, Building: building, By: by})
+}
+
+// DoorsOf lists the doors that name a customer as their owner, in every building. It reads
+// all doors.
+func (r *Registry) DoorsOf(ctx context.Context, c handoff.CustomerRef) ([]handoff.Door, error) {
+	buildings, err := r.store.Buildings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var theirs []handoff.Door
+	for _, building := range buildings {
+		ids, err := r.store.Doors(ctx, building)
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range ids {
+			d, err := r.store.Door(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			if d != nil && d.BuildingID == building && d.Owner != nil && *d.Owner == c {
+				theirs = append(theirs, *d)
+			}
+		}
+	}
+	return theirs, nil
+}

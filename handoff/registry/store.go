@@ -1,0 +1,45 @@
+package registry
+
+import (
+	"context"
+
+	"latchkey/handoff"
+)
+
+// Reader reads buildings and doors.
+type Reader interface {
+	// Building reads one building; nil if there is none.
+	Building(ctx context.Context, id string) (*handoff.Building, error)
+
+	// Buildings lists the ids of all buildings, sorted.
+	Buildings(ctx context.Context) ([]string, error)
+
+	// Door reads one door with its building; nil if there is none, or it was removed. So it
+	// is with the door of a service.Query.
+	Door(ctx context.Context, id string) (*handoff.Door, error)
+
+	// Doors lists the ids of a building's doors, in no particular order. Removed ones are not
+	// among them.
+	Doors(ctx context.Context, building string) ([]string, error)
+}
+
+// Store keeps buildings and doors.
+type Store interface {
+	Reader
+
+	// PutBuilding writes a building, all of it.
+	PutBuilding(ctx context.Context, b handoff.Building) error
+
+	// PutDoor writes a door, all of it, as what Door.Replacing makes of it and of the one
+	// that it replaces: ErrDoorMoved or ErrKeypadKey if it must not. Of any number of writers
+	// at once, each replaces what another wrote, or the first of them nothing. A door that
+	// is written as removed is none from then on; its id stays its building's, which alone
+	// can bring it back.
+	PutDoor(ctx context.Context, d handoff.Door) error
+}
+
+// Log is what a Registry needs of an event log.
+type Log interface {
+	Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error
+	AppendOnce(ctx context.Context, now handoff.Instant, mark string, n uint64, e handoff.Event) (bool, error)
+}

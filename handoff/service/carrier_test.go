@@ -1,0 +1,176 @@
+package service_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
+	"latchkey/otp"
+)
+
+// carrierWorld is a carrier that may say so many wrong codes a day, and so many for each
+// hundred releases; its couriers have budgets without end.
+func carrierWorld(t *testing.T, store handofftest.Store, most int, share float64) *handofftest.World {
+	t.Helper()
+	w := handofftest.New(t, store)
+	w.Policy.Limits.CarrierDay, w.Policy.Limits.CarrierShare = most, share
+	w.Policy.Limits.CourierDay, w.Policy.Limits.CourierMonth = 1000, 1000
+	w.Cleared(t, "c1")
+	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+	return w
+}
+
+// The couriers of a carrier are stopped together, the right code too, and no code is
+// compared any more; an hour is forgotten after a day. Another carrier goes on.
+func TestACarriersLimit(t *testing.T) {
+	w := carrierWorld(t, handofftest.NewMemory(), 12, 0)
+	parcels := 0
+	day := handofftest.Today
+	enter := func(right bool) (handoff.Reason, *handoff.Refusal) {
+		t.Helper()
+		d := handofftest.Sample(fmt.Sprintf("p%d", parcels))
+		d.Day = day
+		g := w.Dispatch(t, d)
+		parcels++
+		code := g.CurrentCode()
+		if !right {
+			code = handofftest.WrongCode(&g, 1)
+		}
+		_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", d.Parcel, code))
+		r, _ := err.(*handoff.Refusal)
+		return refusal(err), r
+	}
+	for n := range 12 {
+		if got, _ := enter(false); got != handoff.CodeMismatch {
+			t.Fatalf("wrong code %d: %q", n+1, got)
+		}
+	}
+	for _, right := range []bool{false, true} {
+		got, r := enter(right)
+		if got != handoff.CarrierLimit || r.RetryAfter != time.Hour || r.Verdict[handoff.ProofCode] != handoff.NotChecked {
+			t.Errorf("at the limit, right %v: %q, %+v", right, got, r)
+		}
+	}
+	signals := map[handoff.Reason]int{}
+	for _, e := range w.Events(t) {
+		if e.Type == handoff.EventSignal {
+			signals[e.Reason]++
+			if e.Carrier != handofftest.Carrier {
+				t.Errorf("%+v", e)
+			}
+		}
+	}
+	if signals[handoff.CarrierLimit] != 1 || signals[handoff.WrongCodesByCarrier] == 0 || signals[handoff.WrongCodesByCarrier] > 4 {
+		t.Errorf("signals %v", signals)
+	}
+
+	w.Clock.Advance(24*time.Hour + 59*time.Minute)
+	day = handoff.DateOf(w.Clock.Now())
+	w.Drives(t, "c1", handofftest.Route, day)
+	if got, _ := enter(true); got != handoff.CarrierLimit {
+		t.Errorf("within the hour a day later: %q", got)
+	}
+	w.Clock.Advance(time.Minute)
+	if got, _ := enter(true); got != "" {
+		t.Errorf("after it: %q", got)
+	}
+}
+
+// Who releases more for a right code may err more; what was taken back does not count, and
+// neither does what needs no code.
+func TestACarriersLimitGrowsWithItsReleases(t *testing.T) {
+	w := carrierWorld(t, handofftest.NewMemory(), 1, 50)
+	release := func(parcel, amount string) handoff.Grant {
+		t.Helper()
+		d := handofftest.Sample(parcel)
+		d.Value.Amount = amount
+		g := w.Dispatch(t, d)
+		p := handofftest.AtDoor("c1", parcel, g.CurrentCode())
+		if _, err := w.Service.Verify(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	for n := range 4 { // two more for these
+		release(fmt.Sprintf("coded%d", n), "1299")
+		release(fmt.Sprintf("plain%d", n), "1")
+	}
+	for n := range 2 {
+		release(fmt.Sprintf("back%d", n), "1299")
+		if _, err := w.Service.Abort(t.Context(), handofftest.AtDoor("c1", fmt.Sprintf("back%d", n), otp.Code{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := w.Dispatch(t, handofftest.Sample("p"))
+	for n, want := range []handoff.Reason{handoff.CodeMismatch, handoff.CodeMismatch, handoff.CodeMismatch, handoff.CarrierLimit} {
+		_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", "p", handofftest.WrongCode(&g, n)))
+		if got := refusal(err); got != want {
+			t.Errorf("wrong code %d: %q, want %q", n+1, got, want)
+		}
+	}
+}
+
+// A slip does not count against the carrier, but in the last tenth before its limit, where
+// the next answer would show whether it did.
+func TestASlipAtTheCarriersLimitTellsNothing(t *testing.T) {
+	slip := func(g *handoff.Grant, n int) otp.Code { return handofftest.SlipOf(g, 1+n%9) }
+	for name, code := range map[string]func(*handoff.Grant, int) otp.Code{"slips": slip, "guesses": handofftest.WrongCode} {
+		w := carrierWorld(t, handofftest.NewMemory(), 10, 0)
+		enter := func(n int, code func(*handoff.Grant, int) otp.Code) handoff.Reason {
+			parcel := fmt.Sprintf("p%d", n)
+			g := w.Dispatch(t, handofftest.Sample(parcel))
+			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", parcel, code(&g, n)))
+			return refusal(err)
+		}
+		for n := range 20 {
+			if got := enter(n, slip); got != handoff.CodeMismatch {
+				t.Fatalf("slip %d: %q", n, got)
+			}
+		}
+		for n := range 9 {
+			if got := enter(20+n, handofftest.WrongCode); got != handoff.CodeMismatch {
+				t.Fatalf("guess %d: %q", n, got)
+			}
+		}
+		if got := enter(29, code); got != handoff.CodeMismatch {
+			t.Errorf("%s: the tenth: %q", name, got)
+		}
+		if got := enter(30, code); got != handoff.CarrierLimit {
+			t.Errorf("%s: the eleventh: %q", name, got)
+		}
+	}
+}
+
+// Many couriers on several instances, each with an old view: no instance lets more than
+// the limit pass.
+func TestManyInstancesKeepTheCarriersLimit(t *testing.T) {
+	const most, guesses, instances = 20, 200, 4
+	store := handofftest.NewMemory()
+	worlds := make([]*handofftest.World, instances)
+	for i := range worlds {
+		worlds[i] = carrierWorld(t, store, most, 0)
+	}
+	grants := make([]handoff.Grant, guesses)
+	for n := range grants {
+		grants[n] = worlds[0].Dispatch(t, handofftest.Sample(fmt.Sprintf("p%d", n)))
+	}
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	told := map[handoff.Reason]int{}
+	for n := range grants {
+		all.Go(func() {
+			g := &grants[n]
+			_, err := worlds[n%instances].Service.Verify(t.Context(), handofftest.AtDoor("c1", g.Dispatch.Parcel, handofftest.WrongCode(g, 1)))
+			mu.Lock()
+			told[refusal(err)]++
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	if n := told[handoff.CodeMismatch]; n < most || n > most*instances {
+		t.Errorf("%d guesses are let pass at a limit of %d: %v", n, most, told)
+	}
+}

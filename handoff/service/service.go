@@ -1,0 +1,86 @@
+// Package service runs commands on grants: it loads, lets handoff.Decide judge and
+// handoff.Apply change, and commits. change.go holds the loop; there is no other.
+package service
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"latchkey/handoff"
+	"latchkey/handoff/clock"
+)
+
+// Observer hears of every decision that was told to a caller. It must not block, and
+// sees no codes.
+type Observer interface {
+	Decided(act handoff.Act, reason handoff.Reason, events []handoff.Event)
+	Conflicted(act handoff.Act)
+
+	// Unsettled says that a guess could not be settled, and takes up a place for a while.
+	Unsettled()
+}
+
+// Service runs commands: it loads, lets [Decide] judge and [Apply] change, and commits.
+// The loop that does so, change, is the only one there is.
+type Service struct {
+	store    Store
+	policy   *handoff.Policy
+	clock    clock.Clock
+	names    handoff.Namer
+	random   io.Reader
+	keypads  Keypads
+	observer Observer
+	settling sync.WaitGroup // what goes on behind answers
+	carriers carriers
+}
+
+// Config is what a Service is made of. All fields but Observer are required.
+type Config struct {
+	Store    Store
+	Policy   *handoff.Policy
+	Clock    clock.Clock
+	Namer    handoff.Namer
+	Random   io.Reader // a cryptographic source
+	Keypads  Keypads
+	Observer Observer
+}
+
+// New makes a Service. The error names what is missing or wrong.
+func New(c Config) (*Service, error) {
+	switch {
+	case c.Store == nil, c.Policy == nil, c.Clock == nil, c.Namer == nil, c.Random == nil, c.Keypads == nil:
+		return nil, errors.New("service: it needs a store, a policy, a clock, a namer, randomness and keypads")
+	}
+	if err := c.Policy.Validate(); err != nil {
+		return nil, fmt.Errorf("service: policy: %w", err)
+	}
+	if c.Observer == nil {
+		c.Observer = noObserver{}
+	}
+	s := &Service{store: c.Store, policy: c.Policy, clock: c.Clock, names: c.Namer, random: c.Random, keypads: c.Keypads, observer: c.Observer}
+	s.carriers.store, s.carriers.clock, s.carriers.reading, s.carriers.views = c.Store, c.Clock, &s.settling, map[string]*carrierView{}
+	return s, nil
+}
+
+// noObserver is the Observer of a service that is given none.
+type noObserver struct{}
+
+func (noObserver) Decided(handoff.Act, handoff.Reason, []handoff.Event) {}
+func (noObserver) Conflicted(handoff.Act)                               {}
+func (noObserver) Unsettled()                                           {}
+
+// Policy is the policy in force.
+func (s *Service) Policy() *handoff.Policy { return s.policy }
+
+// ParcelHash is the name under which the grants of a carrier's parcel are kept.
+func (s *Service) ParcelHash(carrier, parcel string) handoff.ParcelHash {
+	return handoff.HashParcel(s.names, carrier, parcel)
+}
+
+// Who is the pseudonym under which events name an actor; empty if it is nobody in particular.
+func (s *Service) Who(by handoff.Actor) string { return handoff.Pseudonym(s.names, "who", by.Subject) }
+
+// Close waits for what is still being settled behind answers that were given.
+func (s *Service) Close() { s.settling.Wait() }
