@@ -205,11 +205,12 @@ func TestKeysThroughTheAPI(t *testing.T) {
 	}{
 		"its shop's":       {identity.APIKey{Scopes: []string{"dispatch"}, Shop: "demo"}, "/v1/dispatches/" + grant, 200},
 		"another shop's":   {identity.APIKey{Scopes: []string{"dispatch"}, Shop: "other"}, "/v1/dispatches/" + grant, 404},
-		"another scope":    {identity.APIKey{Scopes: []string{"ops"}}, "/v1/dispatches/" + grant, 403},
+		"another scope":    {identity.APIKey{Scopes: []string{"building"}, Building: "b1"}, "/v1/dispatches/" + grant, 403},
 		"a shop's code":    {identity.APIKey{Scopes: []string{"shop"}, Shop: "demo"}, "/v1/handoffs/" + grant, 200},
 		"an unknown door":  {identity.APIKey{Scopes: []string{"door"}, Door: "gate"}, "/v1/doors/gate/permits", 404},
 		"somebody's stops": {identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"}, "/v1/courier/stops", 403},
 	} {
+		c.key.Created = handoff.InstantOf(handofftest.Noon)
 		token, k, err := auth.NewKey(strings.NewReader(strings.Repeat(name, 20)), handofftest.Namer{}, c.key)
 		if err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"latchkey/api"
 	"latchkey/api/auth"
+	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
 )
@@ -50,7 +51,7 @@ func TestOverride(t *testing.T) {
 	foreign.Shop = handofftest.Other
 	h.expect(t, foreign, "POST", path+"/override/approve", "", 404, "grant-unknown")
 
-	token, key, err := auth.NewKey(strings.NewReader(strings.Repeat("x", 100)), handofftest.Namer{}, identity.APIKey{Scopes: []string{"shop"}, Shop: "demo"})
+	token, key, err := auth.NewKey(strings.NewReader(strings.Repeat("x", 100)), handofftest.Namer{}, identity.APIKey{Scopes: []string{"shop"}, Shop: "demo", Created: handoff.InstantOf(handofftest.Noon)})
 	if err == nil {
 		err = store.AddAPIKey(background, key)
 	}

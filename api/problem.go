@@ -38,6 +38,8 @@ type Problem struct {
 	retryAfter time.Duration // Retry-After; 0 sends none
 	challenge  string        // WWW-Authenticate
 	cause      error         // of a failure of ours, for the log alone
+
+	why *auth.Refusal // of a token, key or session that is not believed, for the log alone
 }
 
 // Error implements error, GetStatus and ContentType what huma asks of an error body.
@@ -313,7 +315,7 @@ func retrySeconds(d time.Duration) string {
 // annotate puts a problem's headers, and its code for the log, where they belong.
 func (p *Problem) annotate(c *fasthttp.RequestCtx) {
 	if x := exchangeOf(c); x != nil {
-		x.code, x.cause = p.Code, p.cause
+		x.code, x.cause, x.why = p.Code, p.cause, p.why
 	}
 	if p.retryAfter > 0 {
 		c.Response.Header.Set(fasthttp.HeaderRetryAfter, retrySeconds(p.retryAfter))

@@ -264,9 +264,10 @@ type exchange struct {
 	again   func() *Problem // admits the caller once more; nil where no token is asked for
 	looked  atomic.Int64    // when it last did, in seconds
 	refused atomic.Pointer[Problem]
-	code    string // of the problem, if it came to one
-	cause   error  // what failed on our side, if something did
-	streams bool   // the answer is still being written when the handler returns
+	code    string        // of the problem, if it came to one
+	why     *auth.Refusal // where the caller's token, key or session was refused; for the log alone
+	cause   error         // what failed on our side, if something did
+	streams bool          // the answer is still being written when the handler returns
 }
 
 type exchangeKey struct{}
@@ -597,7 +598,7 @@ func (a *api) admit(ctx context.Context, shown credentials, scopes []auth.Scope)
 	const realm = `Bearer realm="latchkey"`
 	if shown.authorization == "" && shown.cookie == "" {
 		p := newProblem(http.StatusUnauthorized)
-		p.challenge = realm
+		p.challenge, p.why = realm, &auth.Refusal{Why: auth.WhyNone}
 		return nil, p
 	}
 	p, err := a.authenticate(ctx, shown)
@@ -616,6 +617,7 @@ func (a *api) admit(ctx context.Context, shown credentials, scopes []auth.Scope)
 		return nil, problemOf(err)
 	}
 	refused = newProblem(http.StatusUnauthorized)
+	errors.As(err, &refused.why)
 	if refused.challenge = realm; shown.cookie == "" {
 		refused.challenge += `, error="invalid_token"`
 	}
@@ -629,7 +631,7 @@ func (a *api) authenticate(ctx context.Context, shown credentials) (*auth.Princi
 	if shown.cookie == "" {
 		token, ok := auth.BearerToken(shown.authorization)
 		if !ok {
-			return nil, auth.ErrToken
+			return nil, &auth.Refusal{Why: auth.WhyMalformed}
 		}
 		return a.Verifier.Verify(ctx, token)
 	}
@@ -724,7 +726,20 @@ func (a *api) finish(x *exchange, method, route string, status int) {
 	if !a.Log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
-	a.Log.LogAttrs(ctx, slog.LevelInfo, "request",
+	attrs := []slog.Attr{
 		slog.String("request_id", x.id), slog.String("method", method), slog.String("route", route),
-		slog.Int("status", status), slog.String("code", x.code), slog.Duration("took", took))
+		slog.Int("status", status), slog.String("code", x.code), slog.Float64("took_ms", milliseconds(took)),
+	}
+	if x.why != nil {
+		attrs = append(attrs, slog.String("why", string(x.why.Why)))
+		if x.why.Key != "" {
+			attrs = append(attrs, slog.String("key", x.why.Key))
+		}
+	}
+	a.Log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+}
+
+// milliseconds is a duration for the log, to the microsecond.
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
 }

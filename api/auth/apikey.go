@@ -75,6 +75,9 @@ func CheckKey(k identity.APIKey) error {
 			return fmt.Errorf("the %s %w", tenant.name, handoff.ErrID)
 		}
 	}
+	if unbound(k) {
+		return errors.New("a key for ops may do everything: name the networks that it is used from, none wider than an IPv4 /8 or an IPv6 /7")
+	}
 	return nil
 }
 
@@ -136,27 +139,66 @@ func parseKey(token string) (id string, raw, secret []byte, ok bool) {
 type Keys struct {
 	store identity.Keys
 	names handoff.Namer
+	life  time.Duration // the longest a key may live
 	now   func() time.Time
 	cache cache[string, *identity.APIKey] // nil: there is none
 }
 
-// NewKeys makes a Verifier of the keys in a store. Now nil is time.Now.
+// NewKeys makes a Verifier of the keys in a store, of which each may live for LongestKeyLife.
+// Now nil is time.Now.
 func NewKeys(store identity.Keys, names handoff.Namer, now func() time.Time) *Keys {
 	if now == nil {
 		now = time.Now
 	}
-	return &Keys{store: store, names: names, now: now}
+	return &Keys{store: store, names: names, life: LongestKeyLife, now: now}
+}
+
+// Within lets no key live for longer than life. It is called before the first Verify.
+func (v *Keys) Within(life time.Duration) *Keys {
+	v.life = life
+	return v
+}
+
+// LongestKeyLife is a year: no key works for longer, whatever is configured.
+const LongestKeyLife = 365 * 24 * time.Hour
+
+// KeyEnd is when a key ends by itself. One that was made without an end, or with a later one,
+// ends when it has lived as long as a key may.
+func KeyEnd(k identity.APIKey, life time.Duration) time.Time {
+	end := k.Created.Time().Add(min(life, LongestKeyLife))
+	if k.Expires != 0 {
+		end = earlier(end, k.Expires.Time())
+	}
+	return end
+}
+
+// unbound reports whether a key for ops works from anywhere, or nearly.
+func unbound(k identity.APIKey) bool {
+	if !slices.Contains(k.Scopes, string(Ops)) {
+		return false
+	}
+	return len(k.Networks) == 0 || slices.ContainsFunc(k.Networks, Wide)
+}
+
+// Wide reports whether a network is nobody's own. The widest that are somebody's own are
+// 10.0.0.0/8 and fc00::/7; two halves of all addresses are all of them.
+func Wide(p netip.Prefix) bool {
+	return p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 7
 }
 
 // Verify implements Verifier.
 func (v *Keys) Verify(ctx context.Context, token string) (*Principal, error) {
 	if len(token) > maxToken {
-		return nil, ErrToken
+		return nil, refuse(WhyMalformed)
 	}
 	id, raw, secret, ok := parseKey(token)
-	if !ok || subtle.ConstantTimeCompare(raw[idLen:], mark(v.names, raw[:idLen])) != 1 {
-		return nil, ErrToken
+	switch {
+	case !ok:
+		return nil, refuse(WhyMalformed)
+	case subtle.ConstantTimeCompare(raw[idLen:], mark(v.names, raw[:idLen])) != 1:
+		return nil, refuse(WhyKey)
 	}
+	refuse := func(why Why) error { return &Refusal{Why: why, Key: id} } // an id of ours, and no secret
 	now := v.now()
 	k, known := v.cache.get(id, now)
 	if !known {
@@ -167,19 +209,22 @@ func (v *Keys) Verify(ctx context.Context, token string) (*Principal, error) {
 		v.cache.put(id, k, now.Add(keyKept)) // from before the question, since the answer may be as old
 	}
 	if k == nil {
-		return nil, ErrToken
+		return nil, refuse(WhyKey)
 	}
 	hash := sha256.Sum256(secret)
 	if subtle.ConstantTimeCompare(hash[:], k.Hash[:]) != 1 {
-		return nil, ErrToken
+		return nil, refuse(WhyKeySecret)
 	}
-	if k.Expires != 0 && !now.Before(k.Expires.Time()) {
-		return nil, ErrToken
+	if !now.Before(KeyEnd(*k, v.life)) {
+		return nil, refuse(WhyKeyExpired)
 	}
 	caller := Caller(ctx)
 	inside := func(n netip.Prefix) bool { return n.Contains(caller) }
 	if len(k.Networks) > 0 && !slices.ContainsFunc(k.Networks, inside) {
-		return nil, ErrToken
+		return nil, refuse(WhyKeyNetwork)
+	}
+	if unbound(*k) {
+		return nil, refuse(WhyKeyOpen)
 	}
 	p := &Principal{Key: k.ID, Subject: keyPrefix + k.ID, Shop: k.Shop, Carrier: k.Carrier, Building: k.Building}
 	if k.Door != "" { // a controller's subject is its door

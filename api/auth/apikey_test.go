@@ -33,6 +33,9 @@ func (s *counted) APIKey(ctx context.Context, id string) (*identity.APIKey, erro
 
 func newKey(t *testing.T, store identity.Keys, k identity.APIKey) (token string, id string) {
 	t.Helper()
+	if k.Created == 0 {
+		k.Created = handoff.InstantOf(start)
+	}
 	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, k)
 	if err != nil {
 		t.Fatal(err)
@@ -46,6 +49,7 @@ func newKey(t *testing.T, store identity.Keys, k identity.APIKey) (token string,
 func TestKeySaysWho(t *testing.T) {
 	c, store := &clock{now: start}, handofftest.NewMemory()
 	v := Either(newIssuers(t, c), NewKeys(store, handofftest.Namer{}, c.Now))
+	near := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	for name, k := range map[string]struct {
 		key  identity.APIKey
 		want Principal
@@ -54,14 +58,14 @@ func TestKeySaysWho(t *testing.T) {
 		"carrier":   {identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"}, Principal{Carrier: "swift", Scopes: []Scope{Carrier}}},
 		"building":  {identity.APIKey{Scopes: []string{"building"}, Building: "b1"}, Principal{Building: "b1", Scopes: []Scope{Building}}},
 		"door":      {identity.APIKey{Scopes: []string{"door"}, Door: "d1"}, Principal{Subject: "d1", Scopes: []Scope{Door}}},
-		"operator":  {identity.APIKey{Scopes: []string{"ops"}}, Principal{Scopes: []Scope{Ops}}},
+		"operator":  {identity.APIKey{Scopes: []string{"ops"}, Networks: near}, Principal{Scopes: []Scope{Ops}}},
 	} {
 		token, id := newKey(t, store, k.key)
 		k.want.Key = id
 		if k.want.Subject == "" {
 			k.want.Subject = "lk_" + id
 		}
-		p, err := v.Verify(t.Context(), token)
+		p, err := v.Verify(WithCaller(t.Context(), netip.MustParseAddr("10.1.2.3")), token)
 		if err != nil || !reflect.DeepEqual(*p, k.want) {
 			t.Errorf("%s: %+v %v", name, p, err)
 		}
@@ -74,14 +78,14 @@ func TestKeySaysWho(t *testing.T) {
 // What is stored of a key is of no use to whoever reads it, and a key has one spelling.
 func TestKeyIsStoredAsAHash(t *testing.T) {
 	c, store := &clock{now: start}, handofftest.NewMemory()
-	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}})
+	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	parts := strings.Split(token, "_")
 	if len(parts) != 3 || parts[0] != "lk" || parts[1] != id || len(parts[2]) < 52 {
 		t.Fatalf("a key reads %d parts", len(parts))
 	}
-	other, _ := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}})
+	other, _ := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
-	stranger, k, err := NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"ops"}})
+	stranger, k, err := NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +141,7 @@ func TestWrongKeysAreCheap(t *testing.T) {
 	c, store := &clock{now: start}, &counted{Keys: handofftest.NewMemory()}
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
 	for range 500 {
-		forged, _, err := NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"ops"}})
+		forged, _, err := NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +152,7 @@ func TestWrongKeysAreCheap(t *testing.T) {
 	if store.reads != 0 {
 		t.Errorf("%d reads for 500 made-up keys", store.reads)
 	}
-	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}})
+	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	if _, err := store.RemoveAPIKey(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
@@ -192,13 +196,68 @@ func TestRevokedKeyStops(t *testing.T) {
 func TestKeyExpires(t *testing.T) {
 	c, store := &clock{now: start}, handofftest.NewMemory()
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
-	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}, Expires: handoff.InstantOf(start.Add(time.Second))})
+	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift", Expires: handoff.InstantOf(start.Add(time.Second))})
 	if !good(t, v, token) {
 		t.Error("refused before its end")
 	}
 	c.at(time.Second)
 	if good(t, v, token) {
 		t.Error("accepted at its end, from memory")
+	}
+}
+
+// A key that was made without an end, or with one too far away, ends a year after it was made,
+// or earlier where that is configured; an earlier end of its own stands.
+func TestKeysEnd(t *testing.T) {
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct {
+		expires, life, want time.Duration
+	}{
+		"without an end":          {0, LongestKeyLife, 365 * day},
+		"for ten years":           {3650 * day, LongestKeyLife, 365 * day},
+		"for a week":              {7 * day, LongestKeyLife, 7 * day},
+		"without, of thirty days": {0, 30 * day, 30 * day},
+		"with, of thirty days":    {90 * day, 30 * day, 30 * day},
+		"a life of ten years":     {0, 3650 * day, 365 * day},
+	} {
+		now, store := &clock{now: start}, handofftest.NewMemory()
+		v := NewKeys(store, handofftest.Namer{}, now.Now).Within(c.life)
+		k := identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift", Created: handoff.InstantOf(start)}
+		if c.expires != 0 {
+			k.Expires = handoff.InstantOf(start.Add(c.expires))
+		}
+		token, id := newKey(t, store, k)
+		if end := KeyEnd(k, c.life); !end.Equal(start.Add(c.want)) {
+			t.Errorf("%s: ends at %v", name, end)
+		}
+		now.at(c.want - time.Second)
+		if !good(t, v, token) {
+			t.Errorf("%s: refused before its end", name)
+		}
+		now.at(c.want)
+		var why *Refusal
+		if _, err := v.Verify(t.Context(), token); !errors.As(err, &why) || why.Why != WhyKeyExpired || why.Key != id {
+			t.Errorf("%s: at its end: %v", name, err)
+		}
+	}
+}
+
+// An ops key of before, which is bound to no network, works no more; the log says why.
+func TestOpsKeysNeedNetworks(t *testing.T) {
+	c, store := &clock{now: start}, handofftest.NewMemory()
+	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	k := identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift", Created: handoff.InstantOf(start)}
+	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Scopes, k.Carrier = []string{"ops"}, "" // as they could be made
+	if err := store.AddAPIKey(t.Context(), k); err != nil {
+		t.Fatal(err)
+	}
+	var why *Refusal
+	if _, err := v.Verify(WithCaller(t.Context(), netip.MustParseAddr("10.1.2.3")), token); !errors.As(err, &why) || why.Why != WhyKeyOpen {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -225,7 +284,7 @@ func TestKeyIsBoundToNetworks(t *testing.T) {
 func TestKeysOutOfReach(t *testing.T) {
 	c, store := &clock{now: start}, &counted{Keys: handofftest.NewMemory()}
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
-	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"ops"}})
+	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	store.down = true
 	if _, err := v.Verify(t.Context(), token); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrToken) {
 		t.Errorf("%v", err)
@@ -251,6 +310,11 @@ func TestCheckKey(t *testing.T) {
 		"a shop too many": {identity.APIKey{Scopes: []string{"ops"}, Shop: "demo"}, "for a shop"},
 		"a door besides":  {identity.APIKey{Scopes: []string{"shop"}, Shop: "demo", Door: "d1"}, "for a door"},
 		"no id":           {identity.APIKey{Scopes: []string{"shop"}, Shop: "a b"}, "shop"},
+
+		"ops in a network":       {identity.APIKey{Scopes: []string{"ops"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}, ""},
+		"ops from anywhere":      {identity.APIKey{Scopes: []string{"ops"}}, "name the networks"},
+		"ops from nearly":        {identity.APIKey{Scopes: []string{"ops"}, Networks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1")}}, "name the networks"},
+		"ops from a net and all": {identity.APIKey{Scopes: []string{"ops"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::/0")}}, "name the networks"},
 	} {
 		err := CheckKey(c.key)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
@@ -260,7 +324,7 @@ func TestCheckKey(t *testing.T) {
 }
 
 func TestKeyID(t *testing.T) {
-	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, identity.APIKey{Scopes: []string{"ops"}})
+	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	if err != nil {
 		t.Fatal(err)
 	}

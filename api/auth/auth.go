@@ -59,13 +59,14 @@ func (p *Principal) Identity() string {
 }
 
 // ErrToken says that a token is not to be believed: malformed, forged, expired, or of
-// another issuer or audience. It does not say which, and does not repeat the token.
+// another issuer or audience. It does not say which, and does not repeat the token. Where
+// the reason is known the error is a *Refusal as well, for the log.
 var ErrToken = errors.New("auth: the token is not valid")
 
 // Verifier checks bearer tokens.
 type Verifier interface {
 	// Verify returns whom a token speaks for. The error is ErrToken, or
-	// handoff.ErrUnavailable where nobody can tell for now.
+	// storage.ErrUnavailable where nobody can tell for now.
 	Verify(ctx context.Context, token string) (*Principal, error)
 }
 

@@ -92,7 +92,8 @@ func (i *Issuer) Trust() Trust {
 	anyone := []string{Anyone}
 	return Trust{
 		Issuer: i.name, Audience: i.audience, Keys: i.JWKS(),
-		Scopes:   []Scope{Dispatch, Shop, Customer, Carrier, Courier, Building, Door, Ops},
-		Carriers: anyone, Shops: anyone, Buildings: anyone,
+		TokenLife: Life(longestTokenLife),
+		Scopes:    []Scope{Dispatch, Shop, Customer, Carrier, Courier, Building, Door, Ops},
+		Carriers:  anyone, Shops: anyone, Buildings: anyone,
 	}
 }

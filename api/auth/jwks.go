@@ -55,7 +55,7 @@ type keySource struct {
 func (s *keySource) key(ctx context.Context, token *jwt.Token) (any, error) {
 	set := s.current(ctx, false)
 	if set == nil {
-		return nil, ErrToken
+		return nil, refuse(WhyKeysAway)
 	}
 	if _, named := token.Header[jwkset.HeaderKID]; !named {
 		return only(ctx, set)
@@ -65,9 +65,12 @@ func (s *keySource) key(ctx context.Context, token *jwt.Token) (any, error) {
 		return key, err
 	}
 	if set = s.current(ctx, true); set == nil {
-		return nil, ErrToken
+		return nil, refuse(WhyKeysAway)
 	}
-	return set.KeyfuncCtx(ctx)(token)
+	if key, err = set.KeyfuncCtx(ctx)(token); errors.Is(err, jwkset.ErrKeyNotFound) {
+		return nil, refuse(WhySigningKey)
+	}
+	return key, err
 }
 
 // only is the key of a set that has no other, which a token need not name (OpenID Connect
@@ -75,7 +78,7 @@ func (s *keySource) key(ctx context.Context, token *jwt.Token) (any, error) {
 func only(ctx context.Context, set keyfunc.Keyfunc) (any, error) {
 	all, err := set.VerificationKeySet(ctx)
 	if err != nil || len(all.Keys) != 1 {
-		return nil, ErrToken
+		return nil, refuse(WhySigningKey)
 	}
 	return all.Keys[0], nil
 }
@@ -183,6 +186,10 @@ func (s *keySource) get(ctx context.Context, from string, into any) error {
 	}
 	req.Header.Set("Accept", "application/json")
 	resp, err := s.client.Do(req)
+	var failed *url.Error
+	if errors.As(err, &failed) { // which repeats the address, and a secret that may be in its query
+		err = failed.Err
+	}
 	if err != nil {
 		return err
 	}

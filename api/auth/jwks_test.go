@@ -203,7 +203,7 @@ func TestOnlyVerifyingKeysCount(t *testing.T) {
 func TestTokenWithoutKeyID(t *testing.T) {
 	c := &clock{now: start}
 	p := newProvider(t, c)
-	unnamed := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"iss": p.name, "aud": audience, "sub": "s", "exp": start.Add(time.Hour).Unix()})
+	unnamed := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"iss": p.name, "aud": audience, "sub": "s", "iat": start.Unix(), "exp": start.Add(time.Hour).Unix()})
 	token, err := unnamed.SignedString(p.key)
 	if err != nil {
 		t.Fatal(err)

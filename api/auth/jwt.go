@@ -45,7 +45,7 @@ var methods = []string{
 }
 
 // Issuers is the Verifier of JWTs (RFC 7519) of several issuers. A token must be signed
-// by a key of its issuer, carry exp, and name an audience that is configured with the
+// by a key of its issuer, carry exp and iat, and name an audience that is configured with the
 // issuer; it speaks for those alone for whom its issuer may.
 type Issuers struct {
 	ctx    context.Context
@@ -111,7 +111,7 @@ func (v *Issuers) Trust(entries ...Trust) error {
 		t.Claims = t.Claims.named()
 		next.issuers[t.Issuer] = append(next.issuers[t.Issuer], &entry{Trust: t, source: source, secret: secret, parser: jwt.NewParser(
 			jwt.WithIssuer(t.Issuer), jwt.WithAudience(t.Audience), jwt.WithExpirationRequired(), jwt.WithValidMethods(methods),
-			jwt.WithLeeway(leeway), jwt.WithTimeFunc(v.config.Now), jwt.WithStrictDecoding(),
+			jwt.WithIssuedAt(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(v.config.Now), jwt.WithStrictDecoding(),
 		)})
 	}
 	v.trusted.Store(next)
@@ -145,25 +145,31 @@ func (v *Issuers) source(t Trust, before, next *trusted) (*keySource, error) {
 var unverified = jwt.NewParser(jwt.WithStrictDecoding())
 
 // choose finds the entry by which a token is to be verified, from what it says of itself.
-func (t *trusted) choose(token string) *entry {
+func (t *trusted) choose(token string) (*entry, error) {
 	var c jwt.RegisteredClaims
 	parsed, _, err := unverified.ParseUnverified(token, &c)
 	if err != nil {
-		return nil
+		return nil, refuse(WhyMalformed)
 	}
 	if _, critical := parsed.Header["crit"]; critical { // none is understood (RFC 7515 section 4.1.11)
-		return nil
+		return nil, refuse(WhyMalformed)
+	}
+	if len(t.issuers[c.Issuer]) == 0 {
+		return nil, refuse(WhyIssuer)
 	}
 	var chosen *entry
 	for _, e := range t.issuers[c.Issuer] {
 		if slices.Contains(c.Audience, e.Audience) {
 			if chosen != nil { // for two audiences of ours: nobody can say what it may
-				return nil
+				return nil, refuse(WhyAudience)
 			}
 			chosen = e
 		}
 	}
-	return chosen
+	if chosen == nil {
+		return nil, refuse(WhyAudience)
+	}
+	return chosen, nil
 }
 
 // Verify implements Verifier. A token that was verified is remembered for a minute, or
@@ -171,35 +177,46 @@ func (t *trusted) choose(token string) *entry {
 // same token hundreds of times.
 func (v *Issuers) Verify(ctx context.Context, token string) (*Principal, error) {
 	if len(token) > maxToken {
-		return nil, ErrToken
+		return nil, refuse(WhyMalformed)
 	}
 	t := v.trusted.Load()
 	now, digest := v.config.Now(), sha256.Sum256([]byte(token))
 	if p, ok := t.cache.get(digest, now); ok {
 		return p, nil
 	}
-	e := t.choose(token)
-	if e == nil {
-		return nil, ErrToken
+	e, err := t.choose(token)
+	if err != nil {
+		return nil, err
 	}
 	c := jwt.MapClaims{}
 	if _, err := e.parser.ParseWithClaims(token, c, func(parsed *jwt.Token) (any, error) { return e.source.key(ctx, parsed) }); err != nil {
-		return nil, ErrToken
+		return nil, whyOf(err)
 	}
-	p, ok := e.principal(c)
 	expires, err := c.GetExpirationTime()
-	if !ok || err != nil {
-		return nil, ErrToken
+	if err != nil {
+		return nil, refuse(WhyClaims)
 	}
-	if now.Before(expires.Time) { // not within the leeway: there exp is over
-		t.cache.put(digest, p, earlier(expires.Time, now.Add(tokenKept)))
+	issued, err := c.GetIssuedAt()
+	if err != nil || issued == nil {
+		return nil, refuse(WhyClaims)
+	}
+	old := issued.Add(e.life())
+	if !now.Before(old.Add(leeway)) {
+		return nil, refuse(WhyTooOld)
+	}
+	p, err := e.principal(c)
+	if err != nil {
+		return nil, err
+	}
+	if until := earlier(expires.Time, old); now.Before(until) { // not within the leeway: there it is over
+		t.cache.put(digest, p, earlier(until, now.Add(tokenKept)))
 	}
 	return p, nil
 }
 
 // principal reads the claims as far as the issuer is believed. Ids become parts of keys
 // and log lines, so they keep to the rule for all ids from outside.
-func (e *entry) principal(c jwt.MapClaims) (*Principal, bool) {
+func (e *entry) principal(c jwt.MapClaims) (*Principal, error) {
 	p := &Principal{Issuer: e.Issuer}
 	for _, claim := range []struct {
 		name string
@@ -215,21 +232,21 @@ func (e *entry) principal(c jwt.MapClaims) (*Principal, bool) {
 		if text, ok := said.(string); ok {
 			*claim.into = text
 		} else if given && said != nil {
-			return nil, false
+			return nil, refuse(WhyUnusable)
 		}
 	}
 	if len(p.Subject) > maxSubject || strings.ContainsFunc(p.Subject, unicode.IsControl) {
-		return nil, false
+		return nil, refuse(WhyUnusable)
 	}
 	if p.Device != "" && handoff.CheckID(p.Device) != nil {
-		return nil, false
+		return nil, refuse(WhyUnusable)
 	}
 	var carrier, shop, building bool
 	p.Carrier, carrier = tenant(e.Carriers, p.Carrier)
 	p.Shop, shop = tenant(e.Shops, p.Shop)
 	p.Building, building = tenant(e.Buildings, p.Building)
 	if !carrier || !shop || !building {
-		return nil, false
+		return nil, refuse(WhyTenant)
 	}
 	scopes, ok := words(c[e.Claims.Scope])
 	for _, s := range scopes {
@@ -237,7 +254,10 @@ func (e *entry) principal(c jwt.MapClaims) (*Principal, bool) {
 			p.Scopes = append(p.Scopes, s)
 		}
 	}
-	return p, ok
+	if !ok {
+		return nil, refuse(WhyUnusable)
+	}
+	return p, nil
 }
 
 // stands reports whether an entry with this client would still say all that p is.

@@ -101,7 +101,7 @@ func TestTokenSaysWho(t *testing.T) {
 func signed(t testing.TB, method jwt.SigningMethod, key any, kid string, change func(jwt.MapClaims)) string {
 	t.Helper()
 	claims := jwt.MapClaims{
-		"iss": issuerName, "aud": audience, "sub": "cou_7", "scope": "courier", "carrier_id": "swift", "exp": start.Add(time.Hour).Unix(),
+		"iss": issuerName, "aud": audience, "sub": "cou_7", "scope": "courier", "carrier_id": "swift", "iat": start.Unix(), "exp": start.Add(time.Hour).Unix(),
 	}
 	change(claims)
 	token := jwt.NewWithClaims(method, claims)
@@ -126,35 +126,74 @@ func TestForgedAndForeignTokens(t *testing.T) {
 	}
 	parts := strings.Split(ed(nothing), ".")
 	public := i.key.Public().(ed25519.PublicKey)
-	for name, token := range map[string]string{
-		"empty":                         "",
-		"three dots":                    "...",
-		"other key":                     sign(t, newIssuer(t, issuerName, audience, c), cou7),
-		"other issuer":                  ed(func(m jwt.MapClaims) { m["iss"] = "https://other.example" }),
-		"no issuer":                     ed(func(m jwt.MapClaims) { delete(m, "iss") }),
-		"other audience":                ed(func(m jwt.MapClaims) { m["aud"] = "shop" }),
-		"no audience":                   ed(func(m jwt.MapClaims) { delete(m, "aud") }),
-		"no expiry":                     ed(func(m jwt.MapClaims) { delete(m, "exp") }),
-		"expired":                       ed(func(m jwt.MapClaims) { m["exp"] = start.Add(-leeway - time.Second).Unix() }),
-		"not yet":                       ed(func(m jwt.MapClaims) { m["nbf"] = start.Add(leeway + time.Minute).Unix() }),
-		"carrier no id":                 ed(func(m jwt.MapClaims) { m["carrier_id"] = "a:b" }),
-		"shop no id":                    ed(func(m jwt.MapClaims) { m["shop_id"] = "a b" }),
-		"building no id":                ed(func(m jwt.MapClaims) { m["building_id"] = "{}" }),
-		"device no id":                  ed(func(m jwt.MapClaims) { m["device_id"] = "a b" }),
-		"carrier a list":                ed(func(m jwt.MapClaims) { m["carrier_id"] = []string{"swift"} }),
-		"scope of numbers":              ed(func(m jwt.MapClaims) { m["scope"] = []int{1} }),
-		"scope an object":               ed(func(m jwt.MapClaims) { m["scope"] = map[string]string{"courier": "courier"} }),
-		"subject of control characters": ed(func(m jwt.MapClaims) { m["sub"] = "a\x00b" }),
-		"critical header":               critical(t, i),
-		"unsigned":                      signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, i.kid, nothing),
-		"signature gone":                parts[0] + "." + parts[1] + ".",
-		"key as a secret":               signed(t, jwt.SigningMethodHS256, []byte(public), i.kid, nothing),
-		"payload swapped":               parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"scope":"ops","exp":9999999999}`)) + "." + parts[2],
-		"long":                          ed(func(m jwt.MapClaims) { m["x"] = strings.Repeat("x", maxToken) }),
+	for name, c := range map[string]struct {
+		token string
+		why   Why
+	}{
+		"empty":                         {"", WhyMalformed},
+		"three dots":                    {"...", WhyMalformed},
+		"other key":                     {sign(t, newIssuer(t, issuerName, audience, c), cou7), WhySigningKey},
+		"other issuer":                  {ed(func(m jwt.MapClaims) { m["iss"] = "https://other.example" }), WhyIssuer},
+		"no issuer":                     {ed(func(m jwt.MapClaims) { delete(m, "iss") }), WhyIssuer},
+		"other audience":                {ed(func(m jwt.MapClaims) { m["aud"] = "shop" }), WhyAudience},
+		"no audience":                   {ed(func(m jwt.MapClaims) { delete(m, "aud") }), WhyAudience},
+		"no expiry":                     {ed(func(m jwt.MapClaims) { delete(m, "exp") }), WhyClaims},
+		"expired":                       {ed(func(m jwt.MapClaims) { m["exp"] = start.Add(-leeway - time.Second).Unix() }), WhyExpired},
+		"not yet":                       {ed(func(m jwt.MapClaims) { m["nbf"] = start.Add(leeway + time.Minute).Unix() }), WhyNotYet},
+		"carrier no id":                 {ed(func(m jwt.MapClaims) { m["carrier_id"] = "a:b" }), WhyTenant},
+		"shop no id":                    {ed(func(m jwt.MapClaims) { m["shop_id"] = "a b" }), WhyTenant},
+		"building no id":                {ed(func(m jwt.MapClaims) { m["building_id"] = "{}" }), WhyTenant},
+		"device no id":                  {ed(func(m jwt.MapClaims) { m["device_id"] = "a b" }), WhyUnusable},
+		"carrier a list":                {ed(func(m jwt.MapClaims) { m["carrier_id"] = []string{"swift"} }), WhyUnusable},
+		"scope of numbers":              {ed(func(m jwt.MapClaims) { m["scope"] = []int{1} }), WhyUnusable},
+		"scope an object":               {ed(func(m jwt.MapClaims) { m["scope"] = map[string]string{"courier": "courier"} }), WhyUnusable},
+		"subject of control characters": {ed(func(m jwt.MapClaims) { m["sub"] = "a\x00b" }), WhyUnusable},
+		"critical header":               {critical(t, i), WhyMalformed},
+		"unsigned":                      {signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, i.kid, nothing), WhySignature},
+		"signature gone":                {parts[0] + "." + parts[1] + ".", WhySignature},
+		"key as a secret":               {signed(t, jwt.SigningMethodHS256, []byte(public), i.kid, nothing), WhySignature},
+		"payload swapped":               {parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"scope":"ops","exp":9999999999}`)) + "." + parts[2], WhyIssuer},
+		"long":                          {ed(func(m jwt.MapClaims) { m["x"] = strings.Repeat("x", maxToken) }), WhyMalformed},
+		"no time of issue":              {ed(func(m jwt.MapClaims) { delete(m, "iat") }), WhyClaims},
+		"issued tomorrow":               {ed(func(m jwt.MapClaims) { m["iat"] = start.Add(leeway + time.Minute).Unix() }), WhyNotYet},
+		"issued yesterday":              {ed(func(m jwt.MapClaims) { m["iat"] = start.Add(-longestTokenLife - leeway).Unix() }), WhyTooOld},
+		"other signature":               {parts[0] + "." + parts[1] + "." + strings.Split(ed(func(m jwt.MapClaims) { m["jti"] = "x" }), ".")[2], WhySignature},
 	} {
-		p, err := v.Verify(t.Context(), token)
-		if !errors.Is(err, ErrToken) || p != nil {
-			t.Errorf("%s: %+v %v", name, p, err)
+		p, err := v.Verify(t.Context(), c.token)
+		var why *Refusal
+		if !errors.Is(err, ErrToken) || p != nil || !errors.As(err, &why) || why.Why != c.why {
+			t.Errorf("%s: %+v %v, want %s", name, p, err, c.why)
+		}
+		if c.token != "" && strings.Contains(fmt.Sprint(err), c.token) {
+			t.Errorf("%s: the error repeats the token", name)
+		}
+	}
+}
+
+// A token works for as long as its issuer's entry says, whatever its own end is, and no longer
+// from memory.
+func TestTokenLife(t *testing.T) {
+	for name, c := range map[string]struct {
+		life Life
+		want time.Duration
+	}{"as usual": {0, 24 * time.Hour}, "an hour": {Life(time.Hour), time.Hour}} {
+		now := &clock{now: start}
+		i := newIssuer(t, issuerName, audience, now)
+		trust := i.Trust()
+		trust.TokenLife = c.life
+		v := newIssuers(t, now, trust)
+		token, err := i.Sign(cou7, 90*24*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now.at(c.want - time.Second)
+		if _, err := v.Verify(t.Context(), token); err != nil {
+			t.Errorf("%s: refused before it is too old: %v", name, err)
+		}
+		now.at(c.want + leeway)
+		var why *Refusal
+		if _, err := v.Verify(t.Context(), token); !errors.As(err, &why) || why.Why != WhyTooOld {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,6 +23,8 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/oauth2"
+
+	"latchkey/handoff/keyring"
 )
 
 // CallbackPath is where an issuer sends people back to, and CallbackPath/CALLBACK for an
@@ -245,9 +246,9 @@ func (l *Logins) Finish(ctx context.Context, carried, callback string, answer ur
 	if err != nil {
 		return refuse(LoginRefused, err.Error())
 	}
-	principal, ok := e.principal(c)
+	principal, err := e.principal(c)
 	switch {
-	case !ok:
+	case err != nil:
 		return refuse(LoginNobody, "the ID token speaks for somebody whom its issuer may not speak for")
 	case len(principal.Scopes) == 0:
 		return refuse(LoginNobody, "the ID token names no scope that its issuer may give")
@@ -487,13 +488,9 @@ func (t *Trust) readSecret() (string, error) {
 	if t.Login == nil || t.Login.SecretFile == "" {
 		return "", nil
 	}
-	content, err := os.ReadFile(t.Login.SecretFile)
+	secret, err := keyring.ReadPassword(t.Login.SecretFile)
 	if err != nil {
 		return "", fmt.Errorf("%s: login: client_secret_file: %w", t.Issuer, err)
-	}
-	secret := strings.TrimSpace(string(content))
-	if secret == "" {
-		return "", fmt.Errorf("%s: login: client_secret_file is empty", t.Issuer)
 	}
 	return secret, nil
 }

@@ -102,22 +102,25 @@ func (s *Sessions) Begin(ctx context.Context, who Session) (cookie string, err e
 func (s *Sessions) Verify(ctx context.Context, cookie string) (*Session, error) {
 	value, ok := sessionValue(cookie)
 	if !ok {
-		return nil, ErrToken
+		return nil, refuse(WhyMalformed)
 	}
 	kept, err := s.Store.Session(ctx, sha256.Sum256(value))
 	if err != nil {
 		return nil, err
 	}
 	now := s.Now()
-	if kept == nil || !now.Before(kept.Began.Time().Add(s.Life)) || !now.Before(kept.Seen.Time().Add(s.Idle)) {
-		return nil, ErrToken
+	if kept == nil {
+		return nil, refuse(WhySession)
+	}
+	if !now.Before(kept.Began.Time().Add(s.Life)) || !now.Before(kept.Seen.Time().Add(s.Idle)) {
+		return nil, refuse(WhySessionOver)
 	}
 	p := &Principal{Subject: kept.Subject, Issuer: kept.Issuer, Carrier: kept.Carrier, Shop: kept.Shop, Building: kept.Building, Device: kept.Device}
 	for _, scope := range kept.Scopes {
 		p.Scopes = append(p.Scopes, Scope(scope))
 	}
 	if kept.Issuer != "" && !s.Issuers.stands(p, kept.Client) {
-		return nil, ErrToken
+		return nil, refuse(WhySessionMay)
 	}
 	if now.Sub(kept.Seen.Time()) >= touchedEvery {
 		kept.Seen = handoff.InstantOf(now)
@@ -191,7 +194,7 @@ func (s *Sessions) cookie(name, value string, life time.Duration) *http.Cookie {
 func (s *Sessions) Of(r *http.Request) (*Session, error) {
 	c, err := r.Cookie(s.CookieName())
 	if err != nil {
-		return nil, ErrToken
+		return nil, refuse(WhyNone)
 	}
 	return s.Verify(r.Context(), c.Value)
 }

@@ -7,6 +7,9 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -35,6 +38,9 @@ type Trust struct {
 	// Claims are the names under which its tokens say what Latchkey asks.
 	Claims Claims `json:"claims"`
 
+	// TokenLife is how long ago a token may have been issued (iat); 0 is 24 hours.
+	TokenLife Life `json:"token_life"`
+
 	// Login lets people sign in with a browser at this issuer; nil: they cannot.
 	Login *Login `json:"login"`
 
@@ -58,6 +64,36 @@ type Login struct {
 	// iss in its answers (RFC 9207) needs it, so that none passes for another.
 	Callback string `json:"callback"`
 }
+
+// Life is how long something lasts, as a file says it: 12h, or 90d.
+type Life time.Duration
+
+const (
+	usualTokenLife   = 24 * time.Hour
+	longestTokenLife = 365 * 24 * time.Hour
+)
+
+var errLife = errors.New("must be a time such as 12h or 7d, from a minute to a year")
+
+// UnmarshalText reads hours and smaller units, as time.ParseDuration does, or days (d).
+func (l *Life) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		var n int
+		n, err = strconv.Atoi(days)
+		if n < 0 || n > int(longestTokenLife/(24*time.Hour)) {
+			return errLife
+		}
+		d = time.Duration(n) * 24 * time.Hour
+	}
+	if err != nil || d < time.Minute || d > longestTokenLife {
+		return errLife
+	}
+	*l = Life(d)
+	return nil
+}
+
+func (t *Trust) life() time.Duration { return cmp.Or(time.Duration(t.TokenLife), usualTokenLife) }
 
 // Anyone, alone in a list of Trust, stands for every id: for the issuer of whoever runs
 // the service.
@@ -90,8 +126,12 @@ func ParseTrust(content []byte) ([]Trust, error) {
 	var semantic *json.SemanticError
 	switch {
 	case err == nil:
+	case errors.As(err, &semantic) && errors.Is(semantic.Err, json.ErrUnknownName) && semantic.JSONPointer.LastToken() == "client_secret":
+		return nil, fmt.Errorf("issuers: %s: no secret stands in this file: name a file with it, client_secret_file", semantic.JSONPointer)
 	case errors.As(err, &semantic) && errors.Is(semantic.Err, json.ErrUnknownName):
 		return nil, fmt.Errorf("issuers: %s is not a known name", semantic.JSONPointer)
+	case errors.As(err, &semantic) && errors.Is(semantic.Err, errLife):
+		return nil, fmt.Errorf("issuers: %s %w", semantic.JSONPointer, errLife)
 	case errors.As(err, &semantic):
 		return nil, fmt.Errorf("issuers: %s is of the wrong type", semantic.JSONPointer)
 	default:
@@ -107,7 +147,7 @@ func checkTrust(entries []Trust) error {
 	seen := map[[2]string]int{}
 	for i := range entries {
 		t := &entries[i]
-		name := fmt.Sprintf("issuers[%d] (%s)", i, t.Issuer)
+		name := fmt.Sprintf("issuers[%d] (%s)", i, printable(t.Issuer))
 		if err := t.check(); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
@@ -138,6 +178,15 @@ func checkTrust(entries []Trust) error {
 		seen[key] = i
 	}
 	return nil
+}
+
+// printable is an issuer's name without a password that somebody put into it.
+func printable(issuer string) string {
+	u, err := url.Parse(issuer)
+	if err != nil || u.User != nil {
+		return "its issuer holds more than a URL should"
+	}
+	return issuer
 }
 
 func (t *Trust) check() error {

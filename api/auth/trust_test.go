@@ -68,10 +68,15 @@ func TestFileIsStrict(t *testing.T) {
 		"anyone and someone": {entry(`"issuer":"https://b.example","audience":"a","scopes":["shop"],"shops":["a","*"]`), "shops"},
 		"a claim twice":      {entry(`"issuer":"https://b.example","audience":"a","scopes":["ops"],"claims":{"scope":"device_id"}`), "another meaning"},
 		"a claim of JWT":     {entry(`"issuer":"https://b.example","audience":"a","scopes":["ops"],"claims":{"device":"sub"}`), "another meaning"},
+		"a secret inline":    {entry(`"issuer":"https://b.example","audience":"a","scopes":["ops"],"login":{"name":"B","client_id":"c","client_secret":"hunter2"}`), "client_secret_file"},
+		"a life of nothing":  {entry(`"issuer":"https://b.example","audience":"a","scopes":["ops"],"token_life":"0s"`), "/issuers/1/token_life must be a time such as"},
+		"a life in words":    {entry(`"issuer":"https://b.example","audience":"a","scopes":["ops"],"token_life":"long"`), "/issuers/1/token_life must be a time such as"},
+		"a life of years":    {entry(`"issuer":"https://b.example","audience":"a","scopes":["ops"],"token_life":"366d"`), "/issuers/1/token_life must be a time such as"},
+		"a life in seconds":  {entry(`"issuer":"https://b.example","audience":"a","scopes":["ops"],"token_life":3600}`), "issuers"},
 		"the same again":     {`{"issuers":[` + good + `,` + good + `]}`, "same issuer and audience as issuers[0]"},
 	} {
 		_, err := ParseTrust([]byte(c.content))
-		if err == nil || !strings.Contains(err.Error(), c.want) {
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -79,6 +84,7 @@ func TestFileIsStrict(t *testing.T) {
 		"loopback":            `"issuer":"http://127.0.0.1:8090","audience":"a","scopes":["ops"]`,
 		"the other loopback":  `"issuer":"http://[::1]:8090/realm","audience":"a","scopes":["ops"]`,
 		"another audience":    `"issuer":"https://id.swift.example","audience":"other","scopes":["ops"]`,
+		"a token's life":      `"issuer":"https://b.example","audience":"a","scopes":["ops"],"token_life":"7d"`,
 		"a name and its keys": `"issuer":"accounts.b.example","jwks_url":"https://b.example/keys","audience":"a","scopes":["ops"]`,
 	} {
 		if _, err := ParseTrust([]byte(entry(members))); err != nil {

@@ -22,8 +22,12 @@ import (
 
 // apiKeyCmd keeps the keys of machines, in the service's store and under its keyset.
 type apiKeyCmd struct {
-	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" help:"The service's Redis (${env})." placeholder:"URL"`
-	Keyset   string `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"The service's keyset (${env})."`
+	redisAt
+
+	Keyset string `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"The service's keyset (${env})."`
+
+	Policy     string `env:"LATCHKEY_POLICY" placeholder:"FILE" type:"path" help:"The service's rules, which name the shops and carriers that there are; needed to make a key for one (${env})."`
+	MaxKeyLife span   `env:"LATCHKEY_MAX_KEY_LIFE" default:"365d" placeholder:"90d" help:"How long a key works at most, as the service is told; a year at most (${env})."`
 
 	Create apiKeyCreateCmd `cmd:"" help:"Make a key, and show it this once."`
 	List   apiKeyListCmd   `cmd:"" help:"List the keys, without what is secret of them."`
@@ -35,9 +39,46 @@ func (c *apiKeyCmd) open() (*redisstore.Store, *keyring.Ring, func(), error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	store, done, err := openStore(c.RedisURL, ring, time.Hour)
+	store, done, err := openStore(&c.redisAt, ring, time.Hour)
 	return store, ring, done, err
 }
+
+// longest is how long a key works at most.
+func (c *apiKeyCmd) longest() (time.Duration, error) {
+	if time.Duration(c.MaxKeyLife) > auth.LongestKeyLife {
+		return 0, errKeyLife
+	}
+	return time.Duration(c.MaxKeyLife), nil
+}
+
+var errKeyLife = errors.New("--max-key-life is too long: a key works for a year (365d) at most")
+
+func days(d time.Duration) string { return fmt.Sprintf("%gd", d.Hours()/24) }
+
+// known refuses a shop or carrier that the policy does not have: the key would be good for
+// nothing, or for whoever gets that name later.
+func (c *apiKeyCmd) known(k identity.APIKey) error {
+	if k.Shop == "" && k.Carrier == "" {
+		return nil
+	}
+	if c.Policy == "" {
+		return errors.New("a key for a shop or a carrier needs --policy (LATCHKEY_POLICY), which says which there are")
+	}
+	policy, err := loadPolicy(c.Policy)
+	if err != nil {
+		return err
+	}
+	if _, ok := policy.Shops[k.Shop]; k.Shop != "" && !ok {
+		return fmt.Errorf("--shop: there is no such shop in %s", c.Policy)
+	}
+	if k.Carrier != "" && !slices.Contains(policy.Carriers, k.Carrier) {
+		return fmt.Errorf("--carrier: there is no such carrier in %s", c.Policy)
+	}
+	return nil
+}
+
+// keyEndsSoon is how long before its end a key is spoken of.
+const keyEndsSoon = 14 * 24 * time.Hour
 
 type apiKeyCreateCmd struct {
 	Scopes   []string       `name:"scope" required:"" help:"What it may do: dispatch, shop, carrier, building, door or ops; several with commas."`
@@ -45,8 +86,8 @@ type apiKeyCreateCmd struct {
 	Carrier  string         `placeholder:"ID" help:"The carrier it speaks for (scope carrier)."`
 	Building string         `placeholder:"ID" help:"The building it speaks for (scope building)."`
 	Door     string         `placeholder:"ID" help:"The door it speaks for (scope door)."`
-	Expires  span           `placeholder:"90d" help:"When it ends by itself, in days (d) or hours (h); left out: never."`
-	Networks []netip.Prefix `name:"network" placeholder:"CIDR" help:"From where it may be used; several with commas. Left out: from anywhere."`
+	Expires  span           `placeholder:"90d" help:"When it ends by itself, in days (d) or hours (h); left out: when it has lived as long as a key may."`
+	Networks []netip.Prefix `name:"network" placeholder:"CIDR" help:"From where it may be used; several with commas. Left out: from anywhere, but for ops, which needs one."`
 	Label    string         `placeholder:"TEXT" help:"What it is for, as list shows it."`
 }
 
@@ -60,9 +101,15 @@ func (c *apiKeyCreateCmd) Run(ctx context.Context, io streams, keys *apiKeyCmd) 
 	k := identity.APIKey{
 		Scopes: c.Scopes, Shop: c.Shop, Carrier: c.Carrier, Building: c.Building, Door: c.Door, Label: c.Label, Created: handoff.InstantOf(now),
 	}
-	if c.Expires > 0 {
-		k.Expires = handoff.InstantOf(now.Add(time.Duration(c.Expires)))
+	longest, err := keys.longest()
+	if err != nil {
+		return err
 	}
+	life := cmp.Or(time.Duration(c.Expires), longest)
+	if life > longest {
+		return fmt.Errorf("--expires is too long: a key works for %s at most", days(longest))
+	}
+	k.Expires = handoff.InstantOf(now.Add(life))
 	for _, n := range c.Networks { // a caller's address is compared without its IPv6 disguise
 		if n.Addr().Is4In6() {
 			return fmt.Errorf("%s: write it as IPv4", n)
@@ -70,6 +117,9 @@ func (c *apiKeyCreateCmd) Run(ctx context.Context, io streams, keys *apiKeyCmd) 
 		k.Networks = append(k.Networks, n.Masked())
 	}
 	if err := auth.CheckKey(k); err != nil {
+		return err
+	}
+	if err := keys.known(k); err != nil {
 		return err
 	}
 	store, ring, done, err := keys.open()
@@ -84,7 +134,8 @@ func (c *apiKeyCreateCmd) Run(ctx context.Context, io streams, keys *apiKeyCmd) 
 	if err := store.AddAPIKey(ctx, k); err != nil {
 		return err
 	}
-	fmt.Fprintf(io.err, "The key %s is shown this once; only a hash of it is kept. Revoke it with: latchkey apikey revoke %s\n", k.ID, k.ID)
+	fmt.Fprintf(io.err, "The key %s is shown this once; only a hash of it is kept. It ends at %s. Revoke it with: latchkey apikey revoke %s\n",
+		k.ID, k.Expires.Time().Format(time.RFC3339), k.ID)
 	fmt.Fprintln(io.out, token)
 	return nil
 }
@@ -127,14 +178,19 @@ func (*apiKeyListCmd) Run(ctx context.Context, io streams, keys *apiKeyCmd) erro
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.ID, b.ID))
 	})
 	w := tabwriter.NewWriter(io.out, 0, 0, 2, ' ', 0)
+	longest, err := keys.longest()
+	if err != nil {
+		return err
+	}
 	fmt.Fprintln(w, "ID\tSCOPES\tFOR\tCREATED\tEXPIRES\tNETWORKS\tLABEL")
 	for _, k := range list {
-		expires, networks := "never", "any"
-		if k.Expires != 0 {
-			expires = k.Expires.Time().Format(time.RFC3339)
-			if !time.Now().Before(k.Expires.Time()) {
-				expires += " (over)"
-			}
+		networks, end, now := "any", auth.KeyEnd(k, longest), time.Now()
+		expires := end.Format(time.RFC3339)
+		switch {
+		case !now.Before(end):
+			expires += " (over)"
+		case end.Sub(now) < keyEndsSoon:
+			expires += " (soon)"
 		}
 		if len(k.Networks) > 0 {
 			networks = strings.Trim(fmt.Sprint(k.Networks), "[]")

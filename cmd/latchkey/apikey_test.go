@@ -14,7 +14,7 @@ func TestAPIKeyCommands(t *testing.T) {
 	here, there := client{t, start(t, s.args...).url(t)}, client{t, start(t, s.args...).url(t)}
 	keyset, redis := s.args[index(s.args, "--keyset")+1], "redis://"+s.redis.Addr()
 	key := func(args ...string) (int, string, string) {
-		return once(append([]string{"apikey", "--redis-url", redis, "--keyset", keyset}, args...)...)
+		return once(append([]string{"apikey", "--redis-url", redis, "--keyset", keyset, "--policy", "../../docs/policy.json"}, args...)...)
 	}
 	create := func(args ...string) string {
 		t.Helper()
@@ -53,7 +53,7 @@ func TestAPIKeyCommands(t *testing.T) {
 
 	code, out, _ := key("list")
 	id := strings.Split(token, "_")[1]
-	for _, want := range []string{id, "dispatch shop", "demo", "warehouse 1", "192.0.2.0/24 2001:db8::/32", "gate", "never", time.Now().UTC().AddDate(0, 0, 90).Format(time.DateOnly)} {
+	for _, want := range []string{id, "dispatch shop", "demo", "warehouse 1", "192.0.2.0/24 2001:db8::/32", "gate", time.Now().UTC().AddDate(0, 0, 365).Format(time.DateOnly), time.Now().UTC().AddDate(0, 0, 90).Format(time.DateOnly)} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("list lacks %q:\n%s", want, out)
 		}
@@ -84,6 +84,13 @@ func TestAPIKeyCommands(t *testing.T) {
 		{[]string{"create", "--scope", "courier", "--carrier", "swift"}, "courier"},
 		{[]string{"create", "--scope", "shop"}, "needs a shop"},
 		{[]string{"create", "--scope", "ops", "--shop", "demo"}, "for a shop"},
+		{[]string{"create", "--scope", "dispatch", "--shop", "nosuchshop"}, "--shop: there is no such shop in "},
+		{[]string{"create", "--scope", "carrier", "--carrier", "nosuchcarrier"}, "--carrier: there is no such carrier in "},
+		{[]string{"create", "--scope", "ops"}, "name the networks"},
+		{[]string{"create", "--scope", "ops", "--network", "0.0.0.0/0"}, "name the networks"},
+		{[]string{"create", "--scope", "door", "--door", "gate", "--expires", "366d"}, "a key works for 365d at most"},
+		{[]string{"--max-key-life", "30d", "create", "--scope", "door", "--door", "gate", "--expires", "31d"}, "a key works for 30d at most"},
+		{[]string{"--max-key-life", "366d", "list"}, "a year (365d) at most"},
 		{[]string{"create", "--scope", "ops", "--expires", "soon"}, "90d"},
 		{[]string{"create", "--scope", "ops", "--expires=-1d"}, "90d"},
 		{[]string{"create", "--scope", "ops", "--network", "192.0.2.1"}, "network"},
@@ -93,6 +100,12 @@ func TestAPIKeyCommands(t *testing.T) {
 		if code, out, errs := key(c.args...); code == 0 || !strings.Contains(errs, c.want) || strings.Contains(out, "lk_") {
 			t.Errorf("%q: %d %s%s", c.args, code, out, errs)
 		}
+	}
+	if code, _, errs := once("apikey", "--redis-url", redis, "--keyset", keyset, "create", "--scope", "dispatch", "--shop", "demo"); code == 0 || !strings.Contains(errs, "--policy") {
+		t.Errorf("a shop's key without a policy: %d %s", code, errs)
+	}
+	if code, _, errs := key("--max-key-life", "30d", "create", "--scope", "door", "--door", "gate"); code != 0 || !strings.Contains(errs, "It ends at "+time.Now().UTC().AddDate(0, 0, 30).Format(time.DateOnly)) {
+		t.Errorf("a key of thirty days: %d %s", code, errs)
 	}
 	if code, _, errs := once("apikey", "--redis-url", redis, "--keyset", filepath.Join(t.TempDir(), "none"), "list"); code == 0 || !strings.Contains(errs, "none") {
 		t.Errorf("without a keyset: %d %s", code, errs)

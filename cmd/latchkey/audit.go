@@ -44,12 +44,12 @@ func (c *auditKeyCmd) Run(io streams) error {
 }
 
 type auditListCmd struct {
-	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" help:"The service's Redis." placeholder:"URL"`
+	redisAt
 }
 
 // Run lists the chains, with how many entries each has and its signed head.
 func (c *auditListCmd) Run(ctx context.Context, io streams) error {
-	store, done, err := openUnsealed(c.RedisURL)
+	store, done, err := openUnsealed(&c.redisAt)
 	if err != nil {
 		return err
 	}
@@ -69,9 +69,9 @@ func (c *auditListCmd) Run(ctx context.Context, io streams) error {
 }
 
 type auditExportCmd struct {
-	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" help:"The service's Redis." placeholder:"URL"`
-	Out      string `placeholder:"FILE" type:"path" help:"Where to write; left out: standard output. Of all chains, a folder, which is made."`
-	Chain    string `arg:"" optional:"" help:"building:ID of a building's access log, log:00 to log:0f of the audit trail. Left out: all of them."`
+	redisAt
+	Out   string `placeholder:"FILE" type:"path" help:"Where to write; left out: standard output. Of all chains, a folder, which is made."`
+	Chain string `arg:"" optional:"" help:"building:ID of a building's access log, log:00 to log:0f of the audit trail. Left out: all of them."`
 }
 
 // Run writes an export. It needs no keyset: nothing in a chain is sealed, and its heads
@@ -80,7 +80,7 @@ func (c *auditExportCmd) Run(ctx context.Context, streams streams) error {
 	if c.Chain == "" && c.Out == "" {
 		return errors.New("all chains go to a folder: give --out")
 	}
-	store, done, err := openUnsealed(c.RedisURL)
+	store, done, err := openUnsealed(&c.redisAt)
 	if err != nil {
 		return err
 	}

@@ -16,14 +16,18 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"latchkey/handoff/keyring"
 )
 
 // dispatchCmd sends a file of dispatches through the bulk route.
 type dispatchCmd struct {
 	File  string `arg:"" help:"NDJSON, one dispatch a line." type:"existingfile"`
 	URL   string `required:"" env:"LATCHKEY_URL" help:"The service, such as https://latchkey.example." placeholder:"URL"`
-	Token string `required:"" env:"LATCHKEY_TOKEN" help:"A bearer token with the scope dispatch." placeholder:"TOKEN"`
-	Tries int    `default:"5" help:"How often to send the file when the connection breaks."`
+	Token string `required:"" xor:"token" env:"LATCHKEY_TOKEN" help:"A bearer token with the scope dispatch, better given as a file." placeholder:"TOKEN"`
+
+	TokenFile string `required:"" xor:"token" env:"LATCHKEY_TOKEN_FILE" type:"path" help:"The file with the token (${env})." placeholder:"FILE"`
+	Tries     int    `default:"5" help:"How often to send the file when the connection breaks."`
 }
 
 // bulkResult is one line of the service's answer.
@@ -52,6 +56,13 @@ const examplesShown = 20
 // Run sends the file and tells what became of it. Every line that was refused makes it
 // fail, after all others were sent.
 func (c *dispatchCmd) Run(ctx context.Context, io streams) error {
+	if c.TokenFile != "" {
+		token, err := keyring.ReadPassword(c.TokenFile)
+		if err != nil {
+			return err
+		}
+		c.Token = token
+	}
 	lines, err := countLines(c.File)
 	if err != nil {
 		return err

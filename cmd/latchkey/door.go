@@ -18,6 +18,7 @@ import (
 
 	"latchkey/handoff/door"
 	"latchkey/handoff/door/controller"
+	"latchkey/handoff/keyring"
 )
 
 type doorCmd struct {
@@ -59,7 +60,7 @@ func (c *doorEnrollCmd) Run(io streams) error {
 		e.Keypad, err = door.NewPINKey(rand.Reader)
 	case c.KeypadKey != "":
 		var content []byte
-		if content, err = os.ReadFile(c.KeypadKey); err == nil {
+		if content, err = keyring.ReadSecret(c.KeypadKey); err == nil {
 			e.Keypad, err = controller.ParsePINKey(content)
 		}
 	}
@@ -164,7 +165,7 @@ func (c *doorRunCmd) service() (*controller.Service, error) {
 	switch {
 	case c.TokenFile != "":
 		token = func() (string, error) {
-			content, err := os.ReadFile(c.TokenFile)
+			content, err := keyring.ReadSecret(c.TokenFile)
 			return strings.TrimSpace(string(content)), err
 		}
 		if _, err := token(); err != nil {

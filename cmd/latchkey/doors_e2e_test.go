@@ -280,7 +280,7 @@ func (s *street) swing() {
 // moved was asked for. All that the doors have to say must have been said before.
 func (s *street) balance() {
 	s.t.Helper()
-	store, done, err := (&outboxCmd{RedisURL: "redis://" + s.redis.Addr()}).open()
+	store, done, err := (&outboxCmd{redisAt: redisAt{RedisURL: "redis://" + s.redis.Addr()}}).open()
 	if err != nil {
 		s.t.Fatal(err)
 	}

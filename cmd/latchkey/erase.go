@@ -17,7 +17,8 @@ import (
 
 // eraseCmd forgets a customer on request (GDPR article 17).
 type eraseCmd struct {
-	RedisURL  string        `required:"" env:"LATCHKEY_REDIS_URL" placeholder:"URL" help:"The service's Redis (${env})."`
+	redisAt
+
 	Keyset    string        `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"The service's keys (${env})."`
 	Policy    string        `required:"" env:"LATCHKEY_POLICY" placeholder:"FILE" type:"path" help:"The service's rules (${env})."`
 	Retention time.Duration `env:"LATCHKEY_RETENTION" default:"720h" help:"The service's retention (${env})."`
@@ -38,7 +39,7 @@ func (c *eraseCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	store, done, err := openStore(c.RedisURL, ring, c.Retention)
+	store, done, err := openStore(&c.redisAt, ring, c.Retention)
 	if err != nil {
 		return err
 	}

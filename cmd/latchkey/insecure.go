@@ -9,13 +9,14 @@ import (
 	"slices"
 	"strings"
 
-	"latchkey/handoff/redisstore"
+	"latchkey/api/auth"
 )
 
-// insecurities are the settings that serve refuses unless --insecure names them. What
-// nobody could want has no name and is refused always: key files that others may read,
-// issuers and mail servers that are reached over a network without TLS.
-var insecurities = []string{"plain-http", "any-host", "any-proxy", "redis-plain", "debug"}
+// insecurities are the settings that serve refuses unless --insecure names them: at once, or
+// (redis-evicts, redis-unknown) when it has asked Redis. What has no name is refused always:
+// secrets in files that others may read, issuers and mail servers that are reached over a
+// network without TLS, a Redis that takes no writes.
+var insecurities = []string{"plain-http", "any-host", "any-proxy", "redis-plain", "redis-skip-verify", "redis-evicts", "redis-unknown", "debug"}
 
 // unsafe is the first setting that is obviously unsafe and not allowed by name; nil if
 // there is none.
@@ -26,7 +27,7 @@ func (c *serveCmd) unsafe() error {
 		}
 	}
 	exposed := !isLoopback(c.Addr)
-	plain, err := redisstore.Plain(c.RedisURL)
+	plain, unverified, err := c.redisAt.unsafe()
 	if err != nil {
 		return err
 	}
@@ -37,8 +38,9 @@ func (c *serveCmd) unsafe() error {
 	}{
 		{"plain-http", exposed && c.TLSCert == "" && len(c.TrustedProxies) == 0, "--addr " + c.Addr + " can be reached from a network, and tokens and codes would travel in the clear; set --tls-cert and --tls-key, or --trusted-proxies if a proxy ends TLS"},
 		{"any-host", exposed && len(c.Hosts) == 0, "--addr " + c.Addr + " can be reached from a network, and requests for any host would be served; set --hosts to the names that people use"},
-		{"any-proxy", slices.ContainsFunc(c.TrustedProxies, wide), "--trusted-proxies has a network so wide that anybody could say where requests come from; name the proxies' networks"},
+		{"any-proxy", slices.ContainsFunc(c.TrustedProxies, auth.Wide), "--trusted-proxies has a network so wide that anybody could say where requests come from; name the proxies' networks"},
 		{"redis-plain", plain != "", "--redis-url: " + plain},
+		{"redis-skip-verify", unverified, "--redis-url: skip_verify believes any certificate, and whoever answers in Redis's place learns the password; name the authority with --redis-ca"},
 		{"debug", exposed && c.Debug, "--debug is for looking at what is wrong, and --addr " + c.Addr + " can be reached from a network; leave it out"},
 	} {
 		if check.unsafe && !slices.Contains(c.Insecure, check.name) {
@@ -49,12 +51,6 @@ func (c *serveCmd) unsafe() error {
 		return errHalfTLS
 	}
 	return nil
-}
-
-// wide reports whether a network is no proxies' own. The widest that are anybody's own are
-// 10.0.0.0/8 and fc00::/7; two halves of all addresses are all of them.
-func wide(p netip.Prefix) bool {
-	return p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 7
 }
 
 // isLoopback reports whether an address to listen on is reached from this machine alone.

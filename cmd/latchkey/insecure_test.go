@@ -29,14 +29,14 @@ import (
 func TestUnsafeSettingsAreRefused(t *testing.T) {
 	safe := func() *serveCmd {
 		return &serveCmd{
-			Addr: "0.0.0.0:443", TLSCert: "c", TLSKey: "k", Hosts: []string{"parcels.example"}, RedisURL: "rediss://:secret@redis.example:6379",
+			Addr: "0.0.0.0:443", TLSCert: "c", TLSKey: "k", Hosts: []string{"parcels.example"}, redisAt: redisAt{RedisURL: "rediss://:secret@redis.example:6379"},
 			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fc00::/7")},
 		}
 	}
 	if err := safe().unsafe(); err != nil {
 		t.Fatalf("a safe one: %v", err)
 	}
-	if err := (&serveCmd{Addr: "127.0.0.1:8080", RedisURL: "redis://127.0.0.1:6379", Debug: true}).unsafe(); err != nil {
+	if err := (&serveCmd{Addr: "127.0.0.1:8080", redisAt: redisAt{RedisURL: "redis://127.0.0.1:6379"}, Debug: true}).unsafe(); err != nil {
 		t.Errorf("on loopback all is well: %v", err)
 	}
 	plain := func(c *serveCmd) { c.TLSCert, c.TLSKey, c.TrustedProxies = "", "", nil }

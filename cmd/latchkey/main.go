@@ -36,7 +36,7 @@ type cli struct {
 	Erase    eraseCmd    `cmd:"" help:"Forget a customer."`
 	Audit    auditCmd    `cmd:"" help:"Export and verify the hash chains of what happened."`
 
-	Config  kong.ConfigFlag  `help:"Read flags from a JSON file: {\"redis_url\": \"...\", ...}." placeholder:"FILE"`
+	Config  configFile       `help:"Read flags from a JSON file: {\"redis_url\": \"...\", ...}." placeholder:"FILE"`
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
@@ -59,7 +59,6 @@ func run(ctx context.Context, args []string, io streams) int {
 	parser, err := kong.New(&c,
 		kong.Name("latchkey"),
 		kong.Description("Hands high-value parcels to the right person. Start with: latchkey demo"),
-		kong.Configuration(kong.JSON),
 		kong.Vars{"version": version()},
 		kong.Writers(io.out, io.err),
 		kong.Exit(func(code int) { exit = code }),
@@ -74,7 +73,7 @@ func run(ctx context.Context, args []string, io streams) int {
 		return exit
 	}
 	if err != nil {
-		fmt.Fprintf(io.err, "latchkey: %v\n", err)
+		fmt.Fprintf(io.err, "latchkey: %s\n", discreet(err))
 		return 2
 	}
 	k.BindTo(ctx, (*context.Context)(nil))

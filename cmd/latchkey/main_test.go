@@ -301,13 +301,15 @@ type production struct {
 	args   []string
 
 	issuers string // the file
+
+	late time.Duration // how far the issuer's clock is ahead
 }
 
 func newService(t *testing.T, redisConf ...string) *production {
 	t.Helper()
 	s := &production{redis: redistest.Single(t, redisConf...), sink: mailtest.Sink(t)}
 	var err error
-	if s.issuer, err = auth.NewIssuer(rand.Reader, "issuer", "latchkey", time.Now); err != nil {
+	if s.issuer, err = auth.NewIssuer(rand.Reader, "issuer", "latchkey", func() time.Time { return time.Now().Add(s.late) }); err != nil {
 		t.Fatal(err)
 	}
 	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(s.issuer.JWKS()) }))

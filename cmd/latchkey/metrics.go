@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"latchkey/api/metrics"
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
+	"latchkey/handoff/redisstore"
 	"latchkey/handoff/service"
 	"latchkey/handoff/trail"
 	"latchkey/notify"
@@ -30,6 +32,9 @@ type instruments struct {
 	unchained          prometheus.Counter
 	notices            *prometheus.CounterVec
 	trips              *prometheus.HistogramVec
+	faults             *prometheus.GaugeVec // of Redis, by kind
+	evicted            prometheus.Gauge
+	keyEnd, keysEnding prometheus.Gauge
 }
 
 func newInstruments() (*instruments, error) {
@@ -60,10 +65,22 @@ func newInstruments() (*instruments, error) {
 			Name: "latchkey_redis_trip_duration_seconds", Help: "Time of one trip to Redis.",
 			Buckets: []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}, []string{"result"}),
+		faults: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "latchkey_redis_fault", Help: "1 while the last look at Redis found this to be wrong with it; the service's log says what.",
+		}, []string{"fault"}),
+		evicted: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "latchkey_redis_evicted_keys", Help: "Keys that Redis deleted because memory was short; above 0 grants may be lost.",
+		}),
+		keyEnd: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "latchkey_api_key_soonest_end_timestamp_seconds", Help: "When the next API key ends by itself; 0 if there is none.",
+		}),
+		keysEnding: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "latchkey_api_keys_ending", Help: "API keys that end within fourteen days; latchkey apikey list says which.",
+		}),
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.events, m.notices, m.entered, m.unchained, m.trips,
+		m.waiting, m.dead, m.age, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.keyEnd, m.keysEnding,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
@@ -114,6 +131,28 @@ func (m *instruments) trip(took time.Duration, failed bool) {
 		result = "failed"
 	}
 	m.trips.WithLabelValues(result).Observe(took.Seconds())
+}
+
+// redis shows what a look at Redis found.
+func (m *instruments) redis(found redisstore.Condition) {
+	m.evicted.Set(float64(found.Evicted))
+	for _, kind := range redisstore.FaultKinds {
+		is := 0.0
+		if slices.ContainsFunc(found.Faults, func(f redisstore.Fault) bool { return f.Kind == kind }) {
+			is = 1
+		}
+		m.faults.WithLabelValues(string(kind)).Set(is)
+	}
+}
+
+// keysEnd shows when the next API key ends, and how many do soon.
+func (m *instruments) keysEnd(soonest time.Time, ending int) {
+	at := 0.0
+	if !soonest.IsZero() {
+		at = float64(soonest.Unix())
+	}
+	m.keyEnd.Set(at)
+	m.keysEnding.Set(float64(ending))
 }
 
 // groupObserver counts what becomes of a group's events, and logs what a duty officer

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -22,37 +21,34 @@ import (
 // outboxCmd looks at the dead letters of the groups of readers. It needs Redis and no
 // keyset: events hold nothing that is sealed.
 type outboxCmd struct {
-	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" help:"The service's Redis." placeholder:"URL"`
-	Group    string `help:"Whose outbox, mail, residents or doors; all if left out." placeholder:"NAME"`
+	redisAt
+
+	Group string `help:"Whose outbox, mail, residents or doors; all if left out." placeholder:"NAME"`
 
 	List   outboxListCmd   `cmd:"" help:"List the dead letters, oldest first."`
 	Replay outboxReplayCmd `cmd:"" help:"Try dead letters again."`
 	Forget outboxForgetCmd `cmd:"" help:"Forget a group of readers that will not come back, so that the log can be trimmed."`
 }
 
-func (c *outboxCmd) open() (*redisstore.Store, func(), error) { return openUnsealed(c.RedisURL) }
+func (c *outboxCmd) open() (*redisstore.Store, func(), error) { return openUnsealed(&c.redisAt) }
 
 // openUnsealed is a store for what is not sealed: events, and chains of them.
-func openUnsealed(url string) (*redisstore.Store, func(), error) {
+func openUnsealed(at *redisAt) (*redisstore.Store, func(), error) {
 	ring, err := keyring.New() // opens nothing; nothing sealed is read
 	if err != nil {
 		return nil, nil, err
 	}
-	return openStore(url, ring, time.Hour)
+	return openStore(at, ring, time.Hour)
 }
 
 // openStore opens a service's store for a command. Retention is of no effect where the
 // command changes no grant. Done lets go of it.
-func openStore(url string, ring *keyring.Ring, retention time.Duration) (store *redisstore.Store, done func(), err error) {
-	client, err := redisstore.Dial(url)
+func openStore(at *redisAt, ring *keyring.Ring, retention time.Duration) (store *redisstore.Store, done func(), err error) {
+	store, hangUp, err := at.open(redisstore.Config{Sealer: ring, Retention: retention})
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err = redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: retention})
-	if err != nil {
-		return nil, nil, errors.Join(err, client.Close())
-	}
-	return store, func() { store.Close(); _ = client.Close() }, nil
+	return store, func() { store.Close(); _ = hangUp() }, nil
 }
 
 // groups are those that are asked for.

@@ -198,6 +198,7 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 
 	_, err = store.Limit(ctx, "refused:1234", 5, time.Minute)
 	must(err)
+	must(store.Writable(ctx))
 
 	// The mail fails for one event, is given up for another, and does not finish a third.
 	taken, err := store.Take(ctx, "mail", clock.Now(), time.Hour, 1000)

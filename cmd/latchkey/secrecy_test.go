@@ -52,7 +52,7 @@ func TestNothingTellsASecret(t *testing.T) {
 	manager, courier, operator := token(theManager), token(theCourier), token(theOperator)
 	customer := token(auth.Principal{Subject: "cus_1", Shop: "demo", Scopes: []auth.Scope{auth.Customer}})
 	clerk := token(auth.Principal{Subject: "clerk.quince@shop.example", Shop: "demo", Scopes: []auth.Scope{auth.Shop}})
-	_, warehouse, _ := once("apikey", "create", "--redis-url", redisURL, "--keyset", keyset, "--scope", "dispatch", "--shop", "demo", "--label", "packing line 3")
+	_, warehouse, _ := once("apikey", "create", "--redis-url", redisURL, "--keyset", keyset, "--policy", "../../docs/policy.json", "--scope", "dispatch", "--shop", "demo", "--label", "packing line 3")
 	warehouse = strings.TrimSpace(warehouse)
 	secret := make([]byte, 20)
 	_, _ = rand.Read(secret)
@@ -545,7 +545,7 @@ type falling string
 func (f falling) Verify(context.Context, string) (*auth.Principal, error) { panic(string(f)) }
 
 // duration is a number in the log that may have as many digits as a code.
-var duration = regexp.MustCompile(`"took":\d+`)
+var duration = regexp.MustCompile(`"took_ms":[\d.]+`)
 
 // judge looks for everything in everything.
 func (w *witness) judge() {
@@ -603,7 +603,7 @@ func (w *witness) judge() {
 			w.t.Errorf("%q was not found", planted)
 		}
 	}
-	for _, innocent := range []string{"1" + code, "abc" + code, code + "e", `"took":` + code + `,`} {
+	for _, innocent := range []string{"1" + code, "abc" + code, code + "e", `"took_ms":` + code + `,`} {
 		if len(found(innocent, false)) != 0 {
 			w.t.Errorf("%q was taken for a code", innocent)
 		}

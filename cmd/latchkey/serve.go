@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -34,16 +35,20 @@ type serveCmd struct {
 	MaxConnections           int `env:"LATCHKEY_MAX_CONNECTIONS" default:"8192" help:"Connections open at once (${env})."`
 	MaxConnectionsPerAddress int `env:"LATCHKEY_MAX_CONNECTIONS_PER_ADDRESS" default:"1024" help:"Connections of one address, or of one IPv6 /64, but for trusted proxies (${env})."`
 
-	Insecure []string `env:"LATCHKEY_INSECURE" placeholder:"NAME,..." help:"Allow by name what is refused as unsafe: plain-http, any-host, any-proxy, redis-plain, debug (${env})."`
+	Insecure []string `env:"LATCHKEY_INSECURE" placeholder:"NAME,..." help:"Allow by name what is refused as unsafe: plain-http, any-host, any-proxy, redis-plain, redis-skip-verify, redis-evicts, redis-unknown, debug (${env})."`
 
-	RedisURL   string        `required:"" env:"LATCHKEY_REDIS_URL" placeholder:"URL" help:"redis://HOST:PORT; with ?addr=... a Cluster, with &master_name=... Sentinel (${env})."`
+	redisAt
+
 	Keyset     string        `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"Keys that seal what is stored, made by: latchkey keys new (${env})."`
 	Policy     string        `required:"" env:"LATCHKEY_POLICY" placeholder:"FILE" type:"path" help:"The operator's rules; see docs/policy.md (${env})."`
 	Durability string        `env:"LATCHKEY_DURABILITY" default:"memory" enum:"memory,everysec,always" help:"Refuse to start on a Redis that promises less: ${enum} (${env})."`
 	Retention  time.Duration `env:"LATCHKEY_RETENTION" default:"720h" help:"How long grants and events are kept after their day (${env})."`
 	Lanes      int           `env:"LATCHKEY_LANES" default:"2" help:"Pipelines that concurrent requests share; 0: each its own; 4 for a Cluster (${env})."`
 
-	SMTPURL      mail.Server       `name:"smtp-url" required:"" env:"LATCHKEY_SMTP_URL" placeholder:"URL" help:"smtp://[USER:PASSWORD@]HOST[:PORT] (STARTTLS but on loopback) or smtps://... (${env})."`
+	SMTPURL          mail.Server `name:"smtp-url" required:"" env:"LATCHKEY_SMTP_URL" placeholder:"URL" help:"smtp://[USER:PASSWORD@]HOST[:PORT] (STARTTLS but on loopback) or smtps://... (${env})."`
+	SMTPUser         string      `name:"smtp-user" env:"LATCHKEY_SMTP_USER" placeholder:"USER" help:"The user at the mail server, in place of one in the URL (${env})."`
+	SMTPPasswordFile string      `name:"smtp-password-file" env:"LATCHKEY_SMTP_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The password of --smtp-user (${env})."`
+
 	MailFrom     string            `required:"" env:"LATCHKEY_MAIL_FROM" placeholder:"ADDRESS" help:"The sender of mails (${env})."`
 	AccountURL   string            `env:"LATCHKEY_ACCOUNT_URL" placeholder:"URL" help:"The customer's page of a grant, with {grant_id}; mails link to it (${env})."`
 	PublicURL    string            `name:"public-url" env:"LATCHKEY_PUBLIC_URL" placeholder:"URL" help:"Where people reach this service, such as https://HOST: for its pages, for sign-in and for links in mails to residents; without it there are none of these (${env})."`
@@ -54,6 +59,8 @@ type serveCmd struct {
 	DKIMSelector string            `name:"dkim-selector" env:"LATCHKEY_DKIM_SELECTOR" help:"The selector of the key (${env})."`
 
 	Issuers string `required:"" env:"LATCHKEY_ISSUERS" placeholder:"FILE" type:"path" help:"Whose tokens are accepted, and for what; see docs/issuers.md. Read again on SIGHUP (${env})."`
+
+	MaxKeyLife span `env:"LATCHKEY_MAX_KEY_LIFE" default:"365d" placeholder:"90d" help:"How long an API key works at most, whatever it was made with; a year at most (${env})."`
 
 	SessionLife time.Duration `env:"LATCHKEY_SESSION_LIFE" default:"12h" help:"How long a browser stays signed in at most (${env})."`
 	SessionIdle time.Duration `env:"LATCHKEY_SESSION_IDLE" default:"2h" help:"How long it stays so unused (${env})."`
@@ -117,7 +124,11 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	sender, err := mail.NewSender(mail.Config{Server: c.SMTPURL, From: c.MailFrom, DKIM: c.dkim(), Clock: wallClock{}})
+	server, err := c.mailServer()
+	if err != nil {
+		return err
+	}
+	sender, err := mail.NewSender(mail.Config{Server: server, From: c.MailFrom, DKIM: c.dkim(), Clock: wallClock{}})
 	if err != nil {
 		return err
 	}
@@ -140,25 +151,32 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if c.PublicURL == "" {
 		log.Warn("there are no pages, and residents are told nothing of the doors of their buildings; set --public-url")
 	}
-	client, err := redisstore.Dial(c.RedisURL)
+	store, hangUp, err := c.open(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Trip: m.trip})
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	redisstore.Observe(client, m.trip)
-	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: c.Retention, Lanes: c.Lanes})
-	if err != nil {
-		return err
-	}
+	defer func() { _ = hangUp() }()
 	defer store.Close()
-	promise, err := c.promise(ctx, store)
+	watch, found, err := c.firstLook(ctx, store)
 	if err != nil {
 		return err
 	}
+	watchman := &watchman{Watch: watch, metrics: m, log: log}
+	keys, err := store.APIKeys(ctx)
+	if err != nil {
+		return err
+	}
+	compare := func(trust []auth.Trust) {
+		warnOf(mismatches(policy, trust, keys, c.ShopNames, c.CarrierNames), log)
+	}
+	compare(trust)
+	promise := found.Durability
 
 	s, err := newSystem(parts{
-		client: client, store: store, ring: ring, policy: policy, clock: wallClock{}, sender: sender,
-		verifier: auth.Either(issuers, auth.NewKeys(store, ring, nil)),
+		client: closer(hangUp), store: store, watchman: watchman,
+		keys: &keyWatch{store: store, life: time.Duration(c.MaxKeyLife), now: time.Now, metrics: m, log: log},
+		ring: ring, policy: policy, clock: wallClock{}, sender: sender,
+		verifier: auth.Either(issuers, auth.NewKeys(store, ring, nil).Within(time.Duration(c.MaxKeyLife))),
 		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
 		log:      log, retention: c.Retention, metrics: m, signer: signer, revocation: revocation,
 		publicURL: c.PublicURL, issuers: issuers, sessions: sessionTimes{life: c.SessionLife, idle: c.SessionIdle},
@@ -172,7 +190,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	defer signal.Stop(again)
 	reloading, stop := context.WithCancel(ctx)
 	defer stop()
-	go c.reload(reloading, again, issuers, log)
+	go c.reload(reloading, again, issuers, compare, log)
 
 	ln, err := listen(c.Addr)
 	if err != nil {
@@ -191,6 +209,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	for _, name := range c.Insecure {
 		log.Warn("an unsafe setting is allowed", "insecure", name)
 	}
+	watchman.tell(found)
 	log.Info("serving", "addr", ln.Addr().String(), "tls", pair != nil, "durability", promise.String(), "promise", promise.Promise(), "smtp", c.SMTPURL.String())
 	return s.run(ctx, ln)
 }
@@ -206,6 +225,11 @@ func (c *serveCmd) readIssuers() ([]auth.Trust, error) {
 		return nil, fmt.Errorf("%s: %w", c.Issuers, err)
 	}
 	for _, t := range trust {
+		if u, err := url.Parse(t.JWKSURL); err == nil && u.RawQuery != "" { // where a token would stand
+			if _, err := keyring.ReadSecret(c.Issuers); err != nil {
+				return nil, fmt.Errorf("jwks_url of %s has a query, which may hold a secret: %w", t.Issuer, err)
+			}
+		}
 		switch {
 		case t.Login == nil:
 		case c.PublicURL == "":
@@ -219,7 +243,7 @@ func (c *serveCmd) readIssuers() ([]auth.Trust, error) {
 
 // reload reads the file of issuers at each signal until ctx ends. One that is broken
 // changes nothing.
-func (c *serveCmd) reload(ctx context.Context, again <-chan os.Signal, issuers *auth.Issuers, log *slog.Logger) {
+func (c *serveCmd) reload(ctx context.Context, again <-chan os.Signal, issuers *auth.Issuers, compare func([]auth.Trust), log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -235,28 +259,23 @@ func (c *serveCmd) reload(ctx context.Context, again <-chan os.Signal, issuers *
 			continue
 		}
 		log.Info("the issuers were read again", "file", c.Issuers, "entries", len(trust))
+		compare(trust)
 	}
 }
 
-// promise reads what Redis promises, and refuses less than was demanded.
-func (c *serveCmd) promise(ctx context.Context, store *redisstore.Store) (redisstore.Durability, error) {
-	asked, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := store.Ping(asked); err != nil {
-		return 0, fmt.Errorf("cannot reach Redis: %w", err)
+// mailServer is the mail server with its credentials, wherever they come from.
+func (c *serveCmd) mailServer() (mail.Server, error) {
+	if (c.SMTPUser == "") != (c.SMTPPasswordFile == "") {
+		return mail.Server{}, errors.New("--smtp-user and --smtp-password-file go together")
 	}
-	demanded, err := redisstore.ParseDurability(c.Durability)
+	if c.SMTPUser == "" {
+		return c.SMTPURL, nil
+	}
+	password, err := keyring.ReadPassword(c.SMTPPasswordFile)
 	if err != nil {
-		return 0, err
+		return mail.Server{}, err
 	}
-	promise, err := store.Durability(asked)
-	if err != nil && demanded > redisstore.Memory {
-		return 0, fmt.Errorf("cannot learn how durable Redis is, and durability %s is demanded: %w", demanded, err)
-	}
-	if promise < demanded {
-		return 0, fmt.Errorf("durability %s is demanded, and Redis promises %s: %s", demanded, promise, promise.Promise())
-	}
-	return promise, nil
+	return c.SMTPURL.As(c.SMTPUser, password)
 }
 
 const (
@@ -272,6 +291,8 @@ func (c *serveCmd) checkTimes() error {
 	switch {
 	case c.Retention < leastRetention:
 		return fmt.Errorf("--retention %v is too short: what happened must stay for %v at least", c.Retention, leastRetention)
+	case time.Duration(c.MaxKeyLife) > auth.LongestKeyLife:
+		return errKeyLife
 	case c.SessionLife > longestSession:
 		return fmt.Errorf("--session-life %v is too long: a browser stays signed in for %v at most", c.SessionLife, longestSession)
 	case c.SessionIdle < leastIdle:

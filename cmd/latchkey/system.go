@@ -38,6 +38,8 @@ import (
 // parts are what differs between a demonstration, a service and a test.
 type parts struct {
 	client    io.Closer // of the store
+	watchman  *watchman // looks at the store's Redis; nil: nobody does
+	keys      *keyWatch // looks when API keys end; nil: nobody does
 	store     *redisstore.Store
 	ring      *keyring.Ring
 	policy    *handoff.Policy
@@ -98,10 +100,14 @@ func newSystem(p parts) (*system, error) {
 	s.registry = registry.New(p.store, p.store, p.clock)
 	s.residents = residents.NewDirectory(p.store, s.registry, p.store, p.clock, p.ring)
 	s.pageLinks = identity.NewPageLinks(p.store, p.clock, p.ring, rand.Reader)
+	ready := redisstore.NewWatch(p.store, nil).Ready
+	if p.watchman != nil {
+		ready = p.watchman.Ready
+	}
 	config := api.Config{
 		Service: s.service, Couriers: p.store, Registry: s.registry, Directory: s.residents, Access: trail.NewReader(p.store, p.clock, p.ring),
 		Events: p.store, Figures: p.store, PageLinks: s.pageLinks,
-		Verifier: p.verifier, Clock: p.clock, Ready: p.store.Ping,
+		Verifier: p.verifier, Clock: p.clock, Ready: ready,
 		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(),
 		Site: p.site, AllowHost: p.allowHost, TrustedProxies: p.proxies, TLS: p.tls,
 	}
@@ -218,14 +224,35 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	workers.Go(func() { s.every(working, time.Hour, "tidy", s.residents.Tidy) })
 	workers.Go(func() { s.every(working, 5*time.Second, "backlog", s.measure) })
 	workers.Go(func() { s.every(working, time.Second, "numbers", s.numbers.Work) })
+	if s.watchman != nil {
+		workers.Go(func() { s.every(working, lookEvery, "look at Redis", s.watchman.look) })
+	}
+
+	if s.keys != nil {
+		workers.Go(func() { s.every(working, time.Hour, "API keys", s.keys.look) })
+	}
 
 	served := make(chan error, 1)
 	go func() { served <- s.app.Listener(ln) }()
 	var err error
 	select {
 	case err = <-served:
+		s.log.Error("stopping", "why", "the listener ended", "error", fmt.Sprint(err))
 	case <-ctx.Done():
-		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
+		s.log.Info("stopping", "why", context.Cause(ctx).Error())
+	}
+	began := time.Now()
+	ctx = context.WithoutCancel(ctx)
+	gone := s.gone(ctx)
+	if gone != nil {
+		s.log.Warn("Redis does not answer: what is under way is not waited for", "error", gone)
+	}
+	if err == nil {
+		within := shutdownWithin
+		if gone != nil {
+			within = cutWithin
+		}
+		closing, cancel := context.WithTimeout(ctx, within)
 		err = s.app.ShutdownWithContext(closing)
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) { // somebody who never ended a request: not our failure
@@ -234,20 +261,63 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 		}
 	}
 	stop()
-	workers.Wait()
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownWithin)
-	if err := s.numbers.Work(last); err != nil { // what the last requests noted
-		s.log.Warn("figures were not noted", "error", err)
+	ended := make(chan error, 1)
+	go func() { ended <- s.end(ctx, &workers, gone != nil) }()
+	if gone == nil {
+		err = errors.Join(err, <-ended)
+	} else {
+		select {
+		case e := <-ended:
+			err = errors.Join(err, e)
+		case <-time.After(cutWithin):
+			s.log.Warn("background work did not end in time")
+		}
 	}
-	cancel()
+	s.log.Info("stopped", "took_ms", time.Since(began).Milliseconds())
+	return err
+}
+
+// gone is why Redis cannot be asked any more; nil while it can.
+func (s *system) gone(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askedWithin)
+	defer cancel()
+	_, err := s.store.APIKey(ctx, "none") // any read
+	return err
+}
+
+// end waits for the workers and lets go of all that the system holds. Where Redis is gone its
+// connections are closed first, so that nobody waits for an answer.
+func (s *system) end(ctx context.Context, workers *sync.WaitGroup, gone bool) error {
+	var err error
+	if gone {
+		err = s.client.Close()
+	}
+	workers.Wait()
+	if !gone {
+		last, cancel := context.WithTimeout(ctx, shutdownWithin)
+		if err := s.numbers.Work(last); err != nil { // what the last requests noted
+			s.log.Warn("figures were not noted", "error", err)
+		}
+		cancel()
+	}
 	s.sender.Close()
 	s.service.Close()
 	s.store.Close()
-	return errors.Join(err, s.client.Close())
+	if !gone {
+		err = s.client.Close()
+	}
+	return err
 }
 
-// shutdownWithin bounds how long requests under way may take at shutdown.
-const shutdownWithin = 10 * time.Second
+const (
+	// shutdownWithin bounds how long requests under way may take at shutdown.
+	shutdownWithin = 10 * time.Second
+
+	// askedWithin is how long Redis may take to answer then; where it does not, requests under
+	// way and background work have cutWithin each, so that all is over within five seconds.
+	askedWithin = 500 * time.Millisecond
+	cutWithin   = 2 * time.Second
+)
 
 // every calls f now and then at each tick until ctx ends. What fails is told and tried
 // again at the next tick.

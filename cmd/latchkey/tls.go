@@ -35,23 +35,32 @@ func loadCertificate(certFile, keyFile string) (*certificate, error) {
 
 // load reads the pair. One that is broken changes nothing.
 func (c *certificate) load() error {
-	key, err := keyring.ReadSecret(c.keyFile)
+	pair, err := readPair(c.certFile, c.keyFile)
 	if err != nil {
 		return err
 	}
-	cert, err := os.ReadFile(c.certFile)
+	c.pair.Store(pair)
+	return nil
+}
+
+// readPair reads a certificate with its chain, and its key, both PEM. One that is over is an error.
+func readPair(certFile, keyFile string) (*tls.Certificate, error) {
+	key, err := keyring.ReadSecret(keyFile)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, err
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return fmt.Errorf("%s and %s: %w", c.certFile, c.keyFile, err)
+		return nil, fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
 	}
 	if now := time.Now(); now.After(pair.Leaf.NotAfter) {
-		return fmt.Errorf("%s: the certificate ended at %s", c.certFile, pair.Leaf.NotAfter.Format(time.RFC3339))
+		return nil, fmt.Errorf("%s: the certificate ended at %s", certFile, pair.Leaf.NotAfter.Format(time.RFC3339))
 	}
-	c.pair.Store(&pair)
-	return nil
+	return &pair, nil
 }
 
 // replaced reports whether either file is another than at the last look.

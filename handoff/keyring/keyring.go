@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -105,20 +106,41 @@ func Load(path string) (*Ring, error) {
 	return Parse(content)
 }
 
-// ReadSecret reads a file of keys, and refuses one that others than its owner may read.
+// ReadSecret reads a file that holds a secret, be it a key, a password or a token, and refuses
+// one that others than its owner may read, write or run. Everything secret that comes from a
+// file is read by it.
 func ReadSecret(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("keyring: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat() // of what was opened, whatever the path names by now
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("keyring: %s has mode %04o: others may read it; chmod 600", path, mode)
+		return nil, fmt.Errorf("keyring: %s has mode %04o: others may read it, and it holds a secret; chmod 600 %s", path, mode, path)
 	}
-	content, err := os.ReadFile(path)
+	content, err := io.ReadAll(f)
 	if err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
 	return content, nil
+}
+
+// ReadPassword is ReadSecret of a file that holds one line. White space around it is no part
+// of it; an empty file is an error.
+func ReadPassword(path string) (string, error) {
+	content, err := ReadSecret(path)
+	if err != nil {
+		return "", err
+	}
+	password := strings.TrimSpace(string(content))
+	if password == "" || strings.ContainsAny(password, "\r\n") {
+		return "", fmt.Errorf("keyring: %s must hold one line, with nothing but the secret", path)
+	}
+	return password, nil
 }
 
 // JSON is the ring as Parse reads it: the keys in the clear.

@@ -27,6 +27,7 @@ import (
 //	lk:{pp}:dead:GROUP                   hash    event id -> dead letter, the event included         until replayed
 //	lk:{pp}:counted                      string  the last event whose figures were noted                     never
 //	lk:{pp}:numbers:DAY                  hash    HOUR NAME -> how often; ^HOUR NAME: the most             forty days after the last
+//	lk:{pp}:probe                        string  nothing: shows that Redis takes writes               a minute after the last
 //	lk:{pp}:once                         hash    mark -> the highest numbers appended under it        never
 //	lk:customer:SHOP:ID                  zset    HASH by end of window                               last window end + retention
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
@@ -131,6 +132,8 @@ func countedKey(partition int) string { return partitionKey(partition, "counted"
 func numbersKey(partition int, day string) string {
 	return partitionKey(partition, "numbers:"+day)
 }
+
+func probeKey(partition int) string { return partitionKey(partition, "probe") }
 
 func onceKey(partition int) string { return partitionKey(partition, "once") }
 

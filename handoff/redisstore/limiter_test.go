@@ -37,15 +37,16 @@ func TestLimit(t *testing.T) {
 func TestPlain(t *testing.T) {
 	for url, want := range map[string]bool{
 		"redis://127.0.0.1:6379": false, "redis://localhost": false, "redis://[::1]:6379/2": false, "redis://127.0.0.1:1?addr=localhost:2": false,
-		"rediss://:p@redis.example:6379": false, "rediss://u:p@10.0.0.1:1?master_name=m&addr=10.0.0.2:2": false,
+		"rediss://:p@redis.example:6379": false, "rediss://u:p@10.0.0.1:1?master_name=m&addr=10.0.0.2:2&password=q": false,
+		"rediss://u:p@10.0.0.1:1?master_name=m&addr=10.0.0.2:2": true, "rediss://10.0.0.1:1?master_name=m&password=q": true,
 		"redis://:p@redis.example": true, "rediss://redis.example": true, "redis://127.0.0.1:1?addr=10.0.0.1:2": true, "rediss://u@redis.example": true,
 	} {
-		if missing, err := Plain(url); err != nil || (missing != "") != want {
+		if missing, err := Plain(url, Access{}); err != nil || (missing != "") != want {
 			t.Errorf("%s: %q %v", url, missing, err)
 		}
 	}
 	for _, url := range []string{"http://x", "://", "redis.example:6379"} {
-		if _, err := Plain(url); err == nil {
+		if _, err := Plain(url, Access{}); err == nil {
 			t.Errorf("%s is taken", url)
 		}
 	}

@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +16,24 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// Access is what a client shows and believes besides what its URL says, so that no secret
+// has to stand in an argument or the environment.
+type Access struct {
+	Password         string // of the servers that hold data; empty: the URL's, if it has one
+	SentinelPassword string // likewise of the Sentinels
+
+	// Roots are the authorities whose certificates are believed; nil: the system's.
+	Roots *x509.CertPool
+
+	// Certificate is shown to a server that asks for one, and called at each handshake, so
+	// that a renewed one is shown without a restart; nil: none is shown.
+	Certificate func() (*tls.Certificate, error)
+
+	// ServerName is what every server's certificate must be for; empty: the host under which
+	// each is dialed, which is the URL's, or what Sentinels or the Cluster announce.
+	ServerName string
+}
+
 // Dial makes a client from a URL:
 //
 //	redis://user:password@host:6379/0                                      one server
@@ -21,27 +41,49 @@ import (
 //	redis://host:26379/0?master_name=NAME&addr=host2:26379                 Sentinel
 //	redis://host:7000?addr=host2:7001&addr=host3:7002                      Cluster
 //
-// Further parameters are go-redis's own (pool_size, read_timeout, ...). It does not
-// connect yet. The error does not repeat the URL, which may hold a password.
-func Dial(rawURL string) (redis.UniversalClient, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" {
-		return nil, errBadScheme
+// For Sentinel the user and password before the @ are those of the Sentinels, and those of
+// the servers that hold data are the parameters username and password. Further parameters
+// are go-redis's own (pool_size, read_timeout, ...). It does not connect yet. The error
+// does not repeat the URL, which may hold a password.
+func Dial(rawURL string) (redis.UniversalClient, error) { return DialWith(rawURL, Access{}) }
+
+// DialWith is Dial with more than a URL should say.
+func DialWith(rawURL string, a Access) (redis.UniversalClient, error) {
+	u, err := parse(rawURL)
+	if err != nil {
+		return nil, err
 	}
-	switch q := u.Query(); {
-	case q.Has("master_name"):
+	for _, name := range fromReplicas {
+		if u.Query().Has(name) {
+			return nil, fmt.Errorf("redisstore: the Redis URL: %s would read from replicas, which may not know yet what was revoked or counted", name)
+		}
+	}
+	secure := u.Scheme == "rediss"
+	if !secure && (a.Roots != nil || a.Certificate != nil || a.ServerName != "") {
+		return nil, errors.New("redisstore: certificates are of use over TLS alone: the Redis URL must begin with rediss://")
+	}
+	switch kindOf(u) {
+	case sentinel:
 		o, err := redis.ParseFailoverURL(rawURL)
 		if err != nil {
 			return nil, badURL(err, rawURL)
 		}
+		if err := errors.Join(either(&o.Password, a.Password), either(&o.SentinelPassword, a.SentinelPassword)); err != nil {
+			return nil, err
+		}
+		o.TLSConfig = a.tls(o.TLSConfig)
 		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
 		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewFailoverClient(o), nil
-	case q.Has("addr"):
+	case cluster:
 		o, err := redis.ParseClusterURL(rawURL)
 		if err != nil {
 			return nil, badURL(err, rawURL)
 		}
+		if err := errors.Join(either(&o.Password, a.Password), unasked(a.SentinelPassword)); err != nil {
+			return nil, err
+		}
+		o.TLSConfig = a.tls(o.TLSConfig)
 		o.ContextTimeoutEnabled = true
 		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewClusterClient(o), nil
@@ -50,36 +92,118 @@ func Dial(rawURL string) (redis.UniversalClient, error) {
 		if err != nil {
 			return nil, badURL(err, rawURL)
 		}
+		if err := errors.Join(either(&o.Password, a.Password), unasked(a.SentinelPassword)); err != nil {
+			return nil, err
+		}
+		o.TLSConfig = a.tls(o.TLSConfig)
 		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
 		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewClient(o), nil
 	}
 }
 
+// fromReplicas are go-redis's parameters by which it would read from replicas.
+var fromReplicas = []string{"read_only", "route_by_latency", "route_randomly", "replica_only", "use_disconnected_replicas"}
+
+// kind is which sort of Redis a URL is of.
+type kind int
+
+const (
+	single kind = iota
+	sentinel
+	cluster
+)
+
+func kindOf(u *url.URL) kind {
+	switch q := u.Query(); {
+	case q.Has("master_name"):
+		return sentinel
+	case q.Has("addr"):
+		return cluster
+	}
+	return single
+}
+
+func parse(rawURL string) (*url.URL, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" {
+		return nil, errBadScheme
+	}
+	return u, nil
+}
+
+// either takes a password from a file where the URL has none. Two are one too many: nobody
+// can say which is meant.
+func either(password *string, given string) error {
+	switch {
+	case given == "":
+	case *password != "":
+		return errors.New("redisstore: a password is in the Redis URL and given besides: leave one out")
+	default:
+		*password = given
+	}
+	return nil
+}
+
+func unasked(password string) error {
+	if password != "" {
+		return errors.New("redisstore: a password for Sentinels is given, and the Redis URL has no master_name")
+	}
+	return nil
+}
+
+// tls is how servers are known over TLS; nil without TLS. Go-redis would ask every server of a
+// set for a certificate of the URL's first host. Left empty, the name is that of each dial.
+func (a Access) tls(parsed *tls.Config) *tls.Config {
+	if parsed == nil {
+		return nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.ServerName, RootCAs: a.Roots, InsecureSkipVerify: parsed.InsecureSkipVerify}
+	if a.Certificate != nil {
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return a.Certificate() }
+	}
+	return c
+}
+
 var errBadScheme = errors.New("redisstore: the Redis URL must begin with redis:// or rediss://")
 
 // Plain says what a URL leaves out that a Redis needs which is reached over a network: TLS,
 // a password. Empty: nothing, or all its hosts are on this machine.
-func Plain(rawURL string) (string, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" {
-		return "", errBadScheme
+func Plain(rawURL string, a Access) (string, error) {
+	u, err := parse(rawURL)
+	if err != nil {
+		return "", err
 	}
 	away := slices.ContainsFunc(append([]string{u.Host}, u.Query()["addr"]...), func(host string) bool {
 		name := (&url.URL{Host: host}).Hostname()
 		ip, err := netip.ParseAddr(name)
 		return name != "" && name != "localhost" && (err != nil || !ip.Unmap().IsLoopback())
 	})
-	_, password := u.User.Password()
+	before, _ := u.User.Password()
+	const reached = "Redis is reached over a network without "
 	switch {
 	case !away:
 		return "", nil
 	case u.Scheme != "rediss":
-		return "Redis is reached over a network without TLS, and the log and the password travel in the clear; begin with rediss://", nil
-	case !password:
-		return "Redis is reached over a network without a password, and whoever reaches it could delete what limits guessing; say rediss://:PASSWORD@HOST", nil
+		return reached + "TLS, and the log and the password travel in the clear; begin with rediss://", nil
+	case kindOf(u) != sentinel && before == "" && a.Password == "":
+		return reached + "a password, and anyone who reaches it could delete what limits guessing; say rediss://:PASSWORD@HOST, or give the password by a file", nil
+	case kindOf(u) == sentinel && before == "" && a.SentinelPassword == "":
+		return reached + "a password for its Sentinels, and anyone who reaches them could name another master; say rediss://:PASSWORD@HOST, or give the password by a file", nil
+	case kindOf(u) == sentinel && u.Query().Get("password") == "" && a.Password == "":
+		return reached + "a password for the servers behind its Sentinels, and anyone who reaches them could delete what limits guessing; say &password=PASSWORD, or give the password by a file", nil
 	}
 	return "", nil
+}
+
+// Unverified reports whether a URL asks to believe any certificate.
+func Unverified(rawURL string) (bool, error) {
+	u, err := parse(rawURL)
+	if err != nil {
+		return false, err
+	}
+	// Read as go-redis does, and in doubt as if it meant it.
+	return slices.ContainsFunc(u.Query()["skip_verify"], func(v string) bool { return v != "" && v != "0" && v != "false" }), nil
 }
 
 // orTimeouts sets what the URL left open. A courier at a door is told "try again" after
@@ -102,72 +226,48 @@ func badURL(err error, rawURL string) error {
 // Durability is what an accepted handoff survives, as Redis is configured.
 type Durability int
 
-// From weakest to strongest.
+// From weakest to strongest. What is not known counts as less than what would be demanded.
 const (
-	Memory      Durability = iota // nothing: a restart of Redis loses everything since its last snapshot
-	EverySecond                   // a crash of Redis or its machine loses up to about two seconds
-	Always                        // an acknowledged write is on disk
+	Memory       Durability = iota // nothing: a restart of Redis loses everything since its last snapshot
+	Unsynced                       // a crash loses what the system had not written yet
+	NotKnown                       // Redis does not say
+	SyncNotKnown                   // a log is kept; Redis does not say when it is on disk
+	EverySecond                    // a crash of Redis or its machine loses up to about two seconds
+	Always                         // an acknowledged write is on disk
 )
 
-var durabilityNames = [...]string{"memory", "everysec", "always"}
+var durabilityNames = [...]string{"memory", "memory", "not known", "not known", "everysec", "always"}
 
 func (d Durability) String() string { return durabilityNames[d] }
 
-// ParseDurability reads what String writes.
+// ParseDurability reads what may be demanded: memory, everysec or always.
 func ParseDurability(name string) (Durability, error) {
-	for d, n := range durabilityNames {
-		if n == name {
-			return Durability(d), nil
+	demands := []Durability{Memory, EverySecond, Always}
+	for _, d := range demands {
+		if d.String() == name {
+			return d, nil
 		}
 	}
-	return 0, fmt.Errorf("durability must be one of %s", strings.Join(durabilityNames[:], ", "))
+	return 0, fmt.Errorf("durability must be one of %v", demands)
 }
 
 // Promise says in a sentence what d means to an operator.
 func (d Durability) Promise() string {
 	return [...]string{
 		"appendonly is off: a restart of Redis loses what came after its last snapshot",
+		"appendonly is on, and Redis does not see to it that the log is on disk (appendfsync no, or no-appendfsync-on-rewrite yes): a crash of the machine may lose half a minute of accepted handoffs",
+		"not known: Redis permits neither CONFIG GET nor INFO",
+		"not known: appendonly is on, and Redis does not permit CONFIG GET, which says when its log is on disk",
 		"appendfsync everysec: a crash loses up to about two seconds of accepted handoffs",
 		"appendfsync always: an accepted handoff survives a crash; a failover may still lose what no replica had",
 	}[d]
 }
 
-// Durability asks every node that takes writes, and answers with the weakest. Where CONFIG
-// is not allowed the error says so, and the answer is Memory: a promise is stated, not hoped for.
+// Durability asks every node that takes writes, and answers with the weakest. The error is
+// one of the way to Redis; what Redis does not say is NotKnown or SyncNotKnown.
 func (s *Store) Durability(ctx context.Context) (Durability, error) {
-	weakest := Always
-	ask := func(ctx context.Context, c *redis.Client) error {
-		conf, err := c.ConfigGet(ctx, "append*").Result()
-		if err != nil {
-			return err
-		}
-		d := Memory
-		if conf["appendonly"] == "yes" {
-			d = EverySecond
-			if conf["appendfsync"] == "always" {
-				d = Always
-			}
-		}
-		if conf["appendfsync"] == "no" {
-			d = Memory
-		}
-		weakest = min(weakest, d)
-		return nil
-	}
-	var err error
-	switch c := s.client.(type) {
-	case *redis.ClusterClient:
-		// ForEachMaster asks in parallel; one at a time is soon enough at start.
-		err = c.ForEachMaster(ctx, lockstep(ask))
-	case *redis.Client:
-		err = ask(ctx, c)
-	default:
-		err = fmt.Errorf("redisstore: cannot ask a %T", c)
-	}
-	if err != nil {
-		return Memory, err
-	}
-	return weakest, nil
+	nodes, _, err := s.inspect(ctx)
+	return weakest(nodes), err
 }
 
 func lockstep(f func(context.Context, *redis.Client) error) func(context.Context, *redis.Client) error {

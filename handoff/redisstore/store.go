@@ -65,12 +65,18 @@ type Config struct {
 
 	// Lanes is how many pipelines concurrent callers share; 0 gives each its own.
 	Lanes int
+
+	// Trip hears how long each trip to Redis took, and whether it failed; nil: nobody does.
+	Trip func(took time.Duration, failed bool)
 }
 
 // New makes a Store. The caller keeps the client and closes it after the Store.
 func New(c Config) (*Store, error) {
 	if c.Client == nil || c.Sealer == nil || c.Retention <= 0 || c.Lanes < 0 {
 		return nil, errors.New("redisstore: needs a client, a sealer, a retention and lanes of 0 or more")
+	}
+	if c.Trip != nil {
+		Observe(c.Client, c.Trip)
 	}
 	return &Store{client: c.Client, lanes: newLanes(c.Client, c.Lanes), sealer: c.Sealer, retention: c.Retention}, nil
 }
@@ -80,9 +86,6 @@ func (s *Store) Close() {
 	s.settling.Wait()
 	s.lanes.close()
 }
-
-// Ping reports whether Redis answers.
-func (s *Store) Ping(ctx context.Context) error { return unavailable(s.client.Ping(ctx).Err()) }
 
 // readTries is how often a read is sent: reading again is harmless, and go-redis does
 // not do it for a pipeline that also carries somebody's commit.

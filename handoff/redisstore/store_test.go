@@ -88,11 +88,13 @@ func TestConformance(t *testing.T) {
 			return s
 		})
 	})
-	single := redistest.Single(t)
+	single := redistest.Single(t, documentedUser(t))
 	for _, lanes := range []int{0, 2} {
 		t.Run(fmt.Sprintf("single/lanes=%d", lanes), func(t *testing.T) {
 			handofftest.Conformance(t, func(t *testing.T) handofftest.Store {
-				s, _ := newStore(t, flushed(t, dial(t, "redis://"+single.Addr())), lanes)
+				everybody := flushed(t, dial(t, "redis://"+single.Addr()))
+				t.Cleanup(func() { _ = everybody.Close() })
+				s, _ := newStore(t, dial(t, "redis://latchkey:PASSWORD@"+single.Addr()), lanes)
 				return s
 			})
 		})
@@ -587,8 +589,10 @@ func TestDurability(t *testing.T) {
 		"appendonly no":                         Memory,
 		"appendonly yes":                        EverySecond,
 		"appendonly yes\nappendfsync always":    Always,
-		"appendonly yes\nappendfsync no":        Memory,
+		"appendonly yes\nappendfsync no":        Unsynced,
 		"appendonly no\nappendfsync everysec\n": Memory,
+
+		"appendonly yes\nappendfsync always\nno-appendfsync-on-rewrite yes": Unsynced,
 	} {
 		server := redistest.Single(t, strings.Split(strings.TrimSpace(conf), "\n")...)
 		s, _ := newStore(t, dial(t, "redis://"+server.Addr()), 2)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
-	"os"
 	"strings"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"latchkey/handoff/eventlog"
+	"latchkey/handoff/keyring"
 	"latchkey/notify/mail/message"
 )
 
@@ -108,7 +108,7 @@ var (
 const longestTag = 70
 
 func (d *DKIM) signer(now func() time.Time) (*gomail.DKIMSigner, error) {
-	pem, err := os.ReadFile(d.KeyFile)
+	pem, err := keyring.ReadSecret(d.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("mail: DKIM key: %w", err)
 	}

@@ -111,6 +111,18 @@ func (s *Server) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
+// ErrTwice says that credentials were given where the URL has some already.
+var ErrTwice = errors.New("mail: the SMTP URL has a user and a password, and others are given besides: leave one out")
+
+// As is the server with a user and a password that its URL leaves out.
+func (s Server) As(user, password string) (Server, error) {
+	if s.user != "" {
+		return s, ErrTwice
+	}
+	s.user, s.password = user, password
+	return s, nil
+}
+
 // String is the URL without credentials; empty for no server.
 func (s Server) String() string {
 	if s.host == "" {

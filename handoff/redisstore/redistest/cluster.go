@@ -82,6 +82,9 @@ func (set *ClusterSet) ready(ctx context.Context) error {
 // Addrs returns the host:port of each node.
 func (set *ClusterSet) Addrs() []string { return addrs(set.nodes) }
 
+// TLSAddrs returns the host:port of each node for TLS.
+func (set *ClusterSet) TLSAddrs() []string { return tlsAddrs(set.nodes) }
+
 // Nodes returns the servers, to be stopped, paused or asked one by one.
 func (set *ClusterSet) Nodes() []*Server { return slices.Clone(set.nodes) }
 

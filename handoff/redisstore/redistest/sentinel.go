@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"testing"
 
@@ -33,7 +32,7 @@ func Sentinel(tb testing.TB, extraConf ...string) *SentinelSet {
 	set := &SentinelSet{tb: tb}
 	master := launch(tb, func(*Server) []string { return extraConf })
 	replica := launch(tb, func(*Server) []string {
-		return append([]string{fmt.Sprintf("replicaof 127.0.0.1 %d", master.port)}, extraConf...)
+		return append([]string{fmt.Sprintf("replicaof 127.0.0.1 %d", master.announced())}, extraConf...)
 	})
 	set.data = []*Server{master, replica}
 
@@ -47,7 +46,7 @@ func Sentinel(tb testing.TB, extraConf ...string) *SentinelSet {
 		return err
 	})
 	for range sentinels {
-		set.sentinels = append(set.sentinels, startSentinel(tb, master))
+		set.sentinels = append(set.sentinels, startSentinel(tb, master, ofTLS(extraConf)))
 	}
 	await(tb, "sentinels", func(ctx context.Context) error {
 		for _, s := range set.sentinels {
@@ -60,14 +59,14 @@ func Sentinel(tb testing.TB, extraConf ...string) *SentinelSet {
 	return set
 }
 
-func startSentinel(tb testing.TB, master *Server) *Server {
+func startSentinel(tb testing.TB, master *Server, extraConf []string) *Server {
 	tb.Helper()
 	s := launch(tb, func(*Server) []string {
-		return []string{
-			fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", masterName, master.port, quorum),
+		return append([]string{
+			fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", masterName, master.announced(), quorum),
 			"sentinel down-after-milliseconds " + masterName + " 500",
 			"sentinel failover-timeout " + masterName + " 3000",
-		}
+		}, extraConf...)
 	}, "--sentinel")
 
 	// Sentinels look at the servers every 10 s and for each other every 2 s; a test
@@ -92,7 +91,7 @@ func (set *SentinelSet) agrees(ctx context.Context, sentinel, master *Server) er
 		return err
 	}
 	seen := []string{m["port"], m["flags"], m["num-slaves"], m["num-other-sentinels"]}
-	want := []string{strconv.Itoa(master.port), "master", "1", strconv.Itoa(sentinels - 1)}
+	want := []string{strconv.Itoa(master.announced()), "master", "1", strconv.Itoa(sentinels - 1)}
 	for i := range want {
 		if seen[i] != want[i] {
 			return fmt.Errorf("port, flags, replicas and other sentinels are %q, not %q", seen, want)
@@ -116,6 +115,9 @@ func (set *SentinelSet) MasterName() string { return masterName }
 // SentinelAddrs returns the host:port of each sentinel.
 func (set *SentinelSet) SentinelAddrs() []string { return addrs(set.sentinels) }
 
+// SentinelTLSAddrs returns the host:port of each sentinel for TLS.
+func (set *SentinelSet) SentinelTLSAddrs() []string { return tlsAddrs(set.sentinels) }
+
 // Master returns the server that the first sentinel calls the master now.
 func (set *SentinelSet) Master() *Server {
 	set.tb.Helper()
@@ -135,13 +137,12 @@ func (set *SentinelSet) masterOf(ctx context.Context, sentinel *Server) (*Server
 	if err != nil {
 		return nil, err
 	}
-	addr := net.JoinHostPort(hostPort[0], hostPort[1])
 	for _, s := range set.data {
-		if s.Addr() == addr {
+		if hostPort[0] == "127.0.0.1" && hostPort[1] == strconv.Itoa(s.announced()) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("sentinel %s names %s, which is no server of the set", sentinel.Addr(), addr)
+	return nil, fmt.Errorf("sentinel %s names %q, which is no server of the set", sentinel.Addr(), hostPort)
 }
 
 // KillMaster crashes the master and returns at once, before anybody noticed. The
@@ -176,6 +177,14 @@ func (set *SentinelSet) AwaitFailover(old *Server) *Server {
 		return err
 	})
 	return promoted
+}
+
+func tlsAddrs(servers []*Server) []string {
+	var list []string
+	for _, s := range servers {
+		list = append(list, s.TLSAddr())
+	}
+	return list
 }
 
 func addrs(servers []*Server) []string {

@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type Server struct {
 	dir     string   // configuration, log and data
 	port    int
 	busPort int // cluster bus; 0 on a server that is no cluster node
+	tlsPort int // 0 on a server without a certificate
 	process *process
 }
 
@@ -70,6 +72,10 @@ func launch(tb testing.TB, conf func(*Server) []string, args ...string) *Server 
 
 func (s *Server) configure(extra []string) {
 	s.tb.Helper()
+	if isTLS(extra) {
+		s.tlsPort = freePort(s.tb)
+		extra = append([]string{"tls-port " + strconv.Itoa(s.tlsPort)}, extra...)
+	}
 	lines := append([]string{
 		"bind 127.0.0.1",
 		"port " + strconv.Itoa(s.port),
@@ -224,6 +230,16 @@ func fields(text string) map[string]string {
 func (s *Server) Addr() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
 }
+
+// TLSAddr returns the server's host:port for TLS, where its configuration names a
+// certificate ([Authority.Conf]). Addr stays the plain one, by which this package asks.
+func (s *Server) TLSAddr() string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.tlsPort))
+}
+
+// announced is the port under which a server is known to its like: the TLS one where
+// it has one.
+func (s *Server) announced() int { return cmp.Or(s.tlsPort, s.port) }
 
 // Calls returns how often each command ran since the server started, by its
 // lower-case name (INFO commandstats). It includes commands run by scripts and

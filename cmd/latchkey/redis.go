@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"latchkey/handoff/keyring"
+	"latchkey/handoff/redisstore"
+)
+
+// redisAt is how a command reaches the service's Redis: the flags of every command that does.
+type redisAt struct {
+	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" placeholder:"URL" help:"redis[s]://[USER@]HOST:PORT; with ?addr=... a Cluster, with ?master_name=...&addr=... Sentinel (${env})."`
+
+	RedisPasswordFile         string `env:"LATCHKEY_REDIS_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The password, in place of one in the URL (${env})."`
+	RedisSentinelPasswordFile string `env:"LATCHKEY_REDIS_SENTINEL_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The Sentinels' password, likewise (${env})."`
+
+	RedisCA         string `name:"redis-ca" env:"LATCHKEY_REDIS_CA" placeholder:"FILE" type:"path" help:"The authorities that sign Redis's certificates, PEM; left out: the system's (${env})."`
+	RedisCert       string `env:"LATCHKEY_REDIS_CERT" placeholder:"FILE" type:"path" help:"The certificate that is shown to Redis, PEM; read at each connection (${env})."`
+	RedisKey        string `env:"LATCHKEY_REDIS_KEY" placeholder:"FILE" type:"path" help:"Its private key, PEM (${env})."`
+	RedisServerName string `env:"LATCHKEY_REDIS_SERVER_NAME" placeholder:"NAME" help:"What Redis's certificates are for, if not the hosts under which the servers are reached (${env})."`
+}
+
+// access is what the files say.
+func (r *redisAt) access() (a redisstore.Access, err error) {
+	for _, p := range []struct {
+		path string
+		into *string
+	}{{r.RedisPasswordFile, &a.Password}, {r.RedisSentinelPasswordFile, &a.SentinelPassword}} {
+		if p.path == "" {
+			continue
+		}
+		if *p.into, err = keyring.ReadPassword(p.path); err != nil {
+			return a, err
+		}
+	}
+	a.ServerName = r.RedisServerName
+	if r.RedisCA != "" {
+		content, err := os.ReadFile(r.RedisCA)
+		if err != nil {
+			return a, err
+		}
+		if a.Roots = x509.NewCertPool(); !a.Roots.AppendCertsFromPEM(content) {
+			return a, fmt.Errorf("%s holds no certificate", r.RedisCA)
+		}
+	}
+	if (r.RedisCert == "") != (r.RedisKey == "") {
+		return a, errors.New("--redis-cert and --redis-key go together")
+	}
+	if r.RedisCert != "" {
+		if _, err := r.certificate(); err != nil {
+			return a, err
+		}
+		a.Certificate = r.certificate
+	}
+	return a, nil
+}
+
+func (r *redisAt) certificate() (*tls.Certificate, error) { return readPair(r.RedisCert, r.RedisKey) }
+
+// unsafe says what the URL leaves out, and whether it would believe any certificate. Only
+// whether there is a password is asked of the files here.
+func (r *redisAt) unsafe() (plain string, unverified bool, err error) {
+	given := redisstore.Access{Password: r.RedisPasswordFile, SentinelPassword: r.RedisSentinelPasswordFile}
+	if plain, err = redisstore.Plain(r.RedisURL, given); err != nil {
+		return "", false, err
+	}
+	unverified, err = redisstore.Unverified(r.RedisURL)
+	return plain, unverified, err
+}
+
+// open makes a store on the service's Redis. Done lets go of it. It does not connect yet.
+func (r *redisAt) open(c redisstore.Config) (store *redisstore.Store, done func() error, err error) {
+	a, err := r.access()
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Client, err = redisstore.DialWith(r.RedisURL, a); err != nil {
+		return nil, nil, err
+	}
+	if store, err = redisstore.New(c); err != nil {
+		return nil, nil, errors.Join(err, c.Client.Close())
+	}
+	return store, c.Client.Close, nil
+}
+
+// redisInsecurities are the faults of a Redis that --insecure allows, by its names.
+var redisInsecurities = map[string]redisstore.FaultKind{"redis-evicts": redisstore.FaultEvicts, "redis-unknown": redisstore.FaultUnknown}
+
+// insecurityOf is the name by which --insecure allows a fault; empty if none does.
+func insecurityOf(kind redisstore.FaultKind) string {
+	for name, k := range redisInsecurities {
+		if k == kind {
+			return name
+		}
+	}
+	return ""
+}
+
+// firstLook is how Redis must be for serve to start: it can be reached, it takes writes, it
+// loses nothing that nobody allowed it to lose, and it promises what is demanded.
+func (c *serveCmd) firstLook(ctx context.Context, store *redisstore.Store) (*redisstore.Watch, redisstore.Condition, error) {
+	var allowed []redisstore.FaultKind
+	for _, name := range c.Insecure {
+		if kind, ok := redisInsecurities[name]; ok {
+			allowed = append(allowed, kind)
+		}
+	}
+	asked, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	watch := redisstore.NewWatch(store, nil, allowed...)
+	found, err := watch.Look(asked)
+	if err != nil {
+		return nil, found, fmt.Errorf("cannot reach Redis: %w", err)
+	}
+	for _, f := range found.Faults {
+		switch name := insecurityOf(f.Kind); {
+		case watch.Allows(f.Kind):
+		case name == "":
+			return nil, found, f
+		default:
+			return nil, found, fmt.Errorf("%w (or allow it with --insecure=%s)", f, name)
+		}
+	}
+	demanded, err := redisstore.ParseDurability(c.Durability)
+	if err != nil {
+		return nil, found, err
+	}
+	if promise := found.Durability; promise < demanded {
+		return nil, found, fmt.Errorf("durability %s is demanded, and Redis promises %s: %s", demanded, promise, promise.Promise())
+	}
+	return watch, found, nil
+}
+
+// lookEvery is how often a running service looks whether its Redis is fit.
+const lookEvery = 5 * time.Second
+
+// watchman tells what a watch finds, once it begins and once it ends.
+type watchman struct {
+	*redisstore.Watch
+	metrics *instruments
+	log     *slog.Logger
+	known   map[redisstore.FaultKind]string // what was told, by kind
+	lost    int64
+}
+
+// look is one look. An error is one of the way to Redis.
+func (w *watchman) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookEvery)
+	defer cancel()
+	found, err := w.Look(ctx)
+	if err != nil {
+		return err
+	}
+	w.tell(found)
+	return nil
+}
+
+func (w *watchman) tell(found redisstore.Condition) {
+	w.metrics.redis(found)
+	if w.known == nil {
+		w.known = map[redisstore.FaultKind]string{}
+	}
+	for _, kind := range redisstore.FaultKinds {
+		i := slices.IndexFunc(found.Faults, func(f redisstore.Fault) bool { return f.Kind == kind })
+		says, was := "", w.known[kind]
+		if i >= 0 {
+			says = found.Faults[i].Says
+		}
+		switch {
+		case says == "" && was != "":
+			w.log.Info("Redis is well again", "fault", string(kind), "said", was)
+			delete(w.known, kind)
+		case says != "" && (was == "" || kind == redisstore.FaultEvicts && found.Evicted > w.lost):
+			w.log.Error("Redis is not fit to keep grants", "fault", string(kind), "says", says, "allowed", w.Allows(kind), "evicted_keys", found.Evicted)
+			w.known[kind] = says
+		}
+	}
+	w.lost = found.Evicted
+}
+
+// closer lets go of what newSystem's parts hold, as an io.Closer.
+type closer func() error
+
+func (c closer) Close() error { return c() }
+
+var _ io.Closer = closer(nil)
