@@ -4,19 +4,19 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// The seeds live in testdata/fuzz, where plain `go test` runs them too. Each is one
-// message; the targets also sign the bytes as claims, so that the fuzzer gets past the
-// signature.
+// Every target starts from the messages of seeds, which plain `go test` runs too. The
+// targets also sign the bytes as claims, so that the fuzzer gets past the signature.
 
 func FuzzPermit(f *testing.F) {
+	addSeeds(f, "FuzzPermit")
 	door := newStation(f, theDoor, false)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for _, message := range [][]byte{raw, asClaims(t, signer.current, raw, bound(permitPurpose, theDoor, []byte{}))} {
@@ -33,6 +33,7 @@ func FuzzPermit(f *testing.F) {
 }
 
 func FuzzRecall(f *testing.F) {
+	addSeeds(f, "FuzzRecall")
 	door := newStation(f, theDoor, false)
 	door.replay.file.sync = func(*os.File) error { return nil }
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -50,6 +51,7 @@ func FuzzRecall(f *testing.F) {
 }
 
 func FuzzReport(f *testing.F) {
+	addSeeds(f, "FuzzReport")
 	v := ReportVerifier{Door: theDoor, Key: doorKey.Public()}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for _, message := range [][]byte{raw, asClaims(t, doorKey, raw, bound(reportPurpose, theDoor))} {
@@ -66,6 +68,7 @@ func FuzzReport(f *testing.F) {
 }
 
 func FuzzRevocation(f *testing.F) {
+	addSeeds(f, "FuzzRevocation")
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for _, message := range [][]byte{raw, asClaims(t, root, raw, bound(revocationPurpose))} {
 			r, err := ParseRevocation(message, root.Public())
@@ -83,6 +86,7 @@ func FuzzRevocation(f *testing.F) {
 // FuzzJournal reads whatever a disk can hold: what is read once is read again, and the
 // file that is left is whole.
 func FuzzJournal(f *testing.F) {
+	addSeeds(f, "FuzzJournal")
 	path := filepath.Join(f.TempDir(), "replay")
 	f.Fuzz(func(t *testing.T, content []byte) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -125,7 +129,41 @@ func mustBeRefusal(t testing.TB, err error) {
 	}
 }
 
-// seeds are the messages that each target starts from.
+// cborItems are CBOR items of every major type, well formed and not (RFC 8949).
+var cborItems = map[string]string{
+	"an integer": "0a", "a negative integer": "29", "the largest integer": "1bffffffffffffffff", "the least integer": "3bffffffffffffffff",
+	"text": "6161", "text that is no UTF-8": "61ff", "bytes": "4101", "bytes of no known length": "5f4101ff", "bytes cut short": "42ff",
+	"an array": "8101", "an array of no known length": "9f01ff", "a giant array": "9bffffffffffffffff", "a map": "a10101",
+	"a map with a text key": "a1616101", "a map with a map as key": "a1a001", "a map of no known length": "bf0101ff", "a map less a value": "bf01ff",
+	"a tag": "c101", "a big integer": "c24101", "a big integer of text": "c26101", "a tag less its content": "d8ff",
+	"false": "f4", "null": "f6", "undefined": "f7", "a simple value": "f820", "a simple value in two bytes": "f800",
+	"a half float": "f93c00", "a half float that is no number": "f97e00", "a float": "fa3f800000", "a double": "fb3ff0000000000000",
+	"a break alone": "ff", "a reserved length": "1c", "nested too deep": "8181818181818101",
+}
+
+// coseHeaders are a label and a value each.
+var coseHeaders = map[string]string{
+	"crit": "0281182a", "crit as text": "0261" + "61", "crit of nothing": "0280", "crit of a label as bytes": "02814101",
+	"content type": "0363612f62", "content type without a slash": "036161", "content type of nothing": "0360",
+	"content type with a space": "036420612f62", "content type as a negative integer": "0320",
+	"key id as an integer": "0401", "IV": "054101", "IV as text": "056161", "partial IV": "064101", "partial IV as text": "066161",
+	"countersignature": "078343a10126a04101", "countersignature as an integer": "0701", "countersignatures": "07818343a10126a04101",
+	"countersignature0": "094101", "countersignature0 as text": "096161", "countersignature v2": "0b8343a10126a04101",
+	"countersignature v2 as an integer": "0b01", "countersignature0 v2": "0c4101", "countersignature0 v2 as text": "0c6161",
+	"type": "1063612f62", "type without a slash": "106161", "type of nothing": "1060", "type with a space": "106420612f62",
+	"type as a negative integer": "1020", "a text label": "616101", "a bytes label": "410101",
+}
+
+// addSeeds gives a target its messages, in the order of their names.
+func addSeeds(f *testing.F, target string) {
+	messages := seeds(f)[target]
+	for _, name := range slices.Sorted(maps.Keys(messages)) {
+		f.Add(messages[name])
+	}
+}
+
+// seeds are the messages that each target starts from, by target and by the reason for
+// the message. They are made anew by every run, so that they are always of today's format.
 func seeds(t testing.TB) map[string]map[string][]byte {
 	all := map[string]map[string][]byte{"FuzzPermit": {}, "FuzzRecall": {}, "FuzzReport": {}, "FuzzRevocation": {}, "FuzzJournal": {}}
 	for name, r := range rejected(t) {
@@ -168,6 +206,67 @@ func seeds(t testing.TB) map[string]map[string][]byte {
 		}
 	}
 
+	// Well signed and still no message of this package.
+	q := p
+	q.Challenge = nil
+	withoutSender := genuine(t, q)
+	withoutSender.aad = bound(recallPurpose, theDoor)
+	for name, payload := range map[string]string{
+		"names no permit":       "a2041a6b057c7c3a000100008150" + strings.Repeat("00", 16),
+		"a permit id too short": "a2041a6b057c7c3a00010000814101",
+	} {
+		withoutSender.payload = unhex(payload)
+		all["FuzzRecall"][name] = withoutSender.bytes(t)
+	}
+	all["FuzzRecall"]["from another service"] = check(stranger.Recall(Recall{theDoor, p.ID, p.Expires}))(t)
+	all["FuzzReport"]["from another door's key"] = check(reports[2].Sign(root))(t)
+	for name, own := range map[string]reportOwn{
+		"a permit id too short":    {Seq: 1, State: Opened, Permit: []byte{1}},
+		"forced, about a permit":   {Seq: 1, State: Forced, Permit: p.ID[:]},
+		"refused without a reason": {Seq: 1, State: Refused},
+		"a state without a name":   {Seq: 1, State: 99},
+		"no number":                {State: Tamper},
+	} {
+		claims := &reportClaims{IssuedAt: uint32(noon.Unix()), Own: own}
+		all["FuzzReport"][name] = check(sign(doorKey, claims, bound(reportPurpose, theDoor)))(t)
+	}
+	for name, own := range map[string]revocationOwn{
+		"no serial":            {Revoked: []KeyID{}, Trusted: []PublicKey{}},
+		"an empty trusted key": {Serial: 1, Trusted: []PublicKey{{}}},
+		"too many trusted":     {Serial: 1, Trusted: slices.Repeat([]PublicKey{root.Public()}, maxTrusted+1)},
+	} {
+		claims := &revocationClaims{IssuedAt: uint32(noon.Unix()), Own: own}
+		all["FuzzRevocation"][name] = check(sign(root, claims, bound(revocationPurpose)))(t)
+	}
+	all["FuzzRevocation"]["signed by no root key"] = check(revocation(1).Sign(stranger.current))(t)
+	// Every kind of CBOR item where claims are expected: the targets sign these.
+	for name, item := range cborItems {
+		for _, target := range []string{"FuzzPermit", "FuzzRecall", "FuzzReport", "FuzzRevocation"} {
+			all[target]["claims are "+name] = unhex(item)
+			all[target]["a claim is "+name] = unhex("a107" + item)
+			all[target]["our claim holds "+name] = unhex("a13a0001000081" + item)
+		}
+	}
+	for name, item := range cborItems {
+		all["FuzzPermit"]["the message is "+name] = unhex(item)
+		f := genuine(t, q)
+		f.unprotected = unhex("a11863" + item)
+		all["FuzzPermit"]["a header is "+name] = f.bytes(t)
+		f = genuine(t, q)
+		f.protected = slices.Concat(unhex("a301270448"), f.protected[5:], unhex("1863"+item))
+		all["FuzzPermit"]["a protected header is "+name] = f.bytes(t)
+	}
+	// Every header that RFC 9052 section 3.1 gives a type to, of its type and of another:
+	// go-cose checks these before this package sees the message.
+	for name, header := range coseHeaders {
+		f := genuine(t, q)
+		f.unprotected = unhex("a1" + header)
+		all["FuzzPermit"]["unprotected "+name] = f.bytes(t)
+		f = genuine(t, q)
+		f.protected = slices.Concat(unhex("a301270448"), f.protected[5:], unhex(header))
+		all["FuzzPermit"]["protected "+name] = f.bytes(t)
+	}
+
 	whole := []byte(replayMagic)
 	whole = append(whole, check(frame(record(seenHorizon, PermitID{}, 9, 1<<32-1), replaySlot))(t)...)
 	whole = append(whole, check(frame(record(seenSpent, p.ID, 7, 70), replaySlot))(t)...)
@@ -179,36 +278,6 @@ func seeds(t testing.TB) map[string]map[string][]byte {
 		"a newer kind": append([]byte(replayMagic), check(frame([]byte{9}, replaySlot))(t)...),
 	}
 	return all
-}
-
-var unsafeInNames = regexp.MustCompile(`[^A-Za-z0-9]+`)
-
-func seedFile(raw []byte) []byte {
-	return fmt.Appendf(nil, "go test fuzz v1\n[]byte(%q)\n", raw)
-}
-
-// The corpus in the tree is the one that the messages of today make; what the fuzzer
-// found beside it stays.
-func TestSeeds(t *testing.T) {
-	for target, messages := range seeds(t) {
-		dir := filepath.Join("testdata", "fuzz", target)
-		if *update {
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for name, raw := range messages {
-			path := filepath.Join(dir, strings.Trim(unsafeInNames.ReplaceAllString(name, "-"), "-"))
-			if *update {
-				if err := os.WriteFile(path, seedFile(raw), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if got := check(os.ReadFile(path))(t); !slices.Equal(got, seedFile(raw)) {
-				t.Errorf("%s is of another format: run with -update", path)
-			}
-		}
-	}
 }
 
 func BenchmarkPermitSign(b *testing.B) {

@@ -202,7 +202,11 @@ func (f forgery) bytes(t testing.TB) []byte {
 	if f.signature == nil {
 		f.signature = ed25519.Sign(f.key.ed25519, toBeSigned)
 	}
-	return check(cbor.Marshal(cbor.Tag{Number: 18, Content: []any{f.protected, cbor.RawMessage(f.unprotected), f.payload, f.signature}}))(t)
+	raw := []byte{0xd2, 0x84} // tag 18, an array of four; by hand, because the unprotected part may be no CBOR at all
+	for _, part := range [][]byte{check(cbor.Marshal(f.protected))(t), f.unprotected, check(cbor.Marshal(f.payload))(t), check(cbor.Marshal(f.signature))(t)} {
+		raw = append(raw, part...)
+	}
+	return raw
 }
 
 func unhex(s string) []byte {
