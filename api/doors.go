@@ -159,18 +159,11 @@ func pinOf(g service.Permission) (*permitOutput, error) {
 	}}, nil
 }
 
-// permitOf writes a permission as the permit that it is, so that the same permission
-// always gives the same bytes. A challenge binds only where it was asked for.
+// permitOf is the permit of a permission: the same permission always gives the same bytes.
 func permitOf(g service.Permission) door.Permit {
-	p := door.Permit{
-		ID: door.PermitID(g.Permit), Door: g.Door.ID, Grant: door.GrantRef(g.Ref), Act: door.Open,
-		NotBefore: g.At.UTC().Truncate(time.Second), Relock: time.Duration(g.Relock) * time.Second,
-	}
-	p.Expires = p.NotBefore.Add(door.MaxLife)
-	if g.Door.Mode == handoff.Carried || g.Door.Kind == handoff.Garage || g.Door.Kind == handoff.Home {
-		p.Challenge = g.Challenge
-	}
-	return p
+	return door.Opening{
+		ID: door.PermitID(g.Permit), Door: g.Door.ID, Grant: door.GrantRef(g.Ref), At: g.At, Challenge: g.Challenge, Relock: g.Relock,
+	}.Permit()
 }
 
 // turnedAway makes every refusal at a door access-refused. Why is told beside it, but

@@ -219,13 +219,13 @@ func byRight(d *deliberation) (ProofSet, bool) {
 		return Proofs(ProofCourier, ProofRoute, ProofTime), false
 	}
 	if d.cmd.Act == Open && d.facts.Door != nil {
-		return d.facts.Door.asks(right), true
+		return d.facts.Door.Asks(right), true
 	}
 	return right.Proofs, true
 }
 
-// asks is what a right to open asks for at this door.
-func (d *Door) asks(r *Right) ProofSet {
+// Asks is what a right to open asks for at this door.
+func (d *Door) Asks(r *Right) ProofSet {
 	switch d.Mode {
 	case Carried:
 		return r.Proofs | Proofs(ProofPresence)
@@ -243,7 +243,7 @@ func (g *Grant) OnTheWay(d *Door) (ProofSet, bool) {
 	if right == nil || !d.leadsTo(g) {
 		return 0, false
 	}
-	return d.asks(right), true
+	return d.Asks(right), true
 }
 
 func onRoute(*deliberation) (ProofSet, bool) {

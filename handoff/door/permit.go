@@ -39,6 +39,28 @@ type Permit struct {
 	Relock time.Duration
 }
 
+// Opening is what the service granted, in plain values. The service answers a courier
+// from it, and sends the door a permit from the event that tells of it: both must sign the
+// same bytes, so both make their permit here.
+type Opening struct {
+	ID        PermitID
+	Door      string // the door's id in the registry
+	Grant     GrantRef
+	At        time.Time // when it was granted; what is below a second is dropped
+	Challenge []byte    // what the courier read at the door, 8 to 32 bytes; empty where no presence is asked
+	Relock    int       // seconds that the lock stays unlocked, at most 120; 0: the door's own setting
+}
+
+// Permit is the permit to open: it holds from the second of At for MaxLife. Whether its
+// values are in their bounds is checked when it is signed.
+func (o Opening) Permit() Permit {
+	from := time.Unix(o.At.Unix(), 0).UTC()
+	return Permit{
+		ID: o.ID, Door: o.Door, Grant: o.Grant, Act: Open, NotBefore: from, Expires: from.Add(MaxLife),
+		Challenge: o.Challenge, Relock: time.Duration(o.Relock) * time.Second,
+	}
+}
+
 // GrantRef ties a permit to its grant for the service, and tells nobody else
 // anything: a keyed hash, made by whoever makes the permit.
 type GrantRef [8]byte
@@ -55,11 +77,11 @@ const Open Act = 3
 // NewPermit makes a permit to open a door, valid from now for MaxLife, with an id
 // from random, which must be a cryptographic source.
 func NewPermit(random io.Reader, door string, grant GrantRef, challenge []byte, now time.Time) (Permit, error) {
-	from := time.Unix(now.Unix(), 0).UTC()
-	p := Permit{Door: door, Grant: grant, Act: Open, NotBefore: from, Expires: from.Add(MaxLife), Challenge: challenge}
-	if _, err := io.ReadFull(random, p.ID[:]); err != nil {
+	o := Opening{Door: door, Grant: grant, At: now, Challenge: challenge}
+	if _, err := io.ReadFull(random, o.ID[:]); err != nil {
 		return Permit{}, fmt.Errorf("door: reading a permit id: %w", err)
 	}
+	p := o.Permit()
 	return p, p.check()
 }
 

@@ -5,8 +5,10 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -616,5 +618,27 @@ func TestKeyIDs(t *testing.T) {
 	}
 	if id := k.ID(); !bytes.Equal(id[:], thumbprint[:8]) || sha256.Size != len(thumbprint) {
 		t.Errorf("id %s", id)
+	}
+}
+
+// The service answers a courier at one instant and sends the door the permit of an event,
+// which knows the second alone: both are the same bytes.
+func TestOpeningGivesTheSameBytes(t *testing.T) {
+	o := Opening{ID: PermitID{1}, Door: theDoor, Grant: theGrant, At: noon.Add(999 * time.Millisecond), Challenge: make([]byte, 16), Relock: 9}
+	ofEvent := o
+	ofEvent.At = noon.In(time.FixedZone("", 3600))
+	p := o.Permit()
+	if !bytes.Equal(signed(t, signer, p), signed(t, signer, ofEvent.Permit())) {
+		t.Error("the courier's permit and the door's differ")
+	}
+	if want := (Permit{
+		ID: PermitID{1}, Door: theDoor, Grant: theGrant, Act: Open, NotBefore: noon, Expires: noon.Add(MaxLife),
+		Challenge: o.Challenge, Relock: 9 * time.Second,
+	}); !reflect.DeepEqual(p, want) {
+		t.Errorf("%+v", p)
+	}
+	o.Relock = 121
+	if _, err := signer.Permit(o.Permit()); !errors.Is(err, Malformed) {
+		t.Errorf("a lock that stays unlocked for 121 s: %v", err)
 	}
 }

@@ -83,8 +83,8 @@ type Permission struct {
 	Grant     handoff.GrantID
 	Ref       [8]byte // names the grant to the door, and means nothing to it
 	Door      handoff.Door
-	Challenge []byte
-	Relock    int // seconds; 0: as the door is set itself
+	Challenge []byte // what the permit is bound to; empty where no presence is asked
+	Relock    int    // seconds; 0: as the door is set itself
 	At        time.Time
 
 	// Minute is the minute since 1970 whose PIN it is, at a keypad. No other permission has
@@ -140,7 +140,10 @@ func (s *Service) Unlock(ctx context.Context, k Knock) (Permission, error) {
 	}
 	p := Permission{
 		Permit: o.answer.Permit, Grant: o.grant.ID, Ref: handoff.DoorRef(s.names, o.grant.ID), Door: *door,
-		Challenge: k.Challenge, Relock: o.answer.Relock, At: o.answer.At.Time(),
+		Relock: o.answer.Relock, At: o.answer.At.Time(),
+	}
+	if right := o.grant.Right(handoff.Open, door.Kind); right != nil && door.Asks(right).Has(handoff.ProofPresence) {
+		p.Challenge = k.Challenge
 	}
 	if door.Mode == handoff.Keypad {
 		return s.minuteOf(p)

@@ -79,11 +79,9 @@ var asService = handoff.Actor{Role: handoff.RoleService}
 // permit sends what was granted, unless it is over or was taken back meanwhile.
 func (d *Dispatcher) permit(ctx context.Context, e handoff.Event) error {
 	now := d.Clock.Now()
-	p := door.Permit{
-		ID: door.PermitID(e.Permit), Door: e.Door, Grant: handoff.DoorRef(d.Namer, e.Grant), Act: door.Open,
-		NotBefore: e.At.Time(), Expires: e.At.Time().Add(door.MaxLife), Challenge: e.Challenge,
-		Relock: time.Duration(e.Relock) * time.Second,
-	}
+	p := door.Opening{
+		ID: door.PermitID(e.Permit), Door: e.Door, Grant: handoff.DoorRef(d.Namer, e.Grant), At: e.At.Time(), Challenge: e.Challenge, Relock: e.Relock,
+	}.Permit()
 	if !e.Awaited || !now.Before(p.Expires) {
 		return nil
 	}
