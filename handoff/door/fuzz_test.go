@@ -83,10 +83,10 @@ func FuzzRevocation(f *testing.F) {
 	})
 }
 
-// FuzzJournal reads whatever a disk can hold: what is read once is read again, and the
+// FuzzRecordFile reads whatever a disk can hold: what is read once is read again, and the
 // file that is left is whole.
-func FuzzJournal(f *testing.F) {
-	addSeeds(f, "FuzzJournal")
+func FuzzRecordFile(f *testing.F) {
+	addSeeds(f, "FuzzRecordFile")
 	path := filepath.Join(f.TempDir(), "replay")
 	f.Fuzz(func(t *testing.T, content []byte) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -165,7 +165,7 @@ func addSeeds(f *testing.F, target string) {
 // seeds are the messages that each target starts from, by target and by the reason for
 // the message. They are made anew by every run, so that they are always of today's format.
 func seeds(t testing.TB) map[string]map[string][]byte {
-	all := map[string]map[string][]byte{"FuzzPermit": {}, "FuzzRecall": {}, "FuzzReport": {}, "FuzzRevocation": {}, "FuzzJournal": {}}
+	all := map[string]map[string][]byte{"FuzzPermit": {}, "FuzzRecall": {}, "FuzzReport": {}, "FuzzRevocation": {}, "FuzzRecordFile": {}}
 	for name, r := range rejected(t) {
 		if len(r.raw) <= 1024 { // the giants have their place in TestRejections
 			all["FuzzPermit"][name] = r.raw
@@ -271,7 +271,7 @@ func seeds(t testing.TB) map[string]map[string][]byte {
 	whole = append(whole, check(frame(record(seenHorizon, PermitID{}, 9, 1<<32-1), replaySlot))(t)...)
 	whole = append(whole, check(frame(record(seenSpent, p.ID, 7, 70), replaySlot))(t)...)
 	whole = append(whole, check(frame(record(seenRecalled, PermitID{1}, 0, 70), replaySlot))(t)...)
-	all["FuzzJournal"] = map[string][]byte{
+	all["FuzzRecordFile"] = map[string][]byte{
 		"whole": whole, "torn": whole[:len(whole)-9], "zeros": append(bytes.Clone(whole), make([]byte, replaySlot)...),
 		"damaged": flip(whole, 8*(magicSize+3)), "last damaged": flip(whole, 8*len(whole)-1),
 		"empty": []byte(replayMagic), "foreign": []byte(keypadMagic), "short": whole[:5],

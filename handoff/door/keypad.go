@@ -144,7 +144,7 @@ type Keypad struct {
 	key PINKey
 
 	mu    sync.Mutex
-	file  *journal
+	file  *recordFile
 	state keypadState
 }
 
@@ -173,14 +173,14 @@ func (p Pause) Unwrap() error { return Paused }
 
 // CreateKeypad makes the memory of a new keypad. It belongs to enrolling a door and
 // not to starting one: see [CreateReplay].
-func CreateKeypad(path string) error { return createJournal(path, keypadMagic, keypadSlot) }
+func CreateKeypad(path string) error { return createRecordFile(path, keypadMagic, keypadSlot) }
 
 // OpenKeypad reads a keypad's memory. Without one the keypad opens nothing.
 func OpenKeypad(path string, key PINKey) (*Keypad, error) {
 	if len(key.key) < minPINKey {
 		return nil, ErrPINKey
 	}
-	file, records, err := openJournal(path, keypadMagic, keypadSlot)
+	file, records, err := openRecordFile(path, keypadMagic, keypadSlot)
 	if err != nil {
 		return nil, err
 	}
@@ -324,7 +324,7 @@ func (k *Keypad) store(s keypadState) error {
 	}
 	k.state = s
 	if k.file.slots > keypadSlack {
-		_ = k.file.rewrite([][]byte{b}) // a failure leaves the old file, or a broken journal that the next try meets
+		_ = k.file.rewrite([][]byte{b}) // a failure leaves the old file, or a broken file that the next try meets
 	}
 	return nil
 }

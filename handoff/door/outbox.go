@@ -22,7 +22,7 @@ type Outbox struct {
 	key  PrivateKey
 
 	mu      sync.Mutex
-	file    *journal
+	file    *recordFile
 	pending []SignedReport // oldest first
 	last    uint64         // the newest number given
 }
@@ -55,14 +55,14 @@ const (
 // CreateOutbox makes the outbox of a door with a new key. It belongs to enrolling a
 // door and not to starting one: numbers that began anew under the same key would be
 // taken for reports that come again.
-func CreateOutbox(path string) error { return createJournal(path, outboxMagic, outboxSlot) }
+func CreateOutbox(path string) error { return createRecordFile(path, outboxMagic, outboxSlot) }
 
 // OpenOutbox reads a door's outbox.
 func OpenOutbox(path, door string, key PrivateKey) (*Outbox, error) {
 	if key.IsZero() || !doorID.MatchString(door) {
 		return nil, ErrKey
 	}
-	file, records, err := openJournal(path, outboxMagic, outboxSlot)
+	file, records, err := openRecordFile(path, outboxMagic, outboxSlot)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (o *Outbox) bound() {
 }
 
 // compact rewrites the file once most of it is done with. A failure loses nothing: the
-// old file stands, or the journal is broken and the next Add says so.
+// old file stands, or the file is broken and the next Add says so.
 func (o *Outbox) compact() {
 	if o.file.slots <= 2*len(o.pending)+outboxSlack {
 		return

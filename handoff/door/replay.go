@@ -27,7 +27,7 @@ import (
 // it admits anybody.
 type Replay struct {
 	mu      sync.Mutex
-	file    *journal
+	file    *recordFile
 	seen    map[PermitID]seen
 	horizon uint32 // Unix seconds
 }
@@ -58,13 +58,13 @@ const (
 // CreateReplay makes the memory of a new door. It belongs to enrolling a door and not
 // to starting one: a controller that made a missing file would turn every loss of it
 // into a second opening.
-func CreateReplay(path string) error { return createJournal(path, replayMagic, replaySlot) }
+func CreateReplay(path string) error { return createRecordFile(path, replayMagic, replaySlot) }
 
 // OpenReplay reads a door's memory. A missing, foreign or damaged file is an error, and
 // the door stays closed; a record torn by a power cut is dropped, because the opener
 // had not been told to act on it.
 func OpenReplay(path string) (*Replay, error) {
-	file, records, err := openJournal(path, replayMagic, replaySlot)
+	file, records, err := openRecordFile(path, replayMagic, replaySlot)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (r *Replay) remember(id PermitID, kind byte, notBefore, expires uint32) err
 	r.seen[id] = seen{kind, expires}
 	if r.file.slots > 2*len(r.seen)+replaySlack {
 		// A failure is no failure of this use, which is on the disk either way; a
-		// journal that broke on it refuses the next.
+		// file that broke on it refuses the next.
 		_ = r.file.rewrite(r.records())
 	}
 	return nil

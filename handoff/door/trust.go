@@ -90,7 +90,7 @@ type Trust struct {
 	mu     sync.RWMutex
 	pinned map[KeyID]PublicKey
 	list   Revocation
-	file   *journal
+	file   *recordFile
 }
 
 const (
@@ -100,7 +100,7 @@ const (
 
 // CreateTrust makes the file of a door that has heard of no list yet. It is part of
 // enrolling a door, never of starting one: see [CreateReplay].
-func CreateTrust(path string) error { return createJournal(path, trustMagic, trustSlot) }
+func CreateTrust(path string) error { return createRecordFile(path, trustMagic, trustSlot) }
 
 // OpenTrust reads the door's list. Root and at least one pinned key must be given, and
 // the root key must not be among those that it can revoke.
@@ -115,7 +115,7 @@ func OpenTrust(path string, root PublicKey, pinned ...PublicKey) (*Trust, error)
 	if _, both := t.pinned[root.ID()]; root.IsZero() || len(pinned) == 0 || both {
 		return nil, errors.New("door: a door pins one root key and at least one signing key, all different")
 	}
-	file, lists, err := openJournal(path, trustMagic, trustSlot)
+	file, lists, err := openRecordFile(path, trustMagic, trustSlot)
 	if err != nil {
 		return nil, err
 	}

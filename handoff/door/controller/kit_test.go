@@ -144,22 +144,22 @@ type now struct{}
 
 func (now) Now() time.Time { return time.Now() }
 
-// journal is a log that a test can read.
-type journal struct {
+// logBuffer is a log that a test can read.
+type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(b)
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
 }
 
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // rig is a controller that runs, spoken to by lines.
@@ -168,7 +168,7 @@ type rig struct {
 	t      testing.TB
 	folder *Folder
 	lock   *lock
-	log    *journal
+	log    *logBuffer
 	lines  *io.PipeWriter
 	out    *bufio.Reader
 	stop   context.CancelFunc
@@ -177,7 +177,7 @@ type rig struct {
 
 func (s *site) run(t testing.TB, l *lock, change ...func(*Config)) *rig {
 	t.Helper()
-	r := &rig{site: s, t: t, folder: s.open(t), lock: l, log: &journal{}, ended: make(chan error, 1)}
+	r := &rig{site: s, t: t, folder: s.open(t), lock: l, log: &logBuffer{}, ended: make(chan error, 1)}
 	in, lines := io.Pipe()
 	answers, out := io.Pipe()
 	r.lines, r.out = lines, bufio.NewReader(answers)

@@ -33,9 +33,9 @@ func broker(t testing.TB, m *mqtttest.Broker, user, password string) (b Broker) 
 }
 
 // connect makes a lock on the broker and waits until it may be moved.
-func connect(t testing.TB, c MQTTConfig) (*MQTT, chan Signal, *journal) {
+func connect(t testing.TB, c MQTTConfig) (*MQTT, chan Signal, *logBuffer) {
 	t.Helper()
-	log := &journal{}
+	log := &logBuffer{}
 	c.Client, c.Log = "latchkey-"+theDoor, newLogger(log)
 	m, err := NewMQTT(c)
 	if err != nil {

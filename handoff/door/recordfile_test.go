@@ -35,7 +35,7 @@ func (d *disk) sync(f *os.File) error {
 	return err
 }
 
-func TestJournalRefuses(t *testing.T) {
+func TestRecordFileRefuses(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "replay")
 	if _, err := OpenReplay(path); !errors.Is(err, fs.ErrNotExist) {
