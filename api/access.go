@@ -79,7 +79,7 @@ type passageAnswer struct {
 
 	Seq      uint64       `json:"seq" doc:"Of the first entry in the export"`
 	At       time.Time    `json:"at"`
-	Outcome  string       `json:"outcome" example:"opened" doc:"authorised, delivered, confirmed, opened, not-relocked, relocked, failed, refused-by-door or no-answer of a permit; refused, forced, held-open, tampered or rules-changed"`
+	Outcome  string       `json:"outcome" example:"opened" doc:"authorised, delivered, confirmed, opened, not-relocked, relocked, failed, refused-by-door or no-answer of a permit; refused, forced, held-open, tampered, jammed, battery-low, unavailable or rules-changed"`
 	DoorID   string       `json:"door_id,omitempty" doc:"Left out of a garage or a home, whose door would name a unit"`
 	DoorKind string       `json:"door_kind,omitempty"`
 	Carrier  string       `json:"carrier_id,omitempty"`

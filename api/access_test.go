@@ -272,3 +272,26 @@ func (c *counting) Tally(ctx context.Context, name string, forget time.Duration)
 	c.calls = append(c.calls, "Tally")
 	return c.Memory.Tally(ctx, name, forget)
 }
+
+// What a door says of its lock is an event of the building, and a line of its access log.
+func TestFaultsOfALockAreOfTheBuilding(t *testing.T) {
+	h := house5(t)
+	gate := h.physical(t, "gate", false)
+	h.expect(t, manager, "PUT", "/v1/doors/gate", doorJSON("gate", "connected", `"public_key":"`+gate.key.Public().String()+`"`), 200, "")
+	h.expect(t, asDoor("gate"), "POST", "/v1/doors/gate/reports", gate.reports(t, h.Clock.Now(), "", door.BatteryLow, door.Jammed, door.Unavailable), 200, "")
+	h.ledger(t)
+	page := h.expect(t, manager, "GET", accessLog, "", 200, "")
+	var got []string
+	for _, line := range lines(page) {
+		got = append(got, strings.Fields(line)[0])
+	}
+	if want := []string{"unavailable", "jammed", "battery-low"}; !slices.Equal(got, want) {
+		t.Errorf("the log reads %v, want %v", got, want)
+	}
+	events := h.expect(t, ops, "GET", "/v1/events", "", 200, "").text
+	for _, kind := range []string{"door_unavailable", "door_jammed", "door_battery_low"} {
+		if !strings.Contains(events, `"type":"`+kind+`"`) {
+			t.Errorf("%s is no event: %s", kind, events)
+		}
+	}
+}

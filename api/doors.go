@@ -307,6 +307,7 @@ func (a *api) doorReports(ctx context.Context, in *doorReportsInput) (*doorRepor
 var doorStates = map[door.State]handoff.DoorState{
 	door.Delivered: handoff.DoorDelivered, door.Confirmed: handoff.DoorConfirmed, door.Opened: handoff.DoorOpened,
 	door.Relocked: handoff.DoorRelocked, door.Failed: handoff.DoorFailed, door.Refused: handoff.DoorRefused,
+	door.NoAnswer: handoff.DoorSilent,
 }
 
 // reporting is the door whose reports are brought. To a courier a door that does not
@@ -322,6 +323,7 @@ func (a *api) reporting(ctx context.Context, id string, own bool) (*handoff.Door
 // alarms are what a door says of itself in the words of the domain.
 var alarms = map[door.State]handoff.EventType{
 	door.Forced: handoff.EventDoorForced, door.HeldOpen: handoff.EventDoorHeldOpen, door.Tamper: handoff.EventDoorTampered,
+	door.Jammed: handoff.EventDoorJammed, door.BatteryLow: handoff.EventDoorBatteryLow, door.Unavailable: handoff.EventDoorUnavailable,
 }
 
 // record keeps what a verified report says, and names what became of it. An alarm counts

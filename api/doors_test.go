@@ -408,6 +408,7 @@ func TestWayIn(t *testing.T) {
 		want string
 	}{
 		{[]door.State{door.Delivered}, "delivered"},
+		{[]door.State{door.NoAnswer}, "no-answer"}, // of its lock
 		{[]door.State{door.Confirmed, door.Opened}, "opened"},
 		{[]door.State{door.Delivered}, "opened"}, // late, and no news
 		{[]door.State{door.Relocked}, "relocked"},
@@ -715,8 +716,18 @@ func TestReports(t *testing.T) {
 			t.Errorf("%s is not in the log", kind)
 		}
 	}
+	// What is wrong with a lock is an alarm as well; a lock that does not answer is told of its permit.
+	if a := h.expect(t, asDoor("gate"), "POST", reports, gate.reports(t, h.Clock.Now(), "", door.Jammed, door.BatteryLow, door.Unavailable), 200, ""); a.text != `{"accepted":3,"refused":[]}` {
+		t.Errorf("faults: %s", a.text)
+	}
+	for _, kind := range []string{"jammed", "battery-low", "unavailable"} {
+		if !strings.Contains(h.log.String(), `"level":"WARN","msg":"door alarm","door":"gate","kind":"`+kind+`"`) {
+			t.Errorf("%s is not in the log", kind)
+		}
+	}
 	m := h.send(t, httptest.NewRequest("GET", "/metrics", nil))
 	for _, want := range []string{
+		`latchkey_door_alarms_total{kind="battery-low"} 1`,
 		`latchkey_door_alarms_total{kind="forced"} 1`, `latchkey_door_reports_total{result="recorded"} 4`, `latchkey_door_reports_total{result="permit-unknown"} 2`,
 		`latchkey_door_reports_total{result="bad-report"} 8`, `latchkey_door_reports_total{result="ignored"} 1`,
 	} {

@@ -88,7 +88,7 @@ const (
 	DoorRelocked             // locked again
 	DoorFailed               // the lock did not do it
 	DoorRefused              // the door did not accept the permit
-	DoorSilent               // no answer for 15 s: nothing is known
+	DoorSilent               // no answer: the door said nothing for 15 s, or said that its lock did not answer
 )
 
 var doorStateNames = enum[DoorState]{
@@ -308,7 +308,7 @@ func report(d *deliberation) Decision {
 		return d.refuse(PermitUnknown)
 	}
 	t, known := doorEvents[d.cmd.State]
-	if !known || d.cmd.State == DoorSilent { // no door says that it said nothing
+	if !known {
 		return d.refuse(UnknownAct)
 	}
 	if u.Said&(1<<d.cmd.State) != 0 || !d.cmd.State.follows(u.State) {

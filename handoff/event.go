@@ -117,6 +117,9 @@ const (
 	EventBuildingEnrolled // a building was registered, or what its residents are told of it changed
 	EventResidentChanged  // a mail about somebody's subscription may be due
 	EventSignal           // a pattern that a duty officer should look at; Reason says which
+	EventDoorJammed       // a lock says that its bolt or its door is stuck
+	EventDoorBatteryLow   // the battery of a lock, or of a sensor beside it, is low
+	EventDoorUnavailable  // a door cannot reach its lock
 )
 
 var eventNames = enum[EventType]{
@@ -133,6 +136,7 @@ var eventNames = enum[EventType]{
 	EventOverrideAsked: "override_asked", EventOverridden: "overridden",
 	EventDoorForced: "door_forced", EventDoorHeldOpen: "door_held_open", EventDoorTampered: "door_tampered",
 	EventBuildingEnrolled: "building_enrolled", EventResidentChanged: "resident_changed", EventSignal: "signal",
+	EventDoorJammed: "door_jammed", EventDoorBatteryLow: "door_battery_low", EventDoorUnavailable: "door_unavailable",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }

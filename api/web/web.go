@@ -150,7 +150,7 @@ func (v *view) Doing(outcome string) string {
 // Bad reports whether a line deserves a second look.
 func (v *view) Bad(outcome string) bool {
 	switch outcome {
-	case "forced", "tampered", "held-open", "failed", "not-relocked":
+	case "forced", "tampered", "held-open", "failed", "not-relocked", "jammed", "battery-low", "unavailable":
 		return true
 	}
 	return false

@@ -39,6 +39,7 @@ var english = words{
 		"relocked": "Locked again", "not-relocked": "Did not lock again", "failed": "The lock failed",
 		"refused-by-door": "Refused by the door", "no-answer": "No answer from the door", "refused": "Refused",
 		"forced": "Opened without a permit", "held-open": "Stood open", "tampered": "Tampered with", "rules-changed": "Rules changed",
+		"jammed": "Lock or door stuck", "battery-low": "Battery low", "unavailable": "Lock not reachable",
 	},
 	Questions: map[Question]told{
 		Confirm: {
@@ -87,6 +88,7 @@ var german = words{
 		"relocked": "Wieder verriegelt", "not-relocked": "Nicht wieder verriegelt", "failed": "Das Schloss versagte",
 		"refused-by-door": "Von der Tür abgewiesen", "no-answer": "Keine Antwort der Tür", "refused": "Abgewiesen",
 		"forced": "Ohne Erlaubnis geöffnet", "held-open": "Stand offen", "tampered": "Eingriff gemeldet", "rules-changed": "Regeln geändert",
+		"jammed": "Schloss oder Tür klemmt", "battery-low": "Batterie schwach", "unavailable": "Schloss nicht erreichbar",
 	},
 	Questions: map[Question]told{
 		Confirm: {

@@ -104,12 +104,19 @@ type doorRunCmd struct {
 	Stdin     bool   `xor:"lines" help:"Carried: permits and PINs come as lines on standard input."`
 	Socket    string `xor:"lines" placeholder:"PATH" type:"path" help:"Carried: they come as lines on a local socket, mode 0600."`
 
-	OpenCommand    controller.Argv   `xor:"opener" and:"command" placeholder:"COMMAND" help:"Unlocks: a program and its arguments, no shell; exit code 0 confirms."`
-	CloseCommand   controller.Argv   `and:"command" placeholder:"COMMAND" help:"Locks. It must be harmless to run twice."`
-	MQTT           controller.Broker `name:"mqtt" xor:"opener" env:"LATCHKEY_DOOR_MQTT" placeholder:"URL" help:"A lock behind zigbee2mqtt: mqtts://USER:PASSWORD@HOST[:PORT]/zigbee2mqtt/NAME (${env})."`
-	MQTTCA         string            `name:"mqtt-ca" placeholder:"FILE" type:"existingfile" help:"The broker's certificate authority, PEM; left out: the system's."`
-	MQTTContact    string            `name:"mqtt-contact" placeholder:"TOPIC" help:"The topic of a door contact beside the lock."`
-	ContactCommand controller.Argv   `placeholder:"COMMAND" help:"Reads a door contact, twice a second: it prints open or closed."`
+	OpenCommand  controller.Argv   `xor:"opener" and:"command" placeholder:"COMMAND" help:"Unlocks: a program and its arguments, no shell; exit code 0 confirms."`
+	CloseCommand controller.Argv   `and:"command" placeholder:"COMMAND" help:"Locks. It must be harmless to run twice."`
+	MQTT         controller.Broker `name:"mqtt" xor:"opener" env:"LATCHKEY_DOOR_MQTT" placeholder:"URL" help:"A lock behind MQTT: mqtts://USER:PASSWORD@HOST[:PORT]/TOPIC, such as zigbee2mqtt/NAME (${env})."`
+	MQTTCA       string            `name:"mqtt-ca" placeholder:"FILE" type:"existingfile" help:"The broker's certificate authority, PEM; left out: the system's."`
+	MQTTContact  string            `name:"mqtt-contact" placeholder:"TOPIC" help:"The topic of a door contact beside the lock."`
+
+	MQTTConvention   controller.Convention `name:"mqtt-convention" default:"zigbee2mqtt" placeholder:"NAME" help:"How the lock is told to move, and tells where it stands: zigbee2mqtt or home-assistant (plain LOCK and LOCKED)."`
+	MQTTState        string                `name:"mqtt-state" placeholder:"TOPIC" help:"Where the lock tells its state; left out: the URL's topic, or TOPIC/state with home-assistant."`
+	MQTTCommand      string                `name:"mqtt-command" placeholder:"TOPIC" help:"Where the lock is told to move; left out: TOPIC/set."`
+	MQTTReadback     string                `name:"mqtt-readback" placeholder:"TOPIC" help:"Where the lock is asked for its state; left out: TOPIC/get, or nowhere with home-assistant."`
+	MQTTAvailability string                `name:"mqtt-availability" placeholder:"TOPIC" help:"Where it stands whether the lock can be reached; left out: TOPIC/availability."`
+
+	ContactCommand controller.Argv `placeholder:"COMMAND" help:"Reads a door contact, twice a second: it prints open or closed."`
 
 	Relock   time.Duration `default:"5s" help:"How long the lock stays unlocked, for PINs and wherever the registry names no time for this door (relock_s)."`
 	HeldOpen time.Duration `default:"30s" help:"After which a door that stays open behind a locked lock is reported."`
@@ -185,12 +192,17 @@ func (c *doorRunCmd) opener(id string, log *slog.Logger) (opener controller.Open
 		if len(c.OpenCommand) == 0 {
 			return nil, nil, errors.New("nothing moves the lock: give --open-command and --close-command, or --mqtt")
 		}
-		if c.MQTTContact != "" {
-			return nil, nil, errors.New("--mqtt-contact needs --mqtt")
+		for _, other := range []struct{ flag, topic string }{
+			{"contact", c.MQTTContact}, {"state", c.MQTTState}, {"command", c.MQTTCommand}, {"readback", c.MQTTReadback}, {"availability", c.MQTTAvailability},
+		} {
+			if other.topic != "" {
+				return nil, nil, fmt.Errorf("--mqtt-%s needs --mqtt", other.flag)
+			}
 		}
-		return controller.Command{Open: c.OpenCommand, Close: c.CloseCommand}, watch, nil
+		return controller.Command{Open: c.OpenCommand, Close: c.CloseCommand, Log: log}, watch, nil
 	}
-	m := controller.MQTTConfig{Broker: c.MQTT, Contact: c.MQTTContact, Client: "latchkey-" + id, Log: log}
+	m := controller.MQTTConfig{Broker: c.MQTT, Contact: c.MQTTContact, Client: "latchkey-" + id, Log: log, Convention: c.MQTTConvention}
+	m.Topics = controller.Topics{State: c.MQTTState, Command: c.MQTTCommand, Readback: c.MQTTReadback, Availability: c.MQTTAvailability}
 	if c.MQTTCA != "" {
 		content, err := os.ReadFile(c.MQTTCA)
 		if err != nil {

@@ -20,11 +20,25 @@ const (
 	HeldOpen  State = 7 // the door was not closed in its time
 	Tamper    State = 8 // somebody opened the controller's case or cut its lines
 	Refused   State = 9 // a permit or a PIN was turned away
+
+	NoAnswer    State = 10 // the lock did not say whether it let go
+	Jammed      State = 11 // the lock says that its bolt or its door is stuck
+	BatteryLow  State = 12 // of the lock, or of a sensor beside it
+	Unavailable State = 13 // the lock cannot be reached
 )
 
 var stateNames = map[State]string{
 	Delivered: "delivered", Confirmed: "confirmed", Opened: "opened", Relocked: "relocked", Failed: "failed",
 	Forced: "forced", HeldOpen: "held-open", Tamper: "tamper", Refused: "refused",
+	NoAnswer: "no-answer", Jammed: "jammed", BatteryLow: "battery-low", Unavailable: "unavailable",
+}
+
+// ofPermit reports whether a state is always said of a permit.
+func (s State) ofPermit() bool { return s <= Failed || s == NoAnswer }
+
+// ofNone reports whether a state is never said of a permit.
+func (s State) ofNone() bool {
+	return s == Forced || s == Tamper || s == Jammed || s == BatteryLow || s == Unavailable
 }
 
 // String is the state in words; empty for a number that names none.
@@ -69,9 +83,9 @@ func (r *Report) check() error {
 	switch {
 	case !doorID.MatchString(r.Door) || r.Seq == 0 || r.Seq > math.MaxInt64 || !onWire(r.At) || !known:
 		return fmt.Errorf("%w: report", Malformed)
-	case r.State <= Failed && r.Permit.IsZero():
+	case r.State.ofPermit() && r.Permit.IsZero():
 		return fmt.Errorf("%w: %s is said of a permit", Malformed, r.State)
-	case (r.State == Forced || r.State == Tamper) && !r.Permit.IsZero():
+	case r.State.ofNone() && !r.Permit.IsZero():
 		return fmt.Errorf("%w: %s is said of no permit", Malformed, r.State)
 	case r.State == Refused && r.Refusal.String() == "", r.State != Refused && r.Refusal != 0:
 		return fmt.Errorf("%w: refused has a reason, and nothing else has", Malformed)

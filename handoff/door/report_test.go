@@ -24,6 +24,10 @@ var reports = []Report{
 	{theDoor, 9, noon, Tamper, PermitID{}, 0},
 	{theDoor, 10, noon, Refused, PermitID{}, Malformed},
 	{theDoor, math.MaxInt64, noon, Refused, PermitID{3}, OldList},
+	{theDoor, 12, noon, NoAnswer, PermitID{4}, 0},
+	{theDoor, 13, noon, Jammed, PermitID{}, 0},
+	{theDoor, 14, noon, BatteryLow, PermitID{}, 0},
+	{theDoor, 15, noon, Unavailable, PermitID{}, 0},
 }
 
 func TestReport(t *testing.T) {
@@ -69,9 +73,13 @@ func TestReportRejections(t *testing.T) {
 		"no number":                {State: Tamper},
 		"a number beyond int64":    {Seq: 1 << 63, State: Tamper},
 		"no state":                 {Seq: 1, State: 0},
-		"an unknown state":         {Seq: 1, State: 10},
+		"an unknown state":         {Seq: 1, State: 14},
 		"opened by no permit":      {Seq: 1, State: Opened},
 		"forced by a permit":       {Seq: 1, State: Forced, Permit: make([]byte, 16)},
+		"no answer to no permit":   {Seq: 1, State: NoAnswer},
+		"jammed by a permit":       {Seq: 1, State: Jammed, Permit: make([]byte, 16)},
+		"low by a permit":          {Seq: 1, State: BatteryLow, Permit: append(make([]byte, 15), 1)},
+		"unavailable by a permit":  {Seq: 1, State: Unavailable, Permit: append(make([]byte, 15), 1)},
 		"a permit id of zeros":     {Seq: 1, State: Opened, Permit: make([]byte, 16)},
 		"a short permit id":        {Seq: 1, State: Opened, Permit: make([]byte, 15)},
 		"refused for no reason":    {Seq: 1, State: Refused},

@@ -580,6 +580,11 @@ func (p *pass) furthest() int {
 	return most
 }
 
+// waits reports whether nothing is known of the permit's lock yet.
+func (p *pass) waits() bool {
+	return p.state == handoff.DoorAuthorised || p.state == handoff.DoorDelivered
+}
+
 // say reports a state, and checks that it became news where it is, and else did not.
 func (m *model) say(t *rapid.T, p *pass, door string, state handoff.DoorState) {
 	ctx := context.Background()
@@ -587,6 +592,9 @@ func (m *model) say(t *rapid.T, p *pass, door string, state handoff.DoorState) {
 	heard := p.said[state]
 	ended := p.said[handoff.DoorFailed] || p.said[handoff.DoorRefused] || p.said[handoff.DoorRelocked]
 	news := rank[state] > p.furthest() && !ended
+	if state == handoff.DoorSilent { // of its lock
+		news = !heard && p.waits()
+	}
 	if door == p.door.ID {
 		p.told[state] = true
 	}
@@ -599,7 +607,7 @@ func (m *model) say(t *rapid.T, p *pass, door string, state handoff.DoorState) {
 		if reason(err) != string(handoff.PermitUnknown) || len(fresh) > 0 {
 			t.Fatalf("%s reports %v of a permit that is none of its own, or forgotten: %v, %v", door, state, err, fresh)
 		}
-	case rank[state] == 0 && state != handoff.DoorFailed && state != handoff.DoorRefused:
+	case rank[state] == 0 && state != handoff.DoorFailed && state != handoff.DoorRefused && state != handoff.DoorSilent:
 		if reason(err) != string(handoff.UnknownAct) || len(fresh) > 0 {
 			t.Fatalf("%s reports %v, which no door can: %v, %v", door, state, err, fresh)
 		}
@@ -653,7 +661,8 @@ func (m *model) atDoors(t *rapid.T, e handoff.Event) {
 	case p.said[handoff.DoorRelocked]:
 		t.Fatalf("%+v, after it was locked again", e)
 	case state == handoff.DoorSilent:
-		if p.door.Mode == handoff.Carried || e.At.Time().Sub(p.at) < doorPatience || p.state != handoff.DoorAuthorised && p.state != handoff.DoorDelivered {
+		late := p.door.Mode != handoff.Carried && e.At.Time().Sub(p.at) >= doorPatience
+		if !p.waits() || !late && !p.told[state] {
 			t.Fatalf("%+v, of a door that need not answer, has time left, or answered: %v", e, p.said)
 		}
 	case !p.told[state]:

@@ -10,7 +10,7 @@ import (
 // Alarm is what a door says of itself, and of no permit.
 type Alarm struct {
 	Door handoff.Door      // with its building
-	Type handoff.EventType // EventDoorForced, EventDoorHeldOpen or EventDoorTampered
+	Type handoff.EventType // EventDoorForced, EventDoorHeldOpen, EventDoorTampered, EventDoorJammed, EventDoorBatteryLow or EventDoorUnavailable
 
 	// Seq counts the door's reports under its present key: one that comes again has the
 	// number it had.
@@ -22,7 +22,8 @@ type Alarm struct {
 // whether it was news. After an error the door should report it again.
 func (r *Registry) Alarmed(ctx context.Context, a Alarm) (bool, error) {
 	switch a.Type {
-	case handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered:
+	case handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
+		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable:
 	default:
 		return false, fmt.Errorf("registry: %s is no alarm", a.Type)
 	}

@@ -255,8 +255,7 @@ func TestALivePermitIsNeverForgotten(t *testing.T) {
 	}
 }
 
-// A door is given up once, and what it says afterwards stands. That it said nothing is
-// not for a door to say.
+// A door is given up once, and what it says afterwards stands.
 func TestNoAnswerIsSaidOnce(t *testing.T) {
 	w := world(t)
 	ctx, at := t.Context(), handofftest.Home
@@ -272,8 +271,8 @@ func TestNoAnswerIsSaidOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused *handoff.Refusal
-	if err := w.Service.Reported(ctx, "d1", p.Permit, handoff.DoorSilent); !errors.As(err, &refused) || refused.Reason != handoff.UnknownAct {
-		t.Errorf("a door says that it does not answer: %v", err)
+	if err := w.Service.Reported(ctx, "d1", p.Permit, handoff.DoorAuthorised); !errors.As(err, &refused) || refused.Reason != handoff.UnknownAct {
+		t.Errorf("a door says that it was authorised: %v", err)
 	}
 	state := func() handoff.DoorState {
 		t.Helper()

@@ -96,6 +96,7 @@ var buildingEvents = []handoff.EventType{
 	handoff.EventPermitted, handoff.EventAccessRefused, handoff.EventImpossible,
 	handoff.EventDoorDelivered, handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked, handoff.EventDoorFailed, handoff.EventDoorRefused, handoff.EventDoorSilent,
 	handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered, handoff.EventBuildingEnrolled,
+	handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
 }
 
 // auditSeed is the name of the seed of the key that signs the heads of chains. It comes
@@ -166,6 +167,9 @@ const (
 	OutcomeHeldOpen     Outcome = "held-open"
 	OutcomeTampered     Outcome = "tampered"
 	OutcomeRulesChanged Outcome = "rules-changed" // what the building allows, or tells its residents
+	OutcomeJammed       Outcome = "jammed"
+	OutcomeBatteryLow   Outcome = "battery-low"
+	OutcomeUnavailable  Outcome = "unavailable" // the door could not reach its lock
 )
 
 var outcomes = map[handoff.EventType]Outcome{
@@ -174,6 +178,7 @@ var outcomes = map[handoff.EventType]Outcome{
 	handoff.EventDoorRelocked: OutcomeRelocked, handoff.EventDoorFailed: OutcomeFailed, handoff.EventDoorRefused: OutcomeDoorRefused,
 	handoff.EventDoorSilent: OutcomeNoAnswer, handoff.EventDoorForced: OutcomeForced, handoff.EventDoorHeldOpen: OutcomeHeldOpen,
 	handoff.EventDoorTampered: OutcomeTampered, handoff.EventBuildingEnrolled: OutcomeRulesChanged,
+	handoff.EventDoorJammed: OutcomeJammed, handoff.EventDoorBatteryLow: OutcomeBatteryLow, handoff.EventDoorUnavailable: OutcomeUnavailable,
 }
 
 // then is the outcome once one more thing was heard. What was opened stays opened.

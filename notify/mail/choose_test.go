@@ -240,6 +240,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		handoff.EventScrubbed, handoff.EventErasureAsked, handoff.EventErased, handoff.EventOverrideAsked,
 		handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered, handoff.EventBuildingEnrolled, handoff.EventResidentChanged,
 		handoff.EventElsewhere, handoff.EventSignal,
+		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
 	}
 	for e := handoff.EventDispatched; e.String() != fmt.Sprintf("unknown(%d)", e); e++ {
 		if slices.Contains(told, e) == slices.Contains(never, e) {

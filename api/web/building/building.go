@@ -107,9 +107,9 @@ type passage struct {
 // Tone is how the page colours an outcome, beside saying it.
 func (p *passage) Tone() string {
 	switch p.Outcome {
-	case "forced", "tampered", "held-open", "not-relocked", "failed":
+	case "forced", "tampered", "held-open", "not-relocked", "failed", "jammed":
 		return "bad"
-	case "refused", "refused-by-door", "no-answer":
+	case "refused", "refused-by-door", "no-answer", "battery-low", "unavailable":
 		return "warn"
 	case "opened", "confirmed", "relocked":
 		return "good"

@@ -85,9 +85,9 @@ func (e event) Tone() string {
 	switch e.Type {
 	case "released", "collected", "door_opened", "door_confirmed":
 		return "good"
-	case "code_refused", "code_locked", "tried_elsewhere", "access_refused", "door_failed", "door_refused", "door_silent", "aborted", "expired":
+	case "code_refused", "code_locked", "tried_elsewhere", "access_refused", "door_failed", "door_refused", "door_silent", "door_battery_low", "door_unavailable", "aborted", "expired":
 		return "warn"
-	case "signal", "impossible_journey", "door_forced", "door_tampered", "door_held_open", "contested", "override_asked", "overridden":
+	case "signal", "impossible_journey", "door_forced", "door_tampered", "door_held_open", "door_jammed", "contested", "override_asked", "overridden":
 		return "bad"
 	}
 	return ""
@@ -116,7 +116,7 @@ func read(v *frame.Visit, query url.Values, pages int) (events []event, more, ok
 }
 
 // alarming are the events that somebody should look at.
-var alarming = []string{"signal", "impossible_journey", "contested", "door_forced", "door_tampered", "door_held_open", "override_asked", "overridden"}
+var alarming = []string{"signal", "impossible_journey", "contested", "door_forced", "door_tampered", "door_held_open", "door_jammed", "door_battery_low", "door_unavailable", "override_asked", "overridden"}
 
 const (
 	alarmPages = 8

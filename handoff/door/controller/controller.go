@@ -357,26 +357,37 @@ func (c *Controller) move(act func(context.Context) error) {
 }
 
 func (c *Controller) answered(err error) {
+	silent := errors.Is(err, ErrNoAnswer)
 	if err != nil {
 		c.log.Error("the lock did not confirm", "error", err)
 	}
 	if c.asker != nil {
-		if err != nil {
-			c.asker <- Answer{Result: resultFailed, Reason: "not-confirmed"}
-		} else {
+		switch {
+		case err == nil:
 			c.asker <- Answer{Result: resultOpened}
+		case silent:
+			c.asker <- Answer{Result: resultFailed, Reason: door.NoAnswer.String()}
+		default:
+			c.asker <- Answer{Result: resultFailed, Reason: "not-confirmed"}
 		}
 		c.asker = nil
 	}
-	c.step(input{what: answered, yes: err == nil})
+	c.step(input{what: answered, yes: err == nil, silent: silent})
+}
+
+// alarmOf is what a signal that is about no permit is reported as.
+var alarmOf = map[Signal]door.State{
+	Tampered: door.Tamper, ForcedOpen: door.Forced, Jammed: door.Jammed, BatteryLow: door.BatteryLow, Unavailable: door.Unavailable,
 }
 
 func (c *Controller) sensed(s Signal) {
 	switch s {
 	case ContactClosed, ContactOpen:
 		c.step(input{what: contactIs, yes: s == ContactOpen})
-	case Tampered:
-		c.step(input{what: tampering})
+	default:
+		if alarm, known := alarmOf[s]; known {
+			c.step(input{what: alarming, alarm: alarm})
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ type machine struct {
 	openedBy door.PermitID // of the opening that lasts; zero for one by force
 	heldAt   time.Time     // when an open door becomes a report; zero: never
 
-	forced, tampered time.Time // last reported
+	alarmed [door.Unavailable + 1]time.Time // when each alarm was last reported
 
 	stopping bool // no unlock begins any more
 	gaveUp   bool // the lock would not lock, and nobody waits for the next try
@@ -41,7 +41,11 @@ const (
 	maxUnlocks  = 8                // at once, so that the record of them stays small
 	relockRetry = 10 * time.Second // after a lock did not lock
 	contactLag  = 2 * time.Second  // by which a contact may tell of an opening late
-	repeatAfter = 10 * time.Second // before force or tamper is reported again: a rattled door must not fill the outbox
+
+	// Before the same alarm is reported again: a rattled door, or a battery at its limit, must
+	// not fill the outbox.
+	repeatAfter = 10 * time.Second // force and tamper
+	repeatFault = 10 * time.Minute // what is wrong with the lock itself
 )
 
 type phase uint8
@@ -85,6 +89,8 @@ type input struct {
 	permit door.PermitID // with admitted
 	relock time.Duration // with admitted: the permit's own, 0 for the door's
 	yes    bool          // with answered: the lock confirmed; with contactIs: open
+	silent bool          // with answered, not yes: it is not known whether the lock moved
+	alarm  door.State    // with alarming
 }
 
 type happening uint8
@@ -94,7 +100,7 @@ const (
 	admitted            // a permit or PIN was verified and used up
 	answered            // the opener came back
 	contactIs           // the contact tells its state
-	tampering           // a sensor tells of tampering
+	alarming            // a sensor or the lock tells of something that is about no permit
 	stopped             // finish what is under way
 )
 
@@ -145,17 +151,14 @@ func (m machine) step(in input, now time.Time) (machine, []effect) {
 		m.admit(in.permit, in.relock)
 	case answered:
 		if m.phase == unlocking {
-			m.unlockAnswered(in.yes, now)
+			m.unlockAnswered(in.yes, in.silent, now)
 		} else if m.phase == relocking {
 			m.lockAnswered(in.yes, now)
 		}
 	case contactIs:
 		m.contactTold(in.yes, now)
-	case tampering:
-		if m.tampered.IsZero() || now.Sub(m.tampered) >= repeatAfter {
-			m.tampered = now
-			m.say(door.Tamper, door.PermitID{})
-		}
+	case alarming:
+		m.alarm(in.alarm, now)
 	case stopped:
 		m.stopping = true
 	}
@@ -224,11 +227,15 @@ func (m *machine) admit(permit door.PermitID, relock time.Duration) {
 // unlockAnswered ends an unlocking. A lock that did not confirm may have moved all the
 // same, so it is told to lock; and where the contact saw the door open, that is what is
 // said, for the unlock did not fail.
-func (m *machine) unlockAnswered(yes bool, now time.Time) {
+func (m *machine) unlockAnswered(yes, silent bool, now time.Time) {
 	if !yes && !m.moved {
+		outcome := door.Failed
+		if silent {
+			outcome = door.NoAnswer
+		}
 		m.unlocks = slices.DeleteFunc(m.unlocks, func(u unlock) bool {
 			if u.Stage == delivered {
-				m.say(door.Failed, u.Permit)
+				m.say(outcome, u.Permit)
 			}
 			return u.Stage == delivered
 		})
@@ -311,10 +318,21 @@ func (m *machine) contactTold(open bool, now time.Time) {
 	case locked:
 		m.heldAt = now.Add(m.heldOpen)
 		// A door that was open before anybody looked may have been so for days.
-		if before == contactClosed && (m.forced.IsZero() || now.Sub(m.forced) >= repeatAfter) {
-			m.forced = now
-			m.say(door.Forced, door.PermitID{})
+		if before == contactClosed {
+			m.alarm(door.Forced, now)
 		}
+	}
+}
+
+// alarm reports what is about no permit, unless the same was reported a moment ago.
+func (m *machine) alarm(s door.State, now time.Time) {
+	again := repeatFault
+	if s == door.Forced || s == door.Tamper {
+		again = repeatAfter
+	}
+	if last := m.alarmed[s]; last.IsZero() || now.Sub(last) >= again {
+		m.alarmed[s] = now
+		m.say(s, door.PermitID{})
 	}
 }
 

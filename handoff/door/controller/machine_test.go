@@ -52,10 +52,13 @@ var (
 	closedNow  = input{what: contactIs}
 	tick       = input{what: ticked}
 	stopNow    = input{what: stopped}
-	tamperNow  = input{what: tampering}
+	silentNow  = input{what: answered, silent: true}
+	tamperNow  = input{what: alarming, alarm: door.Tamper}
 	admitsA    = "save delivered:A unlock"
 	locksAgain = "save lock"
 )
+
+func faultNow(s door.State) input { return input{what: alarming, alarm: s} }
 
 type moment struct {
 	at   float64 // seconds
@@ -304,6 +307,43 @@ func TestMachine(t *testing.T) {
 			{9, tamperNow, ""},
 			{10, tamperNow, "tamper"},
 		}},
+		{"the lock does not answer", []moment{
+			{0, admitA, admitsA},
+			{10, silentNow, "no-answer:A save lock"}, // it may have moved
+			{11, yes, "save"},
+		}},
+		{"the lock does not answer, and the door opens", []moment{
+			{0, closedNow, ""},
+			{0, admitA, admitsA},
+			{3, openNow, ""},
+			{10, silentNow, "save opened:A save lock"},
+		}},
+		{"the second unlock is not answered, the first one stands", []moment{
+			{0, admitA, admitsA},
+			{1, yes, "save confirmed:A"},
+			{2, admitB, "save delivered:B unlock"},
+			{12, silentNow, "no-answer:B save lock"},
+			{13, yes, "relocked:A save"},
+		}},
+		{"the lock does not answer that it is locked", []moment{
+			{0, admitA, admitsA},
+			{1, yes, "save confirmed:A"},
+			{6, tick, locksAgain},
+			{16, silentNow, "failed:A save"}, // for the building that is an open door
+		}},
+		{"faults of the lock", []moment{
+			{0, faultNow(door.BatteryLow), "battery-low"},
+			{1, faultNow(door.Jammed), "jammed"},
+			{2, faultNow(door.Unavailable), "unavailable"},
+			{599, faultNow(door.BatteryLow), ""},
+			{600, faultNow(door.BatteryLow), "battery-low"},
+			{600, faultNow(door.Unavailable), ""},
+		}},
+		{"forced, as the lock and the contact tell", []moment{
+			{0, closedNow, ""},
+			{1, faultNow(door.Forced), "forced"},
+			{1, openNow, ""},
+		}},
 		{"stopped while locked", []moment{{0, stopNow, ""}}},
 		{"stopped while unlocked: it is locked first", []moment{
 			{0, admitA, admitsA},
@@ -455,7 +495,8 @@ func TestMachineAlways(t *testing.T) {
 				step(input{what: admitted, permit: door.PermitID{permits}, relock: time.Duration(rapid.IntRange(-1, 121).Draw(t, "relock")) * time.Second})
 			case what <= 2 && moving != 0:
 				moving = 0
-				step(input{what: answered, yes: what == 1 || rapid.Bool().Draw(t, "confirms")})
+				confirms := what == 1 || rapid.Bool().Draw(t, "confirms")
+				step(input{what: answered, yes: confirms, silent: !confirms && rapid.Bool().Draw(t, "is silent")})
 			case what == 3:
 				everOpened = everOpened || !wasOpen
 				wasOpen = true
@@ -490,7 +531,7 @@ func TestMachineAlways(t *testing.T) {
 			if id.IsZero() {
 				continue
 			}
-			for _, s := range []door.State{door.Delivered, door.Confirmed, door.Opened, door.Failed, door.Relocked} {
+			for _, s := range []door.State{door.Delivered, door.Confirmed, door.Opened, door.Failed, door.Relocked, door.NoAnswer} {
 				n := 0
 				for _, other := range states {
 					if other == s {
@@ -501,7 +542,7 @@ func TestMachineAlways(t *testing.T) {
 					t.Fatalf("%s was said twice: %v", s, states)
 				}
 			}
-			if last := states[len(states)-1]; last != door.Relocked && last != door.Failed && last != door.HeldOpen {
+			if last := states[len(states)-1]; last != door.Relocked && last != door.Failed && last != door.NoAnswer && last != door.HeldOpen {
 				t.Fatalf("the last that was said is %s: %v", last, states)
 			}
 		}

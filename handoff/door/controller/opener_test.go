@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,7 +39,7 @@ func TestCommand(t *testing.T) {
 	if err := c.Lock(t.Context()); err == nil || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("exit code 3: %v", err)
 	}
-	if err := (Argv{"/no/such/program"}).run(t.Context(), nil); err == nil {
+	if err := (Argv{"/no/such/program"}).run(t.Context(), nil, io.Discard); err == nil {
 		t.Error("a missing program confirmed")
 	}
 }
@@ -48,7 +49,7 @@ func TestCommandThatHangs(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	begun := time.Now()
-	if err := hangs.run(ctx, nil); err == nil {
+	if err := hangs.run(ctx, nil, io.Discard); err == nil {
 		t.Error("a program that was killed confirmed")
 	}
 	if took := time.Since(begun); took > 30*time.Second {

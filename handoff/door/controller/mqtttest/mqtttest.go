@@ -190,43 +190,57 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// Lock is a lock as zigbee2mqtt shows it: told on zigbee2mqtt/NAME/set, it tells its
-// state on zigbee2mqtt/NAME. It writes down what it was told.
+// Lock is a lock as zigbee2mqtt shows it: told on zigbee2mqtt/NAME/set, it tells its state
+// on zigbee2mqtt/NAME, and again when it is asked on zigbee2mqtt/NAME/get. It writes down
+// what it was told. At first it is locked.
 type Lock struct {
 	tb     testing.TB
 	topic  string
 	client paho.Client
 
-	mu     sync.Mutex
-	told   []string
-	answer func(state string) string
+	mu       sync.Mutex
+	told     []string
+	asked    int
+	state    string // where the bolt stands: LOCK or UNLOCK
+	answer   func(state string) string
+	readback func(state string) string
 }
 
 // Lock connects a lock, which is [Honest] until it is told otherwise.
 func (b *Broker) Lock(name string) *Lock {
 	b.tb.Helper()
-	l := &Lock{tb: b.tb, topic: "zigbee2mqtt/" + name, answer: Honest}
+	l := &Lock{tb: b.tb, topic: "zigbee2mqtt/" + name, state: "LOCK", answer: Honest, readback: Honest}
+	l.client = b.Client("zigbee2mqtt-"+name, map[string]paho.MessageHandler{l.topic + "/set": l.set, l.topic + "/get": l.get})
+	return l
+}
+
+// Client connects a client as the user that the bridge is, and waits until it has
+// subscribed. It ends with the test.
+func (b *Broker) Client(id string, topics map[string]paho.MessageHandler) paho.Client {
+	b.tb.Helper()
 	subscribed := make(chan struct{}, 1)
-	l.client = paho.NewClient(paho.NewClientOptions().AddBroker("ssl://127.0.0.1:" + b.port).
-		SetClientID("zigbee2mqtt-" + name).SetUsername(bridge).SetPassword(Password).
+	client := paho.NewClient(paho.NewClientOptions().AddBroker("ssl://127.0.0.1:" + b.port).
+		SetClientID(id).SetUsername(bridge).SetPassword(Password).
 		SetTLSConfig(&tls.Config{RootCAs: b.Roots, MinVersion: tls.VersionTLS12}).
 		SetOrderMatters(false).SetMaxReconnectInterval(100 * time.Millisecond).
 		SetOnConnectHandler(func(c paho.Client) {
-			c.Subscribe(l.topic+"/set", 1, l.set).Wait()
+			for topic, handle := range topics {
+				c.Subscribe(topic, 1, handle).Wait()
+			}
 			select {
 			case subscribed <- struct{}{}:
 			default:
 			}
 		}))
-	if t := l.client.Connect(); !t.WaitTimeout(within) || t.Error() != nil {
+	if t := client.Connect(); !t.WaitTimeout(within) || t.Error() != nil {
 		b.tb.Fatal("the zigbee side: ", t.Error())
 	}
-	b.tb.Cleanup(func() { l.client.Disconnect(100) })
+	b.tb.Cleanup(func() { client.Disconnect(100) })
 	<-subscribed
-	return l
+	return client
 }
 
-// Honest is the message of a lock that does what it is told.
+// Honest is the message of a lock that stands where state says.
 func Honest(state string) string {
 	bolt := map[string]string{"UNLOCK": "unlocked", "LOCK": "locked"}[state]
 	return fmt.Sprintf(`{"state":%q,"lock_state":%q,"battery":97}`, state, bolt)
@@ -244,7 +258,26 @@ func (l *Lock) set(_ paho.Client, msg paho.Message) {
 	l.told = append(l.told, command.State)
 	answer := l.answer
 	l.mu.Unlock()
-	if said := answer(command.State); said != "" {
+	said := answer(command.State)
+	if said == Honest(command.State) {
+		l.mu.Lock()
+		l.state = command.State
+		l.mu.Unlock()
+	}
+	if said != "" {
+		l.Publish(l.topic, false, said)
+	}
+}
+
+func (l *Lock) get(_ paho.Client, msg paho.Message) {
+	if string(msg.Payload()) != `{"state":""}` {
+		l.tb.Errorf("asked %q", msg.Payload())
+	}
+	l.mu.Lock()
+	l.asked++
+	said := l.readback(l.state)
+	l.mu.Unlock()
+	if said != "" {
 		l.Publish(l.topic, false, said)
 	}
 }
@@ -255,11 +288,26 @@ func (l *Lock) Publish(topic string, retained bool, message string) {
 }
 
 // Answer sets what the lock says when it was told UNLOCK or LOCK; empty for nothing. It
-// may take its time.
+// may take its time. The bolt moves only where the answer is the [Honest] one.
 func (l *Lock) Answer(f func(state string) string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answer = f
+}
+
+// Readback sets what the lock says when it is asked where it stands; empty for nothing.
+// State is where its bolt is: LOCK or UNLOCK.
+func (l *Lock) Readback(f func(state string) string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.readback = f
+}
+
+// Move moves the bolt, as a hand does: without a word.
+func (l *Lock) Move(state string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state = state
 }
 
 // Told is every command that arrived so far: "UNLOCK LOCK".
@@ -267,4 +315,11 @@ func (l *Lock) Told() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Join(l.told, " ")
+}
+
+// Asked is how often the lock was asked where it stands.
+func (l *Lock) Asked() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.asked
 }
