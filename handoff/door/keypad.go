@@ -24,9 +24,12 @@ const (
 	minPINKey = 20 // bytes: 160 bits, RFC 4226 section 4 (R6)
 	maxPINKey = 64
 
-	pinTries   = 5
-	firstPause = 5 * time.Minute // doubled by every further five wrong tries in a row
-	longest    = time.Hour       // an attacker gets 120 tries a day, three in 10^8 each
+	// How wrong PINs in a row slow the keypad: the reckoning is at Keypad.
+	freeTries   = 5                // without a wait
+	shortTries  = 25               // up to here the wait is the short one
+	shortWait   = 20 * time.Second // shorter than the least time for which a PIN is sure to work
+	longWait    = time.Minute
+	triesForget = time.Hour // without a wrong PIN, after which they no longer count
 )
 
 // ErrPINKey says that a keypad's key is missing or too short. An empty key would give
@@ -131,15 +134,36 @@ func (PINs) Permit(key []byte, minute uint64) ([16]byte, error) {
 // Keypad checks PINs at the door, without a network. It may be used concurrently, by
 // one process.
 //
-// Each minute's PIN opens once (RFC 6238 section 5.2). Five wrong ones in a row make
-// the keypad rest for five minutes, the next five for ten, and so on up to an hour;
-// a right one starts over. All of that is on the disk before an answer is given, so
-// that cutting the power wins no try.
+// Each minute's PIN opens once (RFC 6238 section 5.2).
 //
-// A clock set back does not revive a PIN older than the last one used, and a pause
-// begun "in the future" starts again now. Whoever can set the clock forward can cut a
-// pause short, and can use a PIN that he was given for later; the service gives out
-// none that is further ahead than the next minute's.
+// Wrong PINs slow the keypad down, and never shut it: anyone in the street can type them,
+// and a courier who has just been told a PIN must get in. Five in a row are free. Each
+// further try has to wait until 20 seconds after the last wrong one, and from the 25th wrong
+// one on, a minute. A try within the wait is refused without being compared (Paused); it
+// counts for nothing, and makes the wait no longer. A right PIN starts over, and so does an
+// hour without a wrong one.
+//
+// A PIN that is told is sure to work for 30 seconds at least (see [PINHolds]): a courier who
+// finds the keypad slowed by a passer-by waits for 20 seconds at most and has the time to
+// type. In the long wait he asks for his PIN when the wait is over.
+//
+// What that costs: three PINs of 10^8 open at any moment (those of this minute and of its
+// neighbors), so that a guess opens with 3 in 10^8. Guessing without an end are 25 tries in
+// the first seven minutes and then one a minute:
+//
+//	an hour    78 tries      1 in 430,000
+//	a night    498 tries     1 in 67,000 (eight hours)
+//	a day      1,458 tries   1 in 23,000
+//	a year     525,618 tries 1.6 in 100, day and night at the same keypad
+//
+// Every wrong try is a report of the door (refused, wrong-pin). Waiting for the hour that
+// forgets gives 25 tries in 67 minutes, where going on gives 85.
+//
+// All of that is on the disk before an answer is given, so that cutting the power wins no
+// try. A clock set back does not revive a PIN older than the last one used, and a wait begun
+// "in the future" starts again now. Setting the clock forward cuts a wait short, and lets a
+// PIN be used that was told for later; the service tells none that is further ahead than the
+// next minute's.
 type Keypad struct {
 	key PINKey
 
@@ -151,9 +175,9 @@ type Keypad struct {
 type keypadState struct {
 	newest uint64 // the newest minute whose PIN was used
 	used   byte   // bit i: the PIN of minute newest-i was used
-	wrong  byte   // wrong tries since the last pause or success
-	pauses byte   // since the last success
-	paused int64  // when the last pause began, Unix seconds; 0: none
+	wrong  byte   // wrong tries in a row since the last five, 0 to 4
+	fives  byte   // how many fives of wrong tries in a row came before them, at most 255
+	paused int64  // when the wait that the last wrong try began did so, Unix seconds; 0: none
 }
 
 const (
@@ -163,8 +187,10 @@ const (
 	keypadSlack  = 1024
 )
 
-// Pause is the error of a keypad that rests. It wraps Paused.
-type Pause struct{ Until time.Time }
+// Pause is the error of a keypad that lets wrong PINs wait. It wraps Paused.
+type Pause struct {
+	Until time.Time // from when on a PIN is compared again, by the keypad's clock
+}
 
 func (p Pause) Error() string { return Paused.Error() + " until " + p.Until.Format(time.RFC3339) }
 
@@ -192,7 +218,7 @@ func OpenKeypad(path string, key PINKey) (*Keypad, error) {
 			return nil, fmt.Errorf("door: %s holds a record of a newer version", path)
 		}
 		k.state = keypadState{
-			newest: binary.BigEndian.Uint64(b), used: b[8], wrong: b[9], pauses: b[10],
+			newest: binary.BigEndian.Uint64(b), used: b[8], wrong: b[9], fives: b[10],
 			paused: int64(binary.BigEndian.Uint64(b[11:])),
 		}
 	}
@@ -243,49 +269,63 @@ func (k *Keypad) Enter(pin string, now time.Time) (PermitID, error) {
 	case matched:
 		return PermitID{}, UsedPIN
 	}
-	next := k.state
-	next.paused = 0
-	if next.wrong++; next.wrong >= pinTries {
-		next.wrong, next.paused = 0, now.Unix()
-		next.pauses += min(1, 255-next.pauses)
-	}
-	if err := k.store(next); err != nil {
+	if err := k.store(k.state.guessed(now)); err != nil {
 		return PermitID{}, err
 	}
 	return PermitID{}, WrongPIN
+}
+
+// tries is how many wrong tries came in a row.
+func (s keypadState) tries() int { return freeTries*int(s.fives) + int(s.wrong) }
+
+// guessed is the state after a wrong try.
+func (s keypadState) guessed(now time.Time) keypadState {
+	if s.paused != 0 && now.Sub(time.Unix(s.paused, 0)) >= triesForget {
+		s.wrong, s.fives = 0, 0
+	}
+	if s.wrong++; s.wrong == freeTries {
+		s.wrong = 0
+		s.fives += min(1, 255-s.fives)
+	}
+	s.paused = 0
+	if s.wait() > 0 {
+		s.paused = now.Unix()
+	}
+	return s
 }
 
 func isPIN(text string) bool {
 	return len(text) == pinDigits.Length() && !slices.ContainsFunc([]byte(text), func(b byte) bool { return b < '0' || b > '9' })
 }
 
-// rest answers with a Pause while the keypad rests.
+// rest answers with a Pause while a wrong try has to be waited for.
 func (k *Keypad) rest(now time.Time) error {
 	if k.state.paused == 0 {
 		return nil
 	}
-	if now.Unix() < k.state.paused { // the clock went back: a pause must not last for years
+	if now.Unix() < k.state.paused { // the clock went back: a wait must not last for years
 		next := k.state
 		next.paused = now.Unix()
 		if err := k.store(next); err != nil {
 			return err
 		}
 	}
-	until := time.Unix(k.state.paused, 0).Add(k.state.pause()).UTC()
+	until := time.Unix(k.state.paused, 0).Add(k.state.wait()).UTC()
 	if now.Before(until) {
 		return Pause{until}
 	}
 	return nil
 }
 
-func (s keypadState) pause() time.Duration {
-	d := firstPause
-	for range max(s.pauses, 1) - 1 {
-		if d *= 2; d >= longest {
-			return longest
-		}
+// wait is how long after the last wrong try the next one has to come.
+func (s keypadState) wait() time.Duration {
+	switch n := s.tries(); {
+	case n < freeTries:
+		return 0
+	case n < shortTries:
+		return shortWait
 	}
-	return d
+	return longWait
 }
 
 // wasUsed reports whether a minute's PIN was used. What is older than the three
@@ -311,13 +351,13 @@ func (s keypadState) use(minute uint64) keypadState {
 		s.newest = minute
 	}
 	s.used = (s.used | 1<<(s.newest-minute)) & 0b111
-	s.wrong, s.pauses, s.paused = 0, 0, 0
+	s.wrong, s.fives, s.paused = 0, 0, 0
 	return s
 }
 
 func (k *Keypad) store(s keypadState) error {
 	b := binary.BigEndian.AppendUint64(nil, s.newest)
-	b = append(b, s.used, s.wrong, s.pauses)
+	b = append(b, s.used, s.wrong, s.fives)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.paused))
 	if err := k.file.append(b); err != nil {
 		return fmt.Errorf("%w: %w", NoMemory, err)

@@ -1,10 +1,12 @@
 package door
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -131,60 +133,176 @@ func wrongPIN(t testing.TB, now time.Time) string {
 	}
 }
 
-func TestKeypadPauses(t *testing.T) {
+// wrongly types n wrong PINs, each as soon as it is compared, from now on; and gives the
+// instant of the last.
+func (k *Keypad) wrongly(t testing.TB, n int, now time.Time) time.Time {
+	t.Helper()
+	for range n {
+		err := k.try(wrongPIN(t, now), now)
+		var p Pause
+		if errors.As(err, &p) {
+			now = p.Until
+			err = k.try(wrongPIN(t, now), now)
+		}
+		wants(t, err, WrongPIN)
+	}
+	return now
+}
+
+func TestKeypadWaits(t *testing.T) {
 	k, path := newKeypad(t)
-	now := noon
-	for _, pause := range []time.Duration{5, 10, 20, 40, 60, 60, 60} {
-		for i := range pinTries {
-			wants(t, k.try(wrongPIN(t, now), now), WrongPIN)
-			if i == 2 { // a restart forgives nothing
-				_ = k.Close()
-				k = openKeypad(t, path)
-			}
-		}
-		until := now.Add(pause * time.Minute)
-		for _, at := range []time.Time{now, until.Add(-time.Nanosecond)} {
-			err := k.try(pinAt(t, at), at)
-			wants(t, err, Paused)
-			var p Pause
-			if !errors.As(err, &p) || !p.Until.Equal(until) {
-				t.Fatalf("%v, want until %s", err, until)
-			}
-		}
+	restart := func() {
 		_ = k.Close()
 		k = openKeypad(t, path)
-		wants(t, k.try(pinAt(t, now), now), Paused)
+	}
+	wants(t, k.try(wrongPIN(t, noon), noon), WrongPIN)
+	restart() // forgives nothing
+	now := k.wrongly(t, 3, noon)
+	wants(t, k.try(pinAt(t, now), now), 0) // four are a bad day
+	for n, wait := range map[int]time.Duration{
+		4: 0, 5: 20 * time.Second, 6: 20 * time.Second, 24: 20 * time.Second, 25: time.Minute, 26: time.Minute, 3000: time.Minute,
+	} {
+		now = now.Add(time.Hour)
+		k.file.sync = func(*os.File) error { return nil }
+		now = k.wrongly(t, n, now)
+		restart()
+		until := now.Add(wait)
+		for _, at := range []time.Time{now, until.Add(-time.Nanosecond)} {
+			if wait == 0 {
+				break
+			}
+			for _, pin := range []string{pinAt(t, at), wrongPIN(t, at)} { // neither is compared, and the wait grows by neither
+				err := k.try(pin, at)
+				wants(t, err, Paused)
+				var p Pause
+				if !errors.As(err, &p) || !p.Until.Equal(until) {
+					t.Fatalf("after %d: %v, want until %s", n, err, until)
+				}
+			}
+		}
 		now = until
+		wants(t, k.try(pinAt(t, now), now), 0)
+		wants(t, k.try(wrongPIN(t, now), now), WrongPIN) // a success starts over
+		now = now.Add(time.Minute)
+		wants(t, k.try(pinAt(t, now), now), 0)
 	}
-	wants(t, k.try(pinAt(t, now), now), 0)
-	for range pinTries {
-		wants(t, k.try(wrongPIN(t, now), now), WrongPIN)
+}
+
+// A passer-by has typed wrong PINs and goes. A courier who is told a PIN in that second gets
+// in with it, in whichever second of the minute he asks.
+func TestPasserByDoesNotShutOutACourier(t *testing.T) {
+	for second := range 60 {
+		k, _ := newKeypad(t)
+		k.file.sync = func(*os.File) error { return nil }
+		asks := noon.Add(10*time.Minute + time.Duration(second)*time.Second)
+		for range freeTries {
+			wants(t, k.try(wrongPIN(t, asks), asks), WrongPIN)
+		}
+		pin, minute := pinAt(t, asks), Minute(asks)
+		err := k.try(pin, asks)
+		var p Pause
+		if !errors.As(err, &p) {
+			t.Fatalf("second %d: %v", second, err)
+		}
+		if _, sure := PINHolds(minute); !p.Until.Before(sure) {
+			t.Errorf("second %d: the wait ends at %s, and the PIN is sure to work until %s", second, p.Until, sure)
+		}
+		wants(t, k.try(pin, p.Until), 0)
 	}
-	wants(t, k.try(pinAt(t, now), now.Add(firstPause-1)), Paused) // a success starts over
-	next := now.Add(firstPause)
-	wants(t, k.try(pinAt(t, next), next), 0)
+	// After two hundred wrong ones, the courier asks when the wait is over.
+	k, _ := newKeypad(t)
+	k.file.sync = func(*os.File) error { return nil }
+	last := k.wrongly(t, 200, noon)
+	var p Pause
+	if err := k.try(pinAt(t, last), last); !errors.As(err, &p) || p.Until.Sub(last) > time.Minute {
+		t.Fatalf("%v", err)
+	}
+	wants(t, k.try(pinAt(t, p.Until), p.Until), 0)
+}
+
+// The reckoning in the doc comment of Keypad and in docs/threats.md: what guessing is worth.
+func TestReckoningOfGuesses(t *testing.T) {
+	const chance = 3e-8 // of one guess: three PINs of 10^8
+	guesses := func(d, idle time.Duration) (n int) {
+		var s keypadState
+		end := noon.Add(d)
+		for now := noon; now.Before(end); {
+			s = s.guessed(now)
+			n++
+			wait := s.wait()
+			if idle > 0 && s.tries() == shortTries { // wait for the hour that forgets
+				wait = idle
+			}
+			now = now.Add(wait)
+		}
+		return n
+	}
+	for _, tt := range []struct {
+		d     time.Duration
+		tries int
+		oneIn float64 // rounded to two digits
+	}{
+		{time.Hour, 78, 430_000}, {8 * time.Hour, 498, 67_000}, {24 * time.Hour, 1_458, 23_000}, {365 * 24 * time.Hour, 525_618, 63},
+	} {
+		n := guesses(tt.d, 0)
+		oneIn := 1 / (float64(n) * chance)
+		if n != tt.tries || oneIn < tt.oneIn*0.98 || oneIn > tt.oneIn*1.02 {
+			t.Errorf("%s: %d guesses, one in %.0f", tt.d, n, oneIn)
+		}
+	}
+	page := string(check(os.ReadFile("../../docs/threats.md"))(t))
+	for _, row := range []string{"| 78 | 430,000 |", "| 498 | 67,000 |", "| 1,458 | 23,000 |", "| 525,618 | 63 "} {
+		if !strings.Contains(page, row) {
+			t.Errorf("docs/threats.md does not say %q", row)
+		}
+	}
+	if on, patient := guesses(67*time.Minute, 0), guesses(66*time.Minute, time.Hour); on != 85 || patient != shortTries {
+		t.Errorf("going on: %d; waiting for the hour: %d", on, patient)
+	}
+	if on, patient := guesses(30*24*time.Hour, 0), guesses(30*24*time.Hour, time.Hour); patient >= on {
+		t.Errorf("waiting for the hour that forgets pays: %d, and %d by going on", patient, on)
+	}
+}
+
+// A keypad's file of an earlier version, in which fives of wrong PINs meant longer pauses,
+// means the same tries.
+func TestKeypadReadsTheOlderRecord(t *testing.T) {
+	k, path := newKeypad(t)
+	older := binary.BigEndian.AppendUint64(nil, Minute(noon))
+	older = append(older, 1, 2, 7) // the minute's PIN was used; 2 wrong since the seventh pause
+	older = binary.BigEndian.AppendUint64(older, uint64(noon.Unix()))
+	if err := k.file.append(older); err != nil {
+		t.Fatal(err)
+	}
+	_ = k.Close()
+	k = openKeypad(t, path)
+	wants(t, k.try(pinAt(t, noon), noon.Add(59*time.Second)), Paused)
+	wants(t, k.try(pinAt(t, noon), noon.Add(60*time.Second)), UsedPIN)
+	if n := k.state.tries(); n != 37 {
+		t.Errorf("%d wrong tries", n)
+	}
 }
 
 // A used PIN, typed again by its honest owner, is no guess.
 func TestUsedPINIsNotCounted(t *testing.T) {
 	k, _ := newKeypad(t)
 	wants(t, k.try(pinAt(t, noon), noon), 0)
-	for range 2 * pinTries {
+	for range 2 * freeTries {
 		wants(t, k.try(pinAt(t, noon), noon), UsedPIN)
 	}
 }
 
-func TestKeypadClockSetBackInAPause(t *testing.T) {
+func TestKeypadClockSetBackInAWait(t *testing.T) {
 	k, path := newKeypad(t)
 	future := noon.AddDate(50, 0, 0)
-	for range pinTries {
+	for range freeTries {
 		wants(t, k.try(wrongPIN(t, future), future), WrongPIN)
 	}
 	wants(t, k.try(pinAt(t, noon), noon), Paused)
 	_ = k.Close()
 	k = openKeypad(t, path)
-	wants(t, k.try(pinAt(t, noon), noon.Add(firstPause-time.Second)), Paused)
-	after := noon.Add(firstPause)
+	wants(t, k.try(pinAt(t, noon), noon.Add(shortWait-time.Second)), Paused)
+	after := noon.Add(shortWait)
 	wants(t, k.try(pinAt(t, after), after), 0)
 }
 

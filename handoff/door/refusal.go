@@ -24,7 +24,7 @@ const (
 	NoMemory          Refusal = 13 // the door cannot remember that this was used, so it may not be used
 	WrongPIN          Refusal = 14 // not the PIN of this minute or of its neighbors
 	UsedPIN           Refusal = 15 // this minute's PIN opened once already
-	Paused            Refusal = 16 // too many wrong PINs: the keypad rests
+	Paused            Refusal = 16 // too many wrong PINs: the next one has to wait
 	OldList           Refusal = 17 // a revocation list that is not newer than the one in force
 )
 
