@@ -1,16 +1,17 @@
-// Package door is what a building's door and the service say to each other, and how
-// each knows that the other said it: permits, recalls and revocation lists on the way
-// to the door, reports on the way back, and the PINs of a keypad.
+// Package door is what a building's door and the service say to each other, and how each
+// knows that the other said it: permits, recalls and revocation lists on the way to the
+// door, reports on the way back, and the PINs of a keypad.
 //
-// A door trusts no network. It opens on a [Permit] alone: a signed statement that this
-// door may open, once, within a minute, where presence is asked for whoever stands
-// before it. It checks that offline, with the public keys that it pinned when it was
-// enrolled. So it does not matter who carries the permit, a courier's phone or a
-// connection that the door dialed.
+// A door trusts no network. It opens only on a [Permit]: a signed statement that this door
+// may open, once, within a minute, and, where presence is asked, for a person who read the
+// door's own challenge a moment ago. The door checks a permit offline, with the public keys
+// that it pinned when it was enrolled. So the permit may come by any way: by a courier's
+// phone, or by a connection that the door dialed.
 //
-// The service holds a [Signer] and a [ReportVerifier] for each door. A door holds a
-// [Verifier] (of a [Trust], a [Replay] and, where it asks for presence, [Challenges]),
-// an [Outbox], and a [Keypad] where it has one. Times are given by the caller.
+// The service holds a [Signer], and a [ReportVerifier] for each door. A door holds a
+// [Verifier] (of a [Trust], a [Replay] and, where it asks for presence, [Challenges]), an
+// [Outbox], and a [Keypad] where it has one. The caller gives every time: the package reads
+// no clock.
 //
 // # Wire format
 //
@@ -85,43 +86,45 @@
 //
 // # Time
 //
-// A permit lives for [MaxLife]. A door grants its own clock an error of [Skew] at both
-// ends, so that by the door's clock a permit is over [MaxLife] + [Skew] = 90 seconds
-// after it was made, recalled or not. A door whose clock really is 30 seconds slow adds
-// these: 120 seconds of true time. What a door without a battery clock can and cannot
-// promise stands at [Replay].
+// All times on the wire are whole seconds since 1970, UTC, in 32 bits. A permit lives for
+// [MaxLife]. A door grants its own clock an error of [Skew] at both ends, so that by the
+// door's clock a permit is over [MaxLife] + [Skew] = 90 seconds after it was made, recalled
+// or not. A door whose clock really is 30 seconds slow adds these: 120 seconds of true time.
+// What a door without a battery clock can and cannot promise stands at [Replay].
 //
 // # A keypad's PIN
 //
-// A lock that knows only digits is the exception: no permit reaches it. Its courier is
-// told a PIN after the same decision, and it is checked by the door's own key and clock.
-// A PIN says less than a permit:
+// No permit reaches a lock that knows only digits. Its courier is told a PIN after the same
+// decision, and the keypad checks it by the door's own key and clock. A PIN says less than a
+// permit:
 //
-//   - It cannot be recalled. Once told it opens the door, whatever becomes of the parcel,
-//     until it is over: two minutes after its own minute began, by the keypad's clock. The
-//     service tells the PIN of the minute that is or, where others have that one, of the
-//     next, so that it is over at most 180 seconds after it was told, and 210 where the
-//     keypad's clock is 30 seconds slow. [PINHolds] is when it is sure to work.
-//   - It names no courier and binds no challenge: typing it is all the presence there is.
-//   - It says nothing of the lock, which locks again as the door is set itself.
-//   - A minute has one, and each is told to one courier for one unlock. So one keypad lets
+//   - It cannot be recalled. Once told, it opens the door until it is over, even if the
+//     parcel is recalled meanwhile. It is over two minutes after its own minute began, by the
+//     keypad's clock. The service tells the PIN of the present minute or, where another
+//     courier has that one, of the next. So a PIN is over at most 180 seconds after it was
+//     told, and 210 where the keypad's clock is 30 seconds slow. [PINHolds] is when it is
+//     sure to work.
+//   - It names no courier and binds no challenge: typing it is the only proof of presence.
+//   - It does not say how long the lock stays unlocked: the door's own setting does.
+//   - A minute has one PIN, which is told to one courier for one unlock. So one keypad lets
 //     in about one courier a minute, and two in a row.
 //
 // # What a thief can do
 //
-//	a permit            open its door with it once, until it is over: presence asks him to stand there,
-//	                    and who used it first is seen when the second is refused
-//	a PIN               open its door with it once, until it is over; there is no taking it back
+//	stolen              the thief can
+//	a permit            open its door with it once, until it is over. Where presence is asked, the thief
+//	                    must stand there. Of two uses the second is refused, and so is noticed
+//	a PIN               open its door with it once, until it is over; it cannot be taken back
 //	a signing key       open any door, until a list signed by the root key reaches that door;
 //	                    recall permits that are on their way; not take the key off a list
 //	the root key        trust or revoke signing keys at every door, for good: the pins must be replaced.
 //	                    It signs lists only, and belongs offline
 //	a door's own key    report what did not happen at that door; open nothing
 //	a keypad's key      know that door's PINs until the key is replaced, at the door and in the registry
-//	a door's disk       all of the door's own secrets, and its memory: replay at that door what is not
-//	                    yet over; nothing at another door
-//	the service's store nothing, as long as it seals the keypads' keys: signing keys are not in it
+//	a door's disk       use all of the door's own secrets, and its memory: replay at that door what is
+//	                    not yet over; nothing at another door
+//	the service's store do nothing, as long as it seals the keypads' keys: signing keys are not in it
 //
-// Whoever wins the race to the door with a seen permit or PIN gets in. A bearer proof
-// can bind the place, the time and the number of uses, and not the hand.
+// A thief who has seen a permit or a PIN, and is at the door first, gets in. A proof that is
+// carried can bind the place, the time and the number of uses, and not the person.
 package door

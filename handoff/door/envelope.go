@@ -47,8 +47,8 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// bound is what a signature holds for beside the message itself: its purpose, then
-// whatever both sides know and nobody needs to send.
+// bound is the external AAD of a signature (RFC 9052 section 4.3): its purpose, then what
+// both sides know and do not send, such as the door's id.
 func bound(purpose string, known ...any) []byte {
 	return must(encMode.Marshal(append([]any{purpose}, known...)))
 }
@@ -84,8 +84,7 @@ func sign(key PrivateKey, claims any, aad []byte) ([]byte, error) {
 	return raw, nil
 }
 
-// envelope is a COSE_Sign1 that has the right form, and whose signature nobody has
-// looked at yet.
+// envelope is a COSE_Sign1 of the right form, whose signature is not verified yet.
 type envelope struct {
 	kid KeyID
 	msg cose.Sign1Message
@@ -93,9 +92,9 @@ type envelope struct {
 
 // parse reads a message of at most limit bytes. Every message has exactly one
 // accepted encoding, the one that sign writes: what was read is written again and
-// must be equal. That refuses, in one rule, foreign headers (crit above all, which
-// go-cose lets pass), other algorithms, unprotected headers, longer forms of a
-// length, and whatever nobody has thought of.
+// must be equal. This one rule refuses foreign headers (above all crit, which go-cose lets
+// pass), other algorithms, unprotected headers, longer forms of a length, and other
+// differences that no list of rules would name.
 func parse(raw []byte, limit int) (*envelope, error) {
 	if len(raw) > limit {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", Malformed, len(raw), limit)

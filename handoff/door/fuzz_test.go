@@ -192,7 +192,7 @@ func seeds(t testing.TB) map[string]map[string][]byte {
 	}
 	list := revocation(9, signer.current.Public(), signer.next.Public())
 	add("FuzzRevocation", "revoked", check(list.Sign(root))(t))
-	list.Trusted = []PublicKey{stranger.current.Public()}
+	list.Trusted = []PublicKey{foreignSigner.current.Public()}
 	add("FuzzRevocation", "revoked and trusted", check(list.Sign(root))(t))
 	add("FuzzRevocation", "empty", check(revocation(1).Sign(root))(t))
 	for target, key := range map[string]PrivateKey{"FuzzRecall": signer.current, "FuzzReport": doorKey, "FuzzRevocation": root} {
@@ -218,7 +218,7 @@ func seeds(t testing.TB) map[string]map[string][]byte {
 		withoutSender.payload = unhex(payload)
 		all["FuzzRecall"][name] = withoutSender.bytes(t)
 	}
-	all["FuzzRecall"]["from another service"] = check(stranger.Recall(Recall{theDoor, p.ID, p.Expires}))(t)
+	all["FuzzRecall"]["from another service"] = check(foreignSigner.Recall(Recall{theDoor, p.ID, p.Expires}))(t)
 	all["FuzzReport"]["from another door's key"] = check(reports[2].Sign(root))(t)
 	for name, own := range map[string]reportOwn{
 		"a permit id too short":    {Seq: 1, State: Opened, Permit: []byte{1}},
@@ -238,7 +238,7 @@ func seeds(t testing.TB) map[string]map[string][]byte {
 		claims := &revocationClaims{IssuedAt: uint32(noon.Unix()), Own: own}
 		all["FuzzRevocation"][name] = check(sign(root, claims, bound(revocationPurpose)))(t)
 	}
-	all["FuzzRevocation"]["signed by no root key"] = check(revocation(1).Sign(stranger.current))(t)
+	all["FuzzRevocation"]["signed by no root key"] = check(revocation(1).Sign(foreignSigner.current))(t)
 	// Every kind of CBOR item where claims are expected: the targets sign these.
 	for name, item := range cborItems {
 		for _, target := range []string{"FuzzPermit", "FuzzRecall", "FuzzReport", "FuzzRevocation"} {

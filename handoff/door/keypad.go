@@ -36,8 +36,8 @@ const (
 // every door the same PINs, so it is refused and never defaulted.
 var ErrPINKey = errors.New("door: a keypad's key is 20 to 64 random bytes")
 
-// PINKey is the secret that one door's keypad shares with the service. The zero value
-// makes no PIN. It prints as ******.
+// PINKey is the secret that one door's keypad shares with the service, 20 to 64 bytes. The
+// zero value makes no PIN (ErrPINKey). It prints as ******.
 type PINKey struct{ key []byte }
 
 // NewPINKey reads a key of 20 bytes from random, which must be a cryptographic source.
@@ -49,7 +49,7 @@ func NewPINKey(random io.Reader) (PINKey, error) {
 	return ParsePINKey(b)
 }
 
-// ParsePINKey takes 20 to 64 bytes, as MarshalBinary gave them.
+// ParsePINKey takes 20 to 64 bytes, as MarshalBinary gave them; otherwise ErrPINKey.
 func ParsePINKey(b []byte) (PINKey, error) {
 	if len(b) < minPINKey || len(b) > maxPINKey || !slices.ContainsFunc(b, func(x byte) bool { return x != 0 }) {
 		return PINKey{}, ErrPINKey
@@ -85,8 +85,8 @@ func (k PINKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 func Minute(t time.Time) uint64 { return uint64(max(t.Unix(), 0)) / pinStep }
 
 // PIN is the PIN of one minute: TOTP (RFC 6238) with HMAC-SHA-1 and a step of 60
-// seconds, eight digits. It opens the door at that minute, the one before and the one
-// after, once.
+// seconds, eight digits. It opens the door once, in that minute, the one before or the one
+// after. The minute is that of [Minute]. The error is ErrPINKey.
 func (k PINKey) PIN(minute uint64) (string, error) {
 	if len(k.key) < minPINKey {
 		return "", ErrPINKey
@@ -99,8 +99,8 @@ func (k PINKey) PIN(minute uint64) (string, error) {
 	return pin, nil
 }
 
-// Permit is the permit id of a minute's PIN. Door and service know it alike, so that
-// the reports of a keypad name what they are about, as those of any door.
+// Permit is the permit id of a minute's PIN. Door and service compute the same, so that the
+// reports of a keypad name what they are about, as those of any door. The error is ErrPINKey.
 func (k PINKey) Permit(minute uint64) (id PermitID, err error) {
 	if len(k.key) < minPINKey {
 		return PermitID{}, ErrPINKey
@@ -145,7 +145,7 @@ func (PINs) Permit(key []byte, minute uint64) ([16]byte, error) {
 //
 // A PIN that is told is sure to work for 30 seconds at least (see [PINHolds]): a courier who
 // finds the keypad slowed by a passer-by waits for 20 seconds at most and has the time to
-// type. In the long wait he asks for his PIN when the wait is over.
+// type. In the long wait the courier asks for the PIN when the wait is over.
 //
 // What that costs: three PINs of 10^8 open at any moment (those of this minute and of its
 // neighbors), so that a guess opens with 3 in 10^8. Guessing without an end are 25 tries in
@@ -197,11 +197,12 @@ func (p Pause) Error() string { return Paused.Error() + " until " + p.Until.Form
 // Unwrap makes a Pause a Refusal.
 func (p Pause) Unwrap() error { return Paused }
 
-// CreateKeypad makes the memory of a new keypad. It belongs to enrolling a door and
-// not to starting one: see [CreateReplay].
+// CreateKeypad makes the memory of a new keypad. It is part of enrolling a door, never of
+// starting one: see [CreateReplay].
 func CreateKeypad(path string) error { return createRecordFile(path, keypadMagic, keypadSlot) }
 
-// OpenKeypad reads a keypad's memory. Without one the keypad opens nothing.
+// OpenKeypad reads a keypad's memory. Without one the keypad opens nothing. The error is
+// ErrPINKey, ErrInUse while another process has the file open, or says what is wrong with it.
 func OpenKeypad(path string, key PINKey) (*Keypad, error) {
 	if len(key.key) < minPINKey {
 		return nil, ErrPINKey

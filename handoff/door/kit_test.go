@@ -57,14 +57,14 @@ func newSigner(name string) *Signer {
 
 // The fixed world of the tests and of the golden vectors.
 var (
-	noon      = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	theGrant  = GrantRef{1, 2, 3, 4, 5, 6, 7, 8}
-	theDoor   = "door_turm5-lobby"
-	signer    = newSigner("signer")
-	stranger  = newSigner("stranger")
-	root      = privateKey("root")
-	doorKey   = privateKey("door")
-	longest64 = strings.Repeat("d", 64)
+	noon          = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	theGrant      = GrantRef{1, 2, 3, 4, 5, 6, 7, 8}
+	theDoor       = "door_turm5-lobby"
+	signer        = newSigner("signer")
+	foreignSigner = newSigner("stranger")
+	root          = privateKey("root")
+	doorKey       = privateKey("door")
+	longest64     = strings.Repeat("d", 64)
 )
 
 // station is a door with its files, as it stands in a lobby.

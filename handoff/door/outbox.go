@@ -14,9 +14,9 @@ import (
 // on the disk before Add returns, and is given out again until it is acknowledged. It
 // may be used concurrently, by one process.
 //
-// It holds 4096 reports. Beyond that the oldest make room, and the gap in the numbers
-// tells. Anybody in the street can cause refusals, so they get only half of the place
-// and can push no opening out.
+// It holds 4096 reports. Beyond that the oldest are dropped, and the gap in the numbers shows
+// it. A passer-by can cause refusals, so these get only half of the places and can push no
+// opening out.
 type Outbox struct {
 	door string
 	key  PrivateKey
@@ -52,12 +52,13 @@ const (
 	outboxSlack = 256
 )
 
-// CreateOutbox makes the outbox of a door with a new key. It belongs to enrolling a
-// door and not to starting one: numbers that began anew under the same key would be
-// taken for reports that come again.
+// CreateOutbox makes the outbox of a door with a new key. It is part of enrolling a door,
+// never of starting one: numbers that began anew under the same key would be taken for
+// reports that come again.
 func CreateOutbox(path string) error { return createRecordFile(path, outboxMagic, outboxSlot) }
 
-// OpenOutbox reads a door's outbox.
+// OpenOutbox reads a door's outbox. The error is ErrKey, ErrInUse while another process has
+// the file open, or says what is wrong with the file.
 func OpenOutbox(path, door string, key PrivateKey) (*Outbox, error) {
 	if key.IsZero() || !doorID.MatchString(door) {
 		return nil, ErrKey
@@ -84,8 +85,9 @@ func OpenOutbox(path, door string, key PrivateKey) (*Outbox, error) {
 	return o, nil
 }
 
-// Add reports that the door is in a state, at now by its clock. The permit is zero
-// where the state is about none, and the refusal where it is no refusal.
+// Add reports that the door is in a state, at now by its clock. The permit is zero where the
+// state is about none; the refusal is zero for every state but Refused. The error is
+// ErrOutboxFull, Malformed for a report that contradicts itself, or that of the disk.
 func (o *Outbox) Add(state State, permit PermitID, refusal Refusal, now time.Time) (Report, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -117,9 +119,9 @@ func (o *Outbox) Pending(limit int) []SignedReport {
 	return append([]SignedReport(nil), o.pending[:max(0, min(limit, len(o.pending)))]...)
 }
 
-// About are the reports about one permit that were not acknowledged and, where there are
-// any, the newest about no permit at all, oldest first and at most limit of them. Whoever
-// knows a permit's id may read them: they say of nobody else when he came.
+// About are the reports about one permit that were not acknowledged and, if there are any,
+// the newest reports about no permit; oldest first, at most limit of them. A phone that knows
+// a permit's id may read them: they tell nothing of another courier.
 func (o *Outbox) About(permit PermitID, limit int) []SignedReport {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -144,7 +146,8 @@ func (o *Outbox) About(permit PermitID, limit int) []SignedReport {
 	return about
 }
 
-// Done says that the service has all reports up to seq.
+// Done drops all reports up to seq, because the service has them. The error is that of the
+// disk; the reports are then given out again.
 func (o *Outbox) Done(seq uint64) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -172,16 +175,16 @@ func (o *Outbox) drop(seq uint64) {
 	o.pending = o.pending[n:]
 }
 
-// bound keeps the outbox in its limits. What makes room here makes room again, in the
-// same way, when the file is read.
+// bound drops the oldest reports beyond maxPending. When the file is read, the same ones are
+// dropped again.
 func (o *Outbox) bound() {
 	if over := len(o.pending) - maxPending; over > 0 {
 		o.pending = o.pending[over:]
 	}
 }
 
-// compact rewrites the file once most of it is done with. A failure loses nothing: the
-// old file stands, or the file is broken and the next Add says so.
+// compact rewrites the file once most of its records are done with. A failure loses nothing:
+// the old file stands, or the next Add returns the error.
 func (o *Outbox) compact() {
 	if o.file.slots <= 2*len(o.pending)+outboxSlack {
 		return

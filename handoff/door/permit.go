@@ -61,8 +61,8 @@ func (o Opening) Permit() Permit {
 	}
 }
 
-// GrantRef ties a permit to its grant for the service, and tells nobody else
-// anything: a keyed hash, made by whoever makes the permit.
+// GrantRef ties a permit to its grant: a keyed hash of the grant's id. The service alone
+// can find the grant by it.
 type GrantRef [8]byte
 
 // String is the reference in hexadecimal.
@@ -74,8 +74,9 @@ type Act uint8
 // Open is the only act that a door knows.
 const Open Act = 3
 
-// NewPermit makes a permit to open a door, valid from now for MaxLife, with an id
-// from random, which must be a cryptographic source.
+// NewPermit makes a permit to open a door, valid from now (its second) for MaxLife, with an
+// id from random, which must be a cryptographic source. The error is Malformed for a door id
+// or a challenge out of its bounds, or that of random.
 func NewPermit(random io.Reader, door string, grant GrantRef, challenge []byte, now time.Time) (Permit, error) {
 	o := Opening{Door: door, Grant: grant, At: now, Challenge: challenge}
 	if _, err := io.ReadFull(random, o.ID[:]); err != nil {
@@ -87,8 +88,8 @@ func NewPermit(random io.Reader, door string, grant GrantRef, challenge []byte, 
 
 var doorID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-// check reports what makes p a permit that nobody may sign, nor a door obey. Which
-// acts a door obeys is the verifier's question.
+// check returns Malformed for a permit that may be neither signed nor obeyed. Whether a door
+// obeys its act is checked by the verifier.
 func (p *Permit) check() error {
 	life := p.Expires.Sub(p.NotBefore)
 	switch n := len(p.Challenge); {
@@ -131,9 +132,9 @@ type permitOwn struct {
 	Relock    uint8  // seconds
 }
 
-// tag is a hint by which a door finds the name or the challenge that a message was
-// bound to, and can say what is wrong if it finds none: the first four bytes of the
-// SHA-256. Nothing is proven by it; the signature covers the whole.
+// tag is the first four bytes of the SHA-256 of a door id or a challenge. It is a hint: by
+// it a door finds which of its challenges is meant, and can tell "for another door" from
+// "forged". It proves nothing; the signature covers the whole id and the whole challenge.
 type tag [4]byte
 
 func tagOf(known []byte) (t tag) {
@@ -162,8 +163,8 @@ func (p *Permit) claims() (*permitClaims, error) {
 
 func (p *Permit) bound() []byte { return bound(permitPurpose, p.Door, p.Challenge) }
 
-// check refuses what decodes and still is no permit of ours, whatever door and
-// challenge it is for.
+// check returns Malformed for claims that decode and are still no permit, of any door and
+// any challenge.
 func (c *permitClaims) check() error {
 	if n := len(c.Own.Challenge); n != 0 && n != len(tag{}) {
 		return fmt.Errorf("%w: a hint of %d bytes", Malformed, n)
@@ -171,7 +172,7 @@ func (c *permitClaims) check() error {
 	return nil
 }
 
-// permit is what the claims say, once door and challenge are known.
+// permit is the permit of the claims, for the door and the challenge that the verifier knows.
 func (c *permitClaims) permit(door string, challenge []byte) (Permit, error) {
 	p := Permit{
 		ID: c.ID, Door: door, Grant: c.Own.Grant, Act: c.Own.Act,
@@ -181,12 +182,12 @@ func (c *permitClaims) permit(door string, challenge []byte) (Permit, error) {
 	return p, p.check()
 }
 
-// Recall takes back a permit that was not used yet. A connected door that heard of it
-// refuses the permit from then on; a permit that opened already is not undone.
+// Recall takes back a permit that was not used yet. A connected door refuses the permit from
+// the moment at which it received the recall; a permit that opened already is not undone.
 type Recall struct {
 	Door    string
 	Permit  PermitID
-	Expires time.Time // the permit's own end: what must be remembered that long
+	Expires time.Time // the permit's own end, whole seconds: the door remembers the recall that long
 }
 
 const maxRecall = 144 // bytes on the wire

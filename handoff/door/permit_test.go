@@ -270,8 +270,8 @@ func rejected(t testing.TB) map[string]struct {
 	with("begins in 1970", Malformed, func(p *Permit) { p.NotBefore = time.Unix(0, 0) })
 	with("no id", Malformed, func(p *Permit) { p.ID = PermitID{} })
 	with("relocks too late", Malformed, func(p *Permit) { p.Relock = MaxRelock + time.Second })
-	add("a stranger's key", UnknownKey, signed(t, stranger, p))
-	forge("a stranger who takes our key id", BadSignature, func(f *forgery) { f.key = stranger.current })
+	add("a key that the door does not know", UnknownKey, signed(t, foreignSigner, p))
+	forge("an unknown key under a known key id", BadSignature, func(f *forgery) { f.key = foreignSigner.current })
 	forge("the root key's id", UnknownKey, func(f *forgery) {
 		id := root.Public().ID()
 		f.protected = append([]byte{0xa2, 0x01, 0x27, 0x04, 0x48}, id[:]...)
@@ -521,7 +521,7 @@ func TestRecall(t *testing.T) {
 	}
 	wants(t, admit(used), 0)
 	wants(t, recall(signer, Recall{theDoor, used.ID, used.Expires}), Replayed)
-	wants(t, recall(stranger, Recall{theDoor, unused.ID, unused.Expires}), UnknownKey)
+	wants(t, recall(foreignSigner, Recall{theDoor, unused.ID, unused.Expires}), UnknownKey)
 	wants(t, recall(signer, Recall{"other", unused.ID, unused.Expires}), BadSignature)
 	wants(t, recall(signer, Recall{theDoor, unused.ID, unused.Expires.Add(Skew + time.Second)}), NotYet)
 	wants(t, recall(signer, Recall{theDoor, unused.ID, unused.Expires}), 0)

@@ -203,7 +203,7 @@ func TestReplayIsOnTheDiskBeforeAdmission(t *testing.T) {
 	}
 }
 
-// After a failed fsync nobody knows what is on the disk, and asking again would be
+// After a failed fsync it is not known what is on the disk, and asking again would be
 // answered "done": the door stays closed until it is started anew.
 func TestReplayFailsClosed(t *testing.T) {
 	door := newStation(t, theDoor, false)
@@ -378,7 +378,7 @@ func TestKilled(t *testing.T) {
 }
 
 // A power cut between writing the new file and moving it leaves the old one, and a
-// remainder that disturbs nobody.
+// remainder that the next rewrite replaces.
 func TestRewriteInterrupted(t *testing.T) {
 	door := newStation(t, theDoor, false)
 	p := newPermit(t, "kept", theDoor, nil, noon)

@@ -1,13 +1,13 @@
 package door
 
-// Refusal is the rule by which a door turns something away. Errors of this package
-// wrap one where a rule decided, so that errors.Is names it; the numbers travel in
-// reports and never change their meaning.
+// Refusal is the rule by which a door refuses a message or a PIN. Errors of this package wrap
+// one where a rule decided, so that errors.Is finds it. The numbers travel in reports and
+// never change their meaning.
 type Refusal uint8
 
-// The refusals. Until a signature was verified, what a refusal says of a permit is
-// what its sender claims: UnknownKey, RevokedKey, WrongDoor and ChallengeMismatch are
-// found before it, all others of a permit but Malformed after it.
+// The refusals. UnknownKey, RevokedKey, WrongDoor and ChallengeMismatch are found before the
+// signature is verified: they tell what the sender claims, and no more. All others of a
+// permit, but for Malformed, are found after it.
 const (
 	Malformed         Refusal = 1  // not the one encoding that this package writes, or out of its bounds
 	UnknownKey        Refusal = 2  // signed by a key that the door does not know

@@ -8,23 +8,24 @@ import (
 	"time"
 )
 
-// Replay remembers which permits were used, so that none is used twice, whatever the
-// power and the clock do. It may be used concurrently, by one process.
+// Replay is a door's replay memory: it remembers which permits were used, so that none is
+// used twice, even if the power fails or the clock is set. It may be used concurrently, by
+// one process.
 //
-// A permit is forgotten only when it can be refused without being remembered: when
-// the service's own signatures prove that its end has passed. That proof is the
-// horizon, the newest NotBefore among the permits used here; it is on the disk, only
-// rises, and counts as the least that the time can be. A door's clock is never
-// believed to be earlier, and never moves the horizon, so that setting the clock back
-// revives nothing and setting it forward for a while locks nobody out for good.
+// A permit is forgotten only when it can be refused without being remembered: when the
+// service's own signatures prove that its end has passed. That proof is the horizon, the
+// newest NotBefore among the permits used here. The horizon is on the disk and only rises;
+// the time cannot be earlier than it. A door's clock never moves the horizon. So setting the
+// clock back revives no permit, and a clock that was set forward for a while refuses permits
+// only for that while.
 //
 // What a door without a battery clock cannot promise: after a power cut, its clock may
 // start anywhere. Before the horizon (less the skew) every permit is ClockBehind; far
 // after it every permit is Expired: the door stays closed until its clock is set. But
 // a clock that comes back to an instant after the horizon at which a permit was valid
 // and never used will let that permit in, late and once. A controller without a
-// battery clock should therefore wait for the time (NTP, GPS or a technician) before
-// it admits anybody.
+// battery clock should therefore wait for the time (NTP, GPS or a technician) before it
+// admits a permit.
 type Replay struct {
 	mu      sync.Mutex
 	file    *recordFile
@@ -48,21 +49,21 @@ const (
 
 	replayRecord = 1 + 16 + 4 + 4
 
-	// maxSeen bounds the memory. The permits that one door uses within the ninety
-	// seconds before its horizon are a handful; more is not a building but an attack.
+	// maxSeen bounds the memory. An honest door uses a handful of permits within the ninety
+	// seconds before its horizon; so many are an attack with a stolen signing key.
 	maxSeen = 4096
 
 	replaySlack = 256 // records that may be rewritten away before it is done
 )
 
-// CreateReplay makes the memory of a new door. It belongs to enrolling a door and not
-// to starting one: a controller that made a missing file would turn every loss of it
-// into a second opening.
+// CreateReplay makes the memory of a new door, and fails with os.ErrExist where there is one.
+// It is part of enrolling a door, never of starting one: a controller that made a missing
+// file would open a second time for every permit that the lost one remembered.
 func CreateReplay(path string) error { return createRecordFile(path, replayMagic, replaySlot) }
 
-// OpenReplay reads a door's memory. A missing, foreign or damaged file is an error, and
-// the door stays closed; a record torn by a power cut is dropped, because the opener
-// had not been told to act on it.
+// OpenReplay reads a door's memory. A missing file (os.ErrNotExist), a foreign or a damaged
+// one, and one that another process has open (ErrInUse) is an error, and the door stays
+// closed. A record torn by a power cut is dropped: the opener had not been told to act on it.
 func OpenReplay(path string) (*Replay, error) {
 	file, records, err := openRecordFile(path, replayMagic, replaySlot)
 	if err != nil {

@@ -9,7 +9,9 @@ import (
 // State is what a door says has happened.
 type State uint8
 
-// The states. A door reports what it did or felt, never what it hopes.
+// The states. A door reports what it did or what a sensor told, never what should follow.
+// The numbers travel in reports and never change their meaning; new ones are added at the
+// end, and a service that does not know one refuses the report as Malformed.
 const (
 	Delivered State = 1 // a permit reached the door
 	Confirmed State = 2 // the lock confirmed that it let go
@@ -17,8 +19,8 @@ const (
 	Relocked  State = 4
 	Failed    State = 5 // the opener did not, or the door did not lock again
 	Forced    State = 6 // the door moved without a permit
-	HeldOpen  State = 7 // the door was not closed in its time
-	Tamper    State = 8 // somebody opened the controller's case or cut its lines
+	HeldOpen  State = 7 // the door was not closed in its time; of the permit that opened it, if one did
+	Tamper    State = 8 // the controller's case was opened, or its lines were cut
 	Refused   State = 9 // a permit or a PIN was turned away
 
 	NoAnswer    State = 10 // the lock did not say whether it let go
@@ -55,8 +57,9 @@ type Report struct {
 	At    time.Time // whole seconds, by the door's clock: its claim
 	State State
 
-	// Permit is what the report is about: always there from delivered to failed, and
-	// never with forced and tamper. A PIN has one too: see [PINKey.Permit].
+	// Permit is what the report is about. It is always there from delivered to failed and
+	// with no-answer; never with forced, tamper, jammed, battery-low and unavailable. A PIN
+	// has one too: see [PINKey.Permit].
 	Permit PermitID
 
 	Refusal Refusal // why; with refused, and only there
@@ -93,7 +96,8 @@ func (r *Report) check() error {
 	return nil
 }
 
-// Sign makes the report that a [ReportVerifier] accepts. The key is the door's own.
+// Sign makes the report that a [ReportVerifier] accepts, at most 144 bytes. The key is the
+// door's own. The error is Malformed for a report that contradicts itself, or ErrKey.
 func (r Report) Sign(key PrivateKey) ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, err
@@ -111,8 +115,9 @@ type ReportVerifier struct {
 	Key  PublicKey // the door's own, from its registration
 }
 
-// Verify reads and verifies a report. Whether it is new its Seq tells: not above the
-// last one seen from this key, it came again; more than one above, some are missing.
+// Verify reads and verifies a report. Every error wraps a Refusal: Malformed, UnknownKey or
+// BadSignature. Seq tells whether the report is new: one that is not above the last of this
+// key came again; one that is more than one above it follows reports that are missing.
 func (v ReportVerifier) Verify(raw []byte) (Report, error) {
 	e, err := parse(raw, maxReport)
 	if err != nil {
@@ -146,8 +151,8 @@ func (o *reportOwn) permit() (id PermitID, err error) {
 	return id, nil
 }
 
-// reportedPermit is the permit that a report is about, for a door that knows its own
-// reports: nothing is verified.
+// reportedPermit is the permit that one of the door's own reports is about. Its signature is
+// not verified.
 func reportedPermit(raw []byte) (PermitID, error) {
 	e, err := parse(raw, maxReport)
 	if err != nil {

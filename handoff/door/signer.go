@@ -28,7 +28,8 @@ func NewSigner(random io.Reader) (*Signer, error) {
 	return (&Signer{current: current}).Stage(random)
 }
 
-// Stage replaces the key that does not sign by a fresh next one.
+// Stage returns a signer in which a fresh next key, from random, replaces the key that does
+// not sign. The error is that of random.
 func (s *Signer) Stage(random io.Reader) (*Signer, error) {
 	next, err := NewPrivateKey(random)
 	if err != nil {
@@ -37,7 +38,8 @@ func (s *Signer) Stage(random io.Reader) (*Signer, error) {
 	return &Signer{current: s.current, next: next}, nil
 }
 
-// Rotate makes the next key the current one.
+// Rotate makes the next key the current one; ErrRotation if there is none. The signer that it
+// is called on stays as it is.
 func (s *Signer) Rotate() (*Signer, error) {
 	if s.next.IsZero() {
 		return nil, ErrRotation
@@ -45,7 +47,7 @@ func (s *Signer) Rotate() (*Signer, error) {
 	return &Signer{current: s.next, previous: s.current}, nil
 }
 
-// Publish are the public keys that doors should know, the current one first.
+// Publish returns the two public keys that doors should know, the current one first.
 func (s *Signer) Publish() KeySet {
 	set := KeySet{s.current.Public()}
 	for _, other := range []PrivateKey{s.next, s.previous} {
@@ -108,8 +110,9 @@ func (s *Signer) JSON() ([]byte, error) {
 	return json.Marshal(f)
 }
 
-// Permit signs a permit. The same permit always gives the same bytes, at most
-// MaxPermit of them.
+// Permit signs a permit. The same permit always gives the same bytes, at most MaxPermit of
+// them. The error is Malformed for a permit out of its bounds, WrongAct for another act than
+// Open, or ErrKey.
 func (s *Signer) Permit(p Permit) ([]byte, error) {
 	claims, err := p.claims()
 	if err != nil {
@@ -118,8 +121,8 @@ func (s *Signer) Permit(p Permit) ([]byte, error) {
 	return sign(s.current, claims, p.bound())
 }
 
-// Recall signs the taking back of a permit that was not used yet, for the door that
-// it was made for.
+// Recall signs a recall, for the door that the permit was made for. The error is Malformed
+// or ErrKey.
 func (s *Signer) Recall(r Recall) ([]byte, error) {
 	claims, err := r.claims()
 	if err != nil {

@@ -8,16 +8,17 @@ import (
 	"time"
 )
 
-// Revocation is the root key's word on which signing keys doors may trust, beside the
-// pinned ones, and which no longer. A newer list replaces the older one as a whole.
+// Revocation is a list, signed by the root key, of the signing keys that doors may trust
+// beside the pinned ones, and of those that they may trust no longer. A newer list replaces
+// the older one as a whole.
 //
-// The root key signs nothing else and is kept away from the service, so that whoever
-// stole a signing key can neither take it off the list nor put another one on.
+// The root key signs nothing else and is kept away from the service, so that the thief of a
+// signing key can neither take it off the list nor put another one on.
 type Revocation struct {
-	Serial  uint64    // rises by at least one with every list; the first is 1 or more
-	At      time.Time // whole seconds; for people, the serial decides
-	Revoked []KeyID   // at most 32, keys whose signatures count for nothing
-	Trusted []PublicKey
+	Serial  uint64      // rises by at least one with every list; the first is 1 or more
+	At      time.Time   // whole seconds; for people, the serial decides
+	Revoked []KeyID     // at most 32, keys whose signatures count for nothing
+	Trusted []PublicKey // at most 4
 }
 
 const (
@@ -50,7 +51,8 @@ func (r *Revocation) check() error {
 	return nil
 }
 
-// Sign makes the list that doors accept. The key is the root key.
+// Sign makes the list that doors accept, at most 576 bytes. The key is the root key. The
+// error is Malformed for a list out of its bounds, or ErrKey for no key.
 func (r Revocation) Sign(root PrivateKey) ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, err
@@ -62,7 +64,8 @@ func (r Revocation) Sign(root PrivateKey) ([]byte, error) {
 	return sign(root, claims, bound(revocationPurpose))
 }
 
-// ParseRevocation reads and verifies a list.
+// ParseRevocation reads and verifies a list. Every error wraps a Refusal: Malformed,
+// UnknownKey (not the root key's) or BadSignature.
 func ParseRevocation(raw []byte, root PublicKey) (Revocation, error) {
 	e, err := parse(raw, maxRevocation)
 	if err != nil {
@@ -82,8 +85,8 @@ func ParseRevocation(raw []byte, root PublicKey) (Revocation, error) {
 	return r, r.check()
 }
 
-// Trust is what a door knows of keys: those pinned at its enrolment, and the newest
-// revocation list, which survives restarts. It may be used concurrently.
+// Trust is what a door knows of keys: those pinned when it was enrolled, and the newest
+// revocation list, which survives restarts. It may be used concurrently, by one process.
 type Trust struct {
 	root PublicKey
 
@@ -98,12 +101,14 @@ const (
 	trustSlot  = 1024
 )
 
-// CreateTrust makes the file of a door that has heard of no list yet. It is part of
-// enrolling a door, never of starting one: see [CreateReplay].
+// CreateTrust makes the file of a door that has no list yet. It is part of enrolling a door,
+// never of starting one: see [CreateReplay].
 func CreateTrust(path string) error { return createRecordFile(path, trustMagic, trustSlot) }
 
-// OpenTrust reads the door's list. Root and at least one pinned key must be given, and
-// the root key must not be among those that it can revoke.
+// OpenTrust reads the door's list. Root and at least one pinned key must be given, and the
+// root key must not be among the pinned ones, which it can revoke. The error is ErrKey for an
+// empty key, ErrInUse while another process has the file open, or says what is wrong with
+// the file.
 func OpenTrust(path string, root PublicKey, pinned ...PublicKey) (*Trust, error) {
 	t := &Trust{root: root, pinned: make(map[KeyID]PublicKey)}
 	for _, k := range pinned {
@@ -129,8 +134,10 @@ func OpenTrust(path string, root PublicKey, pinned ...PublicKey) (*Trust, error)
 	return t, nil
 }
 
-// Apply takes a list, from whoever brings it. When it returns nil, the list is on the
-// disk and in force. The list in force, brought again, is fine; an older one is OldList.
+// Apply takes a list; it does not matter who brings it. When it returns nil, the list is on
+// the disk and in force. The list in force may be brought again. Errors wrap a Refusal: those
+// of [ParseRevocation], OldList for an older list or another one of the same serial, or
+// NoMemory where the disk did not take it.
 func (t *Trust) Apply(raw []byte) error {
 	list, err := ParseRevocation(raw, t.root)
 	if err != nil {
@@ -165,7 +172,8 @@ func (t *Trust) Serial() uint64 {
 	return t.list.Serial
 }
 
-// key finds a signing key. Revoked beats trusted, wherever the trust came from.
+// key finds a signing key; the error is RevokedKey or UnknownKey. A revoked key is refused
+// even if it is pinned or on the list of trusted ones.
 func (t *Trust) key(id KeyID) (PublicKey, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

@@ -54,15 +54,15 @@ func TestRevocation(t *testing.T) {
 	wants(t, apply(root, revocation(1)), OldList)
 
 	// New keys come the same way, and a revoked one is not trusted whatever else says so.
-	wants(t, admit(stranger, "unknown"), UnknownKey)
+	wants(t, admit(foreignSigner, "unknown"), UnknownKey)
 	list := revocation(7, stolen.Public())
-	list.Trusted = []PublicKey{stranger.current.Public(), stolen.Public(), root.Public()}
+	list.Trusted = []PublicKey{foreignSigner.current.Public(), stolen.Public(), root.Public()}
 	wants(t, apply(root, list), 0)
-	wants(t, admit(stranger, "known by the list"), 0)
+	wants(t, admit(foreignSigner, "known by the list"), 0)
 	wants(t, admit(signer, "both revoked and trusted"), RevokedKey)
 	wants(t, admit(&Signer{current: root}, "the root key opens nothing"), UnknownKey)
 	wants(t, apply(root, revocation(8)), 0)
-	wants(t, admit(stranger, "no longer on the list"), UnknownKey)
+	wants(t, admit(foreignSigner, "no longer on the list"), UnknownKey)
 }
 
 func TestRevocationForm(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Verifier decides at the door whether a permit opens it. It needs no network. It may
-// be used concurrently; permits are taken one at a time.
+// Verifier decides at the door whether a permit opens it. It needs no network. It may be
+// used concurrently; it takes one permit at a time.
 type Verifier struct {
 	door       string
 	trust      *Trust
@@ -33,8 +33,8 @@ func NewVerifier(door string, trust *Trust, replay *Replay, challenges *Challeng
 // Admit uses up a permit. Only when the error is nil may the opener act; the use, and
 // the end of its challenge, are final by then, whether or not the door then moves.
 //
-// Every other error wraps a Refusal. The permit is returned with a refusal too, as far
-// as its signature held, so that a report can name it; else it is zero.
+// Every error wraps a Refusal. Where the permit's signature held, the permit is returned
+// with the error, so that a report can name it; otherwise it is zero.
 func (v *Verifier) Admit(raw []byte, now time.Time) (Permit, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -111,8 +111,10 @@ func (v *Verifier) authentic(e *envelope, claims *permitClaims, key PublicKey, n
 	return Permit{}, refusal
 }
 
-// Recall takes a permit back, on the service's signed word. Of a permit that was used
-// already it is Replayed: the door has opened, and the caller should say so.
+// Recall takes a permit back, on a message that the service signed. Every error wraps a
+// Refusal. It is Replayed for a permit that was used already: the door has opened, and the
+// caller should report that. It is NotYet for a permit that ends later than any can, and
+// NoMemory where the disk did not take it.
 func (v *Verifier) Recall(raw []byte, now time.Time) (Recall, error) {
 	e, err := parse(raw, maxRecall)
 	if err != nil {
@@ -139,8 +141,8 @@ func (v *Verifier) Recall(raw []byte, now time.Time) (Recall, error) {
 	return r, v.replay.recall(r.Permit, claims.Expires)
 }
 
-// Challenges are what a door shows (QR, NFC, BLE) to whoever stands before it. A permit
-// that is bound to one proves that somebody read it there a moment ago. They live in
+// Challenges are random values that a door shows (QR, NFC, BLE) to the person before it. A
+// permit that is bound to one proves that it was read there a moment ago. They are kept in
 // memory alone: after a restart the door shows new ones. Safe for concurrent use.
 type Challenges struct {
 	random io.Reader
@@ -156,15 +158,16 @@ type shown struct {
 
 const (
 	challengeSize = 16
-	challengeLife = 2 * time.Minute // to read it, to ask for the permit, and MaxLife to bring it
+	challengeLife = 2 * time.Minute // to read it, to ask for the permit, and MaxLife to bring that
 	maxShown      = 4
 )
 
 // NewChallenges draws challenges from random, which must be a cryptographic source.
 func NewChallenges(random io.Reader) *Challenges { return &Challenges{random: random} }
 
-// Next is a new challenge of 16 bytes. It counts for two minutes or until a permit
-// used it; beside it the three newest before it count, for couriers who read them.
+// Next is a new challenge of 16 bytes. It counts for two minutes, or until a permit has used
+// it. The three before it count as well, for couriers who read one of them. The error is
+// that of the random source.
 func (c *Challenges) Next(now time.Time) ([]byte, error) {
 	b := make([]byte, challengeSize)
 	if _, err := io.ReadFull(c.random, b); err != nil {
