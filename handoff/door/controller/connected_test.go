@@ -309,7 +309,7 @@ func TestRefusedReports(t *testing.T) {
 	soon(t, func() (string, string) { return o.heard(s), "tamper" })
 	wants(t, r.end(), "")
 	if !strings.Contains(r.log.String(), "is this door's key the registered one?") {
-		t.Error("nobody was told")
+		t.Error("the refusal is not in the log")
 	}
 }
 

@@ -27,9 +27,9 @@ type Config struct {
 	Answers io.Writer    // with Lines
 	Socket  net.Listener // nil: none; a local socket
 
-	Relock   time.Duration // from the lock's confirmation, for PINs and for permits that do not say; 0: 5 s
-	HeldOpen time.Duration // that the door may stay open behind a locked lock; 0: 30 s
-	Patience time.Duration // with the opener, for each movement; 0: 10 s
+	Relock   time.Duration // from the lock's confirmation until it is locked, for PINs and for permits that do not say; 0: 5 s
+	HeldOpen time.Duration // how long the door may stay open behind a locked lock; 0: 30 s
+	Patience time.Duration // how long the opener may take for each movement; 0: 10 s
 
 	Clock Clock
 	Log   *slog.Logger
@@ -52,12 +52,12 @@ type Controller struct {
 
 	requests chan request
 	signals  chan Signal
-	done     chan error // the opener came back; one at most is under way
-	wake     chan struct{}
+	done     chan error    // the opener came back; one at most is under way
+	wake     chan struct{} // a report was added
 
-	answering gate
+	answering inFlight
 
-	// The loop's own.
+	// Used by the loop alone.
 	machine machine
 	asker   chan<- Answer // of the unlock that the opener works on
 }
@@ -70,7 +70,7 @@ type request struct {
 	reply  chan<- Answer
 }
 
-// New puts a controller together.
+// New puts a controller together. The error says what the configuration lacks.
 func New(c Config) (*Controller, error) {
 	switch {
 	case c.Folder == nil || c.Opener == nil || c.Clock == nil || c.Log == nil:
@@ -97,7 +97,7 @@ func orDefault(d *time.Duration, v time.Duration) {
 	}
 }
 
-// errStillUnlocked says how a controller could end that must not be forgotten.
+// errStillUnlocked is the error of a controller that ended and could not lock its door.
 var errStillUnlocked = errors.New("the lock did not confirm that it is locked: look after the door; the next start will try again")
 
 // Run runs the door until ctx ends, or, where lines are its only source, until they
@@ -118,7 +118,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		sources.Go(func() { c.serveSocket(ctx, c.Socket) })
 	}
 	if c.Lines != nil {
-		// Nobody waits for this one: a read of standard input cannot be broken off.
+		// Run does not wait for this one: a read of standard input cannot be broken off.
 		go func() {
 			if err := c.serveLines(ctx, c.Lines, c.Answers); err != nil && ctx.Err() == nil {
 				c.log.Error("the lines broke", "error", err)
@@ -129,7 +129,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}()
 	}
 
-	err := c.live(ctx)
+	err := c.loop(ctx)
 	stop()
 	c.answering.close()
 	sources.Wait()
@@ -147,7 +147,7 @@ func (c *Controller) dial(ctx, working context.Context, sources, workers *sync.W
 	back := make(chan struct{}, 1)
 	s := &stream{
 		link: l, cursor: c.folder.cursor(), keep: c.folder.setCursor,
-		handle: func(e event) { _ = c.hear(e) },
+		handle: func(e event) { _ = c.take(e) },
 		failed: func(err error) { c.log.Warn("the stream of permits", "error", err) },
 		opened: func() {
 			c.log.Info("connected to the service")
@@ -162,9 +162,10 @@ func (c *Controller) dial(ctx, working context.Context, sources, workers *sync.W
 	workers.Go(func() { r.run(working) })
 }
 
-// hear takes a message of the service, from whoever brings it. Recalls and revocation
-// lists are in force when it returns, ahead of permits that wait for the lock.
-func (c *Controller) hear(e event) (err error) {
+// take takes a message of the service; it is signed, so that it does not matter who brings
+// it. Recalls and revocation lists are in force when it returns, ahead of permits that wait
+// for the lock.
+func (c *Controller) take(e event) (err error) {
 	switch e.kind {
 	case "permit":
 		select {
@@ -190,7 +191,8 @@ func (c *Controller) hear(e event) (err error) {
 	return err
 }
 
-// tell hands a signal to the loop, which has taken it before anything that comes later.
+// tell hands a signal to the loop. When it returns, the loop has taken it, ahead of anything
+// that comes later.
 func (c *Controller) tell(ctx context.Context, s Signal) {
 	select {
 	case c.signals <- s:
@@ -211,8 +213,8 @@ func (c *Controller) ask(ctx context.Context, r request) Answer {
 	return <-reply // the loop answers every request, at the latest when it ends
 }
 
-// live is the loop: the only one who knows the machine.
-func (c *Controller) live(ctx context.Context) error {
+// loop is the only code that reads and steps the machine.
+func (c *Controller) loop(ctx context.Context) error {
 	c.begin()
 	stopping := ctx.Done()
 	for !c.machine.over() {
@@ -236,7 +238,7 @@ func (c *Controller) live(ctx context.Context) error {
 		}
 		stopTick()
 	}
-	// Whoever still asks, or is about to, is told.
+	// Requests that wait, or are about to come, are answered.
 	idle := make(chan struct{})
 	go func() {
 		c.answering.close()
@@ -267,10 +269,11 @@ func timerAt(due time.Time) (<-chan time.Time, func() bool) {
 	return t.C, t.Stop
 }
 
-// begin finds out what the last controller of this door left.
+// begin reads what the last controller of this door left, and locks the lock if it may be
+// unlocked.
 func (c *Controller) begin() {
 	r := rules{relock: c.Relock, heldOpen: c.HeldOpen}
-	found, moved, err := c.folder.kept()
+	found, moved, err := c.folder.unlocksInForce()
 	if err != nil {
 		c.log.Error("the record of the last unlock", "error", err)
 	}
@@ -319,9 +322,9 @@ func (c *Controller) run(effects []effect) {
 
 func (c *Controller) store() error {
 	if c.machine.phase == locked {
-		return c.folder.drop()
+		return c.folder.clearUnlocks()
 	}
-	return c.folder.keep(c.machine.unlocks)
+	return c.folder.storeUnlocks(c.machine.unlocks)
 }
 
 func (c *Controller) report(s door.State, permit door.PermitID, why door.Refusal) error {
@@ -341,7 +344,8 @@ func (c *Controller) report(s door.State, permit door.PermitID, why door.Refusal
 	return nil
 }
 
-// signal says something to whoever will listen, once however often it is said.
+// signal wakes the reader of a channel of one place. Signals that are not read yet count as
+// one.
 func signal(to chan<- struct{}) {
 	select {
 	case to <- struct{}{}:
@@ -349,7 +353,7 @@ func signal(to chan<- struct{}) {
 	}
 }
 
-// move runs the opener. No stop breaks it off: a lock is moved to its end.
+// move runs the opener, for Patience at most. A stop of the controller does not break it off.
 func (c *Controller) move(act func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.Patience)
 	defer cancel()
@@ -391,7 +395,7 @@ func (c *Controller) sensed(s Signal) {
 	}
 }
 
-// admit has a permit or a PIN judged, at the moment at which the lock can act on it.
+// admit verifies a permit or a PIN, at the moment at which the lock can act on it.
 func (c *Controller) admit(r request) {
 	permit, relock, err := c.judge(r)
 	if err == nil {
@@ -415,8 +419,8 @@ func (c *Controller) admit(r request) {
 	}
 }
 
-// judge asks package door. With an error, the permit is named as far as it is known. A
-// PIN says nothing of the lock.
+// judge verifies a permit or a PIN by package door. The permit is also returned with an
+// error, if it is known. Relock is the permit's own; 0 for a PIN.
 func (c *Controller) judge(r request) (permit door.PermitID, relock time.Duration, err error) {
 	if r.permit != nil {
 		p, err := c.folder.verifier.Admit(r.permit, c.clock.Now())

@@ -39,7 +39,7 @@ func TestCarried(t *testing.T) {
 	})
 }
 
-// What a carried door has to say of a permit it tells whoever knows the permit's id, and
+// What a carried door has to say of a permit it tells a reader that knows the permit's id, and
 // goes on telling: a phone's word that it arrived is not the service's.
 func TestBundle(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestBundle(t *testing.T) {
 		time.Sleep(10 * time.Second) // of the bubble's clock
 		synctest.Wait()
 		wants(t, r.ask(permit), Answer{Result: "refused", Reason: "replayed"})
-		synctest.Wait() // whoever asks is answered first
+		synctest.Wait() // the first request is answered before
 		for range 2 {
 			wants(t, bundle(first.ID.String()), "delivered confirmed tamper relocked refused/replayed")
 		}
@@ -227,13 +227,13 @@ func TestTheLockHangs(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 		wants(t, r.said(t, r.folder), "delivered failed")
-		if _, moved, err := r.folder.kept(); !moved || err != nil {
+		if _, moved, err := r.folder.unlocksInForce(); !moved || err != nil {
 			t.Errorf("forgotten: %v %v", moved, err)
 		}
 	})
 }
 
-// A stop in the middle of an unlock answers whoever asked, and locks first.
+// A stop in the middle of an unlock answers the request, and locks first.
 func TestStopLocksFirst(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newSite(t).run(t, &lock{takes: 2 * time.Second})
@@ -291,7 +291,7 @@ func TestRecallOvertakes(t *testing.T) {
 		<-r.ended
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error)
-		go func() { ended <- c.live(ctx) }()
+		go func() { ended <- c.loop(ctx) }()
 
 		_, first := s.permit(t, nil)
 		p, second := s.permit(t, nil)
@@ -300,7 +300,7 @@ func TestRecallOvertakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range []event{{"permit", raw(t, first)}, {"permit", raw(t, second)}, {"recall", recall}} {
-			if err := c.hear(e); err != nil {
+			if err := c.take(e); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -333,7 +333,7 @@ func TestCutOff(t *testing.T) {
 	tests := []struct{ name, record, said, moves string }{
 		{"before the lock answered", `{"unlocks":[{"permit":"0a000000000000000000000000000000","stage":"delivered"}]}`, "failed", "lock"},
 		{"while unlocked", `{"unlocks":[{"permit":"0a000000000000000000000000000000","stage":"confirmed"}]}`, "relocked", "lock"},
-		{"a record that nobody can read", `{"unl`, "", "lock"},
+		{"a record that cannot be read", `{"unl`, "", "lock"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 
 // The files of a door's folder. Only its owner may read it: it holds the door's keys.
 const (
-	settingsFile  = "door.json"   // who the door is and whom it believes
+	settingsFile  = "door.json"   // the door's id and the keys that it trusts
 	keyFile       = "key.jwk"     // signs its reports
 	replayFile    = "replay"      // which permits were used
 	trustFile     = "trust"       // the revocation list
@@ -114,7 +114,7 @@ func fill(dir string, e Enrollment, random io.Reader) (public door.PublicKey, er
 	return key.Public(), nil
 }
 
-// Folder is an enrolled door's memory, held by this process alone.
+// Folder is an enrolled door's memory. One process at a time may have it open.
 type Folder struct {
 	dir      string
 	door     string
@@ -128,8 +128,9 @@ type Folder struct {
 	verifier   *door.Verifier
 }
 
-// Open reads a door's folder. The error is door.ErrInUse while another controller runs
-// the door. Random must be a cryptographic source.
+// Open reads a door's folder. The error wraps door.ErrInUse while another controller runs the
+// door, or says which file is missing or damaged, or that others may read the folder. Random
+// must be a cryptographic source.
 func Open(dir string, random io.Reader) (*Folder, error) {
 	f, err := open(dir)
 	if err != nil {
@@ -228,7 +229,7 @@ func ParsePINKey(text []byte) (door.PINKey, error) {
 // Door is the door's id.
 func (f *Folder) Door() string { return f.door }
 
-// Close lets the door's files go.
+// Close closes the door's files.
 func (f *Folder) Close() error {
 	var errs []error
 	if f.outbox != nil {
@@ -251,8 +252,8 @@ type underWay struct {
 	Unlocks []unlock `json:"unlocks"`
 }
 
-// keep stores which unlocks are in force. When it returns nil, a power cut loses nothing.
-func (f *Folder) keep(unlocks []unlock) error {
+// storeUnlocks stores which unlocks are in force. When it returns nil, a power cut loses nothing.
+func (f *Folder) storeUnlocks(unlocks []unlock) error {
 	content, err := json.Marshal(underWay{unlocks})
 	if err != nil {
 		return err
@@ -260,17 +261,17 @@ func (f *Folder) keep(unlocks []unlock) error {
 	return writeFile(f.path(underWayFile), content)
 }
 
-// drop says that the lock is locked.
-func (f *Folder) drop() error {
+// clearUnlocks records that the lock is locked. The error is that of the disk.
+func (f *Folder) clearUnlocks() error {
 	if err := os.Remove(f.path(underWayFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return syncFolder(f.dir)
 }
 
-// kept are the unlocks that were in force when the last controller ended, and whether
-// the lock may still be unlocked. A record that nobody can read says yes.
-func (f *Folder) kept() ([]unlock, bool, error) {
+// unlocksInForce are the unlocks that were in force when the last controller ended, and whether
+// the lock may still be unlocked; where the record cannot be read, it may.
+func (f *Folder) unlocksInForce() ([]unlock, bool, error) {
 	content, err := os.ReadFile(f.path(underWayFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil

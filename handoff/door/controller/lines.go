@@ -27,16 +27,16 @@ import (
 //	revocation BASE64URL    ok or refused
 //	reports PERMIT          a [Bundle]: what the door said of the permit of this id
 type Answer struct {
-	Result    string `json:"result,omitzero"` // opened: the lock has confirmed that it is unlocked
-	Reason    string `json:"reason,omitzero"` // with refused, a door.Refusal; with failed, what was missing
-	Challenge string `json:"challenge,omitzero"`
+	Result    string `json:"result,omitzero"`    // opened (the lock has confirmed it), refused, failed or ok
+	Reason    string `json:"reason,omitzero"`    // with refused, a door.Refusal; with failed: no-answer, not-confirmed, stopping, internal, no-challenge or no-presence-asked
+	Challenge string `json:"challenge,omitzero"` // base64url, 16 bytes
 }
 
-// Bundle is what a courier's phone brings to the service from a door that has no
-// network: signed reports about one permit, and with them its alarms, oldest first,
-// base64url. It is the body of POST /v1/doors/{door_id}/reports as it stands. The door keeps what it gave out, for
-// nobody but the service can say that it arrived; and it gives a permit's reports only
-// to whoever knows its id, so that passers-by cannot ask when somebody came.
+// Bundle is what a courier's phone brings to the service from a door that has no network:
+// signed reports about one permit, and with them the door's alarms, oldest first, base64url,
+// at most 64. It is the body of POST /v1/doors/{door_id}/reports. The door keeps what it gave
+// out, because only the service can say that it arrived. It gives a permit's reports only to
+// a phone that knows the permit's id, so that a passer-by cannot ask when a courier came.
 type Bundle struct {
 	Reports []string `json:"reports"`
 }
@@ -76,7 +76,7 @@ func (c *Controller) serveLines(ctx context.Context, in io.Reader, out io.Writer
 
 func trim(b []byte) []byte { return bytes.TrimSpace(b) }
 
-// serveLine answers one line. A controller that stops waits for it, so that whoever was
+// serveLine answers one line. A controller that stops waits for it, so that a courier who was
 // let in is told.
 func (c *Controller) serveLine(ctx context.Context, line []byte, long bool, out io.Writer) error {
 	if !c.answering.begin() {
@@ -118,7 +118,7 @@ func (c *Controller) answer(ctx context.Context, line string) Answer {
 		if err != nil {
 			break
 		}
-		return refusal(c.hear(event{word, raw}))
+		return refusal(c.take(event{word, raw}))
 	default:
 		raw, err := base64url.DecodeString(line)
 		if err != nil {
@@ -187,31 +187,31 @@ func (c *Controller) serveSocket(ctx context.Context, ln net.Listener) {
 			defer conn.Close()
 			// A stop breaks off the waiting for a line, not the answer to one.
 			defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
-			if err := c.serveLines(ctx, conn, patient{conn}); err != nil && ctx.Err() == nil {
+			if err := c.serveLines(ctx, conn, timedConn{conn}); err != nil && ctx.Err() == nil {
 				c.log.Warn("a reader was lost", "error", err)
 			}
 		})
 	}
 }
 
-// patient is a connection that does not wait for ever for a reader who does not read.
-type patient struct{ net.Conn }
+// timedConn gives a reader program five seconds to read an answer.
+type timedConn struct{ net.Conn }
 
-func (p patient) Write(b []byte) (int, error) {
-	if err := p.SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
+func (c timedConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return 0, err
 	}
-	return p.Conn.Write(b)
+	return c.Conn.Write(b)
 }
 
-// gate counts what must be finished, and closes for good.
-type gate struct {
+// inFlight counts the answers that are under way. After close no further one begins.
+type inFlight struct {
 	mu     sync.Mutex
 	closed bool
 	inside sync.WaitGroup
 }
 
-func (g *gate) begin() bool {
+func (g *inFlight) begin() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.closed {
@@ -220,9 +220,9 @@ func (g *gate) begin() bool {
 	return !g.closed
 }
 
-func (g *gate) end() { g.inside.Done() }
+func (g *inFlight) end() { g.inside.Done() }
 
-func (g *gate) close() {
+func (g *inFlight) close() {
 	g.mu.Lock()
 	g.closed = true
 	g.mu.Unlock()

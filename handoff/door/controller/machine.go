@@ -7,16 +7,16 @@ import (
 	"latchkey/handoff/door"
 )
 
-// machine is the life of a door. It does nothing itself: step takes what happened and
-// gives what is to be done. Its instants come from one clock that is never set, so that
-// correcting the time of day leaves no door unlocked.
+// machine is the state of a door and the rules by which it changes. It does no I/O: step
+// takes what happened and gives what is to be done. Its instants come from one clock that is
+// never set, so that correcting the time of day leaves no door unlocked.
 type machine struct {
 	rules
 
 	phase   phase
 	unlocks []unlock  // in force: from delivered until the lock is locked again
 	next    time.Time // when unlocked or settling ends
-	until   time.Time // how long those who were let in may count on the lock
+	until   time.Time // until when the lock stays unlocked for the permits that were confirmed
 
 	contact  contact
 	moved    bool          // the door opened while the lock had not yet answered
@@ -26,7 +26,7 @@ type machine struct {
 	alarmed [door.Unavailable + 1]time.Time // when each alarm was last reported
 
 	stopping bool // no unlock begins any more
-	gaveUp   bool // the lock would not lock, and nobody waits for the next try
+	gaveUp   bool // the lock did not lock, and the controller ends without another try
 
 	out []effect
 }
@@ -40,7 +40,7 @@ type rules struct {
 const (
 	maxUnlocks  = 8                // at once, so that the record of them stays small
 	relockRetry = 10 * time.Second // after a lock did not lock
-	contactLag  = 2 * time.Second  // by which a contact may tell of an opening late
+	contactLag  = 2 * time.Second  // by which a contact may tell of an opening late: after it relocked is said
 
 	// Before the same alarm is reported again: a rattled door, or a battery at its limit, must
 	// not fill the outbox.
@@ -85,7 +85,7 @@ const (
 
 // input is one thing that happened.
 type input struct {
-	what   happening
+	what   inputKind
 	permit door.PermitID // with admitted
 	relock time.Duration // with admitted: the permit's own, 0 for the door's
 	yes    bool          // with answered: the lock confirmed; with contactIs: open
@@ -93,10 +93,10 @@ type input struct {
 	alarm  door.State    // with alarming
 }
 
-type happening uint8
+type inputKind uint8
 
 const (
-	ticked    happening = iota
+	ticked    inputKind = iota
 	admitted            // a permit or PIN was verified and used up
 	answered            // the opener came back
 	contactIs           // the contact tells its state
@@ -106,16 +106,16 @@ const (
 
 // effect is one thing to do, in the order given.
 type effect struct {
-	do     deed
+	do     action
 	state  door.State // with report
 	permit door.PermitID
 }
 
-type deed uint8
+type action uint8
 
 const (
-	save   deed = iota + 1 // store which unlocks are in force
-	report                 // add a report to the outbox
+	save   action = iota + 1 // store which unlocks are in force
+	report                   // add a report to the outbox
 	unlockNow
 	lockNow
 )
@@ -167,8 +167,8 @@ func (m machine) step(in input, now time.Time) (machine, []effect) {
 	return m, out
 }
 
-// resume is the machine after a restart that found unlocks in force. What the lock did
-// meanwhile nobody knows; it is told to lock.
+// resume is the machine after a restart that found unlocks in force. It is not known what the
+// lock did meanwhile, so it is told to lock.
 func resume(r rules, found []unlock) (machine, []effect) {
 	m := machine{rules: r}
 	for _, u := range found {
@@ -184,7 +184,7 @@ func resume(r rules, found []unlock) (machine, []effect) {
 	return m, out
 }
 
-func (m *machine) do(d deed) { m.out = append(m.out, effect{do: d}) }
+func (m *machine) do(d action) { m.out = append(m.out, effect{do: d}) }
 
 func (m *machine) say(s door.State, permit door.PermitID) {
 	m.out = append(m.out, effect{do: report, state: s, permit: permit})
@@ -211,8 +211,8 @@ func (m *machine) tick(now time.Time) {
 	}
 }
 
-// admit begins an unlock. The save comes first: whatever is said or done of the permit
-// after it, a restart knows of it.
+// admit begins an unlock. The save comes first, so that a restart knows of everything that is
+// said or done of the permit after it.
 func (m *machine) admit(permit door.PermitID, relock time.Duration) {
 	if relock <= 0 || relock > door.MaxRelock {
 		relock = m.relock
@@ -317,7 +317,7 @@ func (m *machine) contactTold(open bool, now time.Time) {
 		m.end(now)
 	case locked:
 		m.heldAt = now.Add(m.heldOpen)
-		// A door that was open before anybody looked may have been so for days.
+		// A door whose contact was not known before may have been open for days.
 		if before == contactClosed {
 			m.alarm(door.Forced, now)
 		}

@@ -164,7 +164,7 @@ func TestMachine(t *testing.T) {
 			{5.9, tick, ""},
 			{6, tick, locksAgain},
 		}},
-		{"who comes second cuts nobody's time short", []moment{
+		{"a second, shorter unlock does not shorten the first", []moment{
 			{0, input{what: admitted, permit: permitA, relock: 20 * time.Second}, admitsA},
 			{1, yes, "save confirmed:A"},
 			{2, admitB, "save delivered:B unlock"},
@@ -212,7 +212,7 @@ func TestMachine(t *testing.T) {
 			{38, tick, "held-open:A"},
 			{99, tick, ""},
 		}},
-		{"nobody opens the door", []moment{
+		{"the door stays closed", []moment{
 			{0, closedNow, ""},
 			{0, admitA, admitsA},
 			{1, yes, "save confirmed:A"},
@@ -257,13 +257,13 @@ func TestMachine(t *testing.T) {
 			{9.1, openNow, "forced"},
 			{39.1, tick, "held-open"},
 		}},
-		{"open when the controller starts: nobody saw it open", []moment{
+		{"open when the controller starts: no opening was seen", []moment{
 			{0, openNow, ""},
 			{30, tick, "held-open"},
 			{31, closedNow, ""},
 			{32, openNow, "forced"},
 		}},
-		{"the contact's first word is that it is open: nobody saw it open", []moment{
+		{"the contact first tells that it is open: no opening was seen", []moment{
 			{0, admitA, admitsA},
 			{1, yes, "save confirmed:A"},
 			{2, openNow, ""},
@@ -455,7 +455,7 @@ func TestMachineTakesPermitsOnlyWhileTheLockRests(t *testing.T) {
 func TestMachineAlways(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := machine{rules: testRules}
-		now, permits, moving := start, byte(0), deed(0)
+		now, permits, moving := start, byte(0), action(0)
 		said := map[door.PermitID][]door.State{}
 		unlocks, wasOpen, everOpened := 0, false, false
 		step := func(in input) {

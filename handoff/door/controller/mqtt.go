@@ -17,8 +17,8 @@ import (
 )
 
 // Broker is an MQTT server and a lock's topic there:
-// mqtts://USER:PASSWORD@HOST[:PORT]/TOPIC, or mqtt:// to this very machine. It prints
-// without the password.
+// mqtts://USER:PASSWORD@HOST[:PORT]/TOPIC, or mqtt:// to this machine alone; the port is 8883,
+// or 1883. It prints without the password.
 type Broker struct {
 	addr, user, password string
 	tls                  bool
@@ -37,7 +37,7 @@ func (b *Broker) UnmarshalText(text []byte) error {
 	case u.Scheme == "mqtt" && isLoopback(u.Hostname()):
 		port = "1883"
 	default:
-		return errors.New("a broker is mqtts://, or mqtt:// on this very machine: nobody may read or write to a lock on the way")
+		return errors.New("a broker is mqtts://, or mqtt:// on this machine alone: a lock's messages must not be read or changed on the way")
 	}
 	if u.Port() != "" {
 		port = u.Port()
@@ -221,7 +221,7 @@ func (m *MQTT) Watch(ctx context.Context, tell func(Signal)) {
 			m.betweenFor.Stop()
 		}
 	}()
-	// Until the first success we try ourselves: the library's own tries cannot be stopped.
+	// Until the first success the tries are made here: the library's own cannot be stopped.
 	for failures := 1; ; failures++ {
 		t := m.client.Connect()
 		if <-t.Done(); t.Error() == nil {
@@ -287,7 +287,7 @@ func (m *MQTT) bridges() (topics []string) {
 
 const maxMessage = 16 << 10 // bytes of a device's message
 
-// received takes a message of any topic. What cannot be read is dropped without a word: a
+// received takes a message of any topic. What cannot be read is dropped, and not logged: a
 // foreign message must not fill the log.
 func (m *MQTT) received(_ paho.Client, msg paho.Message) {
 	topic, payload := msg.Topic(), msg.Payload()
@@ -397,7 +397,7 @@ func (m *MQTT) watchBolt() {
 	}
 }
 
-// tellAll tells signals to the one who watches, if there is one.
+// tellAll tells signals to the function that Watch was given, if there is one.
 func (m *MQTT) tellAll(news []Signal) {
 	m.mu.Lock()
 	tell := m.tell
@@ -413,8 +413,8 @@ func (m *MQTT) tellAll(news []Signal) {
 func (m *MQTT) Unlock(ctx context.Context) error { return m.move(ctx, boltUnlocked) }
 
 // Lock tells the lock to lock and waits until that is confirmed. Unlike an unlocking, which
-// must not come when nobody expects it any more, it waits for the connection: a controller
-// that was just started has none yet, and may find its lock unlocked.
+// must not come after the courier was told that it failed, it waits for the connection: a
+// controller that was just started has none yet, and may find its lock unlocked.
 func (m *MQTT) Lock(ctx context.Context) error {
 	for {
 		m.mu.Lock()

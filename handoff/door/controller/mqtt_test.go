@@ -245,7 +245,7 @@ func TestBroker(t *testing.T) {
 	}
 }
 
-// locked is a lock at a broker, connected, that has told that it is locked.
+// lockedLobby is a lock at a broker, connected, that has told that it is locked.
 func lockedLobby(t *testing.T, change ...func(*MQTTConfig)) (*mqtttest.Broker, *mqtttest.Lock, *MQTT, chan Signal, *logBuffer) {
 	t.Helper()
 	mosquitto := mqtttest.Start(t)
@@ -268,7 +268,7 @@ func lockedLobby(t *testing.T, change ...func(*MQTTConfig)) (*mqtttest.Broker, *
 func TestMQTTCacheConfirmsNothing(t *testing.T) {
 	_, z, m, _, _ := lockedLobby(t)
 	z.Readback(silent) // a lock out of reach answers no readback either
-	// The cache is wrong: somebody locked by hand, and the lock's word was lost.
+	// The cache is wrong: the lock was locked by hand, and its message was lost.
 	z.Publish("zigbee2mqtt/lobby", false, mqtttest.Honest("UNLOCK"))
 	soon(t, func() (string, string) {
 		m.mu.Lock()
@@ -367,11 +367,9 @@ func TestMQTTSignals(t *testing.T) {
 	if strings.Contains(log.String(), "action_user") || len(signals) != 0 {
 		t.Errorf("%d more signals; %s", len(signals), log)
 	}
-	// The broker itself is what the lock cannot be reached without.
 	m.mu.Lock()
-	away := len(m.away)
-	m.mu.Unlock()
-	wants(t, away, 0)
+	defer m.mu.Unlock()
+	wants(t, len(m.away), 0)
 }
 
 func TestMQTTBrokerAwayIsReported(t *testing.T) {

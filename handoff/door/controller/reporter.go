@@ -52,8 +52,8 @@ func (r *reporter) run(ctx context.Context) {
 	}
 }
 
-// rest waits after a failure. A stream that came back has waited for its own turn, and
-// the reports need not wait for another: somebody may look at a door that says nothing.
+// rest waits after a failure, at most d. It ends when the stream is back: the service can be
+// reached again, and the courier's page waits for what the door has to say.
 func (r *reporter) rest(ctx context.Context, d time.Duration) {
 	ctx, stop := context.WithTimeout(ctx, d)
 	defer stop()

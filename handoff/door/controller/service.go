@@ -25,15 +25,15 @@ type Service struct {
 	Transport http.RoundTripper
 }
 
-// ParseURL reads a service's URL: https, or http to this very machine, for the token
-// must not travel in the clear.
+// ParseURL reads a service's URL: https, or http to this machine alone, because the token
+// must not travel in the clear. The error never repeats the text.
 func ParseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("the service's URL cannot be read: https://HOST[:PORT][/PATH]")
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
-		return nil, errors.New("the service's URL must be https, so that nobody reads the token")
+		return nil, errors.New("the service's URL must be https, or the token could be read on the way")
 	}
 	return u, nil
 }
@@ -43,8 +43,8 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip.IsLoopback()
 }
 
-// NewTransport is a transport for links that die without a word: HTTP/2 connections are
-// probed, or a dead one would be used again and again.
+// NewTransport is a transport for connections that break without a message: HTTP/2
+// connections are probed, or a dead one would be used again and again.
 func NewTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second}

@@ -150,7 +150,7 @@ func TestStreamGarbage(t *testing.T) {
 			wants(t, strings.Join(events, ","), "permit good")
 			wants(t, last, "10")
 			if len(failures) == 0 {
-				t.Error("nobody was told")
+				t.Error("the failure was not told")
 			}
 		})
 	}

@@ -28,7 +28,7 @@ import (
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
 
-// The user that doors are at the broker, and the password of everybody there.
+// The user that doors are at the broker, and the password of all its users.
 const (
 	User     = "door"
 	Password = "correct-horse"
@@ -83,7 +83,7 @@ persistence false
 
 func require(tb testing.TB) string {
 	tb.Helper()
-	for _, path := range []string{"mosquitto", "/usr/sbin/mosquitto"} { // sbin is not in everybody's PATH
+	for _, path := range []string{"mosquitto", "/usr/sbin/mosquitto"} { // sbin is not in every user's PATH
 		if found, err := exec.LookPath(path); err == nil {
 			return found
 		}
@@ -164,7 +164,7 @@ func (b *Broker) Restart() {
 	}
 }
 
-// Stop ends the broker without a word to anybody.
+// Stop kills the broker: its clients are told nothing.
 func (b *Broker) Stop() {
 	if b.cmd != nil {
 		_ = b.cmd.Process.Kill()
