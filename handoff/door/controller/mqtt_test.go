@@ -283,7 +283,8 @@ func TestMQTTCacheConfirmsNothing(t *testing.T) {
 	if err := m.Unlock(within(t, 400*time.Millisecond)); !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("a cache published with a battery report: %v", err)
 	}
-	z.Readback(mqtttest.Honest) // the truth: LOCK
+	z.Answer(silent) // once the bridge has read the lock, its cache is right
+	z.Readback(mqtttest.Honest)
 	if err := m.Unlock(within(t, 400*time.Millisecond)); err == nil || errors.Is(err, ErrNoAnswer) {
 		t.Errorf("a lock that says by a readback that it is locked: %v", err)
 	}
