@@ -3,10 +3,7 @@ package handoff
 import (
 	"errors"
 	"fmt"
-	"regexp"
-	"sync"
 	"time"
-	_ "time/tzdata" // the zones of addresses must not depend on what the host has installed
 )
 
 // Instant is a moment in whole seconds since the Unix epoch. Zero is "never".
@@ -71,14 +68,9 @@ func (w Window) Over(now time.Time) bool { return !now.Before(w.Until.Time()) }
 // Contains reports whether now is inside the window.
 func (w Window) Contains(now time.Time) bool { return w.Begun(now) && !w.Over(now) }
 
-var (
-	// ErrZone says that a name is not in the IANA time zone database.
-	ErrZone = errors.New("must be the name of a zone in the IANA time zone database")
-
-	// ErrNoSuchDay says that a zone skipped a whole civil day, as Samoa did with
-	// 2011-12-30 when it crossed the date line.
-	ErrNoSuchDay = errors.New("is a day that did not exist at the address")
-)
+// ErrNoSuchDay says that a zone skipped a whole civil day, as Samoa did with
+// 2011-12-30 when it crossed the date line.
+var ErrNoSuchDay = errors.New("is a day that did not exist at the address")
 
 // DayWindow is the civil day at a place in zone: from its first instant to the first
 // instant of the day after. That instant is not always local midnight, and a day is
@@ -102,6 +94,11 @@ func firstInstant(day Date, zone *time.Location) time.Time {
 	for t := midnight.Add(-26 * time.Hour).In(zone); ; {
 		_, offset := t.Zone()
 		start, end := t.ZoneBounds()
+		if !end.IsZero() && !end.After(t) {
+			// Where a rule and not a table says when clocks change, package time takes every
+			// year for 365 days long: on the last day of a leap year the stretch has ended.
+			end = end.Add(24 * time.Hour)
+		}
 		reached := midnight.Add(-time.Duration(offset) * time.Second)
 		if !start.IsZero() && reached.Before(start) {
 			reached = start
@@ -111,27 +108,4 @@ func firstInstant(day Date, zone *time.Location) time.Time {
 		}
 		t = end
 	}
-}
-
-// notAPlace are names that the time package or a host's files understand, and that are
-// no zone of the database: among them right/, whose clocks count leap seconds.
-var notAPlace = regexp.MustCompile(`^$|^(Local|localtime|posixrules)$|^(posix|right)/`)
-
-var zones sync.Map // zone name -> *time.Location; loading one parses its whole history
-
-// Zone loads a zone of the IANA database by name. "Local" and the empty name, which
-// the time package understands, name no place and are refused. The error is ErrZone.
-func Zone(name string) (*time.Location, error) {
-	if z, ok := zones.Load(name); ok {
-		return z.(*time.Location), nil
-	}
-	if notAPlace.MatchString(name) {
-		return nil, ErrZone
-	}
-	z, err := time.LoadLocation(name)
-	if err != nil {
-		return nil, ErrZone
-	}
-	zones.Store(name, z)
-	return z, nil
 }

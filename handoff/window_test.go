@@ -1,11 +1,7 @@
 package handoff_test
 
 import (
-	"archive/zip"
 	"errors"
-	"go/build"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -134,27 +130,10 @@ func TestParseDate(t *testing.T) {
 	}
 }
 
-// zoneNames are the names in the time zone database that Go ships.
-func zoneNames(t testing.TB) []string {
-	t.Helper()
-	db, err := zip.OpenReader(filepath.Join(build.Default.GOROOT, "lib", "time", "zoneinfo.zip"))
-	if err != nil {
-		t.Skipf("this Go installation ships no time zone database: %v", err)
-	}
-	defer db.Close()
-	var names []string
-	for _, f := range db.File {
-		if !strings.HasSuffix(f.Name, "/") {
-			names = append(names, f.Name)
-		}
-	}
-	return names
-}
-
 // The days of a zone tile its time: none overlaps the next, none leaves a gap, and each
 // shows its own date, but where a stretch of it is repeated.
 func TestDaysTileTime(t *testing.T) {
-	names := zoneNames(t)
+	names := ZoneNames()
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.SampledFrom(names).Draw(t, "zone")
 		z, err := Zone(name)
@@ -188,6 +167,22 @@ func TestDaysTileTime(t *testing.T) {
 			before, day = w, day.Next()
 		}
 	})
+}
+
+// The last day of a leap year ends, in every zone: package time says of some that their
+// winter ended on the day before.
+func TestTheEndOfALeapYear(t *testing.T) {
+	for _, name := range ZoneNames() {
+		z := zone(t, name)
+		for _, year := range []int{2024, 2027, 2028, 2032, 2096, 2100} {
+			for day := (Date{Year: year, Month: time.December, Day: 29}); day.Year == year || day.Day < 4; day = day.Next() {
+				w, err := DayWindow(day, z)
+				if err != nil || w.Until-w.From != 24*3600 || DateOf(w.From.Time().In(z)) != day || DateOf((w.From-1).Time().In(z)) == day {
+					t.Errorf("%s on %s: %v to %v, %v", name, day, w.From.Time(), w.Until.Time(), err)
+				}
+			}
+		}
+	}
 }
 
 // repeated reports whether clocks were set back within the last day, so that an hour

@@ -24,7 +24,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	_ "time/tzdata" // the zones of the day must load on a machine that has none
+
+	"latchkey/handoff"
 )
 
 //go:generate go run ./internal/gen day.ndjson
@@ -135,13 +136,9 @@ func parse(line string) stop {
 }
 
 func mustZone(name string) *time.Location {
-	// LoadLocation takes "" for UTC, which would hide a line without a zone.
-	if name == "" {
-		panic("sample: a line of day.ndjson has no time_zone")
-	}
-	zone, err := time.LoadLocation(name)
+	zone, err := handoff.PlaceZone(name)
 	if err != nil {
-		panic(fmt.Sprintf("sample: day.ndjson: %v", err))
+		panic(fmt.Sprintf("sample: day.ndjson: a time_zone %v", err))
 	}
 	return zone
 }
