@@ -58,6 +58,8 @@ type lineResult struct {
 	GrantID string      `json:"grant_id,omitempty"`
 	Code    string      `json:"code,omitempty" doc:"Of the problem, where it is one"`
 	Errors  []violation `json:"errors,omitempty"`
+
+	Warnings []warning `json:"warnings,omitempty" doc:"Of a line that was taken: what was read in the safe direction, and should be mended"`
 }
 
 func (a *api) dispatchBulk(context.Context, *struct{}) (*huma.StreamResponse, error) {
@@ -327,9 +329,9 @@ func (s *stream) dispatch(l *line) (result []byte) {
 		}
 		r.refused(p)
 	case created:
-		r.Status, r.GrantID = http.StatusCreated, g.ID.String()
+		r.Status, r.GrantID, r.Warnings = http.StatusCreated, g.ID.String(), s.api.warnings(&d)
 	default:
-		r.Status, r.GrantID = http.StatusOK, g.ID.String()
+		r.Status, r.GrantID, r.Warnings = http.StatusOK, g.ID.String(), s.api.warnings(&d)
 	}
 	return
 }

@@ -38,6 +38,10 @@ type result struct {
 	Errors  []struct {
 		Location string `json:"location"`
 	} `json:"errors"`
+	Warnings []struct {
+		Code  string `json:"code"`
+		Field string `json:"field"`
+	} `json:"warnings"`
 }
 
 func results(t testing.TB, r io.Reader) []result {

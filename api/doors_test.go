@@ -629,7 +629,9 @@ func TestConsent(t *testing.T) {
 func TestImpossibleJourney(t *testing.T) {
 	h := house5(t)
 	h.dispatch(t, "P1", nil)
-	h.dispatch(t, "P2", map[string]any{"destination.building_id": "bld_munich", "destination.location": nil})
+	h.dispatch(t, "P2", map[string]any{
+		"destination.building_id": "bld_munich", "destination.location": map[string]any{"lat": 48.1371, "lon": 11.5754},
+	})
 	h.expect(t, ops, "PUT", "/v1/buildings/bld_munich", buildingJSON, 200, "")
 	h.expect(t, ops, "PUT", "/v1/doors/munich", strings.NewReplacer("bld_turm5", "bld_munich", "52.5256", "48.1371", "13.3421", "11.5754").
 		Replace(doorJSON("gate", "connected")), 200, "")

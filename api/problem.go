@@ -92,6 +92,10 @@ type kind struct {
 	// asInput is the status where the reason lies in what the request itself asks for,
 	// and not in the state of a grant. 0: the same.
 	asInput int
+
+	// field is where in such a request the reason lies, and rule what it breaks there; empty
+	// where no single field is at fault.
+	field, rule string
 }
 
 // kinds is the one map from the domain's reasons to HTTP. A test holds it complete.
@@ -130,20 +134,27 @@ var kinds = map[handoff.Reason]kind{
 	handoff.DayNotLater:           {status: 422, title: "Not a later day", detail: "Choose a day after the present delivery date."},
 	handoff.DayUnknown:            {status: 422, title: "No such day at the address"},
 	handoff.DayTooFar:             {status: 422, title: "Too far ahead", detail: "Check the year of the delivery date."},
-	handoff.ZoneUnknown:           {status: 422, title: "Time zone unknown", detail: "Name a zone of the IANA time zone database, such as Europe/Berlin."},
-	handoff.AttemptedLimit:        {status: 409, title: "Recorded often enough", detail: "Take the parcel back to the depot."},
-	handoff.VisitOver:             {status: 403, title: "The visit is over", detail: "Record that nobody answered to begin another."},
-	handoff.ImpossibleJourney:     {status: 403, title: "Too far from the last door"},
-	handoff.TooManyPermits:        {status: 403, title: "Too many permits at once", detail: "Try again once the oldest is over."},
-	handoff.KeypadBusy:            {status: 429, title: "All PINs of this minute are taken", detail: "Others were given them. Ask again in the next minute."},
-	handoff.PermitUnknown:         {status: 404, title: "Permit unknown"},
-	handoff.ConsentUsed:           {status: 409, title: "Already used", detail: "A permit for the door was given out with this consent."},
-	handoff.NoConsentNeeded:       {status: 422, title: "No door that asks for consent", detail: "Consent is for a garage or a home of a parcel that goes to a building."},
-	handoff.AttemptReused:         {status: 422, title: "Attempt id used before", detail: "The attempt id was sent with another request. Choose a new one."},
-	handoff.ApprovalMissing:       {status: 409, title: "Nothing to approve", detail: "Nobody asked for a release by hand, or it was too long ago. Ask anew."},
-	handoff.SelfApproval:          {status: 403, title: "A second person is needed", detail: "Who asked for a release by hand cannot approve it. Somebody else of the shop must."},
-	handoff.PersonRequired:        {status: 403, title: "A person is needed", detail: "Use a person's own token. A key speaks for nobody in particular."},
-	handoff.UnknownAct:            {status: 422, title: "Unknown act"},
+	handoff.PositionRequired: {
+		status: 422, title: "Position of the address required", detail: "Send destination.location: a parcel that needs a code is released at its address only.",
+		field: "destination.location", rule: "is required for a parcel that needs a code, unless the policy says allow_without_position for this kind of destination",
+	},
+	handoff.ZoneUnknown: {
+		status: 422, title: "Time zone unknown", detail: "Name the zone of the address in the IANA time zone database, such as Europe/Berlin.",
+		field: "destination.time_zone", rule: handoff.ErrZone.Error(),
+	},
+	handoff.AttemptedLimit:    {status: 409, title: "Recorded often enough", detail: "Take the parcel back to the depot."},
+	handoff.VisitOver:         {status: 403, title: "The visit is over", detail: "Record that nobody answered to begin another."},
+	handoff.ImpossibleJourney: {status: 403, title: "Too far from the last door"},
+	handoff.TooManyPermits:    {status: 403, title: "Too many permits at once", detail: "Try again once the oldest is over."},
+	handoff.KeypadBusy:        {status: 429, title: "All PINs of this minute are taken", detail: "Others were given them. Ask again in the next minute."},
+	handoff.PermitUnknown:     {status: 404, title: "Permit unknown"},
+	handoff.ConsentUsed:       {status: 409, title: "Already used", detail: "A permit for the door was given out with this consent."},
+	handoff.NoConsentNeeded:   {status: 422, title: "No door that asks for consent", detail: "Consent is for a garage or a home of a parcel that goes to a building."},
+	handoff.AttemptReused:     {status: 422, title: "Attempt id used before", detail: "The attempt id was sent with another request. Choose a new one."},
+	handoff.ApprovalMissing:   {status: 409, title: "Nothing to approve", detail: "Nobody asked for a release by hand, or it was too long ago. Ask anew."},
+	handoff.SelfApproval:      {status: 403, title: "A second person is needed", detail: "Who asked for a release by hand cannot approve it. Somebody else of the shop must."},
+	handoff.PersonRequired:    {status: 403, title: "A person is needed", detail: "Use a person's own token. A key speaks for nobody in particular."},
+	handoff.UnknownAct:        {status: 422, title: "Unknown act"},
 }
 
 // The codes of problems that HTTP itself brings.
@@ -256,6 +267,9 @@ func refusal(r *handoff.Refusal, k kind, input bool) *Problem {
 	}
 	if input && k.asInput != 0 {
 		p.Status = k.asInput
+	}
+	if input && k.field != "" {
+		p.Errors = []violation{{Location: "body." + k.field, Message: k.rule}}
 	}
 	if r.Reason == handoff.CodeMismatch || r.Reason == handoff.CodeSuperseded {
 		left := r.AttemptsLeft

@@ -53,7 +53,7 @@ func TestDispatchIsParsed(t *testing.T) {
 func TestSpellingDoesNotCount(t *testing.T) {
 	one, bad1 := parseDispatch(dispatchJSON)
 	two, bad2 := parseDispatch(strings.NewReplacer(
-		`"1299.00"`, `"01299.0"`, `["electronics"]`, `["electronics","electronics"]`, `"purpose":"delivery",`, "",
+		`"1299.00"`, `"01299.0"`, `"EUR"`, `" eur "`, `"residence"`, `"Residence"`, `["electronics"]`, `["Electronics ","electronics"]`, `"purpose":"delivery",`, "",
 		`customer@shop.example`, `customer@SHOP.example`,
 	).Replace(dispatchJSON))
 	if len(bad1)+len(bad2) > 0 || !one.Equal(&two) {
@@ -110,11 +110,13 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 		map[string]any{},
 		map[string]any{"lat": 1.0},
 		map[string]any{"lat": 1.0, "lon": 2.0},
+		map[string]any{"lat": 0.0, "lon": 0.0000001},
+		"1.299",
 	}
 	// What the schema lets pass and parse does not.
 	finer := []string{
 		"must not be blank", "must be a plain mail address", "must be a calendar date", "must be a date-time", "is required",
-		"must name a zone", "must be two different times", "must be an Ed25519", "must be 8 to 32 bytes", "is for a garage",
+		"must be the zone of a place", "must not be 0,0", "must have at most", "must be two different times", "must be an Ed25519", "must be 8 to 32 bytes", "is for a garage",
 	}
 
 	registry := huma.NewMapRegistry("#/", huma.DefaultSchemaNamer)

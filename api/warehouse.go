@@ -72,6 +72,25 @@ type grantAnswer struct {
 	DeliveryDate string        `json:"delivery_date" format:"date"`
 
 	Override *overrideAnswer `json:"override,omitempty" doc:"A release by hand that waits for approval. Shown to the scope shop alone"`
+
+	Warnings []warning `json:"warnings,omitempty" doc:"Of a dispatch: what was read in the safe direction, and should be mended"`
+}
+
+// warning says what of a dispatch was read in the safe direction. Like a violation, it
+// never holds what was sent.
+type warning struct {
+	Code    string `json:"code" example:"category-unknown" doc:"category-unknown, currency-unknown, amount-ambiguous or position-not-asked"`
+	Field   string `json:"field" example:"body.categories[0]" doc:"Where, as in errors"`
+	Message string `json:"message" doc:"What that leads to"`
+}
+
+// warnings are those of a dispatch under the policy of the moment.
+func (a *api) warnings(d *handoff.Dispatch) []warning {
+	var all []warning
+	for _, w := range a.Service.Policy().Warnings(d) {
+		all = append(all, warning{Code: string(w.Code), Field: "body." + w.Field, Message: w.Message})
+	}
+	return all
 }
 
 type overrideAnswer struct {
@@ -87,6 +106,8 @@ type rightAnswer struct {
 	Target string   `json:"target" enum:"parcel,lobby,gate,garage,home"`
 	Proofs []string `json:"proofs"`
 	Uses   int      `json:"uses" doc:"What is left"`
+
+	GivenUp []string `json:"given_up,omitempty" enum:"place" doc:"Proofs that the policy gives up here: place, by allow_without_position, where nothing asks where the code is accepted"`
 }
 
 func (a *api) grantAnswer(g *handoff.Grant) grantAnswer {
@@ -100,7 +121,7 @@ func (a *api) grantAnswer(g *handoff.Grant) grantAnswer {
 func rightsOf(rights []handoff.Right) []rightAnswer {
 	answers := make([]rightAnswer, len(rights))
 	for i, r := range rights {
-		answers[i] = rightAnswer{Act: r.Act.String(), Target: r.Target.String(), Proofs: r.Proofs.Names(), Uses: r.Uses}
+		answers[i] = rightAnswer{Act: r.Act.String(), Target: r.Target.String(), Proofs: r.Proofs.Names(), Uses: r.Uses, GivenUp: r.GivenUp().Names()}
 	}
 	return answers
 }
@@ -131,6 +152,7 @@ func (a *api) dispatch(ctx context.Context, in *dispatchInput) (*dispatchOutput,
 		return nil, inputProblem(err)
 	}
 	out := &dispatchOutput{Status: http.StatusOK, Body: a.grantAnswer(&g)}
+	out.Body.Warnings = a.warnings(&d)
 	if created {
 		out.Status = http.StatusCreated
 	}

@@ -2,7 +2,7 @@ package api
 
 import (
 	"regexp"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,14 +22,14 @@ type dispatchRequest struct {
 	DeliveryDate string             `json:"delivery_date" format:"date" example:"2026-11-24" doc:"The civil day at the address (RFC 3339 full-date)"`
 	Purpose      *string            `json:"purpose,omitempty" enum:"delivery,return_pickup" doc:"Left out: delivery"`
 	Value        valueRequest       `json:"value"`
-	Categories   []string           `json:"categories,omitempty" maxItems:"16" pattern:"^[A-Za-z0-9._-]{1,64}$"`
+	Categories   []string           `json:"categories,omitempty" maxItems:"16" maxLength:"64" example:"[\"electronics\"]" doc:"Compared without case, with spaces, hyphens and underscores as one. One that the policy does not know needs a code, and is answered with a warning"`
 	Customer     customerRequest    `json:"customer"`
 	Destination  destinationRequest `json:"destination"`
 }
 
 type valueRequest struct {
-	Amount   string `json:"amount" pattern:"^[0-9]{1,12}([.][0-9]{1,4})?$" example:"1299.00"`
-	Currency string `json:"currency" pattern:"^[A-Z]{3}$" example:"EUR" doc:"ISO 4217"`
+	Amount   string `json:"amount" pattern:"^[0-9]{1,12}([.][0-9]{1,4})?$" example:"1299.00" doc:"No more decimals than ISO 4217 gives the currency. Three digits after the point, where it has three, are compared as thousands"`
+	Currency string `json:"currency" pattern:"^ *[A-Za-z]{3} *$" example:"EUR" doc:"ISO 4217; case and spaces do not count. One that the standard does not list today needs a code"`
 }
 
 type customerRequest struct {
@@ -40,13 +40,13 @@ type customerRequest struct {
 }
 
 type destinationRequest struct {
-	Kind       string        `json:"kind" enum:"residence,business,pickup_point,locker,po_box"`
+	Kind       string        `json:"kind" enum:"residence,business,pickup_point,locker,po_box" doc:"Case does not count, nor whether words are parted by a space, a hyphen or an underscore"`
 	Lines      []string      `json:"lines" minItems:"1" maxItems:"6" maxLength:"120" example:"[\"Turmstr. 5\"]"`
 	PostalCode *string       `json:"postal_code,omitempty" maxLength:"16" example:"10559"`
 	City       string        `json:"city" maxLength:"100" example:"Berlin"`
 	Country    string        `json:"country" pattern:"^[A-Z]{2}$" example:"DE" doc:"ISO 3166-1 alpha-2"`
-	TimeZone   string        `json:"time_zone" pattern:"^[A-Za-z0-9_+/-]{1,64}$" example:"Europe/Berlin" doc:"A zone of the IANA database"`
-	Location   *pointRequest `json:"location,omitempty" doc:"Where this is given, the courier must prove to be near it"`
+	TimeZone   string        `json:"time_zone" pattern:"^[A-Za-z0-9_+/-]{1,64}$" example:"Europe/Berlin" doc:"The zone of a place in the IANA database. UTC, EST, Etc/GMT+1 and the like are no places"`
+	Location   *pointRequest `json:"location,omitempty" doc:"Where this is given, the courier must prove to be near it. Required for a parcel that needs a code, unless the policy says allow_without_position; never 0,0"`
 	BuildingID *string       `json:"building_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"bld_turm5"`
 	Unit       *string       `json:"unit,omitempty" maxLength:"60" example:"4 links"`
 }
@@ -58,7 +58,7 @@ type pointRequest struct {
 
 var (
 	amountRule   = regexp.MustCompile(`^[0-9]{1,12}([.][0-9]{1,4})?$`)
-	currencyRule = regexp.MustCompile(`^[A-Z]{3}$`)
+	currencyRule = regexp.MustCompile(`^ *[A-Za-z]{3} *$`)
 	countryRule  = regexp.MustCompile(`^[A-Z]{2}$`)
 	zoneRule     = regexp.MustCompile(`^[A-Za-z0-9_+/-]{1,64}$`)
 	localeRule   = regexp.MustCompile(`^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$`)
@@ -92,17 +92,35 @@ func (r *dispatchRequest) parse(bad *violations) handoff.Dispatch {
 		bad.add("categories", "must be at most 16")
 		return d
 	}
-	bad.each("categories", r.Categories, func(id string) { bad.id("categories", id) })
-	if len(r.Categories) > 0 {
-		d.Categories = slices.Compact(slices.Sorted(slices.Values(r.Categories)))
-	}
+	bad.each("categories", r.Categories, func(name string) { bad.text("categories", name, 64) })
+	d.Categories = r.Categories
 	return d
 }
 
 func (r *valueRequest) parse(bad *violations) handoff.Money {
-	m, _ := handoff.ParseMoney(
-		bad.match("value.amount", r.Amount, amountRule), bad.match("value.currency", r.Currency, currencyRule))
+	before := len(*bad)
+	bad.match("value.amount", r.Amount, amountRule)
+	bad.match("value.currency", r.Currency, currencyRule)
+	if len(*bad) > before {
+		return handoff.Money{}
+	}
+	currency := handoff.CanonicalCurrency(r.Currency)
+	m, ok := handoff.ParseMoney(r.Amount, currency)
+	if !ok { // the form is right: it has too many decimals
+		bad.add("value.amount", decimalsRule(currency))
+	}
 	return m
+}
+
+// decimalsRule says how many decimals an amount may have, and why.
+func decimalsRule(currency string) string {
+	const why = ": ISO 4217 gives this currency "
+	switch n, _ := handoff.Decimals(currency); n {
+	case 0:
+		return "must have no decimals" + why + "none"
+	default:
+		return "must have at most " + strconv.Itoa(n) + " decimals" + why + strconv.Itoa(n)
+	}
 }
 
 func (r *destinationRequest) parse(bad *violations) handoff.Destination {
@@ -131,7 +149,18 @@ func (r *destinationRequest) parse(bad *violations) handoff.Destination {
 	return to
 }
 
+// parse reads where something lies. 0,0 is refused by name: that is what programs write
+// that did not find a place.
 func (r *pointRequest) parse(bad *violations, at string) handoff.Point {
+	before := len(*bad)
+	p := r.degrees(bad, at)
+	if len(*bad) == before && p == (handoff.Point{}) {
+		bad.add(at, "must not be 0,0, which is in the ocean: leave the location out where it is not known")
+	}
+	return p
+}
+
+func (r *pointRequest) degrees(bad *violations, at string) handoff.Point {
 	return handoff.PointOf(bad.number(at+".lat", r.Lat, -90, 90), bad.number(at+".lon", r.Lon, -180, 180))
 }
 
@@ -148,7 +177,7 @@ func (r *positionRequest) parse(bad *violations) *handoff.Position {
 		return nil
 	}
 	point := pointRequest{Lat: r.Lat, Lon: r.Lon}
-	p := handoff.Position{Point: point.parse(bad, "location"), Accuracy: bad.number("location.accuracy_m", r.AccuracyM, 0, 1e6)}
+	p := handoff.Position{Point: point.degrees(bad, "location"), Accuracy: bad.number("location.accuracy_m", r.AccuracyM, 0, 1e6)}
 	if r.AgeS != nil {
 		p.Age = bad.number("location.age_s", r.AgeS, 0, 1e6)
 	}

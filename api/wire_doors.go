@@ -20,7 +20,7 @@ var base64url = base64.RawURLEncoding.Strict()
 type buildingRequest struct {
 	Name          string        `json:"name" maxLength:"120" example:"Turmstr. 5"`
 	Address       string        `json:"address" maxLength:"300" example:"Turmstr. 5, 10559 Berlin" doc:"On one line"`
-	TimeZone      string        `json:"time_zone" pattern:"^[A-Za-z0-9_+/-]{1,64}$" example:"Europe/Berlin" doc:"A zone of the IANA database, in which the hours are meant"`
+	TimeZone      string        `json:"time_zone" pattern:"^[A-Za-z0-9_+/-]{1,64}$" example:"Europe/Berlin" doc:"The zone of a place in the IANA database, in which the hours are meant"`
 	Location      pointRequest  `json:"location"`
 	Manager       *string       `json:"manager,omitempty" maxLength:"254" example:"manager@building.example" doc:"A mail address without a display name"`
 	Locale        *string       `json:"locale,omitempty" pattern:"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$" example:"de" doc:"The language of mails to the manager (RFC 5646)"`
@@ -55,8 +55,8 @@ func (r *buildingRequest) parse(bad *violations) handoff.Building {
 		Locale:   bad.optionalMatch("locale", r.Locale, localeRule),
 	}
 	if zoneRule.MatchString(r.TimeZone) {
-		if _, err := handoff.Zone(r.TimeZone); err != nil {
-			bad.add("time_zone", "must name a zone of the IANA database")
+		if _, err := handoff.PlaceZone(r.TimeZone); err != nil {
+			bad.add("time_zone", handoff.ErrZone.Error())
 		}
 	}
 	if r.Manager != nil {

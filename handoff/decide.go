@@ -251,10 +251,11 @@ func onRoute(*deliberation) (ProofSet, bool) {
 }
 
 // sameHand asks for the courier who made the handoff, who proved the place no longer
-// ago than an abort is possible. A position that is sent again must still be there.
+// ago than an abort is possible. A position that is sent again must still be there, where
+// the grant says where that is.
 func sameHand(d *deliberation) (ProofSet, bool) {
 	asked := Proofs(ProofCourier, ProofTime)
-	if d.evidence().Position != nil {
+	if d.evidence().Position != nil && d.grant.Dispatch.To.located() {
 		asked |= Proofs(ProofPlace)
 	}
 	return asked, true
@@ -287,7 +288,8 @@ func (d *deliberation) status() Status {
 }
 
 // fence is where a position is asked for: around the door for open, around the
-// address for everything else. No center, no question.
+// address for everything else. Where a place is asked and there is no center, no position
+// proves it.
 func (d *deliberation) fence() (center *Point, radius float64) {
 	if d.cmd.Act != Open {
 		return d.grant.Dispatch.To.Location, d.facts.Policy.Fences.Release
@@ -676,6 +678,9 @@ func (d *deliberation) mint() Decision {
 	rights, reason := d.facts.Policy.rights(dispatch)
 	if reason != "" {
 		return d.refuse(reason)
+	}
+	if _, err := PlaceZone(dispatch.To.Zone); err != nil {
+		return d.refuse(ZoneUnknown)
 	}
 	window, reason := d.windowOf(dispatch.Day, dispatch.To.Zone)
 	if reason != "" {

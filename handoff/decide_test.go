@@ -507,13 +507,27 @@ func TestACarriedDoorAsksForPresence(t *testing.T) {
 	}
 }
 
-func TestPlaceIsAskedForWhereThereIsOne(t *testing.T) {
-	release, lobby := rows()[0].scene(t), rows()[4].scene(t)
-	release.grant.Dispatch.To.Location, release.cmd.Evidence.Position = nil, nil
-	lobby.facts.Door.Location, lobby.cmd.Evidence.Position = nil, nil
-	for _, s := range []*scene{release, lobby} {
-		if d := s.decide(); d.Refusal != nil || d.Verdict[ProofPlace] != NotAsked {
-			t.Errorf("%v: %v, %v", s.cmd.Act, d.Refusal, d.Verdict.Named())
+// A right that asks for a place is of no use where nobody knows the place, and a phone that
+// gives no position is at no place.
+func TestWithoutAPlaceThereIsNoProofOfIt(t *testing.T) {
+	for name, change := range map[string]func(release, lobby *scene){
+		"no place": func(release, lobby *scene) {
+			release.grant.Dispatch.To.Location, lobby.facts.Door.Location = nil, nil
+		},
+		"no position": func(release, lobby *scene) {
+			release.cmd.Evidence.Position, lobby.cmd.Evidence.Position = nil, nil
+		},
+		"neither": func(release, lobby *scene) {
+			release.grant.Dispatch.To.Location, lobby.facts.Door.Location = nil, nil
+			release.cmd.Evidence.Position, lobby.cmd.Evidence.Position = nil, nil
+		},
+	} {
+		release, lobby := rows()[0].scene(t), rows()[4].scene(t)
+		change(release, lobby)
+		for _, s := range []*scene{release, lobby} {
+			if d := s.decide(); reasonOf(d) != OutsideGeofence || d.Verdict[ProofPlace] != Failed || d.Verdict[ProofCode] == OK {
+				t.Errorf("%s, %v: %v, %v", name, s.cmd.Act, d.Refusal, d.Verdict.Named())
+			}
 		}
 	}
 }

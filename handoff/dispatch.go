@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // Dispatch is what a warehouse says when a parcel leaves it: whose parcel, on which
@@ -23,7 +26,7 @@ type Dispatch struct {
 	Day        Date        `cbor:"6,keyasint"`
 	Purpose    Purpose     `cbor:"7,keyasint"`
 	Value      Money       `cbor:"8,keyasint"`
-	Categories []string    `cbor:"9,keyasint,omitempty"` // sorted, each once
+	Categories []string    `cbor:"9,keyasint,omitempty"` // as sent; compared as CanonicalCategory writes them
 	Customer   Customer    `cbor:"10,keyasint"`
 	To         Destination `cbor:"11,keyasint"`
 }
@@ -78,6 +81,10 @@ type Destination struct {
 	Unit     string          `cbor:"9,keyasint,omitempty"`
 }
 
+// located reports whether it is known where the address lies. 0,0 is what programs write
+// that do not know.
+func (t *Destination) located() bool { return t.Location != nil && *t.Location != (Point{}) }
+
 // DestinationKind is what kind of place a parcel goes to. At a pickup point a clerk
 // verifies, registered by the carrier as the courier of the point's own route.
 type DestinationKind uint8
@@ -98,73 +105,109 @@ var destinationNames = enum[DestinationKind]{
 
 func (k DestinationKind) String() string { return destinationNames.name(k) }
 
-// ParseDestinationKind reads a kind's name.
-func ParseDestinationKind(name string) (DestinationKind, bool) { return destinationNames.parse(name) }
+// ParseDestinationKind reads a kind's name, in the form that CanonicalCategory gives words:
+// "PO Box" and "po-box" are po_box.
+func ParseDestinationKind(name string) (DestinationKind, bool) {
+	return destinationNames.parse(CanonicalCategory(name))
+}
 
-// Money is an amount in a currency. The amount is a decimal text without sign,
-// leading or trailing zeros, as [ParseMoney] makes it.
+// CanonicalCategory is the one form in which categories, and kinds of destinations, are
+// compared: compatibility forms are resolved (NFKC), letters are small, and spaces, hyphens
+// and underscores are one underscore, and none at the ends.
+func CanonicalCategory(name string) string {
+	words := strings.FieldsFunc(strings.ToLower(norm.NFKC.String(name)), func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.Is(unicode.Pd, r) || r == '_'
+	})
+	return strings.Join(words, "_")
+}
+
+// Money is an amount in a currency. The amount is a decimal text without sign and without
+// leading zeros, as [ParseMoney] makes it. It has no trailing zeros either, but where they
+// may have been meant as part of a thousand (see [Money.Ambiguous]).
 type Money struct {
 	_        struct{} `cbor:",toarray"`
 	Amount   string
 	Currency string // ISO 4217
 }
 
-// ParseMoney normalises a decimal amount, so that 1299 and 1299.00 are equal. The
-// amount must already have the form 0.00; ok is false where it has not.
+// ParseMoney normalises a decimal amount, so that 1299 and 1299.00 are equal. The amount
+// must have the form 0.00, in ASCII digits, and no more decimals than ISO 4217 gives the
+// currency (see [Decimals]); ok is false where it has not. A currency that is not in the
+// standard's list has as many as it likes: what is worth an unknown sum needs a code.
 func ParseMoney(amount, currency string) (m Money, ok bool) {
-	whole, cents, _ := strings.Cut(amount, ".")
-	if strings.Trim(whole+cents, "0123456789") != "" || whole == "" {
+	whole, fraction, point := strings.Cut(amount, ".")
+	if strings.Trim(whole+fraction, "0123456789") != "" || whole == "" || point && fraction == "" {
 		return Money{}, false
 	}
-	whole, cents = strings.TrimLeft(whole, "0"), strings.TrimRight(cents, "0")
+	if most, known := Decimals(currency); known && len(fraction) > most {
+		return Money{}, false
+	}
+	m = Money{Amount: amount, Currency: currency}
+	if m.Ambiguous() {
+		return m, true
+	}
+	return m.trimmed(), true
+}
+
+// trimmed is m without leading and trailing zeros.
+func (m Money) trimmed() Money {
+	whole, fraction, _ := strings.Cut(m.Amount, ".")
+	whole, fraction = strings.TrimLeft(whole, "0"), strings.TrimRight(fraction, "0")
 	if whole == "" {
 		whole = "0"
 	}
-	if cents != "" {
-		whole += "." + cents
+	if fraction != "" {
+		whole += "." + fraction
 	}
-	return Money{Amount: whole, Currency: currency}, true
+	m.Amount = whole
+	return m
 }
 
-// AtLeast reports whether m is worth at least as much as other, of the same currency.
-// What cannot be compared counts as worth more: the code is then asked for.
+// AtLeast reports whether m could be worth at least as much as other, of the same currency.
+// An amount that can be read in two ways counts as the larger. What cannot be compared
+// counts as worth more: the code is then asked for.
 func (m Money) AtLeast(other Money) bool {
-	a, okA := new(big.Rat).SetString(m.Amount)
+	a, okA := m.most()
 	b, okB := new(big.Rat).SetString(other.Amount)
 	return !okA || !okB || m.Currency != other.Currency || a.Cmp(b) >= 0
 }
 
-// Equal reports whether two dispatches say the same. Both have been parsed, so that
-// spelling (the order of categories, zeros of an amount) does not count.
+// Equal reports whether two dispatches say the same. Spelling (the order and the case of
+// categories, zeros of an amount) does not count.
 func (d *Dispatch) Equal(other *Dispatch) bool {
 	return reflect.DeepEqual(d.canonical(), other.canonical())
 }
 
-// canonical makes lists that are empty absent, as they are once stored.
+// canonical writes in one way what can be written in several, and makes lists that are
+// empty absent, as they are once stored.
 func (d *Dispatch) canonical() Dispatch {
 	c := *d
-	if len(c.Categories) == 0 {
-		c.Categories = nil
+	c.Value, c.Categories = c.Value.trimmed(), nil
+	for _, name := range d.Categories {
+		c.Categories = append(c.Categories, CanonicalCategory(name))
 	}
+	slices.Sort(c.Categories)
+	c.Categories = slices.Compact(c.Categories)
 	if len(c.To.Lines) == 0 {
 		c.To.Lines = nil
 	}
 	return c
 }
 
-// parts are what the dispatch says, in a fixed order, for a digest.
+// Parts are what the dispatch says, in a fixed order, for a digest.
 func (d *Dispatch) Parts() []string {
+	c := d.canonical()
 	at := "nowhere"
 	if p := d.To.Location; p != nil {
 		at = fmt.Sprint(p.Lat, " ", p.Lon)
 	}
 	parts := []string{
-		d.Shop, d.Parcel, d.Order, d.Carrier, d.Route, d.Day.String(), d.Purpose.String(), d.Value.Amount, d.Value.Currency,
+		d.Shop, d.Parcel, d.Order, d.Carrier, d.Route, d.Day.String(), d.Purpose.String(), c.Value.Amount, c.Value.Currency,
 		d.Customer.ID, d.Customer.Name, d.Customer.Email, d.Customer.Locale,
 		d.To.Kind.String(), d.To.Postal, d.To.City, d.To.Country, d.To.Zone, at, d.To.Building, d.To.Unit,
 		strconv.Itoa(len(d.To.Lines)),
 	}
-	return slices.Concat(parts, d.To.Lines, d.Categories)
+	return slices.Concat(parts, d.To.Lines, c.Categories)
 }
 
 // scrub takes out of the dispatch who the customer is and where they live. The ids stay,

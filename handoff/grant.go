@@ -120,6 +120,15 @@ type Right struct {
 	Uses int `cbor:"4,keyasint"`
 }
 
+// GivenUp is what policy does not ask of the right, though its like are asked: the place
+// of a release with a code (see Policy.AllowWithoutPosition).
+func (r *Right) GivenUp() ProofSet {
+	if r.Proofs.Has(ProofCode) && !r.Proofs.Has(ProofPlace) {
+		return Proofs(ProofPlace)
+	}
+	return 0
+}
+
 // Act is something that is done to a grant. The first three are rights, exercised
 // at a door with evidence; the others run the grant's life.
 type Act uint8

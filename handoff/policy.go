@@ -19,12 +19,24 @@ type Policy struct {
 	// only against a code. A currency that is not listed always needs one.
 	CodeFrom map[string]string `json:"code_from"`
 
-	// CodeAlways are the categories that need a code at any value.
+	// CodeAlways are the categories that need a code at any value. Categories are compared
+	// as CanonicalCategory writes them.
 	CodeAlways []string `json:"code_always"`
+
+	// CodeByValue are the categories that are known to need none of themselves: the value
+	// decides. A category that is in neither list needs a code at any value, too: what
+	// policy does not know may be jewelry under another name.
+	CodeByValue []string `json:"code_by_value"`
 
 	// Destinations says per kind of place whether a code can be asked there. A kind
 	// that is not listed takes no parcel at all.
 	Destinations map[string]DestinationPolicy `json:"destinations"`
+
+	// AllowWithoutPosition are the kinds of place to which a parcel that needs a code may be
+	// dispatched without the position of the address, each with the operator's reason. At
+	// such a parcel nothing asks where the courier is: whoever tells the courier the code by
+	// telephone releases it anywhere. Where a position is given, it is asked all the same.
+	AllowWithoutPosition map[string]string `json:"allow_without_position"`
 
 	// Carriers are the carriers whose couriers can verify.
 	Carriers []string `json:"carriers"`
@@ -93,7 +105,8 @@ func DefaultPolicy() *Policy {
 			"EUR": "150", "USD": "165", "GBP": "130", "CHF": "145", "JPY": "25000", "AUD": "250", "CAD": "230",
 			"BRL": "900", "CLP": "150000", "SEK": "1700", "NOK": "1750", "DKK": "1100", "PLN": "650",
 		},
-		CodeAlways: []string{"identity_documents", "jewellery", "medicine"},
+		CodeAlways:  []string{"identity_documents", "jewellery", "medicine"},
+		CodeByValue: []string{"books", "clothing", "electronics", "groceries", "tools", "toys"},
 		Destinations: map[string]DestinationPolicy{
 			Residence.String(): {Code: true}, Business.String(): {Code: true}, PickupPoint.String(): {Code: true},
 			Locker.String(): {}, POBox.String(): {},
@@ -122,22 +135,65 @@ func ParsePolicy(content []byte) (*Policy, error) {
 			return nil, fmt.Errorf("policy: %s is missing", name)
 		}
 	}
+	if err := p.canonical(); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
 	if err := p.Validate(); err != nil {
 		return nil, fmt.Errorf("policy: %w", err)
 	}
 	return p, nil
 }
 
+// canonical gives the names that dispatches are compared with their one form.
+func (p *Policy) canonical() (err error) {
+	if p.CodeFrom, err = renamed("code_from", p.CodeFrom, CanonicalCurrency); err != nil {
+		return err
+	}
+	if p.Destinations, err = renamed("destinations", p.Destinations, CanonicalCategory); err != nil {
+		return err
+	}
+	p.AllowWithoutPosition, err = renamed("allow_without_position", p.AllowWithoutPosition, CanonicalCategory)
+	return err
+}
+
+// renamed is m with other keys. Two that become one are refused: one of them would be lost.
+func renamed[V any](entry string, m map[string]V, rename func(string) string) (map[string]V, error) {
+	out := make(map[string]V, len(m))
+	for key, v := range m {
+		name := rename(key)
+		if _, twice := out[name]; twice {
+			return nil, fmt.Errorf("%s: %q is there twice, in two spellings", entry, name)
+		}
+		out[name] = v
+	}
+	return out, nil
+}
+
 // Validate holds a policy to its own rules and names the first entry that breaks one.
 func (p *Policy) Validate() error {
 	for _, currency := range slices.Sorted(maps.Keys(p.CodeFrom)) {
-		if _, ok := ParseMoney(p.CodeFrom[currency], currency); !ok || !isCurrency(currency) {
-			return fmt.Errorf("code_from: %q must map a currency of three capital letters to a decimal amount", currency)
+		decimals, known := Decimals(currency)
+		if !known {
+			return fmt.Errorf("code_from: %q is no currency that ISO 4217 lists today, in three capital letters", currency)
 		}
+		if _, ok := ParseMoney(p.CodeFrom[currency], currency); !ok {
+			return fmt.Errorf("code_from: %q must have a decimal amount such as 150, with at most %d decimals", currency, decimals)
+		}
+	}
+	if err := p.validateCategories(); err != nil {
+		return err
 	}
 	for _, kind := range slices.Sorted(maps.Keys(p.Destinations)) {
 		if _, ok := ParseDestinationKind(kind); !ok {
 			return fmt.Errorf("destinations: there is no kind %q", kind)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(p.AllowWithoutPosition)) {
+		if _, ok := ParseDestinationKind(kind); !ok {
+			return fmt.Errorf("allow_without_position: there is no kind %q", kind)
+		}
+		if strings.TrimSpace(p.AllowWithoutPosition[kind]) == "" {
+			return fmt.Errorf("allow_without_position: %q must say why the courier's position may be given up there", kind)
 		}
 	}
 	for _, carrier := range p.Carriers {
@@ -165,6 +221,32 @@ func (p *Policy) Validate() error {
 		return fmt.Errorf("signals: every threshold must be at least 1")
 	}
 	return p.Limits.validate()
+}
+
+// validateCategories refuses categories that no dispatch can have, and such as are in both lists.
+func (p *Policy) validateCategories() error {
+	for _, list := range []struct {
+		entry string
+		names []string
+	}{{"code_always", p.CodeAlways}, {"code_by_value", p.CodeByValue}} {
+		for _, name := range list.names {
+			if CanonicalCategory(name) == "" {
+				return fmt.Errorf("%s: %q is no category", list.entry, name)
+			}
+		}
+	}
+	for _, name := range p.CodeByValue {
+		if listed(p.CodeAlways, name) {
+			return fmt.Errorf("code_by_value: %q is in code_always, too", name)
+		}
+	}
+	return nil
+}
+
+// listed reports whether a category is in a list, however either is spelled.
+func listed(list []string, category string) bool {
+	name := CanonicalCategory(category)
+	return slices.ContainsFunc(list, func(c string) bool { return CanonicalCategory(c) == name })
 }
 
 // validate refuses limits that stop nobody: none, and slips of the pen.
@@ -241,10 +323,6 @@ func (s ShopPolicy) claims(parcel string) bool {
 // maxFence keeps a slip of the pen from admitting a whole city.
 const maxFence = 10_000
 
-func isCurrency(code string) bool {
-	return len(code) == 3 && strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
-}
-
 // rights chooses what the grant of a dispatch allows, or says why it gets none.
 //
 //	release, high value    courier route parcel time place code        once
@@ -252,6 +330,10 @@ func isCurrency(code string) bool {
 //	collect a return       courier route parcel time place             once
 //	open lobby or gate     courier route parcel time place building    a visit per door
 //	open garage or home    the same, presence and consent              a visit per door
+//
+// The place of a release or a collect is asked where the dispatch says where the address
+// lies. A release with a code must have it, unless policy gives it up by name. A door always
+// asks for its own.
 //
 // Whether a building's door opens is decided when it is asked for: the building, its
 // doors and the customer's consent are facts of that moment.
@@ -263,12 +345,18 @@ func (p *Policy) rights(d *Dispatch) ([]Right, Reason) {
 	if !known {
 		return nil, DestinationNotAllowed
 	}
-	proofs := Proofs(ProofCourier, ProofRoute, ProofParcel, ProofTime, ProofPlace)
+	proofs := Proofs(ProofCourier, ProofRoute, ProofParcel, ProofTime)
+	if d.To.located() {
+		proofs |= Proofs(ProofPlace)
+	}
 	switch d.Purpose {
 	case PurposeDelivery:
 		if p.needsCode(d) {
-			if !place.Code {
+			switch {
+			case !place.Code:
 				return nil, DestinationNotAllowed
+			case !d.To.located() && p.AllowWithoutPosition[d.To.Kind.String()] == "":
+				return nil, PositionRequired
 			}
 			proofs |= Proofs(ProofCode)
 		}
@@ -305,10 +393,56 @@ func (p *Policy) mayDispatch(d *Dispatch) Reason {
 }
 
 func (p *Policy) needsCode(d *Dispatch) bool {
-	always := func(category string) bool {
-		return slices.ContainsFunc(p.CodeAlways, func(c string) bool { return strings.EqualFold(c, category) })
-	}
-	from, listed := p.CodeFrom[d.Value.Currency]
-	return !listed || slices.ContainsFunc(d.Categories, always) ||
+	from, threshold := p.CodeFrom[d.Value.Currency]
+	_, known := Decimals(d.Value.Currency)
+	return !threshold || !known ||
+		slices.ContainsFunc(d.Categories, func(c string) bool { return listed(p.CodeAlways, c) || !p.knows(c) }) ||
 		d.Value.AtLeast(Money{Amount: from, Currency: d.Value.Currency})
+}
+
+func (p *Policy) knows(category string) bool {
+	return listed(p.CodeAlways, category) || listed(p.CodeByValue, category)
+}
+
+// Warning is something in a dispatch that was read in the safe direction, and that its
+// sender should mend. It holds nothing of what was sent.
+type Warning struct {
+	Code    WarningCode
+	Field   string // as in a request: categories[0]
+	Message string
+}
+
+// WarningCode is the slug of a warning. It is part of the HTTP contract: never rename one.
+type WarningCode string
+
+// The warnings.
+const (
+	CategoryUnknown  WarningCode = "category-unknown"
+	CurrencyUnknown  WarningCode = "currency-unknown"
+	AmountAmbiguous  WarningCode = "amount-ambiguous"
+	PositionNotAsked WarningCode = "position-not-asked"
+)
+
+// Warnings says what of a dispatch policy reads in the safe direction. A return has none:
+// it needs no code, whatever is in it.
+func (p *Policy) Warnings(d *Dispatch) []Warning {
+	if d.Purpose == PurposeReturn {
+		return nil
+	}
+	var all []Warning
+	if _, known := Decimals(d.Value.Currency); !known {
+		all = append(all, Warning{CurrencyUnknown, "value.currency", "is no currency that ISO 4217 lists today: the parcel needs a code"})
+	}
+	if d.Value.Ambiguous() {
+		all = append(all, Warning{AmountAmbiguous, "value.amount", "could be meant in thousands, and is compared as such: write it with fewer decimals or without thousands points"})
+	}
+	for i, category := range d.Categories {
+		if !p.knows(category) {
+			all = append(all, Warning{CategoryUnknown, fmt.Sprintf("categories[%d]", i), "is in no list of the policy: the parcel needs a code"})
+		}
+	}
+	if !d.To.located() && p.AllowWithoutPosition[d.To.Kind.String()] != "" && p.needsCode(d) {
+		all = append(all, Warning{PositionNotAsked, "destination.location", "is missing, and policy allows it (allow_without_position): the code is accepted wherever the courier is"})
+	}
+	return all
 }

@@ -15,13 +15,13 @@ import (
 func TestParseMoney(t *testing.T) {
 	for in, want := range map[string]string{
 		"1299": "1299", "1299.00": "1299", "1299.50": "1299.5", "0": "0", "0.00": "0", "000.10": "0.1", "007": "7",
-		"1.": "1", "123456789012345678901234567890.01": "123456789012345678901234567890.01",
+		"0150": "150", "123456789012345678901234567890.01": "123456789012345678901234567890.01",
 	} {
 		if m, ok := ParseMoney(in, "EUR"); !ok || m.Amount != want || m.Currency != "EUR" {
 			t.Errorf("%q: %+v, %v", in, m, ok)
 		}
 	}
-	for _, bad := range []string{"", ".", ".5", "-1", "+1", "1e3", "1,5", "1.2.3", " 1", "1 ", "0x10", "NaN", "Inf", "１"} {
+	for _, bad := range []string{"", ".", ".5", "-1", "+1", "1e3", "1,5", "1.2.3", " 1", "1 ", "0x10", "NaN", "Inf", "１", "1.", "1.299", "1.000", "1299.000", "0.001", "1٫5", "1_000", "1 299", "1’299", "1,299.00", "1.299,00"} {
 		if m, ok := ParseMoney(bad, "EUR"); ok {
 			t.Errorf("%q: %+v", bad, m)
 		}
@@ -80,7 +80,17 @@ func TestWhoNeedsACode(t *testing.T) {
 		"a currency in small letters":  {worth("1", "eur"), true, ""},
 		"always by category":           {category("jewellery"), true, ""},
 		"always, whatever its case":    {category("books", "Identity_Documents"), true, ""},
+		"always, in other spellings":   {category("  IDENTITY documents "), true, ""},
 		"an ordinary category":         {category("books", "electronics"), false, ""},
+		"ordinary, whatever its case":  {category("Books", " ELECTRONICS"), false, ""},
+		"a category unknown":           {category("jewelry"), true, ""},
+		"one of several unknown":       {category("books", "medicines"), true, ""},
+		"unknown, for it has no name":  {category("--"), true, ""},
+		"unknown, and to a locker":     {func(d *Dispatch) { d.To.Kind, d.Value.Amount, d.Categories = Locker, "1", []string{"jewelry"} }, false, DestinationNotAllowed},
+		"unknown, of a return":         {func(d *Dispatch) { d.Purpose, d.Categories = PurposeReturn, []string{"jewelry"} }, false, ""},
+		"a thousands point":            {worth("1.299", "EUR"), true, ""},
+		"a thousands point, of a cent": {worth("1.000", "EUR"), true, ""},
+		"a currency of the past":       {worth("1", "DEM"), true, ""},
 		"no category":                  {category(), false, ""},
 		"a business":                   {kind(Business, "150"), true, ""},
 		"a pickup point":               {kind(PickupPoint, "150"), true, ""},
@@ -161,7 +171,19 @@ func TestValidateNamesTheEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, spoil := range map[string]func(*Policy){
-		`"EURO"`:   func(p *Policy) { p.CodeFrom["EURO"] = "1" },
+		`"EURO"`: func(p *Policy) { p.CodeFrom["EURO"] = "1" },
+		`"DEM"`:  func(p *Policy) { p.CodeFrom["DEM"] = "1" },
+		`"XAU"`:  func(p *Policy) { p.CodeFrom["XAU"] = "1" },
+		`"eur"`:  func(p *Policy) { p.CodeFrom["eur"] = "1" },
+		`"EUR" must have a decimal amount such as 150, with at most 2 decimals`: func(p *Policy) { p.CodeFrom["EUR"] = "1.500" },
+		`"JPY" must have a decimal amount such as 150, with at most 0 decimals`: func(p *Policy) { p.CodeFrom["JPY"] = "25.000" },
+		`"GBP"`:                                           func(p *Policy) { p.CodeFrom["GBP"] = "130." },
+		`"CHF"`:                                           func(p *Policy) { p.CodeFrom["CHF"] = "1'450" },
+		`code_always: " - " is no category`:               func(p *Policy) { p.CodeAlways = append(p.CodeAlways, " - ") },
+		`code_by_value: "" is no category`:                func(p *Policy) { p.CodeByValue = append(p.CodeByValue, "") },
+		`"Identity Documents" is in code_always`:          func(p *Policy) { p.CodeByValue = append(p.CodeByValue, "Identity Documents") },
+		`allow_without_position: there is no kind`:        func(p *Policy) { p.AllowWithoutPosition = map[string]string{"hut": "no reason"} },
+		`allow_without_position: "business" must say why`: func(p *Policy) { p.AllowWithoutPosition = map[string]string{"business": " "} },
 		`"USD"`:    func(p *Policy) { p.CodeFrom["USD"] = "-1" },
 		`"igloo"`:  func(p *Policy) { p.Destinations["igloo"] = DestinationPolicy{} },
 		`"a b"`:    func(p *Policy) { p.Carriers = append(p.Carriers, "a b") },
@@ -232,5 +254,138 @@ func TestValidateLeavesNoLimitOpen(t *testing.T) {
 		if err := p.Validate(); err == nil {
 			t.Errorf("%s is a policy", name)
 		}
+	}
+}
+
+// The place of a parcel that needs a code must be known, or policy gives it up by name.
+func TestACodeNeedsAPosition(t *testing.T) {
+	nowhere := func(d *Dispatch) { d.To.Location = nil }
+	at00 := func(d *Dispatch) { d.To.Location = &Point{} }
+	for name, c := range map[string]struct {
+		change func(*Dispatch)
+		allow  string
+		want   Reason
+		proofs ProofSet
+	}{
+		"given":                     {func(*Dispatch) {}, "", "", Proofs(ProofPlace, ProofCode)},
+		"missing":                   {nowhere, "", PositionRequired, 0},
+		"0,0":                       {at00, "", PositionRequired, 0},
+		"missing, and given up":     {nowhere, "residence", "", Proofs(ProofCode)},
+		"given up, but given":       {func(*Dispatch) {}, "residence", "", Proofs(ProofPlace, ProofCode)},
+		"given up for another kind": {nowhere, "business", PositionRequired, 0},
+		"ordinary":                  {func(d *Dispatch) { nowhere(d); d.Value.Amount = "1" }, "", "", 0},
+		"a return":                  {func(d *Dispatch) { nowhere(d); d.Purpose = PurposeReturn }, "", "", 0},
+	} {
+		p := handofftest.Policy()
+		if c.allow != "" {
+			p.AllowWithoutPosition = map[string]string{c.allow: "the clerk's desk has no view of the sky"}
+		}
+		d := handofftest.Sample("p1")
+		c.change(&d)
+		decision := mintBy(p, nil, d, handofftest.Noon)
+		if got := reasonOf(decision); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+		if c.want != "" {
+			continue
+		}
+		if got := decision.Events[0].Rights[0].Proofs & Proofs(ProofPlace, ProofCode); got != c.proofs {
+			t.Errorf("%s: the right asks for %v, want %v", name, got.Names(), c.proofs.Names())
+		}
+		for _, r := range decision.Events[0].Rights[1:] {
+			if !r.Proofs.Has(ProofPlace) {
+				t.Errorf("%s: a door asks for %v", name, r.Proofs.Names())
+			}
+		}
+	}
+}
+
+// What was read in the safe direction is said, by its place in the request.
+func TestWarnings(t *testing.T) {
+	p := handofftest.Policy()
+	p.CodeFrom["KWD"] = "45"
+	p.AllowWithoutPosition = map[string]string{"business": "no view of the sky"}
+	for name, c := range map[string]struct {
+		change func(*Dispatch)
+		want   []string
+	}{
+		"nothing":           {func(*Dispatch) {}, nil},
+		"no categories":     {func(d *Dispatch) { d.Categories = nil }, nil},
+		"known":             {func(d *Dispatch) { d.Categories = []string{"Books", "identity documents"} }, nil},
+		"unknown":           {func(d *Dispatch) { d.Categories = []string{"books", "jewelry", "toys", "medicines"} }, []string{"category-unknown categories[1]", "category-unknown categories[3]"}},
+		"a return":          {func(d *Dispatch) { d.Purpose, d.Categories = PurposeReturn, []string{"jewelry"} }, nil},
+		"a past currency":   {func(d *Dispatch) { d.Value.Currency = "BGN" }, []string{"currency-unknown value.currency"}},
+		"perhaps thousands": {func(d *Dispatch) { d.Value = Money{Amount: "1.299", Currency: "KWD"} }, []string{"amount-ambiguous value.amount"}},
+		"no position":       {func(d *Dispatch) { d.To.Kind, d.To.Location = Business, nil }, []string{"position-not-asked destination.location"}},
+		"none needed":       {func(d *Dispatch) { d.To.Kind, d.To.Location, d.Value.Amount = Business, nil, "1" }, nil},
+	} {
+		d := handofftest.Sample("p1")
+		c.change(&d)
+		var got []string
+		for _, w := range p.Warnings(&d) {
+			got = append(got, string(w.Code)+" "+w.Field)
+			if w.Message == "" {
+				t.Errorf("%s: a warning without words", name)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// A file from before there was code_by_value loads, and no category is then harmless. Names
+// are taken in any spelling, but not twice.
+func TestOldAndOtherlySpelledPolicies(t *testing.T) {
+	const rest = `, "carriers": ["swift"], "shops": {"demo": {"carriers": ["swift"]}}}`
+	p, err := ParsePolicy([]byte(`{"code_from": {" eur": "150"}, "code_always": ["Jewellery"], "destinations": {"Residence": {"code": true}, "PO-Box": {"code": false}}` + rest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for category, want := range map[string]bool{"": false, "books": true, "jewellery": true} {
+		d := handofftest.Sample("p1")
+		d.Value.Amount, d.Categories = "1", nil
+		if category != "" {
+			d.Categories = []string{category}
+		}
+		decision := mintBy(p, nil, d, handofftest.Noon)
+		if decision.Refusal != nil || decision.Events[0].Rights[0].Proofs.Has(ProofCode) != want {
+			t.Errorf("%q: %+v", category, decision)
+		}
+	}
+	d := handofftest.Sample("p1")
+	d.To.Kind, d.Value.Amount, d.Categories = POBox, "1", nil
+	if decision := mintBy(p, nil, d, handofftest.Noon); decision.Refusal != nil {
+		t.Errorf("a PO box: %v", decision.Refusal)
+	}
+	for want, begin := range map[string]string{
+		`code_from: "EUR" is there twice`:        `{"code_from": {"EUR": "150", "eur": "1500"}, "destinations": {"residence": {"code": true}}`,
+		`destinations: "po_box" is there twice`:  `{"code_from": {"EUR": "150"}, "destinations": {"po_box": {}, "PO box": {"code": true}}`,
+		`allow_without_position: "residence" is`: `{"code_from": {"EUR": "150"}, "destinations": {"residence": {"code": true}}, "allow_without_position": {"residence": "a", "Residence": "b"}`,
+	} {
+		if _, err := ParsePolicy([]byte(begin + rest)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// A parcel goes to a place, whose zone says when its day is. A grant that is older than this
+// rule keeps its zone, and can be moved to another day.
+func TestADispatchNamesTheZoneOfAPlace(t *testing.T) {
+	for zone, want := range map[string]Reason{
+		"Europe/Berlin": "", "US/Eastern": "", "Asia/Calcutta": "", "Japan": "",
+		"": ZoneUnknown, "UTC": ZoneUnknown, "EST": ZoneUnknown, "Factory": ZoneUnknown, "Etc/GMT+1": ZoneUnknown, "Europe//Berlin": ZoneUnknown, "Local": ZoneUnknown,
+	} {
+		d := handofftest.Sample("p1")
+		d.To.Zone = zone
+		if got := reasonOf(mint(nil, d, handofftest.Noon)); got != want {
+			t.Errorf("%q: %q, want %q", zone, got, want)
+		}
+	}
+	s := rows()[0].scene(t)
+	s.grant.Dispatch.To.Zone = "UTC"
+	s.cmd = Command{Act: Reschedule, By: Actor{Role: RoleShop, Shop: handofftest.Shop}, Day: s.grant.Day().Next()}
+	if d := s.decide(); d.Refusal != nil {
+		t.Errorf("a grant of before: %v", d.Refusal)
 	}
 }

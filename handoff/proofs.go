@@ -127,12 +127,12 @@ var judges = [numProofs]func(*deliberation) Result{
 		return require(true, d.grant.Window.Contains(d.now))
 	},
 	ProofPlace: func(d *deliberation) Result {
-		center, radius := d.fence()
-		if center == nil {
-			return NotAsked
+		if d.cmd.Act == Open && d.facts.Door == nil {
+			return NotAsked // there is no such door, which the building's proof says
 		}
+		center, radius := d.fence()
 		p := d.evidence().Position
-		return require(true, p != nil && p.within(*center, radius))
+		return require(true, center != nil && p != nil && p.within(*center, radius))
 	},
 	ProofBuilding: func(d *deliberation) Result {
 		return require(d.facts.Door != nil, d.facts.Door.admits(d.grant, d.now))

@@ -57,6 +57,7 @@ const (
 	CarrierNotEnabled     Reason = "carrier-not-enabled"
 	ParcelNotAllowed      Reason = "parcel-not-allowed" // by the prefixes of the shop and of others
 	DestinationNotAllowed Reason = "destination-not-allowed"
+	PositionRequired      Reason = "position-required" // of the address, for a parcel that needs a code
 	DayNotLater           Reason = "delivery-date-not-later"
 	DayUnknown            Reason = "delivery-date-unknown" // a civil day that the address skipped
 	DayTooFar             Reason = "delivery-date-too-far"

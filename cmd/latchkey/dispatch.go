@@ -40,6 +40,11 @@ type bulkResult struct {
 		Location string `json:"location"`
 		Message  string `json:"message"`
 	} `json:"errors"`
+	Warnings []struct {
+		Code    string `json:"code"`
+		Field   string `json:"field"`
+		Message string `json:"message"`
+	} `json:"warnings"`
 }
 
 // summary is what became of a file.
@@ -49,6 +54,9 @@ type summary struct {
 	unavailable int            // lines that the service had no store for, at that moment
 	refused     map[string]int // by code
 	examples    []string       // the first refusals, by line
+
+	warned map[string]int // lines that were taken with a warning, by code
+	hints  []string       // the first of them, by line
 }
 
 const examplesShown = 20
@@ -93,6 +101,15 @@ func (c *dispatchCmd) Run(ctx context.Context, io streams) error {
 	for _, e := range s.examples {
 		fmt.Fprintln(io.out, e)
 	}
+	if len(s.warned) > 0 {
+		fmt.Fprintln(io.out, "taken with a warning:")
+	}
+	for _, code := range slices.Sorted(maps.Keys(s.warned)) {
+		fmt.Fprintf(io.out, "  %6d  %s\n", s.warned[code], code)
+	}
+	for _, h := range s.hints {
+		fmt.Fprintln(io.out, h)
+	}
 	if len(s.refused) > 0 {
 		return fmt.Errorf("%d of %d lines were refused", refused, s.answered)
 	}
@@ -129,7 +146,7 @@ func (c *dispatchCmd) send(ctx context.Context, lines int, streams streams) (sum
 // sendDispatches sends NDJSON through a service's bulk route and calls answered for
 // each line's result.
 func sendDispatches(ctx context.Context, url, token string, body io.Reader, answered func()) (summary, error) {
-	s := summary{refused: map[string]int{}}
+	s := summary{refused: map[string]int{}, warned: map[string]int{}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimRight(url, "/")+"/v1/dispatches/bulk", body)
 	if err != nil {
 		return s, errors.New("the URL cannot be read")
@@ -173,6 +190,12 @@ func refusedWhole(resp *http.Response) error {
 
 func (s *summary) add(r bulkResult) {
 	s.answered++
+	for _, w := range r.Warnings {
+		s.warned[w.Code]++
+		if len(s.hints) < examplesShown {
+			s.hints = append(s.hints, fmt.Sprintf("line %d: %s; %s: %s", r.Line, w.Code, w.Field, w.Message))
+		}
+	}
 	switch r.Status {
 	case http.StatusCreated:
 		s.made++

@@ -151,6 +151,9 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if c.PublicURL == "" {
 		log.Warn("there are no pages, and residents are told nothing of the doors of their buildings; set --public-url")
 	}
+	if len(policy.CodeByValue) == 0 {
+		log.Warn("every parcel that names a category needs a code: the policy has no code_by_value")
+	}
 	store, hangUp, err := c.open(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Trip: m.trip})
 	if err != nil {
 		return err

@@ -15,19 +15,19 @@ import (
 	"latchkey/handoff/storage"
 )
 
-// keypad registers a door with one, at no place in particular.
+// keypad registers a door with one, at the sample address.
 func keypad(t *testing.T, w *World) {
 	t.Helper()
-	ctx := t.Context()
+	ctx, at := t.Context(), Home
 	noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: Zone, Carriers: []string{Carrier}}))
 	noError(t, "PutDoor", w.Store.PutDoor(ctx, handoff.Door{
-		ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Keypad: handoff.KeypadKey("a keypad's key of 25 byte"),
+		ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Location: &at, Keypad: handoff.KeypadKey("a keypad's key of 25 byte"),
 	}))
 }
 
 // knock is a courier of the carrier swift at that door.
 func knockAt(courier, parcel string) service.Knock {
-	return service.Knock{Courier: Courier(courier), Door: "pad", Parcel: parcel}
+	return service.Knock{Courier: Courier(courier), Door: "pad", Parcel: parcel, Position: &handoff.Position{Point: Home, Accuracy: 10, Age: 1}}
 }
 
 var doorTests = map[string]func(*testing.T, *World){

@@ -232,7 +232,7 @@ func TestLostReplyOfAClaim(t *testing.T) {
 				for i := range uint64(2) {
 					parcel := fmt.Sprint("JJD", i)
 					w.Dispatch(t, handofftest.Sample(parcel))
-					p, err := w.Service.Unlock(t.Context(), service.Knock{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: parcel})
+					p, err := w.Service.Unlock(t.Context(), atPad(parcel))
 					if err != nil || p.Minute != minute+i {
 						t.Errorf("minute %d, want %d: %v", p.Minute, minute+i, err)
 					}
@@ -373,9 +373,15 @@ func putKeypad(t *testing.T, s *Store) {
 	if err := s.PutBuilding(t.Context(), handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutDoor(t.Context(), handoff.Door{ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Keypad: keypadKey}); err != nil {
+	at := handofftest.Home
+	if err := s.PutDoor(t.Context(), handoff.Door{ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Keypad: keypadKey, Location: &at}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// atPad is the courier cou_7 at that keypad.
+func atPad(parcel string) service.Knock {
+	return service.Knock{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: parcel, Position: &handoff.Position{Point: handofftest.Home}}
 }
 
 func refusedFor(err error, want handoff.Reason) error {
@@ -466,7 +472,7 @@ func TestADumpTellsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	putKeypad(t, s)
-	granted, err := w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: "JJD1"})
+	granted, err := w.Service.Unlock(ctx, atPad("JJD1"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func TestAClaimedPINIsGivenBack(t *testing.T) {
 				}
 				return err
 			}
-			k := service.Knock{Courier: handofftest.Courier("c1"), Door: "pad", Parcel: "p1"}
+			k := service.Knock{Courier: handofftest.Courier("c1"), Door: "pad", Parcel: "p1", Position: &handoff.Position{Point: handofftest.Home}}
 			got, err := w.Service.Unlock(t.Context(), k)
 			var refused *handoff.Refusal
 			if errors.As(err, &refused) != (want != "") || want != "" && refused.Reason != want {
@@ -91,7 +91,7 @@ func putPad(t *testing.T, w *handofftest.World, key string) {
 	if err := w.Store.PutBuilding(t.Context(), handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Store.PutDoor(t.Context(), handoff.Door{ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Keypad: handoff.KeypadKey(key)}); err != nil {
+	if err := w.Store.PutDoor(t.Context(), handoff.Door{ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Keypad: handoff.KeypadKey(key), Location: &handofftest.Home}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -322,7 +322,7 @@ func TestConsentIsUsedByAPermitThatMayOpen(t *testing.T) {
 				t.Fatal(err)
 			}
 			owner := handoff.CustomerRef{Shop: d.Shop, ID: d.Customer.ID}
-			if err := w.Store.PutDoor(ctx, handoff.Door{ID: "garage", Kind: handoff.Garage, Mode: handoff.Connected, BuildingID: d.To.Building, Owner: &owner}); err != nil {
+			if err := w.Store.PutDoor(ctx, handoff.Door{ID: "garage", Kind: handoff.Garage, Mode: handoff.Connected, BuildingID: d.To.Building, Owner: &owner, Location: &handofftest.Home}); err != nil {
 				t.Fatal(err)
 			}
 			g := w.Dispatch(t, d)
@@ -330,7 +330,7 @@ func TestConsentIsUsedByAPermitThatMayOpen(t *testing.T) {
 			if _, err := w.Service.Consent(ctx, customer, g.ID, []handoff.TargetKind{handoff.Garage}); err != nil {
 				t.Fatal(err)
 			}
-			p, err := w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("c1"), Door: "garage", Parcel: "p1", Challenge: []byte("12345678")})
+			p, err := w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("c1"), Door: "garage", Parcel: "p1", Challenge: []byte("12345678"), Position: &handoff.Position{Point: handofftest.Home}})
 			if err != nil {
 				t.Fatal(err)
 			}
