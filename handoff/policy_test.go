@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	. "latchkey/handoff"
 	"latchkey/handoff/handofftest"
@@ -388,4 +391,56 @@ func TestADispatchNamesTheZoneOfAPlace(t *testing.T) {
 	if d := s.decide(); d.Refusal != nil {
 		t.Errorf("a grant of before: %v", d.Refusal)
 	}
+}
+
+// Whatever a shop sends, a parcel that is released without a code is one of known categories
+// and a known currency, whose amount is below the threshold however its point is read; and
+// one with a code proves its place, unless the policy gave that up for the kind.
+func TestEveryReleaseIsAsGuardedAsItsDispatchAsks(t *testing.T) {
+	p := handofftest.Policy()
+	p.CodeFrom["KWD"] = "45"
+	p.AllowWithoutPosition = map[string]string{"pickup_point": "no view of the sky"}
+	rapid.Check(t, func(t *rapid.T) {
+		d := handofftest.Sample("p1")
+		written := rapid.StringMatching(`[0-9]{1,4}([.][0-9]{1,4})?`).Draw(t, "amount")
+		currency := rapid.SampledFrom([]string{"EUR", "KWD", "JPY", "ZAR", "XTS", "DEM"}).Draw(t, "currency")
+		var ok bool
+		if d.Value, ok = ParseMoney(written, currency); !ok {
+			return
+		}
+		d.Categories = rapid.SliceOfN(rapid.SampledFrom([]string{"books", "Toys ", "jewelry", "JEWELLERY", "identity documents", "?"}), 0, 3).Draw(t, "categories")
+		d.To.Kind = rapid.SampledFrom([]DestinationKind{Residence, Business, PickupPoint, Locker, POBox}).Draw(t, "kind")
+		if rapid.Bool().Draw(t, "nowhere") {
+			d.To.Location = rapid.SampledFrom([]*Point{nil, {}}).Draw(t, "location")
+		}
+		decision := mintBy(p, nil, d, handofftest.Noon)
+		if decision.Refusal != nil {
+			if r := decision.Refusal.Reason; r != PositionRequired && r != DestinationNotAllowed {
+				t.Fatal(r)
+			}
+			return
+		}
+		proofs := decision.Events[0].Rights[0].Proofs
+		place := d.To.Location != nil && *d.To.Location != Point{}
+		switch {
+		case proofs.Has(ProofCode):
+			if !proofs.Has(ProofPlace) && (place || d.To.Kind != PickupPoint) {
+				t.Fatalf("a code without a place: %v", proofs.Names())
+			}
+			return
+		case currency != "EUR" && currency != "KWD" && currency != "JPY":
+			t.Fatalf("no code for %s", currency)
+		case slices.ContainsFunc(d.Categories, func(c string) bool { return c != "books" && c != "Toys " }):
+			t.Fatalf("no code for %q", d.Categories)
+		}
+		// A reader who takes the point for one of thousands reads digits alone.
+		whole, fraction, _ := strings.Cut(written, ".")
+		most, _ := strconv.ParseFloat(written, 64)
+		if len(fraction) == 3 && len(whole) <= 3 && whole[0] != '0' {
+			most, _ = strconv.ParseFloat(whole+fraction, 64)
+		}
+		if threshold := map[string]float64{"EUR": 150, "KWD": 45, "JPY": 25000}[currency]; most >= threshold {
+			t.Fatalf("no code for %s %s", written, currency)
+		}
+	})
 }

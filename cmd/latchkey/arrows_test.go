@@ -67,6 +67,7 @@ func TestArrows(t *testing.T) {
 		"github.com/go-json-experiment/json":        {api, domain, cmd},
 		"github.com/oklog/ulid":                     {api, "latchkey/notify/trailwriter"},
 		"github.com/fxamacker/cbor":                 {domain},
+		"github.com/bojanz/currency":                {domain},
 		"github.com/schollz/progressbar":            {"latchkey/cmd/latchkey"},
 		"github.com/alecthomas/kong":                {"latchkey/cmd/latchkey"},
 		"github.com/valyala/fasthttp":               {api, "latchkey/cmd/latchkey"},

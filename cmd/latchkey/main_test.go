@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -363,6 +364,7 @@ func TestServe(t *testing.T) {
 
 	day := sample.On(func(zone *time.Location) string { return time.Now().In(zone).Format(time.DateOnly) })
 	lines := bytes.SplitAfter(day, []byte("\n"))[:20]
+	lines[2] = bytes.Replace(lines[2], []byte(`"categories":["books"]`), []byte(`"categories":["grimoires"]`), 1)
 	file := filepath.Join(t.TempDir(), "day.ndjson")
 	broken := append(bytes.Join(lines, nil), []byte(`{"parcel_id":"X","extra":1}`+"\n")...)
 	if err := os.WriteFile(file, broken, 0o600); err != nil {
@@ -370,7 +372,8 @@ func TestServe(t *testing.T) {
 	}
 	s.sink.Inject(1, mailtest.Refuse(mailtest.AtRcpt, 550))
 	code, out, _ := once("dispatch", file, "--url", url, "--token", warehouse)
-	if code != 1 || !strings.Contains(out, "21 lines: 20 new, 0 known before, 1 refused") || !strings.Contains(out, "line 21: invalid-request; ") {
+	if code != 1 || !strings.Contains(out, "21 lines: 20 new, 0 known before, 1 refused") || !strings.Contains(out, "line 21: invalid-request; ") ||
+		!strings.Contains(out, "taken with a warning:\n       1  category-unknown\nline 3: category-unknown; body.categories[0]: is in no list of the policy: the parcel needs a code\n") {
 		t.Errorf("dispatch: %d\n%s", code, out)
 	}
 	if code, out, _ = once("dispatch", file, "--url", url, "--token", warehouse); code != 1 || !strings.Contains(out, "0 new, 20 known before") {
@@ -564,5 +567,28 @@ func TestRevokingASigningKey(t *testing.T) {
 	}
 	if code, _, errs := once("keys", "doors", "revoke", "--root", rootFile, "--serial", "2", "nonsense"); code == 0 {
 		t.Error("revoked nonsense: ", errs)
+	}
+}
+
+// A policy from before there was code_by_value starts, and serve says what it means.
+func TestServeSaysWhatAnOldPolicyMeans(t *testing.T) {
+	s := newService(t)
+	content, err := os.ReadFile("../../docs/policy.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := filepath.Join(t.TempDir(), "policy.json")
+	content = regexp.MustCompile(`(?m)^  "code_by_value".*\n`).ReplaceAll(content, nil)
+	if err := os.WriteFile(old, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{"../../docs/policy.json": false, old: true} {
+		args := slices.Clone(s.args)
+		args[slices.Index(args, "--policy")+1] = path
+		p := start(t, args...)
+		p.url(t)
+		if got := strings.Contains(p.err.String(), "the policy has no code_by_value"); got != want {
+			t.Errorf("%s: said %v, want %v", path, got, want)
+		}
 	}
 }

@@ -107,6 +107,11 @@ func newCourier(rule Rule, limits handoff.Limits, seed uint64) *courier {
 
 const carrier, shop, route, parcel = "carrier", "shop", "route", "parcel"
 
+// The address, at which every courier stands, is in a zone of UTC without summer time.
+const zone = "Africa/Abidjan"
+
+var address = handoff.PointOf(5.3364, -4.0267)
+
 var firstDay = time.Date(2027, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 // morning begins the n-th day, and forgets what no longer counts.
@@ -116,7 +121,7 @@ func (c *courier) morning(n int) time.Time {
 	dispatch := handoff.Dispatch{
 		Shop: shop, Parcel: parcel, Order: "order", Carrier: carrier, Route: route, Day: handoff.DateOf(day),
 		Purpose: handoff.PurposeDelivery, Value: handoff.Money{Amount: "1299", Currency: "EUR"},
-		Customer: handoff.Customer{ID: "customer"}, To: handoff.Destination{Kind: handoff.Residence, Country: "DE", Zone: "UTC"},
+		Customer: handoff.Customer{ID: "customer"}, To: handoff.Destination{Kind: handoff.Residence, Country: "CI", Zone: zone, Location: &address},
 	}
 	d := handoff.Decide(nil, handoff.Command{Act: handoff.Mint, Dispatch: &dispatch}, handoff.Facts{Policy: c.policy}, day)
 	if d.Refusal != nil {
@@ -162,7 +167,9 @@ func (c *courier) newCode(g *handoff.Grant, now time.Time) bool {
 func (c *courier) enter(g *handoff.Grant, code otp.Code, now time.Time) handoff.Reason {
 	account := c.account
 	account.Reserved, account.Placed = []handoff.Instant{handoff.InstantOf(now)}, true
-	cmd := handoff.Command{Act: handoff.Release, Target: handoff.Parcel, Evidence: handoff.Evidence{Courier: c.record.CourierRef, Parcel: parcel, Code: code}}
+	cmd := handoff.Command{Act: handoff.Release, Target: handoff.Parcel, Evidence: handoff.Evidence{
+		Courier: c.record.CourierRef, Parcel: parcel, Code: code, Position: &handoff.Position{Point: address},
+	}}
 	facts := handoff.Facts{Policy: c.policy, Courier: &c.record, Budget: account.Budget(c.policy.Limits, now)}
 	if c.carrier != nil {
 		facts.Carrier = *c.carrier
