@@ -68,6 +68,7 @@ func TestArrows(t *testing.T) {
 		"github.com/oklog/ulid":                     {api, "latchkey/notify/trailwriter"},
 		"github.com/fxamacker/cbor":                 {domain},
 		"github.com/bojanz/currency":                {domain},
+		"go.yaml.in/yaml":                           {"latchkey/handoff/words"},
 		"github.com/schollz/progressbar":            {"latchkey/cmd/latchkey"},
 		"github.com/alecthomas/kong":                {"latchkey/cmd/latchkey"},
 		"github.com/valyala/fasthttp":               {api, "latchkey/cmd/latchkey"},

@@ -22,7 +22,7 @@ import (
 	"latchkey/handoff/storage"
 )
 
-//go:embed assets pages parts words
+//go:embed assets pages parts words.yaml
 var files embed.FS
 
 // Links reads the links by which shops send their customers here.

@@ -19,6 +19,7 @@ import (
 	"latchkey/api/web/frame/frametest"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/words"
 )
 
 func house(t testing.TB) *frametest.House {
@@ -373,7 +374,7 @@ func TestActs(t *testing.T) {
 
 // Every refusal that a customer can meet has words of its own.
 func TestRefusalsHaveWords(t *testing.T) {
-	words, err := account.Refusals()
+	all, err := words.Load(account.Set(nil).Files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +382,7 @@ func TestRefusalsHaveWords(t *testing.T) {
 		handoff.ResendTooSoon, handoff.ResendLimit, handoff.ReissueLimit, handoff.CodeLocked, handoff.NoCode, handoff.AlreadyReleased,
 		handoff.AlreadyCollected, handoff.IsRecalled, handoff.OnHold, handoff.WindowOver, handoff.ConsentUsed, handoff.NoConsentNeeded,
 	} {
-		if words[string(reason)] == nil {
+		if !all.In(words.English).Has("refused." + string(reason)) {
 			t.Errorf("no words for %s", reason)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 	"latchkey/handoff"
 )
 
-//go:embed assets pages parts words
+//go:embed assets pages parts words.yaml
 var files embed.FS
 
 // Set is a building's pages:

@@ -19,7 +19,7 @@ import (
 	"latchkey/api/web/frame"
 )
 
-//go:embed assets pages words
+//go:embed assets pages words.yaml
 var files embed.FS
 
 //go:embed worker.js

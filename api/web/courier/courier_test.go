@@ -6,12 +6,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"regexp"
 	"strings"
 	"testing"
-
-	"go.yaml.in/yaml/v3"
 
 	"latchkey/api/auth"
 	"latchkey/api/web/courier"
@@ -19,6 +16,7 @@ import (
 	"latchkey/api/web/frame/frametest"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/words"
 )
 
 func house(t testing.TB) *frametest.House {
@@ -192,7 +190,7 @@ func TestRefusalsHaveWords(t *testing.T) {
 		}
 	})
 	reasons := 0
-	words := courierWords(t)
+	said := courierWords(t)
 	each(t, "../../problem.go", func(n ast.Node) {
 		pair, is := n.(*ast.KeyValueExpr)
 		if !is {
@@ -206,41 +204,32 @@ func TestRefusalsHaveWords(t *testing.T) {
 		slug, known := names[key.Sel.Name]
 		if !known {
 			t.Errorf("what is handoff.%s?", key.Sel.Name)
-		} else if said := words.Refused[slug]; notACouriers[key.Sel.Name] == (said["title"] != "" && said["text"] != "") {
-			t.Errorf("%s: words %q, though not a courier's is %v", slug, said, notACouriers[key.Sel.Name])
+		} else if whole := said.Has("refused."+slug+".title") && said.Has("refused."+slug+".text"); notACouriers[key.Sel.Name] == whole {
+			t.Errorf("%s: words %v, though not a courier's is %v", slug, whole, notACouriers[key.Sel.Name])
 		}
 	})
 	if reasons < 40 {
 		t.Errorf("%d reasons: is this the whole map?", reasons)
 	}
 	for p := handoff.Proof(0); !strings.HasPrefix(p.String(), "unknown"); p++ {
-		if words.Proof[p.String()] == "" {
+		if !said.Has("proof." + p.String()) {
 			t.Errorf("no words for the proof %s", p)
 		}
 	}
 	for s := handoff.DoorState(1); !strings.HasPrefix(s.String(), "unknown"); s++ {
-		if words.Door.State[s.String()] == "" {
+		if !said.Has("door.state." + s.String()) {
 			t.Errorf("no words for the state %s of a door", s)
 		}
 	}
 }
 
-type saidWords struct {
-	Refused map[string]map[string]string
-	Proof   map[string]string
-	Door    struct{ State map[string]string }
-}
-
-func courierWords(t *testing.T) (w saidWords) {
+func courierWords(t *testing.T) *words.Words {
 	t.Helper()
-	data, err := fs.ReadFile(courier.Set().Files, "words/en.yaml")
-	if err == nil {
-		err = yaml.Unmarshal(data, &w)
-	}
+	all, err := words.Load(courier.Set().Files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return w
+	return all.In(words.English)
 }
 
 func each(t *testing.T, file string, visit func(ast.Node)) {

@@ -7,7 +7,7 @@
 //
 //	pages/NAME.html    a template that defines "title" and "main", and may define "head" and "nav"
 //	parts/NAME.html    templates for all of them
-//	words/en.yaml      every sentence, by key; the same keys in each language
+//	words.yaml         every sentence in each language (package handoff/words)
 //	assets/            style and modules, below /assets/HASH/SET/
 //
 // Nothing is special behind the curtain: a page asks the service's own contract, in
@@ -74,7 +74,7 @@ type Visitor struct {
 // Set is one set of pages.
 type Set struct {
 	Name  string // names its assets: account, courier, ...
-	Files fs.FS  // pages/, parts/, words/ and assets/
+	Files fs.FS  // pages/, parts/, assets/ and words.yaml
 
 	// Home is the path where its pages begin; empty where they have no beginning.
 	Home string
@@ -86,7 +86,7 @@ type Set struct {
 	Routes func(*Pages)
 }
 
-//go:embed assets layout pages words
+//go:embed assets layout pages words.yaml
 var files embed.FS
 
 // Policy is the Content-Security-Policy of a page (CSP level 3): everything from here,
@@ -129,11 +129,11 @@ func New(c Config, sets ...Set) (*Site, error) {
 	if s.assets, err = gather(append([]Set{ours}, sets...)); err != nil {
 		return nil, err
 	}
-	if s.own, err = s.newPages(ours); err != nil {
+	if s.own, err = s.newPages(ours, files); err != nil {
 		return nil, err
 	}
 	for _, set := range sets {
-		p, err := s.newPages(set)
+		p, err := s.newPages(set, files, set.Files)
 		if err != nil {
 			return nil, err
 		}
@@ -159,9 +159,9 @@ func (s *Site) Patterns() []string { return slices.Clone(s.paths) }
 // assets hold.
 func (s *Site) Asset(name string) string { return s.assets.path(name) }
 
-func (s *Site) newPages(set Set) (*Pages, error) {
+func (s *Site) newPages(set Set, words ...fs.FS) (*Pages, error) {
 	p := &Pages{Set: set, site: s, said: map[Language]*Words{}, tmpl: map[Language]map[string]*template.Template{}}
-	all, err := loadWords(files, set.Files)
+	all, err := loadWords(words...)
 	if err != nil {
 		return nil, fmt.Errorf("frame: words of %s: %w", set.Name, err)
 	}
@@ -173,7 +173,7 @@ func (s *Site) newPages(set Set) (*Pages, error) {
 	if err != nil {
 		return nil, err
 	}
-	layout, err := template.New("layout.html").Funcs(funcs(s, nil)).ParseFS(files, "layout/layout.html")
+	layout, err := template.New("layout.html").Funcs(funcs(s, &Words{})).ParseFS(files, "layout/layout.html")
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +182,9 @@ func (s *Site) newPages(set Set) (*Pages, error) {
 		for _, name := range names {
 			t := template.Must(layout.Clone()).Funcs(funcs(s, all[lang]))
 			if _, err := t.ParseFS(set.Files, append(common, name)...); err != nil {
+				return nil, fmt.Errorf("frame: %s of %s: %w", name, set.Name, err)
+			}
+			if err := checkKeys(t, all[lang]); err != nil {
 				return nil, fmt.Errorf("frame: %s of %s: %w", name, set.Name, err)
 			}
 			p.tmpl[lang][strings.TrimSuffix(path.Base(name), ".html")] = t
@@ -212,7 +215,7 @@ func (p *Pages) Link(pattern string, h func(*Visit)) { p.handle(pattern, false, 
 func (p *Pages) handle(pattern string, signedIn, secret bool, h func(*Visit)) {
 	p.site.paths = append(p.site.paths, pattern)
 	p.site.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		v := &Visit{W: w, R: r, Now: p.site.Clock.Now(), Lang: languageOf(r), Bare: secret, pages: p}
+		v := &Visit{W: w, R: r, Now: p.site.Clock.Now(), Lang: chosenLanguage(r), Bare: secret, pages: p}
 		v.Visitor, v.SignedIn = p.site.Identify(r)
 		protect(w.Header())
 		defer v.contain()

@@ -22,8 +22,13 @@ func file(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(tex
 // sample is a set with a page of each kind.
 func sample() fstest.MapFS {
 	return fstest.MapFS{
-		"words/en.yaml": file("greet: Good day, {name}\ncount: {none: nothing, one: one thing, many: \"{n} things\"}\n"),
-		"words/de.yaml": file("greet: Guten Tag, {name}\ncount: {none: nichts, one: ein Ding, many: \"{n} Dinge\"}\n"),
+		"words.yaml": file(`
+greet: {en: "Good day, {name}", de: "Guten Tag, {name}"}
+count:
+  none: {en: nothing, de: nichts}
+  one: {en: one thing, de: ein Ding}
+  other: {en: "{n} things", de: "{n} Dinge"}
+`),
 		"pages/hello.html": file(`{{define "title"}}Hello{{end}}{{define "main"}}<h1>{{t "greet" "name" .Data.Name}}</h1>` +
 			`<p>{{n "count" .Data.Count}}</p><img alt="{{t "greet" "name" .Data.Name}}">{{end}}`),
 		"assets/x.js": file("export const x = 1;\n"),
@@ -245,7 +250,7 @@ func TestAssets(t *testing.T) {
 			t.Errorf("an old page asks for %s: %d, %s", name, p.Status, p.Header.Get("Cache-Control"))
 		}
 	}
-	for _, path := range []string{"/assets/", "/assets/x/../frame.go", h.Site.Asset("frame/style.css") + "x", "/assets/x/frame/words/en.yaml"} {
+	for _, path := range []string{"/assets/", "/assets/x/../frame.go", h.Site.Asset("frame/style.css") + "x", "/assets/x/frame/words.yaml"} {
 		if p := c.Get(t, path); p.Status == 200 {
 			t.Errorf("%s is served", path)
 		}
@@ -259,19 +264,33 @@ func TestAssets(t *testing.T) {
 
 // What is broken stops the program, and not a page.
 func TestNewRefuses(t *testing.T) {
-	for name, change := range map[string]func(fstest.MapFS){
-		"a word that one language lacks": func(f fstest.MapFS) { f["words/de.yaml"] = file("greet: Guten Tag, {name}\n") },
-		"another placeholder": func(f fstest.MapFS) {
-			f["words/de.yaml"] = file(strings.Replace(string(f["words/de.yaml"].Data), "{name}", "{nam}", 1))
+	change := func(f fstest.MapFS, old, new string) {
+		text := string(f["words.yaml"].Data)
+		if !strings.Contains(text, old) {
+			t.Fatalf("no %s in %s", old, text)
+		}
+		f["words.yaml"] = file(strings.Replace(text, old, new, 1))
+	}
+	for name, spoil := range map[string]func(fstest.MapFS){
+		"a word that one language lacks": func(f fstest.MapFS) { change(f, `, de: "Guten Tag, {name}"`, "") },
+		"another placeholder":            func(f fstest.MapFS) { change(f, "Guten Tag, {name}", "Guten Tag, {nam}") },
+		"an empty word":                  func(f fstest.MapFS) { change(f, `"Good day, {name}"`, `""`) },
+		"one language alone":             func(f fstest.MapFS) { f["words.yaml"] = file("greet: {en: Hello}") },
+		"a third language":               func(f fstest.MapFS) { f["words.yaml"] = file("greet: {en: Hello, de: Hallo, nl: Dag}") },
+		"words of the frame":             func(f fstest.MapFS) { f["words.yaml"] = file("frame: {skip: {en: Hello, de: Hallo}}") },
+		"no words":                       func(f fstest.MapFS) { delete(f, "words.yaml") },
+		"a page's word that is not there": func(f fstest.MapFS) {
+			f["pages/hello.html"] = file(`{{define "title"}}{{if .}}{{t "nowhere"}}{{end}}{{end}}{{define "main"}}{{end}}`)
 		},
-		"an empty word":       func(f fstest.MapFS) { f["words/en.yaml"] = file("greet: \"\"\n") },
-		"no language":         func(f fstest.MapFS) { delete(f, "words/de.yaml") },
+		"a count that is not there": func(f fstest.MapFS) {
+			f["pages/hello.html"] = file(`{{define "title"}}{{end}}{{define "main"}}{{with .}}{{range .}}{{n "greet" 3}}{{end}}{{end}}{{end}}`)
+		},
 		"a template":          func(f fstest.MapFS) { f["pages/hello.html"] = file(`{{define "title"}}`) },
 		"an unknown function": func(f fstest.MapFS) { f["pages/hello.html"] = file(`{{define "title"}}{{x}}{{end}}`) },
 		"an unknown asset":    func(f fstest.MapFS) { f["assets/x.exe"] = file("x") },
 	} {
 		files := sample()
-		change(files)
+		spoil(files)
 		c := frame.Config{API: &frame.API{}, Identify: func(*http.Request) (frame.Visitor, bool) { return frame.Visitor{}, false }, Clock: handofftest.NewClock(handofftest.Noon)}
 		if _, err := frame.New(c, set(files, func(*frame.Pages) {})); err == nil {
 			t.Errorf("%s is taken", name)

@@ -19,6 +19,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/service"
+	"latchkey/handoff/words"
 	"latchkey/notify/numbers"
 )
 
@@ -299,12 +300,12 @@ func TestAlarms(t *testing.T) {
 func TestWordsAndScopes(t *testing.T) {
 	h := house(t)
 	day(t, h)
-	words, err := ops.Events()
+	all, err := words.Load(ops.Set().Files)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range handoff.EventTypes() {
-		if words[name] == nil {
+		if !all.In(words.English).Has("event." + name) {
 			t.Errorf("no words for %s", name)
 		}
 	}

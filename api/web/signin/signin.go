@@ -14,7 +14,7 @@ import (
 	"latchkey/api/web/frame"
 )
 
-//go:embed pages words
+//go:embed pages words.yaml
 var files embed.FS
 
 // The paths.

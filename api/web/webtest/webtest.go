@@ -29,6 +29,8 @@ type Browser struct {
 
 	mu     sync.Mutex
 	broken []string // what the page did wrong, by its console
+	said   []string // whatever its console said
+	quiet  bool     // its console must say nothing
 }
 
 // Start starts chromium for the test, with more flags ("name" or "name=value"). When the
@@ -76,11 +78,12 @@ func show(t testing.TB, parent context.Context, options ...chromedp.ContextOptio
 				return
 			}
 			// That the service refuses something is no fault of the page.
+			b.mu.Lock()
+			b.said = append(b.said, m.Text)
 			if m.Type == chromedp.ConsoleException || strings.Contains(m.Text, "Content Security Policy") {
-				b.mu.Lock()
 				b.broken = append(b.broken, m.Text)
-				b.mu.Unlock()
 			}
+			b.mu.Unlock()
 		}
 	})
 	t.Cleanup(func() {
@@ -91,6 +94,8 @@ func show(t testing.TB, parent context.Context, options ...chromedp.ContextOptio
 		hearing.Wait()
 		if len(b.broken) > 0 {
 			t.Errorf("the page's console: %q", b.broken)
+		} else if b.quiet && len(b.said) > 0 {
+			t.Errorf("the page's console: %q", b.said)
 		}
 	})
 	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank")); err != nil { // the first gets no deadline: the browser would get it too
@@ -99,6 +104,10 @@ func show(t testing.TB, parent context.Context, options ...chromedp.ContextOptio
 	b.Width(360)
 	return b
 }
+
+// Quiet makes the test fail if the console says anything, be it no more than a request
+// that the service refused.
+func (b *Browser) Quiet() { b.quiet = true }
 
 // Do runs steps, each of which must succeed within half a minute.
 func (b *Browser) Do(steps ...chromedp.Action[chromedp.Void]) {

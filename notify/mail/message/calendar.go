@@ -1,73 +1,71 @@
 package message
 
 import (
-	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// calendar is how a language writes days and times. Its texts see a moment.
-type calendar struct {
-	Weekdays [7]string  `yaml:"weekdays"` // Sunday first
-	Months   [12]string `yaml:"months"`
-	Day      text       `yaml:"day"`        // without the year
-	Date     text       `yaml:"date"`       // with the year
-	Time     text       `yaml:"time"`       // 24 hours
-	When     text       `yaml:"when"`       // date and time
-	EndOfDay text       `yaml:"end_of_day"` // what follows "until" when a whole day ends
-	// Cities names zones whose city the language spells in its own way.
-	Cities map[string]string `yaml:"cities"`
+// cities is below where a language spells the city of a zone, by the zone's name.
+const cities = "calendar.cities."
+
+// needCalendar adds the keys of the calendar. Each of its sentences may have those before it.
+func needCalendar(all map[string]need) {
+	all["calendar.weekdays"] = need{list: true, many: 7} // Sunday first
+	all["calendar.months"] = need{list: true, many: 12}
+	may := []string{"weekday", "month", "day_of_month", "year", "clock"}
+	for _, name := range []string{"day", "date", "time", "when"} {
+		all["calendar."+name] = need{may: slices.Clone(may)}
+		may = append(may, name)
+	}
+	all["calendar.end_of_day"] = need{may: may} // what follows "until" when a whole day ends
 }
 
-// moment is the material of a calendar's texts.
-type moment struct {
-	Weekday, Month        string
-	DayOfMonth, Year      int
-	Clock                 string // 15:04
-	Day, Date, Time, When string // rendered, for the texts further down
-}
+// moment is a day and an hour in words.
+type moment struct{ Day, Date, Time, When string }
 
-// words fills in the days and times that v tells.
-func (c *calendar) words(p *pen, v View) words {
-	w := words{Zone: c.zone(v)}
+// when returns the days and times that v tells.
+func (c *catalogue) when(p *pen, v View) values {
+	w := values{"zone": c.zone(v), "day": "", "date": "", "until": "", "at": "", "at_date": "", "at_time": ""}
 	if !v.ValidUntil.IsZero() {
 		last := lastInstant(v)
-		d := c.moment(p, last)
-		w.Day, w.Date = d.Day, d.Date
+		d, written := c.moment(p, last)
+		w["day"], w["date"] = d.Day, d.Date
 		if end := v.ValidUntil.In(v.Zone); sameDay(end, last) {
-			w.Until = c.moment(p, end).When
+			ends, _ := c.moment(p, end)
+			w["until"] = ends.When
 		} else {
-			w.Until = p.write(c.EndOfDay, d)
+			w["until"] = p.write("calendar.end_of_day", written)
 		}
 	}
 	if !v.At.IsZero() {
-		at := c.moment(p, v.At.In(v.Zone))
-		w.AtDate, w.AtTime, w.At = at.Date, at.Time, at.When
+		at, _ := c.moment(p, v.At.In(v.Zone))
+		w["at_date"], w["at_time"], w["at"] = at.Date, at.Time, at.When
 	}
 	return w
 }
 
-func (c *calendar) moment(p *pen, t time.Time) moment {
-	m := moment{
-		Weekday: c.Weekdays[t.Weekday()], Month: c.Months[t.Month()-1],
-		DayOfMonth: t.Day(), Year: t.Year(),
-		Clock: t.Format("15:04"),
+// moment puts a local time into words. It returns them also as values, with their parts.
+func (c *catalogue) moment(p *pen, t time.Time) (moment, values) {
+	v := values{
+		"weekday":      p.write("calendar.weekdays."+strconv.Itoa(int(t.Weekday())), nil),
+		"month":        p.write("calendar.months."+strconv.Itoa(int(t.Month())-1), nil),
+		"day_of_month": strconv.Itoa(t.Day()), "year": strconv.Itoa(t.Year()), "clock": t.Format("15:04"),
 	}
-	m.Day = p.write(c.Day, m)
-	m.Date = p.write(c.Date, m)
-	m.Time = p.write(c.Time, m)
-	m.When = p.write(c.When, m)
-	return m
+	for _, name := range []string{"day", "date", "time", "when"} {
+		v[name] = p.write("calendar."+name, v)
+	}
+	return moment{v["day"], v["date"], v["time"], v["when"]}, v
 }
 
 // zone names the address's zone by its city, or by its abbreviation when the
 // zone has none.
-func (c *calendar) zone(v View) string {
+func (c *catalogue) zone(v View) string {
 	id := v.Zone.String()
-	if city, ok := c.Cities[id]; ok {
-		return city
+	if city, err := c.said.Sentence(cities + id); err == nil {
+		return city.String()
 	}
 	if area, city := path.Split(id); area != "" && area != "Etc/" {
 		return strings.ReplaceAll(city, "_", " ")
@@ -97,13 +95,4 @@ func sameDay(a, b time.Time) bool {
 	ay, am, ad := a.Date()
 	by, bm, bd := b.Date()
 	return ay == by && am == bm && ad == bd
-}
-
-func (c *calendar) check() error {
-	for i, name := range slices.Concat(c.Weekdays[:], c.Months[:]) {
-		if name == "" {
-			return fmt.Errorf("calendar: name %d of weekdays and months is missing", i+1)
-		}
-	}
-	return nil
 }

@@ -1,248 +1,185 @@
 package message
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
+	"maps"
 	"slices"
 	"strings"
-	"text/template"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/text/language"
+
+	"latchkey/handoff/words"
 )
 
-// catalogue is every sentence of one language: one file of locale/.
+// catalogue is every sentence of one language.
 type catalogue struct {
-	tag language.Tag
-
-	Calendar            calendar                      `yaml:"calendar"`
-	Greeting            text                          `yaml:"greeting"`
-	GreetingWithoutName text                          `yaml:"greeting_without_name"`
-	Code                map[Purpose]codeWords         `yaml:"code"`
-	Facts               factLabels                    `yaml:"facts"`
-	AccountLink         text                          `yaml:"account_link"`
-	Footer              []text                        `yaml:"footer"`
-	Messages            map[Kind]map[Purpose]*wording `yaml:"messages"`
-	Residents           residentWords                 `yaml:"residents"`
+	tag  language.Tag
+	said *words.Words
 }
 
-// codeWords stand around the code, in whichever mail shows one.
-type codeWords struct {
-	Lead     text    `yaml:"lead"`      // the line above it
-	Valid    text    `yaml:"valid"`     // the line below it
-	ValidDay text    `yaml:"valid_day"` // the same, for a window of one day
-	Safety   heading `yaml:"safety"`
+// values are what takes the place of placeholders, by their names. A name without a value
+// is an error, an empty value is none.
+type values map[string]string
+
+func (v values) of(name string) (string, bool) {
+	value, there := v[name]
+	return value, there
 }
 
-type heading struct {
-	Title text   `yaml:"title"`
-	Lines []text `yaml:"lines"`
+// with is v and more.
+func (v values) with(more values) values {
+	all := maps.Clone(v)
+	maps.Copy(all, more)
+	return all
 }
 
-type factLabels struct {
-	When    text             `yaml:"when"`
-	Parcel  map[Purpose]text `yaml:"parcel"`
-	Order   text             `yaml:"order"`
-	Shop    text             `yaml:"shop"`
-	Carrier text             `yaml:"carrier"`
-	Courier text             `yaml:"courier"`
-	Address text             `yaml:"address"`
-}
-
-// wording is what one kind says for one purpose.
-type wording struct {
-	Subject     text    `yaml:"subject"`
-	Title       text    `yaml:"title"`
-	Intro       []text  `yaml:"intro"`
-	WithCode    []text  `yaml:"with_code"`    // after Intro, where a code may be but need not
-	WithoutCode []text  `yaml:"without_code"` // its counterpart
-	Help        heading `yaml:"help"`
-}
-
-// words are the placeholders of a sentence. There is none for the code.
-type words struct {
-	Name       string
-	ParcelID   string
-	ParcelTail string // "…" and the last four characters
-	Day        string // of the window's last day, without the year
-	Date       string // the same with the year
-	Until      string // follows "until"
-	At         string // when it happened: date and time
-	AtDate     string
-	AtTime     string
-	Zone       string // where the times are local
-}
-
-// text is one sentence or paragraph. Only one with placeholders is a template:
-// most have none, and need not be executed for every mail.
-type text struct {
-	tmpl  *template.Template
-	plain string
-}
-
-// UnmarshalYAML parses the sentence. An empty one is an error: a language is
-// complete or it is not offered.
-func (t *text) UnmarshalYAML(n *yaml.Node) error {
-	var s string
-	if err := n.Decode(&s); err != nil {
-		return err
-	}
-	if strings.TrimSpace(s) == "" {
-		return fmt.Errorf("line %d: empty text", n.Line)
-	}
-	if !strings.Contains(s, "{{") {
-		t.plain = clean(s)
-		return nil
-	}
-	tmpl, err := template.New("").Parse(s)
-	if err != nil {
-		return fmt.Errorf("line %d: %w", n.Line, err)
-	}
-	t.tmpl = tmpl
-	return nil
-}
-
-var errMissing = errors.New("text is missing")
-
-// A pen writes texts into plain lines. It keeps its first error, so that
+// A pen writes sentences into plain lines. It keeps its first error, so that
 // callers compose a whole mail and ask once.
-type pen struct{ err error }
+type pen struct {
+	said *words.Words
+	err  error
+}
 
-// write returns t filled in with data, as one clean line.
-func (p *pen) write(t text, data any) string {
+// write returns the sentence of a key, filled in, as one clean line.
+func (p *pen) write(key string, v values) string {
 	if p.err != nil {
 		return ""
 	}
-	if t.tmpl == nil {
-		if t.plain == "" {
-			p.err = errMissing
-		}
-		return t.plain
-	}
-	var b strings.Builder
-	if p.err = t.tmpl.Execute(&b, data); p.err != nil {
+	s, err := p.said.Sentence(key)
+	if err != nil {
+		p.err = err
 		return ""
 	}
-	return clean(b.String())
+	text, err := s.Fill(nil, v.of)
+	if err != nil {
+		p.err = fmt.Errorf("%s: %w", key, err)
+		return ""
+	}
+	if text == s.String() {
+		return text // check found it clean
+	}
+	return clean(text)
 }
 
-func (p *pen) writeAll(ts []text, data any) []string {
-	lines := make([]string, len(ts))
-	for i, t := range ts {
-		lines[i] = p.write(t, data)
+// writeAll returns the sentences of a list.
+func (p *pen) writeAll(key string, v values) (lines []string) {
+	for _, item := range p.said.List(key) {
+		lines = append(lines, p.write(item, v))
 	}
 	return lines
 }
 
-// loadCatalogues reads every language of fsys, English first: the first one is
-// what the matcher falls back to.
-func loadCatalogues(fsys fs.FS) ([]*catalogue, error) {
-	files, err := fs.Glob(fsys, "locale/*.yaml")
+// section returns a title with the lines below it.
+func (p *pen) section(key string, v values) section {
+	return section{Title: p.write(key+".title", v), Lines: p.writeAll(key+".lines", v)}
+}
+
+// loadCatalogues reads every language of fsys, English first. A gap in any of them is an
+// error: it stops the program and not a mail.
+func loadCatalogues(fsys fs.FS) (*words.Vocabulary, []*catalogue, error) {
+	v, err := words.Load(fsys)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var all []*catalogue
-	for _, name := range files {
-		data, err := fs.ReadFile(fsys, name)
-		if err != nil {
-			return nil, err
+	for _, l := range v.Languages() {
+		if err := check(v.In(l)); err != nil {
+			return nil, nil, fmt.Errorf("%s in %s: %w", words.File, l, err)
 		}
-		tag, err := language.Parse(strings.TrimSuffix(path.Base(name), ".yaml"))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		c, err := parseCatalogue(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		c.tag = tag
-		if tag == language.English {
-			all = slices.Insert(all, 0, c)
-		} else {
-			all = append(all, c)
-		}
+		all = append(all, &catalogue{l.Tag(), v.In(l)})
 	}
-	if len(all) == 0 || all[0].tag != language.English {
-		return nil, errors.New("locale/en.yaml is missing")
-	}
-	return all, nil
+	return v, all, nil
 }
 
-func parseCatalogue(data []byte) (*catalogue, error) {
-	c := new(catalogue)
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	if err := dec.Decode(c); err != nil {
-		return nil, err
-	}
-	return c, c.check()
+// need is what the mails need of a key.
+type need struct {
+	list bool
+	many int      // sentences of a list; 0 is one or more
+	may  []string // placeholders that its sentences may have
 }
 
-// check finds what is missing or misspelt. It writes every text once, so a
-// placeholder that does not exist stops the program and not a mail.
-func (c *catalogue) check() error {
-	if err := c.Calendar.check(); err != nil {
-		return err
+// needs are all keys of the mails.
+var needs = func() map[string]need {
+	all := map[string]need{}
+	add := func(may []string, keys ...string) {
+		for _, key := range keys {
+			name, list := strings.CutSuffix(key, "[]")
+			all[name] = need{list: list, may: may}
+		}
 	}
-	var p pen
-	var errs []error
-	tryWith := func(data any, what string, ts ...text) {
-		for _, t := range ts {
-			p.write(t, data)
-		}
-		if len(ts) == 0 {
-			p.err = errMissing
-		}
-		if p.err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", what, p.err))
-		}
-		p.err = nil
-	}
-	try := func(what string, ts ...text) { tryWith(words{}, what, ts...) }
+	needCalendar(all)
 
-	cal, f := &c.Calendar, &c.Facts
-	tryWith(moment{}, "calendar", cal.Day, cal.Date, cal.Time, cal.When, cal.EndOfDay)
-	try("greeting", c.Greeting, c.GreetingWithoutName)
-	try("facts", f.When, f.Order, f.Shop, f.Carrier, f.Courier, f.Address)
-	try("account_link", c.AccountLink)
-	try("footer", c.Footer...)
+	whole := []string{"name", "parcel_id", "parcel_tail", "zone"}
+	window, at := []string{"day", "date", "until"}, []string{"at", "at_date", "at_time"}
+	add(whole, "greeting")
+	add([]string{"zone"}, "greeting_without_name", "account_link", "footer[]") // of notices, too
+	for _, fact := range []string{"when", "order", "shop", "carrier", "courier", "address"} {
+		add(nil, "facts."+fact)
+	}
 	for _, purpose := range both {
-		code := c.Code[purpose]
-		try(fmt.Sprintf("facts.parcel.%s", purpose), f.Parcel[purpose])
-		try(fmt.Sprintf("code.%s", purpose), code.Lead, code.Valid, code.ValidDay, code.Safety.Title)
-		try(fmt.Sprintf("code.%s.safety.lines", purpose), code.Safety.Lines...)
+		code := "code." + string(purpose)
+		add(nil, "facts.parcel."+string(purpose))
+		add(slices.Concat(whole, window), code+".lead", code+".valid", code+".valid_day", code+".safety.title", code+".safety.lines[]")
 	}
 	for kind, r := range rules {
+		may := whole
+		if r.window {
+			may = slices.Concat(may, window)
+		}
+		if r.at {
+			may = slices.Concat(may, at)
+		}
 		for _, purpose := range r.purposes {
-			name := fmt.Sprintf("messages.%s.%s", kind, purpose)
-			w := c.Messages[kind][purpose]
-			if w == nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, errMissing))
+			mail := "messages." + string(kind) + "." + string(purpose)
+			add(may, mail+".subject", mail+".title", mail+".intro[]", mail+".help.title", mail+".help.lines[]")
+			if r.code == codeIfAny {
+				add(may, mail+".with_code[]", mail+".without_code[]")
+			}
+		}
+	}
+	needNotices(add)
+	return all
+}()
+
+// check finds what is missing, what has a placeholder that no mail fills in, and what no
+// mail would ever show.
+func check(w *words.Words) error {
+	var faults []error
+	fault := func(key, format string, values ...any) {
+		faults = append(faults, fmt.Errorf("%s: "+format, append([]any{key}, values...)...))
+	}
+	used := map[string]bool{}
+	for _, key := range slices.Sorted(maps.Keys(needs)) {
+		n, keys := needs[key], []string{key}
+		if n.list {
+			keys = w.List(key)
+		}
+		if len(keys) == 0 || n.many > 0 && len(keys) != n.many {
+			fault(key, "%d sentences, want %d", len(keys), max(n.many, 1))
+		}
+		for _, key := range keys {
+			used[key] = true
+			s, err := w.Sentence(key)
+			if err != nil {
+				faults = append(faults, err)
 				continue
 			}
-			try(name, w.Subject, w.Title, w.Help.Title)
-			try(name+".intro", w.Intro...)
-			try(name+".help.lines", w.Help.Lines...)
-			if r.code == codeIfAny {
-				try(name+".with_code", w.WithCode...)
-				try(name+".without_code", w.WithoutCode...)
-			} else if len(w.WithCode)+len(w.WithoutCode) > 0 {
-				errs = append(errs, fmt.Errorf("%s: with_code or without_code would never be shown", name))
+			if s.String() != clean(s.String()) {
+				fault(key, "is not one clean line")
+			}
+			for _, name := range s.Placeholders() {
+				if !slices.Contains(n.may, name) {
+					fault(key, "nothing for {%s}", name)
+				}
 			}
 		}
 	}
-	for _, name := range c.Residents.check(func(what string, ts ...text) { tryWith(noticeWords{}, what, ts...) }) {
-		errs = append(errs, fmt.Errorf("%s: %w", name, errMissing))
-	}
-	for kind, byPurpose := range c.Messages {
-		for purpose := range byPurpose {
-			if !slices.Contains(rules[kind].purposes, purpose) {
-				errs = append(errs, fmt.Errorf("messages.%s.%s: no such mail", kind, purpose))
-			}
+	for _, key := range w.Keys() {
+		if !used[key] && !strings.HasPrefix(key, cities) {
+			fault(key, "no mail shows it")
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(faults...)
 }

@@ -2,155 +2,139 @@ package message
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io/fs"
-	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
-	"text/template"
+
+	"latchkey/handoff/words"
 )
 
-// Each text of each language is taken away and misspelt in turn: the catalogue
-// must be refused every time, or a customer would find the gap.
-func TestNoTextMayBeMissing(t *testing.T) {
-	for _, c := range standard.catalogues {
-		t.Run(c.tag.String(), func(t *testing.T) {
-			t.Parallel()
-			if err := c.check(); err != nil {
-				t.Fatal(err)
-			}
-			spoilt := *c
-			s := spoiler{t: t, refused: func() bool { return spoilt.check() != nil }}
-			s.walk("", reflect.ValueOf(*c), func(v reflect.Value) { spoilt = v.Interface().(catalogue) })
-			if s.texts < 150 {
-				t.Errorf("only %d texts were found", s.texts)
-			}
-		})
-	}
-}
-
-type spoiler struct {
-	t       *testing.T
-	refused func() bool
-	texts   int
-}
-
-// walk visits every text and name below v. put puts a value in v's place.
-func (s *spoiler) walk(path string, v reflect.Value, put func(reflect.Value)) {
-	whole := reflect.New(v.Type()).Elem()
-	whole.Set(v)
-	defer put(whole)
-	try := func(how string, v reflect.Value) {
-		if put(v); !s.refused() {
-			s.t.Errorf("%s: %s goes unnoticed", path, how)
-		}
-	}
-	if whole.Type() == reflect.TypeFor[text]() {
-		s.texts++
-		try("a missing text", reflect.ValueOf(text{}))
-		try("an unknown placeholder", reflect.ValueOf(text{tmpl: template.Must(template.New("").Parse("{{.Code}}"))}))
-		return
-	}
-	// inside puts a value in the place of one part of a copy of whole.
-	inside := func(part func(reflect.Value) reflect.Value) func(reflect.Value) {
-		return func(v reflect.Value) {
-			c := clone(whole)
-			part(c).Set(v)
-			put(c)
-		}
-	}
-	switch whole.Kind() {
-	case reflect.String:
-		try("a missing name", reflect.Zero(whole.Type()))
-	case reflect.Pointer:
-		s.walk(path, whole.Elem(), inside(reflect.Value.Elem))
-	case reflect.Struct:
-		for i := range whole.NumField() {
-			if f := whole.Type().Field(i); f.IsExported() && f.Name != "Cities" {
-				s.walk(path+"."+f.Name, whole.Field(i), inside(func(c reflect.Value) reflect.Value { return c.Field(i) }))
-			}
-		}
-	case reflect.Slice, reflect.Array:
-		if whole.Len() > 0 && whole.Kind() == reflect.Slice {
-			try("a missing list", reflect.Zero(whole.Type()))
-		}
-		for i := range whole.Len() {
-			s.walk(path, whole.Index(i), inside(func(c reflect.Value) reflect.Value { return c.Index(i) }))
-		}
-	case reflect.Map:
-		for _, key := range whole.MapKeys() {
-			less := clone(whole)
-			less.SetMapIndex(key, reflect.Value{})
-			try("a missing entry "+key.String(), less)
-			s.walk(path+"."+key.String(), whole.MapIndex(key), func(v reflect.Value) {
-				c := clone(whole)
-				c.SetMapIndex(key, v)
-				put(c)
-			})
-		}
-	default:
-		s.t.Fatalf("%s: no way to spoil a %s", path, whole.Kind())
-	}
-}
-
-// clone copies v as deep as changing one of its parts asks for.
-func clone(v reflect.Value) reflect.Value {
-	c := reflect.New(v.Type()).Elem()
-	c.Set(v)
-	switch v.Kind() {
-	case reflect.Pointer:
-		c.Set(reflect.New(v.Type().Elem()))
-		c.Elem().Set(v.Elem())
-	case reflect.Slice:
-		c.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
-		reflect.Copy(c, v)
-	case reflect.Map:
-		c.Set(reflect.MakeMap(v.Type()))
-		for _, key := range v.MapKeys() {
-			c.SetMapIndex(key, v.MapIndex(key))
-		}
-	}
-	return c
-}
-
-func TestCatalogueFileIsReadStrictly(t *testing.T) {
-	data, err := fs.ReadFile(files, "locale/en.yaml")
+// file returns the words of the mails, and a folder that has them changed.
+func file(t *testing.T) (string, func(string) fs.FS) {
+	t.Helper()
+	data, err := fs.ReadFile(files, words.File)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(data), func(changed string) fs.FS { return fstest.MapFS{words.File: {Data: []byte(changed)}} }
+}
+
+// Each text of each language is taken away and misspelt: the catalogue must name every one
+// of them, or a customer would find the gap.
+func TestNoTextMayBeMissing(t *testing.T) {
+	text, folder := file(t)
+	v, err := words.Load(folder(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// spoilt is a file of all sentences, each in the languages and with the ends that of says.
+	spoilt := func(of func(key string, l words.Language) (end string, there bool)) error {
+		var b strings.Builder
+		for _, key := range v.In(words.English).Keys() {
+			if strings.HasPrefix(key, cities) {
+				continue // none is needed: the zone's own name stands in
+			}
+			var in []string
+			for _, l := range v.Languages() {
+				s, err := v.In(l).Sentence(key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if end, there := of(key, l); there {
+					in = append(in, fmt.Sprintf("%s: %q", l, s.String()+end))
+				}
+			}
+			if len(in) > 0 {
+				fmt.Fprintf(&b, "%s: {%s}\n", key, strings.Join(in, ", "))
+			}
+		}
+		_, _, err := loadCatalogues(folder(b.String()))
+		return err
+	}
+	if err := spoilt(func(string, words.Language) (string, bool) { return "", true }); err != nil {
+		t.Fatal(err)
+	}
+	const first = "account_link" // says which languages there are
+	texts := 0
+	named := func(what, form string, err error) {
+		t.Helper()
+		if err == nil {
+			t.Fatalf("%s goes unnoticed", what)
+		}
+		said := strings.ReplaceAll(err.Error(), "\n", " ") + " "
+		for _, key := range v.In(words.English).Keys() {
+			if strings.HasPrefix(key, cities) || key == first {
+				continue
+			}
+			texts++
+			if !strings.Contains(said, strings.ReplaceAll(form, "KEY", key)) {
+				t.Errorf("%s: %s goes unnoticed", what, key)
+			}
+		}
+	}
+	for _, l := range v.Languages() {
+		named("no text in "+string(l), " KEY is in [", spoilt(func(key string, in words.Language) (string, bool) { return "", key == first || in != l }))
+		named("another placeholder in "+string(l), " KEY has the placeholders [", spoilt(func(key string, in words.Language) (string, bool) {
+			return map[bool]string{true: " {code}"}[in == l], true
+		}))
+		named("a broken placeholder in "+string(l), " KEY in "+string(l)+": a brace", spoilt(func(key string, in words.Language) (string, bool) {
+			return map[bool]string{true: " {{.Code}}"}[in == l], true
+		}))
+	}
+	named("an unknown placeholder", " KEY: nothing for {code} ", spoilt(func(string, words.Language) (string, bool) { return " {code}", true }))
+	if texts < 7*150 {
+		t.Errorf("only %d texts were looked at", texts)
+	}
+
+	// Nothing is there but one: each need says that it is not met.
+	err = spoilt(func(key string, _ words.Language) (string, bool) { return "", key == first })
+	if err == nil {
+		t.Fatal("no texts, and nothing is missing")
+	}
+	for key := range needs {
+		if key != first && !strings.Contains(err.Error()+"\n", "no words for "+key+"\n") && !strings.Contains(err.Error(), key+": 0 sentences") {
+			t.Errorf("%s is not missing", key)
+		}
+	}
+}
+
+func TestCatalogueFileIsReadStrictly(t *testing.T) {
+	data, folder := file(t)
 	for name, change := range map[string][2]string{
-		"an empty text":                 {`greeting_without_name: "Hello,"`, `greeting_without_name: " "`},
-		"a broken placeholder":          {`"Hello {{.Name}},"`, `"Hello {{.Name},"`},
-		"a placeholder of the code":     {`"Hello {{.Name}},"`, `"Hello {{.Code}},"`},
-		"a missing weekday":             {"weekdays: [Sunday, ", "weekdays: ["},
-		"an unknown text":               {"greeting:", "greetings: a\ngreeting:"},
-		"an unknown kind":               {"  # Another day.\n", "  welcome: {delivery: {subject: a, title: b, intro: [c], help: {title: d, lines: [e]}}}\n"},
-		"a kind without such a purpose": {"  collected:\n", "  collected:\n    delivery: {subject: a, title: b, intro: [c], help: {title: d, lines: [e]}}\n"},
-		"a text that is never shown":    {`title: "Your code is locked"`, "title: a\n      with_code: [b]"},
-		"no list but a text":            {"weekdays: [Sunday, Monday, Tuesday, Wednesday, Thursday, Friday, Saturday]", "weekdays: Sunday"},
+		"an empty text":                 {`{en: "Hello,", `, `{en: " ", `},
+		"a broken placeholder":          {`"Hello {name},"`, `"Hello {name,"`},
+		"a placeholder of the code":     {`{en: "Hello {name},", de: "Guten Tag {name},"}`, `{en: "Hello {code},", de: "Guten Tag {code},"}`},
+		"a missing weekday":             {"    - {en: \"Sunday\", de: \"Sonntag\"}\n", ""},
+		"an unknown text":               {"greeting:", "greetings: {en: a, de: b}\ngreeting:"},
+		"an unknown kind":               {"  # Another day.\n", "  welcome: {delivery: {subject: {en: a, de: b}}}\n"},
+		"a kind without such a purpose": {"  collected:\n", "  collected:\n    delivery: {subject: {en: a, de: b}}\n"},
+		"a text that is never shown":    {`title: {en: "Your code is locked",`, "with_code: [{en: a, de: b}]\n      title: {en: \"Your code is locked\","},
+		"no list but a text":            {"  weekdays:\n", "  weekdays: {en: Sunday, de: Sonntag}\n  others:\n"},
+		"a time that nothing tells":     {`{en: "Your parcel comes on {day}", de: "Ihr Paket kommt am {day}"}`, `{en: "Your parcel comes on {at_date}", de: "Ihr Paket kommt am {at_date}"}`},
+		"two lines":                     {`{en: "Hello,", `, `{en: "Hello\nyou,", `},
 	} {
 		t.Run(name, func(t *testing.T) {
-			changed := strings.Replace(string(data), change[0], change[1], 1)
-			if changed == string(data) {
+			changed := strings.Replace(data, change[0], change[1], 1)
+			if changed == data {
 				t.Fatalf("%q is not in the file", change[0])
 			}
-			if _, err := parseCatalogue([]byte(changed)); err == nil {
+			if _, _, err := loadCatalogues(folder(changed)); err == nil {
 				t.Error("goes unnoticed")
 			}
 		})
 	}
 }
 
-// Adding a language is adding its file.
-func TestALanguageIsOneFile(t *testing.T) {
-	english, err := fs.ReadFile(files, "locale/en.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fsys := fstest.MapFS{
-		"locale/en.yaml": {Data: english},
-		"locale/nl.yaml": {Data: bytes.ReplaceAll(english, []byte("Hello"), []byte("Dag"))},
-	}
+// Adding a language is adding its line to each sentence.
+func TestALanguageIsALine(t *testing.T) {
+	data, _ := file(t)
+	dutch := bytes.ReplaceAll([]byte(data), []byte(`de: "Guten Tag`), []byte(`de: "Dag`))
+	dutch = regexp.MustCompile(`\bde: "`).ReplaceAll(dutch, []byte(`nl: "`))
+	fsys := fstest.MapFS{words.File: {Data: dutch}}
 	for _, name := range []string{"layout/mail.txt.tmpl", "layout/mail.html.tmpl"} {
 		data, err := fs.ReadFile(files, name)
 		if err != nil {
@@ -170,9 +154,13 @@ func TestALanguageIsOneFile(t *testing.T) {
 		t.Errorf("answered in %s:\n%s", m.Locale, m.Text)
 	}
 
-	delete(fsys, "locale/en.yaml")
+	fsys[words.File] = &fstest.MapFile{Data: bytes.ReplaceAll(dutch, []byte("en: \""), []byte("fr: \""))}
 	if _, err := newRenderer(fsys); err == nil {
 		t.Error("a set without English, the fallback, is accepted")
+	}
+	delete(fsys, words.File)
+	if _, err := newRenderer(fsys); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a set without words: %v", err)
 	}
 }
 

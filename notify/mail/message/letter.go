@@ -65,69 +65,68 @@ func (l letter) FactLines() []string {
 
 // compose writes v in c's words.
 func (c *catalogue) compose(v View, r rule) (letter, error) {
-	var p pen
-	said := c.Messages[v.Kind][v.Purpose]
-	w := c.Calendar.words(&p, v)
-	w.Name, w.ParcelID, w.ParcelTail = clean(v.CustomerName), clean(v.ParcelID), tail(v.ParcelID)
+	p := &pen{said: c.said}
+	mail := "messages." + string(v.Kind) + "." + string(v.Purpose)
+	w := c.when(p, v)
+	w["name"], w["parcel_id"], w["parcel_tail"] = clean(v.CustomerName), clean(v.ParcelID), tail(v.ParcelID)
 
+	greeting := "greeting"
+	if w["name"] == "" {
+		greeting = "greeting_without_name"
+	}
 	l := letter{
 		Lang:     c.tag.String(),
-		Subject:  p.write(said.Subject, w),
+		Subject:  p.write(mail+".subject", w),
 		Shop:     clean(v.ShopName),
-		Title:    p.write(said.Title, w),
-		Intro:    p.writeAll(said.Intro, w),
-		Facts:    c.facts(&p, v, r, w),
-		Sections: []section{p.section(said.Help, w)},
-		Link:     link{Label: p.write(c.AccountLink, w), URL: v.AccountURL},
-		Footer:   p.writeAll(c.Footer, w),
-	}
-	l.Greeting = p.write(c.Greeting, w)
-	if w.Name == "" {
-		l.Greeting = p.write(c.GreetingWithoutName, w)
+		Title:    p.write(mail+".title", w),
+		Greeting: p.write(greeting, w),
+		Intro:    p.writeAll(mail+".intro", w),
+		Facts:    c.facts(p, v, r, w),
+		Sections: []section{p.section(mail+".help", w)},
+		Link:     link{Label: p.write("account_link", w), URL: v.AccountURL},
+		Footer:   p.writeAll("footer", w),
 	}
 	if r.code != noCode && v.Code != "" {
-		l.Intro = append(l.Intro, p.writeAll(said.WithCode, w)...)
-		l.Code = c.Code[v.Purpose].block(&p, v, w)
+		l.Intro = append(l.Intro, p.writeAll(mail+".with_code", w)...)
+		l.Code = c.code(p, v, w)
 	} else {
-		l.Intro = append(l.Intro, p.writeAll(said.WithoutCode, w)...)
+		l.Intro = append(l.Intro, p.writeAll(mail+".without_code", w)...)
 	}
 	return l, p.err
 }
 
-func (cw codeWords) block(p *pen, v View, w words) *codeBlock {
-	valid := cw.Valid
+// code is the block with the digits.
+func (c *catalogue) code(p *pen, v View, w values) *codeBlock {
+	of := "code." + string(v.Purpose)
+	valid := of + ".valid"
 	if ofOneDay(v) {
-		valid = cw.ValidDay
+		valid = of + ".valid_day"
 	}
 	return &codeBlock{
-		Lead:   p.write(cw.Lead, w),
+		Lead:   p.write(of+".lead", w),
 		Digits: v.Code,
 		Valid:  p.write(valid, w),
-		Safety: p.section(cw.Safety, w),
+		Safety: p.section(of+".safety", w),
 	}
 }
 
-func (c *catalogue) facts(p *pen, v View, r rule, w words) []fact {
+func (c *catalogue) facts(p *pen, v View, r rule, w values) []fact {
 	var facts []fact
-	add := func(label text, value string) {
+	add := func(label, value string) {
 		if value = clean(value); value != "" {
-			facts = append(facts, fact{p.write(label, w), value})
+			facts = append(facts, fact{p.write("facts."+label, w), value})
 		}
 	}
 	if r.at {
-		add(c.Facts.When, w.At)
+		add("when", w["at"])
 	}
 	if r.courier {
-		add(c.Facts.Courier, v.CourierName)
+		add("courier", v.CourierName)
 	}
-	add(c.Facts.Parcel[v.Purpose], v.ParcelID)
-	add(c.Facts.Order, v.OrderID)
-	add(c.Facts.Shop, v.ShopName)
-	add(c.Facts.Carrier, v.CarrierName)
-	add(c.Facts.Address, v.AddressLine)
+	add("parcel."+string(v.Purpose), v.ParcelID)
+	add("order", v.OrderID)
+	add("shop", v.ShopName)
+	add("carrier", v.CarrierName)
+	add("address", v.AddressLine)
 	return facts
-}
-
-func (p *pen) section(h heading, w any) section {
-	return section{Title: p.write(h.Title, w), Lines: p.writeAll(h.Lines, w)}
 }

@@ -116,119 +116,51 @@ func (n Notice) check() (noticeRule, error) {
 	return noticeRule{}, fmt.Errorf("%w: %s: %s", ErrView, n.Kind, fault)
 }
 
-// residentWords are a language's sentences for residents.
-type residentWords struct {
-	Facts struct {
-		Building text `yaml:"building"`
-		Unit     text `yaml:"unit"`
-		Mailbox  text `yaml:"mailbox"`
-		Door     text `yaml:"door"`
-	} `yaml:"facts"`
-	Doors     map[string]text            `yaml:"doors"`  // by kind
-	Modes     map[string]text            `yaml:"modes"`  // by mode: what is installed at .Door
-	Owned     text                       `yaml:"owned"`  // the same, of .Count doors of garages and homes
-	Alarms    map[string]*alarmWords     `yaml:"alarms"` // by alarm
-	Last      text                       `yaml:"last"`
-	Installed installedWords             `yaml:"installed"`
-	Confirm   text                       `yaml:"confirm"`
-	Leave     text                       `yaml:"leave"`
-	Messages  map[Kind]*residentsWording `yaml:"messages"`
-}
-
-type alarmWords struct {
-	Subject text `yaml:"subject"`
-	Line    text `yaml:"line"`
-}
-
-// installedWords tell what is installed, in sections.
-type installedWords struct {
-	What heading `yaml:"what"` // before the doors
-	May  heading `yaml:"may"`
-	Who  struct {
-		Title      text   `yaml:"title"`
-		Carriers   text   `yaml:"carriers"`
-		NoCarriers text   `yaml:"no_carriers"`
-		AnyHour    text   `yaml:"any_hour"`
-		Hours      text   `yaml:"hours"`
-		Quiet      text   `yaml:"quiet"`
-		Returns    text   `yaml:"returns"`
-		Owned      text   `yaml:"owned"`
-		Lines      []text `yaml:"lines"`
-	} `yaml:"who"`
-	Attack heading `yaml:"attack"`
-	Kept   heading `yaml:"kept"`
-	Ask    struct {
-		Title     text `yaml:"title"`
-		Manager   text `yaml:"manager"`
-		NoManager text `yaml:"no_manager"`
-	} `yaml:"ask"`
-}
-
-// residentsWording is what one kind says.
-type residentsWording struct {
-	Subject text    `yaml:"subject"`
-	Title   text    `yaml:"title"`
-	Intro   []text  `yaml:"intro"`
-	Help    heading `yaml:"help"`
-	Link    text    `yaml:"link"`
-}
-
-// noticeWords are the placeholders.
-type noticeWords struct {
-	Building           string // its name, or else its address
-	Door, Carrier      string
-	Unit, Mailbox      string
-	Alarm              string // the subject of the alarm
-	At, AtDate         string
-	AtTime, Zone       string
-	Carriers           string
-	Hours, Quiet       string
-	Manager            string
-	Days, Limit, Count string
-}
-
-// check is part of catalogue.check.
-func (w *residentWords) check(try func(what string, ts ...text)) (missing []string) {
-	try("residents.facts", w.Facts.Building, w.Facts.Unit, w.Facts.Mailbox, w.Facts.Door)
+// needNotices adds the keys of the notices, of which those that end in [] are lists.
+func needNotices(add func(may []string, keys ...string)) {
+	const of = "residents."
+	where := []string{"building", "zone"}
+	door := append(slices.Clone(where), "door", "carrier", "at", "at_date", "at_time")
+	installed := append(slices.Clone(where), "carriers", "hours", "quiet", "manager", "days")
+	for _, fact := range []string{"building", "unit", "mailbox", "door"} {
+		add(nil, of+"facts."+fact)
+	}
 	for _, kind := range doorKinds {
-		try("residents.doors."+kind, w.Doors[kind])
+		add(nil, of+"doors."+kind)
 	}
 	for _, mode := range doorModes {
-		try("residents.modes."+mode, w.Modes[mode])
+		add(append(slices.Clone(installed), "door"), of+"modes."+mode)
 	}
-	try("residents", w.Owned, w.Last, w.Confirm, w.Leave)
+	add(append(slices.Clone(installed), "count"), of+"owned")
 	for _, alarm := range alarms {
-		if w.Alarms[alarm] == nil {
-			missing = append(missing, "residents.alarms."+alarm)
-			continue
+		add(where, of+"alarms."+alarm+".subject")
+		add(door, of+"alarms."+alarm+".line")
+	}
+	add(append(slices.Clone(where), "limit"), of+"last")
+	add(where, of+"confirm", of+"leave")
+	for _, part := range []string{"what", "may", "attack", "kept"} {
+		add(installed, of+"installed."+part+".title", of+"installed."+part+".lines[]")
+	}
+	for _, line := range []string{"title", "carriers", "no_carriers", "any_hour", "hours", "quiet", "returns", "owned", "lines[]"} {
+		add(installed, of+"installed.who."+line)
+	}
+	for _, line := range []string{"title", "manager", "no_manager"} {
+		add(installed, of+"installed.ask."+line)
+	}
+	for kind, r := range noticeRules {
+		may := where
+		if r.door {
+			may = door
 		}
-		try("residents.alarms."+alarm, w.Alarms[alarm].Subject, w.Alarms[alarm].Line)
-	}
-	i := &w.Installed
-	for name, h := range map[string]heading{"what": i.What, "may": i.May, "attack": i.Attack, "kept": i.Kept} {
-		try("residents.installed."+name, h.Title)
-		try("residents.installed."+name+".lines", h.Lines...)
-	}
-	try("residents.installed.who", i.Who.Title, i.Who.Carriers, i.Who.NoCarriers, i.Who.AnyHour, i.Who.Hours, i.Who.Quiet, i.Who.Returns, i.Who.Owned)
-	try("residents.installed.who.lines", i.Who.Lines...)
-	try("residents.installed.ask", i.Ask.Title, i.Ask.Manager, i.Ask.NoManager)
-	for kind := range noticeRules {
-		m := w.Messages[kind]
-		name := "residents.messages." + string(kind)
-		if m == nil {
-			missing = append(missing, name)
-			continue
+		if r.alarm {
+			may = append(slices.Clone(may), "alarm")
 		}
-		try(name, m.Subject, m.Title, m.Help.Title, m.Link)
-		try(name+".intro", m.Intro...)
-		try(name+".help.lines", m.Help.Lines...)
-	}
-	for kind := range w.Messages {
-		if _, known := noticeRules[kind]; !known {
-			missing = append(missing, "residents.messages."+string(kind)+" (no such mail)")
+		if r.unit {
+			may = append(slices.Clone(may), "unit", "mailbox")
 		}
+		mail := of + "messages." + string(kind)
+		add(may, mail+".subject", mail+".title", mail+".intro[]", mail+".help.title", mail+".help.lines[]", mail+".link")
 	}
-	return missing
 }
 
 func (r *renderer) renderNotice(n Notice) (Mail, error) {
@@ -245,47 +177,48 @@ func (r *renderer) renderNotice(n Notice) (Mail, error) {
 
 // notice writes n in c's words.
 func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
-	var p pen
-	said := c.Residents.Messages[n.Kind]
-	w := noticeWords{
-		Building: clean(n.BuildingName), Carrier: clean(n.CarrierName), Unit: clean(n.Unit), Mailbox: clean(n.Mailbox),
-		Carriers: clean(strings.Join(n.Carriers, ", ")), Hours: clean(n.Hours), Quiet: clean(n.Quiet), Manager: clean(n.Manager),
-		Days: strconv.Itoa(n.KeptDays), Limit: strconv.Itoa(n.Limit), Zone: c.Calendar.zone(View{Zone: n.Zone, At: n.At}),
+	p := &pen{said: c.said}
+	mail := "residents.messages." + string(n.Kind)
+	w := values{
+		"building": clean(n.BuildingName), "carrier": clean(n.CarrierName), "unit": clean(n.Unit), "mailbox": clean(n.Mailbox),
+		"carriers": clean(strings.Join(n.Carriers, ", ")), "hours": clean(n.Hours), "quiet": clean(n.Quiet), "manager": clean(n.Manager),
+		"days": strconv.Itoa(n.KeptDays), "limit": strconv.Itoa(n.Limit), "zone": c.zone(View{Zone: n.Zone, At: n.At}),
+		"door": "", "alarm": "", "at": "", "at_date": "", "at_time": "",
 	}
-	if w.Building == "" {
-		w.Building = clean(n.Address)
+	if w["building"] == "" {
+		w["building"] = clean(n.Address)
 	}
 	if !n.At.IsZero() {
-		at := c.Calendar.moment(&p, n.At.In(n.Zone))
-		w.At, w.AtDate, w.AtTime = at.When, at.Date, at.Time
+		at, _ := c.moment(p, n.At.In(n.Zone))
+		w["at"], w["at_date"], w["at_time"] = at.When, at.Date, at.Time
 	}
 	if r.door {
-		w.Door = c.door(&p, n.Door)
+		w["door"] = c.door(p, n.Door)
 	}
 	if r.alarm {
-		w.Alarm = p.write(c.Residents.Alarms[n.Alarm].Subject, w)
+		w["alarm"] = p.write("residents.alarms."+n.Alarm+".subject", w)
 	}
 
 	l := letter{
-		Lang: c.tag.String(), Shop: w.Building,
-		Subject: p.write(said.Subject, w), Title: p.write(said.Title, w), Greeting: p.write(c.GreetingWithoutName, w),
-		Intro: p.writeAll(said.Intro, w), Facts: c.noticeFacts(&p, n, r, w),
-		Link: link{Label: p.write(said.Link, w), URL: n.ActionURL},
+		Lang: c.tag.String(), Shop: w["building"],
+		Subject: p.write(mail+".subject", w), Title: p.write(mail+".title", w), Greeting: p.write("greeting_without_name", w),
+		Intro: p.writeAll(mail+".intro", w), Facts: c.noticeFacts(p, n, r, w),
+		Link: link{Label: p.write(mail+".link", w), URL: n.ActionURL},
 	}
 	if r.alarm {
-		l.Intro = append(l.Intro, p.write(c.Residents.Alarms[n.Alarm].Line, w))
+		l.Intro = append(l.Intro, p.write("residents.alarms."+n.Alarm+".line", w))
 	}
 	if n.Limit > 0 {
-		l.Intro = append(l.Intro, p.write(c.Residents.Last, w))
+		l.Intro = append(l.Intro, p.write("residents.last", w))
 	}
 	if r.enrolment {
-		l.Sections = c.installed(&p, n, w)
+		l.Sections = c.installed(p, n, w)
 	}
-	l.Sections = append(l.Sections, p.section(said.Help, w))
+	l.Sections = append(l.Sections, p.section(mail+".help", w))
 	if r.door {
-		l.Footer = p.writeAll(c.Footer, w)
+		l.Footer = p.writeAll("footer", w)
 	}
-	for _, small := range []link{{p.write(c.Residents.Confirm, w), n.ConfirmURL}, {p.write(c.Residents.Leave, w), n.LeaveURL}} {
+	for _, small := range []link{{p.write("residents.confirm", w), n.ConfirmURL}, {p.write("residents.leave", w), n.LeaveURL}} {
 		if small.URL != "" {
 			l.Links = append(l.Links, small)
 		}
@@ -295,78 +228,72 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 
 // door names a door: what it is and, where that tells of no unit, which.
 func (c *catalogue) door(p *pen, d Door) string {
-	name := p.write(c.Residents.Doors[d.Kind], noticeWords{})
+	name := p.write("residents.doors."+d.Kind, nil)
 	if id := clean(d.ID); id != "" {
 		name += " (" + id + ")"
 	}
 	return name
 }
 
-func (c *catalogue) noticeFacts(p *pen, n Notice, r noticeRule, w noticeWords) []fact {
+func (c *catalogue) noticeFacts(p *pen, n Notice, r noticeRule, w values) []fact {
 	var facts []fact
-	add := func(label text, value string) {
+	add := func(label, value string) {
 		if value != "" {
 			facts = append(facts, fact{p.write(label, w), value})
 		}
 	}
 	if r.door {
-		add(c.Facts.When, w.At)
-		add(c.Residents.Facts.Door, w.Door)
-		add(c.Facts.Carrier, w.Carrier)
+		add("facts.when", w["at"])
+		add("residents.facts.door", w["door"])
+		add("facts.carrier", w["carrier"])
 	}
-	add(c.Residents.Facts.Unit, w.Unit)
+	add("residents.facts.unit", w["unit"])
 	if r.unit {
-		add(c.Residents.Facts.Mailbox, w.Mailbox)
+		add("residents.facts.mailbox", w["mailbox"])
 	}
-	add(c.Residents.Facts.Building, w.Building)
-	if address := clean(n.Address); address != w.Building {
-		add(c.Facts.Address, address)
+	add("residents.facts.building", w["building"])
+	if address := clean(n.Address); address != w["building"] {
+		add("facts.address", address)
 	}
 	return facts
 }
 
 // installed tells what is installed, what it may do, who may use it, what limits an
 // attack, what is kept and whom to ask.
-func (c *catalogue) installed(p *pen, n Notice, w noticeWords) []section {
-	words := &c.Residents.Installed
-	what, owned := p.section(words.What, w), 0
+func (c *catalogue) installed(p *pen, n Notice, w values) []section {
+	const of = "residents.installed."
+	what, owned := p.section(of+"what", w), 0
 	for _, d := range n.Doors {
 		if d.Kind == "garage" || d.Kind == "home" {
 			owned++
 			continue
 		}
-		of := w
-		of.Door = c.door(p, d)
-		what.Lines = append(what.Lines, p.write(c.Residents.Modes[d.Mode], of))
+		what.Lines = append(what.Lines, p.write("residents.modes."+d.Mode, w.with(values{"door": c.door(p, d)})))
 	}
-	who := section{Title: p.write(words.Who.Title, w)}
-	say := func(t text) { who.Lines = append(who.Lines, p.write(t, w)) }
-	choose := func(first bool, a, b text) text {
+	who := section{Title: p.write(of+"who.title", w)}
+	say := func(key string) { who.Lines = append(who.Lines, p.write(of+"who."+key, w)) }
+	choose := func(first bool, a, b string) string {
 		if first {
 			return a
 		}
 		return b
 	}
-	say(choose(w.Carriers != "", words.Who.Carriers, words.Who.NoCarriers))
-	for _, t := range words.Who.Lines {
-		say(t)
-	}
-	say(choose(w.Hours != "", words.Who.Hours, words.Who.AnyHour))
-	if w.Quiet != "" {
-		say(words.Who.Quiet)
+	say(choose(w["carriers"] != "", "carriers", "no_carriers"))
+	who.Lines = append(who.Lines, p.writeAll(of+"who.lines", w)...)
+	say(choose(w["hours"] != "", "hours", "any_hour"))
+	if w["quiet"] != "" {
+		say("quiet")
 	}
 	if n.Returns {
-		say(words.Who.Returns)
+		say("returns")
 	}
 	if owned > 0 {
-		of := w
-		of.Count = strconv.Itoa(owned)
-		what.Lines = append(what.Lines, p.write(c.Residents.Owned, of))
-		say(words.Who.Owned)
+		what.Lines = append(what.Lines, p.write("residents.owned", w.with(values{"count": strconv.Itoa(owned)})))
+		say("owned")
 	}
-	ask := section{Title: p.write(words.Ask.Title, w)}
-	ask.Lines = append(ask.Lines, p.write(choose(w.Manager != "", words.Ask.Manager, words.Ask.NoManager), w))
-	return []section{what, p.section(words.May, w), who, p.section(words.Attack, w), p.section(words.Kept, w), ask}
+	ask := section{Title: p.write(of+"ask.title", w)}
+	ask.Lines = append(ask.Lines, p.write(of+"ask."+choose(w["manager"] != "", "manager", "no_manager"), w))
+	return []section{what, p.section(of+"may", w), who, p.section(of+"attack", w), p.section(of+"kept", w), ask}
 }
 
 // String names the kind and locale.

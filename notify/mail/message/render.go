@@ -8,10 +8,10 @@ import (
 	"strings"
 	"text/template"
 
-	"golang.org/x/text/language"
+	"latchkey/handoff/words"
 )
 
-//go:embed locale/*.yaml layout/*.tmpl
+//go:embed words.yaml layout/*.tmpl
 var files embed.FS
 
 var standard = must(newRenderer(files))
@@ -25,20 +25,16 @@ func must(r *renderer, err error) *renderer {
 
 // A renderer holds everything parsed. It is safe for concurrent use.
 type renderer struct {
-	catalogues []*catalogue
-	matcher    language.Matcher // answers with an index into catalogues
+	vocabulary *words.Vocabulary
+	catalogues []*catalogue // English first
 	text       *template.Template
 	html       *htmltemplate.Template
 }
 
 func newRenderer(fsys fs.FS) (*renderer, error) {
-	catalogues, err := loadCatalogues(fsys)
+	vocabulary, catalogues, err := loadCatalogues(fsys)
 	if err != nil {
 		return nil, err
-	}
-	tags := make([]language.Tag, len(catalogues))
-	for i, c := range catalogues {
-		tags[i] = c.tag
 	}
 	text, err := template.New("mail.txt.tmpl").Funcs(template.FuncMap{
 		"wrap":      func(s string) string { return wrap("", s) },
@@ -52,15 +48,18 @@ func newRenderer(fsys fs.FS) (*renderer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &renderer{catalogues, language.NewMatcher(tags), text, html}, nil
+	return &renderer{vocabulary, catalogues, text, html}, nil
 }
 
+// catalogue is the language closest to a locale.
 func (r *renderer) catalogue(locale string) *catalogue {
-	// Of a malformed tag Parse keeps what it understood; of garbage nothing,
-	// which matches the first catalogue.
-	tag, _ := language.Parse(locale)
-	_, i, _ := r.matcher.Match(tag)
-	return r.catalogues[i]
+	closest := r.vocabulary.Closest(locale).Tag()
+	for _, c := range r.catalogues {
+		if c.tag == closest {
+			return c
+		}
+	}
+	return r.catalogues[0]
 }
 
 func (r *renderer) render(v View) (Mail, error) {
