@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/gofiber/fiber/v2"
 
 	"latchkey/api/auth"
-	"latchkey/api/web"
 	"latchkey/handoff"
 	"latchkey/handoff/identity"
 	"latchkey/handoff/residents"
@@ -306,24 +303,18 @@ type linkedLogOutput struct {
 	}
 }
 
-// followLog reads the log that a link leads to.
-func (a *api) followLog(ctx context.Context, token string) (residents.Link, residents.Resident, AccessPage, error) {
-	if a.Residents == nil {
-		return residents.Link{}, residents.Resident{}, AccessPage{}, problemOfCode(codeNoResidents)
-	}
-	link, resident, err := a.Directory.Follow(ctx, residents.LinkLog, token)
-	if err != nil {
-		return residents.Link{}, residents.Resident{}, AccessPage{}, err
-	}
-	p, err := a.Residents.Log.AccessPage(ctx, link.Building, a.Clock.Now().Add(-linkShows), linkEntries)
-	return link, resident, p, err
-}
-
 func (a *api) linkedLog(ctx context.Context, in *tokenPath) (*linkedLogOutput, error) {
-	link, _, p, err := a.followLog(ctx, in.Token.text)
+	if a.Residents == nil {
+		return nil, problemOfCode(codeNoResidents)
+	}
+	link, _, err := a.Directory.Follow(ctx, residents.LinkLog, in.Token.text)
 	if errors.Is(err, identity.ErrLink) {
 		return nil, problemOfCode(codeLinkUnknown)
 	}
+	if err != nil {
+		return nil, err
+	}
+	p, err := a.Residents.Log.AccessPage(ctx, link.Building, a.Clock.Now().Add(-linkShows), linkEntries)
 	if err != nil {
 		return nil, err
 	}
@@ -334,149 +325,4 @@ func (a *api) linkedLog(ctx context.Context, in *tokenPath) (*linkedLogOutput, e
 		out.Body.Passages = append(out.Body.Passages, passageOf(&p.Passages[i]))
 	}
 	return out, nil
-}
-
-// residentPages are what links in mails lead to. No GET changes anything: mail servers
-// and scanners follow links. Their paths hold tokens, so that logs name the route alone.
-func (a *api) residentPages(app *fiber.App) {
-	app.Get("/log/:token", func(c *fiber.Ctx) error {
-		return a.show(c, func(ctx context.Context, token string) (int, []byte, error) { return a.logPage(ctx, token) })
-	})
-	for path, q := range map[string]struct {
-		question web.Question
-		purpose  residents.LinkFor
-		do       func(context.Context, residents.Link, string) (web.Answer, error)
-	}{
-		"/residents/confirm/:token":     {web.Confirm, residents.LinkConfirm, a.confirmed},
-		"/residents/unsubscribe/:token": {web.Unsubscribe, residents.LinkUnsubscribe, a.unsubscribed},
-		"/residents/decide/:token":      {web.Decide, residents.LinkDecide, a.decided},
-	} {
-		app.Get(path, func(c *fiber.Ctx) error {
-			return a.show(c, func(ctx context.Context, token string) (int, []byte, error) {
-				link, r, err := a.Directory.Follow(ctx, q.purpose, token)
-				if err != nil {
-					return 0, nil, err
-				}
-				about := web.Asked{Unit: r.Unit, Building: link.Building}
-				b, err := a.Registry.Building(ctx, link.Building)
-				if err != nil {
-					return 0, nil, err
-				}
-				locale := r.Locale
-				if b != nil {
-					about.Building = b.Name
-				}
-				if q.question == web.Decide {
-					about.Address = r.Address
-					if b != nil {
-						locale = b.Locale
-					}
-				}
-				content, err := web.QuestionPage(locale, q.question, about)
-				return http.StatusOK, content, err
-			})
-		})
-		app.Post(path, func(c *fiber.Ctx) error {
-			chosen := choice(c.BodyRaw()) // as it came: Body would unpack it, however large that makes it
-			return a.show(c, func(ctx context.Context, token string) (int, []byte, error) {
-				link, r, err := a.Directory.Follow(ctx, q.purpose, token)
-				if err != nil {
-					return 0, nil, err
-				}
-				answer, err := q.do(ctx, link, chosen)
-				if err != nil {
-					return 0, nil, err
-				}
-				content, err := web.AnswerPage(r.Locale, answer)
-				return http.StatusOK, content, err
-			})
-		})
-	}
-}
-
-// choice is which button was pressed. RFC 8058 sends a form of its own.
-func choice(form []byte) string {
-	values, err := url.ParseQuery(string(form))
-	if err != nil {
-		return ""
-	}
-	return values.Get("do")
-}
-
-// show answers with a page, whatever happens.
-func (a *api) show(c *fiber.Ctx, page func(context.Context, string) (int, []byte, error)) error {
-	ctx, cancel := context.WithTimeout(context.Background(), a.RequestTimeout)
-	defer cancel()
-	status, content, err := page(ctx, c.Params("token"))
-	if err != nil {
-		answer := web.Broken
-		if status = http.StatusServiceUnavailable; errors.Is(err, identity.ErrLink) || errors.Is(err, residents.ErrResidentUnknown) {
-			answer, status = web.Gone, http.StatusNotFound
-		} else if x := exchangeOf(c.Context()); problemOf(err).Status >= http.StatusInternalServerError {
-			x.cause = err
-		}
-		if content, err = web.AnswerPage(c.Get(fiber.HeaderAcceptLanguage), answer); err != nil {
-			return err
-		}
-	}
-	c.Set(fiber.HeaderContentSecurityPolicy, web.Policy)
-	c.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
-	c.Set("X-Robots-Tag", "noindex")
-	return c.Status(status).Send(content)
-}
-
-func (a *api) logPage(ctx context.Context, token string) (int, []byte, error) {
-	link, r, p, err := a.followLog(ctx, token)
-	if err != nil {
-		return 0, nil, err
-	}
-	b, err := a.Registry.Building(ctx, link.Building)
-	if err != nil {
-		return 0, nil, err
-	}
-	if b == nil {
-		return 0, nil, identity.ErrLink
-	}
-	zone, err := handoff.Zone(b.Zone)
-	if err != nil {
-		return 0, nil, err
-	}
-	locale := r.Locale
-	if r.ID == handoff.ManagerID {
-		locale = b.Locale
-	}
-	l := web.Log{
-		Building: b.Name, Address: b.Address, Zone: zone, Until: link.Until, More: p.More, Head: p.Head,
-	}
-	for _, e := range p.Passages {
-		entry := web.Entry{At: e.At, Door: e.Kind, DoorID: e.Door, Carrier: e.Carrier, Outcome: string(e.Outcome), Count: e.Count}
-		if name := a.Residents.CarrierNames[e.Carrier]; name != "" {
-			entry.Carrier = name
-		}
-		l.Entries = append(l.Entries, entry)
-	}
-	content, err := web.LogPage(locale, l)
-	return http.StatusOK, content, err
-}
-
-func (a *api) confirmed(ctx context.Context, l residents.Link, _ string) (web.Answer, error) {
-	state, err := a.Directory.Confirm(ctx, l.Building, l.Resident)
-	if state == residents.ResidentConfirmed {
-		return web.Waiting, err
-	}
-	return web.Active, err
-}
-
-func (a *api) unsubscribed(ctx context.Context, l residents.Link, _ string) (web.Answer, error) {
-	return web.Unsubscribed, a.Directory.Unsubscribe(ctx, l.Building, l.Resident)
-}
-
-func (a *api) decided(ctx context.Context, l residents.Link, chosen string) (web.Answer, error) {
-	switch chosen {
-	case "approve":
-		return web.Approved, a.Directory.Approve(ctx, l.Building, l.Resident)
-	case "reject":
-		return web.Rejected, a.Directory.Reject(ctx, l.Building, l.Resident)
-	}
-	return 0, identity.ErrLink
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
 	"latchkey/api/auth"
+	"latchkey/api/headers"
 	"latchkey/api/metrics"
 	"latchkey/handoff"
 	"latchkey/handoff/clock"
@@ -214,7 +215,6 @@ func New(c Config) (*fiber.App, error) {
 	a.residents()
 	a.numbers()
 	a.orders()
-	a.residentPages(app)
 	if err := a.pages(app); err != nil {
 		return nil, err
 	}
@@ -268,6 +268,8 @@ type exchange struct {
 	why     *auth.Refusal // where the caller's token, key or session was refused; for the log alone
 	cause   error         // what failed on our side, if something did
 	streams bool          // the answer is still being written when the handler returns
+
+	page atomic.Pointer[string] // the pattern of http.ServeMux that the site served; nil: none yet
 }
 
 type exchangeKey struct{}
@@ -381,22 +383,12 @@ func (a *api) serve(c *fiber.Ctx) error {
 
 // harden sets what every answer carries. A page may set its own afterwards.
 func (a *api) harden(c *fasthttp.RequestCtx) {
-	for _, h := range hardening {
-		c.Response.Header.Set(h.name, h.value)
+	for _, h := range headers.All {
+		c.Response.Header.Set(h.Name, h.Value)
 	}
 	if a.TLS {
 		c.Response.Header.Set(fiber.HeaderStrictTransportSecurity, "max-age=31536000")
 	}
-}
-
-var hardening = []struct{ name, value string }{
-	{fiber.HeaderXContentTypeOptions, "nosniff"},
-	{fiber.HeaderReferrerPolicy, "no-referrer"},
-	{fiber.HeaderContentSecurityPolicy, "default-src 'none'; frame-ancestors 'none'"},
-	{fiber.HeaderCacheControl, "no-store"},
-	{fiber.HeaderXFrameOptions, "DENY"}, // for browsers that do not read frame-ancestors
-	{"Cross-Origin-Opener-Policy", "same-origin"},
-	{"Cross-Origin-Resource-Policy", "same-origin"},
 }
 
 // siteTimeout bounds the work on one page.
@@ -408,20 +400,26 @@ func outliving(site http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), siteTimeout)
 		defer cancel()
-		site.ServeHTTP(w, r.WithContext(ctx))
+		own := r.WithContext(ctx)
+		defer func() {
+			if x, is := r.Context().Value(exchangeKey{}).(*exchange); is {
+				x.page.Store(&own.Pattern)
+			}
+		}()
+		site.ServeHTTP(w, own)
 	})
 }
 
 // elsewhere lets the site answer. Its headers are added to those that stand, so what it
 // sets itself must not stand yet.
 func (a *api) elsewhere(c *fasthttp.RequestCtx) {
-	for _, h := range hardening {
-		c.Response.Header.Del(h.name)
+	for _, h := range headers.All {
+		c.Response.Header.Del(h.Name)
 	}
 	a.site(c)
-	for _, h := range hardening {
-		if len(c.Response.Header.Peek(h.name)) == 0 {
-			c.Response.Header.Set(h.name, h.value)
+	for _, h := range headers.All {
+		if len(c.Response.Header.Peek(h.Name)) == 0 {
+			c.Response.Header.Set(h.Name, h.Value)
 		}
 	}
 }
@@ -442,8 +440,14 @@ func (a *api) contained(c *fiber.Ctx) (err error) {
 	err = c.Next()
 	var router *fiber.Error
 	if a.site != nil && errors.As(err, &router) && router.Code == http.StatusNotFound && !strings.HasPrefix(c.Path(), "/v1/") {
-		exchangeOf(c.Context()).route = "site"
+		x := exchangeOf(c.Context())
+		x.route = "site"
 		a.elsewhere(c.Context())
+		if pattern := x.page.Load(); pattern != nil {
+			if _, path, _ := strings.Cut(*pattern, " "); path != "" && path != "/" {
+				x.route = path
+			}
+		}
 		return nil
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 	"latchkey/api/web/courier"
 	"latchkey/api/web/frame"
 	"latchkey/api/web/ops"
+	"latchkey/api/web/residents"
 	"latchkey/api/web/signin"
 )
 
@@ -45,7 +46,8 @@ func (s *system) pages(c *api.Config) (*frame.API, error) {
 	way := &frame.API{}
 	config := frame.Config{API: way, Clock: s.clock, Next: s.site, Log: s.log}
 	entrance.Configure(&config)
-	site, err := frame.New(config, append(pageSets(s.pageLinks), entrance.Set())...)
+	links := residents.Set(residents.Config{Links: s.residents, Buildings: s.registry, CarrierNames: s.mailer.CarrierNames})
+	site, err := frame.New(config, append(pageSets(s.pageLinks), links, entrance.Set())...)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"latchkey/api/auth"
 )
 
 // API is the way from a page to the service's own contract: real requests through the
@@ -72,7 +74,7 @@ func (a *API) Do(r *http.Request, method, path string, body any) Answer {
 		}
 	}
 	if method != http.MethodGet {
-		req.Header.Set(csrfHeader, csrfOf(r))
+		req.Header.Set(auth.CSRFHeader, csrfOf(r))
 	}
 	if body != nil {
 		content, err := json.Marshal(body)

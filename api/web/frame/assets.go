@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"path"
 	"strings"
+
+	"latchkey/api/headers"
 )
 
 const assetsPath = "/assets/"
@@ -73,19 +75,15 @@ func (a *assets) path(name string) string {
 // asks: it gets what there is now, and keeps it for no time.
 func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	headers.Set(h)
 	content, there := a.content[r.PathValue("name")]
 	if !there {
-		h.Set("Cache-Control", "no-store")
 		http.Error(w, http.StatusText(http.StatusNotFound), http.StatusNotFound)
 		return
 	}
 	h.Set("Content-Type", assetTypes[path.Ext(r.PathValue("name"))])
 	if r.PathValue("hash") == a.hash {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	} else {
-		h.Set("Cache-Control", "no-store")
 	}
 	_, _ = w.Write(content) // the client has gone
 }

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"latchkey/api/auth"
+	"latchkey/api/headers"
 	"latchkey/handoff/clock"
 )
 
@@ -204,32 +205,46 @@ func list(v ...any) []any { return v }
 
 // Handle registers a route for those who are signed in and have a scope of the set.
 // Others are sent to sign in, or told that this is not theirs.
-func (p *Pages) Handle(pattern string, h func(*Visit)) { p.handle(pattern, true, false, h) }
+func (p *Pages) Handle(pattern string, h func(*Visit)) { p.handle(pattern, access{signedIn: true}, h) }
 
 // Public registers a route for everybody. Its visitor may be nobody.
-func (p *Pages) Public(pattern string, h func(*Visit)) { p.handle(pattern, false, false, h) }
+func (p *Pages) Public(pattern string, h func(*Visit)) { p.handle(pattern, access{}, h) }
 
-// Link is Public for a route whose very path is a secret: no page of it repeats the path.
-func (p *Pages) Link(pattern string, h func(*Visit)) { p.handle(pattern, false, true, h) }
+// Link is Public for a route whose path is a secret: no page of it repeats the path.
+func (p *Pages) Link(pattern string, h func(*Visit)) { p.handle(pattern, access{secret: true}, h) }
 
-func (p *Pages) handle(pattern string, signedIn, secret bool, h func(*Visit)) {
+// OneClick is Link for what a mail program may send by itself (RFC 8058), also from a page
+// of its own: the secret is all the authority that the request has, so a page of another
+// site can send nothing that it could not send without a browser.
+func (p *Pages) OneClick(pattern string, h func(*Visit)) {
+	p.handle(pattern, access{secret: true, anySite: true}, h)
+}
+
+// access is who may use a route.
+type access struct {
+	signedIn bool // visitors with a session and a scope of the set
+	secret   bool // the path is a secret
+	anySite  bool // pages of other sites may send unsafe requests
+}
+
+func (p *Pages) handle(pattern string, may access, h func(*Visit)) {
 	p.site.paths = append(p.site.paths, pattern)
 	p.site.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		v := &Visit{W: w, R: r, Now: p.site.Clock.Now(), Lang: chosenLanguage(r), Bare: secret, pages: p}
+		v := &Visit{W: w, R: r, Now: p.site.Clock.Now(), Lang: chosenLanguage(r), Bare: may.secret, pages: p}
 		v.Visitor, v.SignedIn = p.site.Identify(r)
 		protect(w.Header())
 		defer v.contain()
 		unsafe := r.Method != http.MethodGet && r.Method != http.MethodHead
 		switch {
-		case unsafe && crossOrigin.Check(r) != nil:
+		case unsafe && !may.anySite && crossOrigin.Check(r) != nil:
 			v.Fail(http.StatusForbidden)
-		case signedIn && !v.SignedIn && unsafe:
+		case may.signedIn && !v.SignedIn && unsafe:
 			v.Redirect(p.site.SignInPath)
-		case signedIn && !v.SignedIn:
+		case may.signedIn && !v.SignedIn:
 			v.Redirect(p.site.SignInPath + "?next=" + url.QueryEscape(r.URL.Path))
-		case signedIn && !v.allowed():
+		case may.signedIn && !v.allowed():
 			v.Fail(http.StatusForbidden)
-		case signedIn && unsafe && !v.meant():
+		case may.signedIn && unsafe && !v.meant():
 			v.failWith(http.StatusForbidden, "stale")
 		default:
 			h(v)
@@ -254,12 +269,10 @@ func (v *Visit) contain() {
 var crossOrigin = http.NewCrossOriginProtection()
 
 func protect(h http.Header) {
-	for name, value := range map[string]string{
-		"Content-Security-Policy": Policy, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
-		"Vary": "Accept-Language, Cookie", "Cross-Origin-Opener-Policy": "same-origin",
-	} {
-		h.Set(name, value)
-	}
+	headers.Set(h)
+	h.Set("Content-Security-Policy", Policy)
+	h.Set("Vary", "Accept-Language, Cookie")
+	h.Set("X-Robots-Tag", "noindex")
 }
 
 // Visit is one request for a page. Templates see it as their root, what the handler gave
@@ -275,7 +288,7 @@ type Visit struct {
 	Data     any
 
 	// Bare leaves out who is signed in and the choice of a language, which would repeat the
-	// page's own address.
+	// page's own address, and all scripts.
 	Bare bool
 
 	pages *Pages
@@ -290,11 +303,10 @@ func (v *Visit) meant() bool {
 	return v.Visitor.CSRF != "" && subtle.ConstantTimeCompare([]byte(csrfOf(v.R)), []byte(v.Visitor.CSRF)) == 1
 }
 
-// csrfHeader is how a script repeats the session's token; a form does in its field csrf.
-const csrfHeader = "X-Latchkey-CSRF"
-
+// csrfOf is the session's token as a request repeats it: a script does in a header, a form
+// in its field csrf.
 func csrfOf(r *http.Request) string {
-	if token := r.Header.Get(csrfHeader); token != "" {
+	if token := r.Header.Get(auth.CSRFHeader); token != "" {
 		return token
 	}
 	return r.PostFormValue("csrf")
@@ -382,8 +394,13 @@ func (v *Visit) FailAs(a Answer) {
 
 // Broken writes the page of a failure of ours, and logs it.
 func (v *Visit) Broken(err error) {
-	v.pages.site.Log.ErrorContext(v.R.Context(), "page", "pattern", v.R.Pattern, "error", err.Error())
+	v.Log(err)
 	v.Fail(http.StatusInternalServerError)
+}
+
+// Log logs a failure with the pattern of the route, and never its path.
+func (v *Visit) Log(err error) {
+	v.pages.site.Log.ErrorContext(v.R.Context(), "page", "pattern", v.R.Pattern, "error", err.Error())
 }
 
 func (v *Visit) failWith(status int, what string) {

@@ -250,6 +250,9 @@ func TestAssets(t *testing.T) {
 			t.Errorf("an old page asks for %s: %d, %s", name, p.Status, p.Header.Get("Cache-Control"))
 		}
 	}
+	if p := c.Get(t, h.Site.Asset("frame/call.js")); !strings.Contains(p.Text, `"`+auth.CSRFHeader+`"`) {
+		t.Errorf("scripts do not send %s", auth.CSRFHeader)
+	}
 	for _, path := range []string{"/assets/", "/assets/x/../frame.go", h.Site.Asset("frame/style.css") + "x", "/assets/x/frame/words.yaml"} {
 		if p := c.Get(t, path); p.Status == 200 {
 			t.Errorf("%s is served", path)

@@ -178,7 +178,7 @@ function refusal(problem, stop) {
     text = problem.replaced_at ? say(`${key}.text`, { time: clock(problem.replaced_at, stop.time_zone) }) : say(`${key}.text_untimed`);
   }
   const left = problem.attempts_left;
-  if (left > 0) text += ` ${left === 1 ? say("js.tries.one") : say("js.tries.many", { n: left })}`;
+  if (left > 0) text += ` ${left === 1 ? say("js.tries.one") : say("js.tries.other", { n: left })}`;
   if (left === 0) text += ` ${say("refused.code-locked.text")}`;
   return { title: say(`${key}.title`), text };
 }
