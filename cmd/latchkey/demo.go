@@ -14,6 +14,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"latchkey/api/auth"
+	"latchkey/api/web/frame"
 	"latchkey/cmd/latchkey/demo"
 	"latchkey/cmd/latchkey/sample"
 	"latchkey/handoff"
@@ -171,6 +172,10 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	pages := demo.New(demo.Config{
+		Clock: clock, Mailbox: mailbox, House: house, Log: log,
+		Sign: sign, Provider: provider,
+	})
 	s, err := newSystem(parts{
 		client: closers{client, redis}, store: store, ring: ring, policy: demoPolicy(), clock: clock, verifier: verifier, sender: sender,
 		mailer: mail.MailerConfig{
@@ -182,10 +187,7 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 		// By the demo's clock, which Redis's keys run out by too; long, so that moving it signs nobody out.
 		sessions: sessionTimes{life: demoSession, idle: demoSession, now: clock.Now},
 		log:      log, retention: demoRetention, metrics: m, signer: signer,
-		site: demo.New(demo.Config{
-			Clock: clock, Mailbox: mailbox, House: house, Log: log,
-			Sign: sign, Provider: provider,
-		}),
+		site: pages, sets: []frame.Set{pages.Set()},
 		allowHost: demo.LoopbackHost,
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"net/url"
+	"slices"
 	"time"
 
 	"latchkey/api"
@@ -47,7 +48,7 @@ func (s *system) pages(c *api.Config) (*frame.API, error) {
 	config := frame.Config{API: way, Clock: s.clock, Next: s.site, Log: s.log}
 	entrance.Configure(&config)
 	links := residents.Set(residents.Config{Links: s.residents, Buildings: s.registry, CarrierNames: s.mailer.CarrierNames})
-	site, err := frame.New(config, append(pageSets(s.pageLinks), links, entrance.Set())...)
+	site, err := frame.New(config, slices.Concat(pageSets(s.pageLinks), s.sets, []frame.Set{links, entrance.Set()})...)
 	if err != nil {
 		return nil, err
 	}

@@ -59,6 +59,7 @@ type parts struct {
 	sessions  sessionTimes
 
 	site      http.Handler      // pages besides the API; nil for none
+	sets      []frame.Set       // pages besides those of package api/web
 	allowHost func(string) bool // which Host headers are served; nil for any
 	proxies   []netip.Prefix    // whose word counts on where requests come from
 	tls       bool              // it is reached over TLS alone

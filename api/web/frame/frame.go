@@ -195,10 +195,10 @@ func (s *Site) newPages(set Set, words ...fs.FS) (*Pages, error) {
 }
 
 // funcs are what templates may call: t and n say something (see [Words.Say] and
-// [Words.Count]), has asks whether there are words, asset is where an asset is, and list
-// puts several values into one.
+// [Words.Count]), link says something that leads to a path, has asks whether there are
+// words, asset is where an asset is, and list puts several values into one.
 func funcs(s *Site, w *Words) template.FuncMap {
-	return template.FuncMap{"t": w.Say, "n": w.Count, "has": w.Has, "asset": s.Asset, "list": list}
+	return template.FuncMap{"t": w.Say, "n": w.Count, "has": w.Has, "link": w.link, "asset": s.Asset, "list": list}
 }
 
 func list(v ...any) []any { return v }
@@ -229,27 +229,34 @@ type access struct {
 
 func (p *Pages) handle(pattern string, may access, h func(*Visit)) {
 	p.site.paths = append(p.site.paths, pattern)
-	p.site.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		v := &Visit{W: w, R: r, Now: p.site.Clock.Now(), Lang: chosenLanguage(r), Bare: may.secret, pages: p}
-		v.Visitor, v.SignedIn = p.site.Identify(r)
-		protect(w.Header())
-		defer v.contain()
-		unsafe := r.Method != http.MethodGet && r.Method != http.MethodHead
-		switch {
-		case unsafe && !may.anySite && crossOrigin.Check(r) != nil:
-			v.Fail(http.StatusForbidden)
-		case may.signedIn && !v.SignedIn && unsafe:
-			v.Redirect(p.site.SignInPath)
-		case may.signedIn && !v.SignedIn:
-			v.Redirect(p.site.SignInPath + "?next=" + url.QueryEscape(r.URL.Path))
-		case may.signedIn && !v.allowed():
-			v.Fail(http.StatusForbidden)
-		case may.signedIn && unsafe && !v.meant():
-			v.failWith(http.StatusForbidden, "stale")
-		default:
-			h(v)
-		}
-	})
+	p.site.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, may, h) })
+}
+
+// Serve is Public for a request that another handler routed.
+func (p *Pages) Serve(w http.ResponseWriter, r *http.Request, h func(*Visit)) {
+	p.serve(w, r, access{}, h)
+}
+
+func (p *Pages) serve(w http.ResponseWriter, r *http.Request, may access, h func(*Visit)) {
+	v := &Visit{W: w, R: r, Now: p.site.Clock.Now(), Lang: chosenLanguage(r), Bare: may.secret, pages: p}
+	v.Visitor, v.SignedIn = p.site.Identify(r)
+	protect(w.Header())
+	defer v.contain()
+	unsafe := r.Method != http.MethodGet && r.Method != http.MethodHead
+	switch {
+	case unsafe && !may.anySite && crossOrigin.Check(r) != nil:
+		v.Fail(http.StatusForbidden)
+	case may.signedIn && !v.SignedIn && unsafe:
+		v.Redirect(p.site.SignInPath)
+	case may.signedIn && !v.SignedIn:
+		v.Redirect(p.site.SignInPath + "?next=" + url.QueryEscape(r.URL.Path))
+	case may.signedIn && !v.allowed():
+		v.Fail(http.StatusForbidden)
+	case may.signedIn && unsafe && !v.meant():
+		v.failWith(http.StatusForbidden, "stale")
+	default:
+		h(v)
+	}
 }
 
 // contain turns a panic into the page of a failure. Its value is told only where it comes
@@ -425,6 +432,11 @@ func (v *Visit) failWith(status int, what string) {
 // Say is a sentence of the set in the visitor's language; see [Words.Say].
 func (v *Visit) Say(key string, values ...any) (template.HTML, error) {
 	return v.pages.said[v.Lang].Say(key, values...)
+}
+
+// Text is a sentence of the set as plain text, not as HTML.
+func (v *Visit) Text(key string, values ...string) (string, error) {
+	return v.pages.said[v.Lang].text(key, values...)
 }
 
 // Home is where the set's pages begin; empty if they do not.

@@ -17,7 +17,10 @@ func checkKeys(page *template.Template, w *Words) error {
 			continue
 		}
 		calls(t.Tree.Root, func(function, key string) {
-			if function == "t" && !w.Has(key) || function == "n" && !w.Has(key+".other") {
+			if function == "n" {
+				key += ".other"
+			}
+			if !w.Has(key) {
 				faults = append(faults, fmt.Errorf("no words for %s", key))
 			}
 		})
@@ -25,8 +28,11 @@ func checkKeys(page *template.Template, w *Words) error {
 	return errors.Join(faults...)
 }
 
-// calls visits each call of a function whose first argument is a text, at and below a node.
-func calls(n parse.Node, visit func(function, argument string)) {
+// keyAt is which argument of a function is a key.
+var keyAt = map[string]int{"t": 1, "n": 1, "link": 2}
+
+// calls visits the keys that functions are called with, at and below a node.
+func calls(n parse.Node, visit func(function, key string)) {
 	if n == nil || reflect.ValueOf(n).IsNil() {
 		return
 	}
@@ -57,10 +63,11 @@ func calls(n parse.Node, visit func(function, argument string)) {
 	case *parse.ChainNode:
 		calls(n.Node, visit)
 	case *parse.CommandNode:
-		if len(n.Args) > 1 {
-			function, is := n.Args[0].(*parse.IdentifierNode)
-			if text, also := n.Args[1].(*parse.StringNode); is && also {
-				visit(function.Ident, text.Text)
+		if function, is := n.Args[0].(*parse.IdentifierNode); is {
+			if at := keyAt[function.Ident]; at > 0 && at < len(n.Args) {
+				if key, is := n.Args[at].(*parse.StringNode); is {
+					visit(function.Ident, key.Text)
+				}
 			}
 		}
 		for _, a := range n.Args {

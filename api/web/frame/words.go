@@ -128,6 +128,32 @@ func (w *Words) Say(key string, values ...any) (template.HTML, error) {
 	return template.HTML(text), nil
 }
 
+// text is the sentence of a key as plain text. Names and values follow in turn.
+func (w *Words) text(key string, values ...string) (string, error) {
+	s, err := w.Sentence(key)
+	if err != nil {
+		return "", err
+	}
+	text, err := s.Fill(nil, func(name string) (string, bool) {
+		for i := 0; i+1 < len(values); i += 2 {
+			if values[i] == name {
+				return values[i+1], true
+			}
+		}
+		return "", false
+	})
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", key, err)
+	}
+	return text, nil
+}
+
+// link is the sentence of a key as a link to a path.
+func (w *Words) link(to, key string) (template.HTML, error) {
+	text, err := w.Say(key)
+	return `<a href="` + template.HTML(template.HTMLEscapeString(to)) + `">` + text + `</a>`, err
+}
+
 // Count is the sentence of a key for a count: one of its forms (see words.Counted), in which
 // {n} is the count.
 func (w *Words) Count(key string, n int, values ...any) (template.HTML, error) {

@@ -23,6 +23,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"latchkey/api/auth"
+	"latchkey/api/headers"
+	"latchkey/api/web/frame"
 	"latchkey/handoff"
 )
 
@@ -50,7 +52,20 @@ const DefaultShop = "demo"
 // maxBody bounds a request's body, in bytes.
 const maxBody = 16 << 10
 
-// New serves the first page at / and the rest below /demo/:
+// Demo serves the first page at / and the rest below /demo/. Its pages are a set of the
+// frame, which the caller builds with [Demo.Set]; without it they answer 404.
+type Demo struct {
+	http.Handler
+	site *site
+}
+
+// Set gives the demo its pages: their words, style and scripts, and the frame around them.
+// It has no routes of its own, because the demo guards and routes all that it serves.
+func (d *Demo) Set() frame.Set {
+	return frame.Set{Name: "demo", Files: files, Routes: func(p *frame.Pages) { d.site.pages = p }}
+}
+
+// New makes the demo:
 //
 //	GET  /                     the main job, by hand
 //	POST /demo/token           {"scope","sub","carrier_id","shop_id","building_id"} -> {"token"}
@@ -65,12 +80,11 @@ const maxBody = 16 << 10
 //	GET  /demo/id/authorize    asks who somebody is, and
 //	POST /demo/id/authorize    sends them back to sign in: OpenID Connect's authorization endpoint
 //	     /demo/id/...          the rest of the issuer (auth.Provider)
-//	GET  /demo/assets/{name}   style and script of the pages
 //
 // Errors are RFC 9457 problems. Host headers are checked here too, not only where the
 // caller puts Guard around the rest of the service.
-func New(c Config) http.Handler {
-	s := &site{Config: c, pages: newPages()}
+func New(c Config) *Demo {
+	s := &site{Config: c, offers: newOffers()}
 	mux := http.NewServeMux()
 	mux.Handle("/{$}", methods{http.MethodGet: s.front})
 	mux.Handle("/demo/token", methods{http.MethodPost: s.token})
@@ -81,7 +95,6 @@ func New(c Config) http.Handler {
 	mux.Handle("/demo/doors/{id}/network", methods{http.MethodPost: s.network})
 	mux.Handle("/demo/doors/{id}/challenge", methods{http.MethodPost: s.read})
 	mux.Handle("/demo/doors/{id}/permit", methods{http.MethodPost: s.read})
-	mux.Handle("/demo/assets/{name}", methods{http.MethodGet: s.asset})
 	if c.Provider != nil {
 		mux.Handle(IssuerPath+"/", c.Provider)
 		mux.Handle(IssuerPath+auth.AuthorizePath, methods{http.MethodGet: s.authorize, http.MethodPost: s.answer})
@@ -92,12 +105,13 @@ func New(c Config) http.Handler {
 	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		newProblem(http.StatusForbidden).write(w)
 	}))
-	return Guard(sameOrigin.Handler(uncached(mux)))
+	return &Demo{Guard(sameOrigin.Handler(hardened(mux))), s}
 }
 
 type site struct {
 	Config
-	pages *pages
+	offers
+	pages *frame.Pages // nil before Set
 }
 
 // methods is a resource by method. HEAD is answered as GET.
@@ -116,9 +130,10 @@ func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	newProblem(http.StatusMethodNotAllowed).write(w)
 }
 
-func uncached(next http.Handler) http.Handler {
+// hardened sets what every answer tells a browser.
+func hardened(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store") // codes and tokens
+		headers.Set(w.Header())
 		next.ServeHTTP(w, r)
 	})
 }

@@ -15,11 +15,12 @@ import (
 	"time"
 
 	"latchkey/api/auth"
+	"latchkey/api/web/frame"
 )
 
-// stage is a demonstration whose tokens are kept for the test to look at.
+// stage is a demonstration with its pages, whose tokens are kept for the test to look at.
 type stage struct {
-	http.Handler
+	*frame.Site
 	mails  *Mailbox
 	signed []auth.Principal
 	fail   error
@@ -29,7 +30,12 @@ func newStage(t *testing.T) *stage {
 	t.Helper()
 	s := &stage{mails: newMailbox(t, 200)}
 	clock, log := NewClock(noon), slog.New(slog.DiscardHandler)
-	s.Handler = New(Config{Clock: clock, Mailbox: s.mails, House: NewHouse(clock, log), Log: log, Sign: s.sign})
+	demo := New(Config{Clock: clock, Mailbox: s.mails, House: NewHouse(clock, log), Log: log, Sign: s.sign})
+	nobody := func(*http.Request) (frame.Visitor, bool) { return frame.Visitor{}, false }
+	var err error
+	if s.Site, err = frame.New(frame.Config{API: &frame.API{}, Identify: nobody, Clock: clock, Log: log, Next: demo}, demo.Set()); err != nil {
+		t.Fatal(err)
+	}
 	return s
 }
 
@@ -316,7 +322,7 @@ func TestPagesRunNothingInline(t *testing.T) {
 				t.Errorf("%s has %s", target, inline)
 			}
 		}
-		scripts := strings.Count(page, "<script") - strings.Count(page, `<script type="module" src="/demo/assets/`) -
+		scripts := strings.Count(page, "<script") - strings.Count(page, `<script type="module" src="/assets/`) -
 			strings.Count(page, `<script type="application/json"`)
 		if scripts != 0 {
 			t.Errorf("%s has %d scripts of its own", target, scripts)
@@ -375,7 +381,7 @@ func TestAssets(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		w := ask(s, "GET", "/demo/assets/"+e.Name(), "")
+		w := ask(s, "GET", s.Asset("demo/"+e.Name()), "")
 		if w.Code != 200 || w.Body.Len() == 0 || w.Header().Get("Content-Type") == "" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: %d %v", e.Name(), w.Code, w.Header())
 		}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"latchkey/api/web/frame"
 )
 
 // doorsAnswer is the building as the log tells it.
@@ -53,7 +55,10 @@ func (s *site) doors(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept")
 	switch {
 	case prefersHTML(r.Header.Values("Accept")):
-		s.page(w, r, s.pages.doors, map[string]any{"House": s.House, "Parcels": s.pages.parcels})
+		s.page(w, r, "doors", func(v *frame.Visit) (any, error) {
+			parcels, err := labelled(v, s.parcels)
+			return map[string]any{"House": s.House, "Parcels": parcels}, err
+		})
 	case s.House == nil:
 		newProblem(http.StatusNotFound).write(w)
 	default:

@@ -6,39 +6,36 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"io"
 	"mime"
 	"net/http"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
+	"latchkey/api/web/frame"
 	"latchkey/cmd/latchkey/sample"
 )
 
-//go:embed assets pages
+//go:embed assets pages words.yaml
 var files embed.FS
 
 const (
-	// pagePolicy lets a page load from here only, and run nothing that is written in it.
-	pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self'; " +
-		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+	// pagePolicy is the frame's, with mails in frames of their own, and no text that
+	// becomes markup.
+	pagePolicy = frame.Policy + "; frame-src 'self'; require-trusted-types-for 'script'"
 
-	// mailPolicy is for mails, which are written by whoever sends them: an origin of their
+	// mailPolicy is for mails, whose content comes from their senders: an origin of their
 	// own, nothing run and nothing loaded. A mail carries its styles in itself.
 	mailPolicy = "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; style-src 'unsafe-inline'; " +
 		"form-action 'none'; frame-ancestors 'self'"
 )
 
-// pages are the templates, and the parcels that the first page offers.
-type pages struct {
-	front, mailbox, doors, who *template.Template
-	samples                    []offer
-	parcels                    []offer  // for the building with doors
-	people                     []person // whom one can be
+// offers are the parcels that the pages offer, and the people.
+type offers struct {
+	samples []offer
+	parcels []offer  // for the building with doors
+	people  []person // whom one can be
 }
 
 // offer is a dispatch of the sample day and who drives its route.
@@ -46,6 +43,8 @@ type offer struct {
 	Label    string          `json:"label"`
 	Courier  offeredCourier  `json:"courier"`
 	Dispatch json.RawMessage `json:"dispatch"`
+
+	of *dispatched
 }
 
 type offeredCourier struct {
@@ -67,26 +66,20 @@ var offered = []wanted{
 	{"Tokyo", "business", "delivery", "electronics"},
 }
 
-// newPages panics where a page or the sample day is broken: both are part of the program.
-func newPages() *pages {
-	parse := func(name string) *template.Template {
-		return template.Must(template.New(name).Funcs(template.FuncMap{
-			"clock": func(t time.Time) string { return t.Format("2 Jan 2006, 15:04:05 MST") },
-		}).ParseFS(files, "pages/"+name))
-	}
-	p := &pages{front: parse("front.html"), mailbox: parse("mailbox.html"), doors: parse("doors.html"), who: parse("who.html")}
+// newOffers panics where the sample day is broken: it is part of the program.
+func newOffers() (o offers) {
 	day := sampleDay()
 	for _, w := range offered {
-		p.samples = append(p.samples, w.offer(day))
+		o.samples = append(o.samples, w.offer(day))
 	}
 	building := sample.TheBuilding().ID
-	for _, d := range day {
-		if d.To.Building == building {
-			p.parcels = append(p.parcels, d.offer())
+	for i := range day {
+		if d := &day[i]; d.To.Building == building {
+			o.parcels = append(o.parcels, d.offer())
 		}
 	}
-	p.people = people(day)
-	return p
+	o.people = people(day)
+	return o
 }
 
 // dispatched is a line of the sample day, as far as the pages must know it.
@@ -117,8 +110,8 @@ func sampleDay() (day []dispatched) {
 }
 
 func (w wanted) offer(day []dispatched) offer {
-	for _, d := range day {
-		if w.city == d.To.City && w.kind == d.To.Kind && w.purpose == d.Purpose && slices.Contains(d.Categories, w.category) {
+	for i := range day {
+		if d := &day[i]; w.city == d.To.City && w.kind == d.To.Kind && w.purpose == d.Purpose && slices.Contains(d.Categories, w.category) {
 			return d.offer()
 		}
 	}
@@ -126,15 +119,43 @@ func (w wanted) offer(day []dispatched) offer {
 }
 
 func (d *dispatched) offer() offer {
-	what := strings.Join(d.Categories, " and ")
+	return offer{Courier: driver(d.Carrier, d.Route), Dispatch: d.line, of: d}
+}
+
+// labelled are offers with labels in the language of a page.
+func labelled(v *frame.Visit, all []offer) ([]offer, error) {
+	all = slices.Clone(all)
+	for i := range all {
+		label, err := all[i].of.label(v)
+		if err != nil {
+			return nil, err
+		}
+		all[i].Label = label
+	}
+	return all, nil
+}
+
+// label says what is in a parcel, what it is worth and where it goes.
+func (d *dispatched) label(v *frame.Visit) (string, error) {
+	what := ""
+	for i, category := range d.Categories {
+		name, err := v.Text("offer.category." + category)
+		if err == nil && i > 0 {
+			name, err = v.Text("offer.and", "a", what, "b", name)
+		}
+		if err != nil {
+			return "", err
+		}
+		what = name
+	}
 	if d.Purpose == "return_pickup" {
-		what = "return of " + what
+		back, err := v.Text("offer.back", "what", what)
+		if err != nil {
+			return "", err
+		}
+		what = back
 	}
-	return offer{
-		Label:    fmt.Sprintf("%s, %s %s, %s", capital(what), d.Value.Amount, d.Value.Currency, d.To.City),
-		Courier:  driver(d.Carrier, d.Route),
-		Dispatch: d.line,
-	}
+	return v.Text("offer.label", "what", capital(what), "amount", d.Value.Amount, "currency", d.Value.Currency, "city", d.To.City)
 }
 
 // driver is who drives a route of the sample day.
@@ -144,14 +165,23 @@ func driver(carrier, route string) offeredCourier {
 			return offeredCourier{ID: c.CourierID, Name: c.Name}
 		}
 	}
-	panic("demo: nobody drives " + carrier + "'s " + route + " on the sample day")
+	panic("demo: no courier drives " + carrier + "'s " + route + " on the sample day")
 }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 func (s *site) front(w http.ResponseWriter, r *http.Request) {
-	s.page(w, r, s.pages.front, map[string]any{"Samples": s.pages.samples, "Keys": []int{1, 2, 3, 4, 5, 6, 7, 8, 9}})
+	s.page(w, r, "front", func(v *frame.Visit) (any, error) {
+		samples, err := labelled(v, s.samples)
+		return map[string]any{"Samples": samples, "Keys": []int{1, 2, 3, 4, 5, 6, 7, 8, 9}}, err
+	})
 }
+
+// listed is a mail as the page lists it.
+type listed struct{ Mail }
+
+// Clock says when the mail came.
+func (m listed) Clock() string { return m.At.Format("2 Jan 2006, 15:04:05 MST") }
 
 // shown is how many mails the mailbox's page lists.
 const shown = 100
@@ -175,20 +205,23 @@ func (s *site) mailbox(w http.ResponseWriter, r *http.Request) {
 	}
 	view := struct {
 		To     string
-		Mails  []Mail
+		Mails  []listed
 		Total  int
-		Open   *Mail
+		Open   *listed
 		Chosen bool // by the reader; otherwise the newest is open
-	}{To: to, Total: len(mails), Mails: mails[:min(len(mails), shown)]}
+	}{To: to, Total: len(mails)}
+	for _, m := range mails[:min(len(mails), shown)] {
+		view.Mails = append(view.Mails, listed{m})
+	}
 	if id, err := strconv.Atoi(r.URL.Query().Get("mail")); err == nil {
 		if m, ok := s.Mailbox.Get(id); ok {
-			view.Open, view.Chosen = &m, true
+			view.Open, view.Chosen = &listed{m}, true
 		}
 	}
-	if view.Open == nil && len(mails) > 0 {
-		view.Open = &mails[0]
+	if view.Open == nil && len(view.Mails) > 0 {
+		view.Open = &view.Mails[0]
 	}
-	s.page(w, r, s.pages.mailbox, view)
+	s.page(w, r, "mailbox", func(*frame.Visit) (any, error) { return view, nil })
 }
 
 // prefersHTML reads Accept (RFC 9110 section 12.5.1). Only who names text/html gets a
@@ -229,37 +262,26 @@ func (s *site) mail(w http.ResponseWriter, r *http.Request) {
 	// A link would open inside the frame, where no page of ours lets itself be shown.
 	body = strings.Replace(body, "<head>", `<head><base target="_blank">`, 1)
 	w.Header().Set("Content-Security-Policy", mailPolicy)
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Type", media)
 	io.WriteString(w, body) //nolint:errcheck // the client has gone
 }
 
-var assetTypes = map[string]string{
-	".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
-}
-
-func (s *site) asset(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	content, err := files.ReadFile("assets/" + name)
-	if err != nil {
+// page writes a page of the frame with what data returns for it.
+func (s *site) page(w http.ResponseWriter, r *http.Request, name string, data func(*frame.Visit) (any, error)) {
+	if s.pages == nil {
 		newProblem(http.StatusNotFound).write(w)
 		return
 	}
-	w.Header().Set("Content-Type", assetTypes[path.Ext(name)])
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Write(content) //nolint:errcheck // the client has gone
-}
-
-func (s *site) page(w http.ResponseWriter, r *http.Request, t *template.Template, view any) {
-	var page bytes.Buffer
-	if err := t.Execute(&page, view); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Security-Policy", pagePolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	page.WriteTo(w) //nolint:errcheck // the client has gone
+	vary := w.Header().Values("Vary")
+	s.pages.Serve(w, r, func(v *frame.Visit) {
+		h := v.W.Header()
+		h.Set("Content-Security-Policy", pagePolicy)
+		h["Vary"] = append(vary, h.Values("Vary")...)
+		view, err := data(v)
+		if err != nil {
+			v.Broken(err)
+			return
+		}
+		v.Render(http.StatusOK, name, view)
+	})
 }

@@ -54,7 +54,6 @@ func writeJSON(w http.ResponseWriter, status int, mediaType string, body any) {
 		panic(err) // all bodies are types of this package
 	}
 	w.Header().Set("Content-Type", mediaType)
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	w.Write(data) //nolint:errcheck // the client has gone
 }

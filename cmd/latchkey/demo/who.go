@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"latchkey/api/auth"
+	"latchkey/api/web/frame"
 	"latchkey/cmd/latchkey/sample"
 )
 
@@ -17,7 +18,7 @@ const IssuerPath = "/demo/id"
 
 // person is somebody of the sample day whom one can be.
 type person struct {
-	Role string // for people
+	Role string // names its words
 	Name string
 	auth.Principal
 }
@@ -37,16 +38,16 @@ func people(day []dispatched) []person {
 	building := sample.TheBuilding()
 	for _, d := range day {
 		if d.To.Building == building.ID && d.Customer.ID != "" {
-			add(person{"Customer", d.Customer.Name, auth.Principal{Subject: d.Customer.ID, Shop: DefaultShop, Scopes: []auth.Scope{auth.Customer}}})
+			add(person{"customer", d.Customer.Name, auth.Principal{Subject: d.Customer.ID, Shop: DefaultShop, Scopes: []auth.Scope{auth.Customer}}})
 			c := driver(d.Carrier, d.Route)
-			add(person{"Courier of " + d.Carrier, c.Name, auth.Principal{Subject: c.ID, Carrier: d.Carrier, Scopes: []auth.Scope{auth.Courier}}})
+			add(person{"courier", c.Name, auth.Principal{Subject: c.ID, Carrier: d.Carrier, Scopes: []auth.Scope{auth.Courier}}})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b person) int { return strings.Compare(b.Role, a.Role) }) // customers first
+	slices.SortStableFunc(all, func(a, b person) int { return strings.Compare(b.Role+b.Carrier, a.Role+a.Carrier) }) // customers first
 	return append(all,
-		person{"Building manager", "Manager of " + building.ID, auth.Principal{Subject: "manager-1", Building: building.ID, Scopes: []auth.Scope{auth.Building}}},
-		person{"Duty officer", "Duty officer", auth.Principal{Subject: "officer-1", Scopes: []auth.Scope{auth.Ops}}},
-		person{"Shop clerk", "Clerk of " + DefaultShop, auth.Principal{Subject: "clerk-1", Shop: DefaultShop, Scopes: []auth.Scope{auth.Shop}}},
+		person{"manager", "Manager of " + building.ID, auth.Principal{Subject: "manager-1", Building: building.ID, Scopes: []auth.Scope{auth.Building}}},
+		person{"officer", "Duty officer", auth.Principal{Subject: "officer-1", Scopes: []auth.Scope{auth.Ops}}},
+		person{"clerk", "Clerk of " + DefaultShop, auth.Principal{Subject: "clerk-1", Shop: DefaultShop, Scopes: []auth.Scope{auth.Shop}}},
 	)
 }
 
@@ -56,7 +57,9 @@ func (s *site) authorize(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "This is no request to sign in: "+err.Error()+".", http.StatusBadRequest)
 		return
 	}
-	s.page(w, r, s.pages.who, map[string]any{"People": s.pages.people, "Request": r.URL.RawQuery, "Scopes": scopes})
+	s.page(w, r, "who", func(*frame.Visit) (any, error) {
+		return map[string]any{"People": s.people, "Request": r.URL.RawQuery, "Scopes": scopes}, nil
+	})
 }
 
 // answer sends somebody who said who they are back to where they sign in.
@@ -86,7 +89,6 @@ func (s *site) answer(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	w.Header().Set("Referrer-Policy", "no-referrer")
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
@@ -94,10 +96,10 @@ func (s *site) answer(w http.ResponseWriter, r *http.Request) {
 func (s *site) chosen(form url.Values) (person, []violation) {
 	if who := form.Get("who"); who != "" {
 		n, err := strconv.Atoi(who)
-		if err != nil || n < 0 || n >= len(s.pages.people) {
+		if err != nil || n < 0 || n >= len(s.people) {
 			return person{}, []violation{{"body.who", "must be one of the people"}}
 		}
-		return s.pages.people[n], nil
+		return s.people[n], nil
 	}
 	t := tokenRequest{
 		Scope: auth.Scope(form.Get("scope")), Subject: form.Get("sub"), CarrierID: form.Get("carrier_id"), ShopID: form.Get("shop_id"),

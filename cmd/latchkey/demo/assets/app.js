@@ -1,7 +1,7 @@
 // The first page of the demo. It uses the public HTTP contract only, with tokens of
 // /demo/token, and shows nothing that an answer did not say.
 
-import { $, ask, askAs, assignCourier, dayAt, digits, doing, element, now, place, readClock, refused, show, timeAt } from './common.js';
+import { $, ask, askAs, assignCourier, dayAt, digits, doing, element, now, place, readClock, refused, say, sayIf, show, statusName, timeAt } from './common.js';
 
 const samples = JSON.parse($('samples').textContent);
 
@@ -25,7 +25,7 @@ const zone = () => (state.dispatch ?? state.account ?? chosen().dispatch).destin
 
 function showClock() {
   $('now').textContent = timeAt(now(), zone(), { second: '2-digit' });
-  $('now-where').textContent = `at the address (${place(zone())})`;
+  $('now-where').textContent = say('js.at_address', { place: place(zone()) });
 }
 
 // ---- 1, the warehouse
@@ -39,7 +39,9 @@ function offer() {
   const to = chosen().dispatch.destination;
   $('parcel').value = `JJD${digits(12)}`;
   $('date').value = dayAt(now(), to.time_zone);
-  $('address').textContent = `${chosen().courier.name} ${returns(chosen()) ? 'collects it from' : 'brings it to'} a ${to.kind.replace('_', ' ')}: ${to.lines.join(', ')}, ${to.postal_code ?? ''} ${to.city}.`;
+  $('address').textContent = say(returns(chosen()) ? 'js.front.collects' : 'js.front.brings', {
+    courier: chosen().courier.name, kind: say(`js.front.kind.${to.kind}`), address: `${to.lines.join(', ')}, ${to.postal_code ?? ''} ${to.city}`,
+  });
 }
 
 async function send() {
@@ -55,10 +57,10 @@ async function send() {
   const same = state.grant?.grant_id === grant.grant_id;
   Object.assign(state, { dispatch, grant, courier: sample.courier, reader: { scope: 'customer', sub: dispatch.customer.id } });
   const until = timeAt(grant.valid_until, zone());
-  show('dispatch-answer', sent, 'good', sent.status === 201 ? 'A grant was made' : 'The same grant again',
-    grant.code_required ? 'The parcel changes hands only against a code.' : 'This parcel needs no code.',
-    `From ${timeAt(grant.valid_from, zone())} to ${until} in ${place(zone())}.`,
-    ...(grant.rights ?? []).map((right) => `To ${right.act} the ${right.target} takes all of: ${right.proofs.join(', ')}.`));
+  show('dispatch-answer', sent, 'good', say(sent.status === 201 ? 'js.front.made' : 'js.front.again'),
+    say(grant.code_required ? 'js.front.needs_code' : 'js.front.no_code'),
+    say('js.front.window', { from: timeAt(grant.valid_from, zone()), until, place: place(zone()) }),
+    ...(grant.rights ?? []).map((right) => say('js.front.right', { act: right.act, target: right.target, proofs: right.proofs.join(', ') })));
   if (!same) begin();
   showClock();
   await readAccount();
@@ -71,24 +73,26 @@ function begin() {
   for (const id of ['verify-answer', 'account-answer', 'clock-answer', 'mails']) $(id).replaceChildren();
   $('mail').hidden = true;
   $('mail-wait').hidden = false;
-  $('mail-wait').textContent = 'Waiting for the mail …';
+  $('mail-wait').textContent = say('js.front.waiting');
   $('code').value = '';
-  $('hand').textContent = returns(state) ? 'Collect' : 'Hand over';
+  $('hand').textContent = say(returns(state) ? 'js.front.collect' : 'js.front.hand');
   $('forgive').hidden = true;
   for (const id of ['hand', 'jump']) $(id).disabled = false;
   $('wrong').disabled = !state.grant.code_required;
-  $('courier-who').textContent = `${state.courier.name} of ${state.dispatch.carrier_id}, at the door with ${state.dispatch.parcel_id}.`;
+  $('courier-who').textContent = say('js.front.at_door', { courier: state.courier.name, carrier: state.dispatch.carrier_id, parcel: state.dispatch.parcel_id });
 }
 
 // ---- 2, the customer
 
-const codeStates = {
-  active: 'The code that counts', locked: 'Locked: too many wrong codes', used: 'Used: the parcel changed hands',
-  void: 'The code counts no longer', none: 'This parcel needs no code',
-};
-
 async function readAccount() {
   showAccount(await askAs(state.reader, 'GET', `/v1/handoffs/${state.grant.grant_id}`));
+}
+
+// codeState says what became of the code.
+function codeState({ status, code_state: state }) {
+  if (status === 'expired') return say('js.front.expired');
+  if (state === 'none') return say('js.needs_none');
+  return sayIf(`js.front.code_state.${state}`, say('js.front.other_state', { status: statusName(status), state }));
 }
 
 function showAccount(looked) {
@@ -97,16 +101,16 @@ function showAccount(looked) {
   state.account = account;
   $('digits').textContent = account.code ?? '––––––';
   $('digits').parentElement.classList.toggle('off', !account.code);
-  const said = account.status === 'expired' ? 'Expired: the day is over' : codeStates[account.code_state];
-  $('account-state').textContent = said ?? `${account.status}, code ${account.code_state}`;
-  $('account-until').textContent = account.code ? `until ${timeAt(account.valid_until, zone())}, ${account.attempts_left} wrong codes left` : `Status: ${account.status}`;
+  $('account-state').textContent = codeState(account);
+  $('account-until').textContent = account.code
+    ? say('js.front.until_left', { time: timeAt(account.valid_until, zone()), n: account.attempts_left }) : say('js.status', { status: statusName(account.status) });
   $('ask').disabled = !account.code;
   $('reissue').disabled = !account.code_required || account.status !== 'active';
-  $('reissue').textContent = account.code_required ? `New code (${account.reissues_left} left)` : 'New code';
+  $('reissue').textContent = account.code_required ? say('js.front.new_code_left', { n: account.reissues_left }) : say('js.front.new_code');
   $('history-box').hidden = false;
   $('history').replaceChildren(...account.history.map((entry) =>
     element('li', { textContent: `${timeAt(entry.at, zone(), { second: '2-digit' })}: ${entry.type}${entry.reason ? ` (${entry.reason})` : ''}` })));
-  $('account-answer').replaceChildren(element('details', {}, element('summary', { textContent: `Raw JSON, ${looked.status}` }),
+  $('account-answer').replaceChildren(element('details', {}, element('summary', { textContent: say('js.raw', { status: looked.status }) }),
     element('pre', { textContent: `${looked.method} ${looked.path}\n\n${looked.status}\n${JSON.stringify(account, null, 2)}` })));
 }
 
@@ -124,7 +128,7 @@ async function openAccount() {
   if (!linked) return;
   Object.assign(state, { dispatch: null, grant: { grant_id: linked }, reader: { scope: 'shop', sub: 'account' } });
   await readAccount();
-  if (state.account) $('mail-wait').textContent = `This is ${state.account.parcel_id}. Its mails are in the mailbox.`;
+  if (state.account) $('mail-wait').textContent = say('js.front.elsewhere', { parcel: state.account.parcel_id });
   $('customer').scrollIntoView();
 }
 
@@ -177,9 +181,9 @@ async function verify(code) {
   const told = await askAs(asCourier(), 'POST', `/v1/parcels/${encodeURIComponent(parcel)}/verify`, body);
   $('forgive').hidden = told.answer.code !== 'budget-exhausted';
   if (told.ok) {
-    show('verify-answer', told, 'good', told.answer.status === 'collected' ? 'Collected' : 'Handed over',
-      `${parcel}, ${timeAt(told.answer.receipt.at, zone(), { second: '2-digit' })}.`);
-    $('hand').textContent = returns(state) ? 'Collect again' : 'Hand over again';
+    show('verify-answer', told, 'good', say(told.answer.status === 'collected' ? 'js.collected' : 'js.handed_over'),
+      say('js.front.receipt', { parcel, time: timeAt(told.answer.receipt.at, zone(), { second: '2-digit' }) }));
+    $('hand').textContent = say(returns(state) ? 'js.front.collect_again' : 'js.front.hand_again');
   } else {
     refused('verify-answer', told);
   }
@@ -197,7 +201,7 @@ async function forgive() {
   const { carrier_id: carrier } = state.dispatch;
   const cleared = await askAs({ scope: 'ops', sub: 'ops' }, 'PUT', `/v1/couriers/${carrier}/${state.courier.id}`, { clear_budget: true });
   if (!cleared.ok) { refused('verify-answer', cleared); return; }
-  show('verify-answer', cleared, 'good', 'The courier may guess again');
+  show('verify-answer', cleared, 'good', say('js.front.forgiven'));
   $('forgive').hidden = true;
 }
 
@@ -213,9 +217,9 @@ async function jump() {
   const { status } = state.account;
   const ranOut = status === 'expired';
   if (ranOut && code) $('code').value = code;
-  show('clock-answer', moved, 'wait', `The day is over. The parcel is ${status}.`,
-    ranOut && code ? 'The pad of the courier holds the code that counted a moment ago: hand over.' : '',
-    ranOut ? '' : 'Send out another parcel to see a live code expire.');
+  show('clock-answer', moved, 'wait', say('js.front.day_over', { status: statusName(status) }),
+    ranOut && code ? say('js.front.pad_holds') : '',
+    ranOut ? '' : say('js.front.send_another'));
   $('jump').disabled = true;
 }
 

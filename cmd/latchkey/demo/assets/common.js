@@ -3,6 +3,23 @@
 
 export const $ = (id) => document.getElementById(id);
 
+// ---- words
+
+const words = JSON.parse($('words').textContent);
+
+// say fills in one of the page's sentences.
+export function say(key, values = {}) {
+  return words[key].replace(/\{([a-z_]+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+// sayIf is say, or another text where the page has no such sentence.
+export const sayIf = (key, other) => (key in words ? say(key) : other);
+
+// count is the sentence for a number of things.
+export const count = (key, n) => say(`${key}.${new Intl.PluralRules(document.documentElement.lang).select(n)}`, { n });
+
+export const statusName = (status) => sayIf(`js.statuses.${status}`, status);
+
 // ---- asking
 
 // ask sends JSON and returns everything that a reader may want to see of the exchange.
@@ -13,7 +30,7 @@ export async function ask(method, path, body, token) {
   const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   const text = await response.text();
   let answer = null;
-  try { answer = JSON.parse(text); } catch { answer = { title: 'An answer that is not JSON' }; }
+  try { answer = JSON.parse(text); } catch { answer = { title: say('js.not_json') }; }
   return { method, path, body, status: response.status, ok: response.ok, answer };
 }
 
@@ -38,6 +55,9 @@ export async function assignCourier(courier, { carrier_id: carrier, route_id: ro
 
 // ---- time
 
+// In English the day stands before the month, as the service writes it.
+const locale = document.documentElement.lang === 'en' ? 'en-GB' : document.documentElement.lang;
+
 // The service's clock minus this machine's, in milliseconds.
 let skew = 0;
 
@@ -53,7 +73,7 @@ export function dayAt(instant, timeZone) {
 }
 
 export const timeAt = (instant, timeZone, options) =>
-  new Intl.DateTimeFormat('en-GB', { timeZone, day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', ...options }).format(new Date(instant));
+  new Intl.DateTimeFormat(locale, { timeZone, day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', ...options }).format(new Date(instant));
 
 export async function readClock() {
   const sent = Date.now();
@@ -79,13 +99,13 @@ export function show(where, exchange, mood, headline, ...lines) {
     ...lines.filter(Boolean).map((line) => element('p', { textContent: line })));
   const parts = [verdict];
   if (exchange.answer?.proofs) {
-    parts.push(element('ul', { className: 'proofs', 'aria-label': 'Proofs' },
+    parts.push(element('ul', { className: 'proofs', 'aria-label': say('js.proofs') },
       ...Object.entries(exchange.answer.proofs).map(([proof, result]) =>
         element('li', { className: result, textContent: `${proof}: ${result.replace('-', ' ')}` }))));
   }
   const sent = exchange.body === undefined ? '' : `\n${JSON.stringify(exchange.body, null, 2)}\n`;
   parts.push(element('details', {},
-    element('summary', { textContent: `Raw JSON, ${exchange.status}` }),
+    element('summary', { textContent: say('js.raw', { status: exchange.status }) }),
     element('pre', { textContent: `${exchange.method} ${exchange.path}${sent}\n${exchange.status}\n${JSON.stringify(exchange.answer, null, 2)}` })));
   $(where).replaceChildren(...parts);
 }
@@ -95,9 +115,9 @@ export function refused(where, exchange) {
   const problem = exchange.answer;
   const broken = (problem.errors ?? []).map((e) => `${e.location} ${e.message}`);
   const left = problem.attempts_left;
-  show(where, exchange, 'bad', `Refused: ${problem.title}`, problem.detail,
-    problem.reason ? `Because: ${problem.reason.replaceAll('-', ' ')}.` : '',
-    left === undefined ? '' : `${left} wrong ${left === 1 ? 'code' : 'codes'} left.`, ...broken);
+  show(where, exchange, 'bad', say('js.refused', { title: problem.title }), problem.detail,
+    problem.reason ? say('js.because', { reason: problem.reason.replaceAll('-', ' ') }) : '',
+    left === undefined ? '' : count('js.left', left), ...broken);
 }
 
 // ---- doing
@@ -115,7 +135,7 @@ export function doing(button, where, action) {
     try {
       await action();
     } catch (err) {
-      $(where).replaceChildren(element('div', { className: 'verdict bad', textContent: `The service cannot be reached: ${err.message}` }));
+      $(where).replaceChildren(element('div', { className: 'verdict bad', textContent: say('js.unreachable', { why: err.message }) }));
     } finally {
       button.ariaBusy = 'false';
     }

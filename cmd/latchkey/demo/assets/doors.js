@@ -1,7 +1,7 @@
 // The page of the sample building's doors. What it shows of a door comes from the event
 // log, by way of /demo/doors; what it asks for, it asks of the public HTTP contract.
 
-import { $, ask, askAs, assignCourier, dayAt, digits, doing, element, now, place, readClock, refused, show, timeAt } from './common.js';
+import { $, ask, askAs, assignCourier, dayAt, digits, doing, element, now, place, readClock, refused, say, sayIf, show, statusName, timeAt } from './common.js';
 
 const parcels = JSON.parse($('parcels').textContent);
 
@@ -22,28 +22,22 @@ const asCustomer = () => ({ scope: 'customer', sub: chosen().dispatch.customer.i
 
 // ---- the doors
 
-const names = { gate: 'Gate', lobby: 'Lobby', garage: 'Garage' };
+const kinds = ['gate', 'lobby', 'garage'];
+const name = (kind) => say(`doors.${kind}.name`);
 
-// words say a state: its colour, its name, and what is known by it.
-const words = {
-  '': ['rest', 'Locked', 'No unlock was reported.'],
-  authorised: ['wait', 'Unlocking', 'The permit is on its way. The door has not answered.'],
-  carried: ['wait', 'Permit given', 'It is on the phone. The door knows nothing of it yet.'],
-  delivered: ['wait', 'Unlocking', 'The door took the permit, and its lock moves.'],
-  confirmed: ['good', 'Unlocked', 'The lock confirmed that it let go.'],
-  opened: ['good', 'Open', 'The contact says that the door opened.'],
-  relocked: ['rest', 'Relocked', 'The lock confirmed that it is locked again.'],
-  failed: ['bad', 'Failed', 'The lock did not confirm. How it stands, nobody knows.'],
-  refused: ['bad', 'Refused', 'The door turned the permit away.'],
-  'no-answer': ['bad', 'No answer', 'Nothing from the door for 15 seconds. What it did is not known.'],
-  stale: ['bad', 'No news', 'It was unlocked, and has said nothing since.'],
+// moods are the colours of the states; every other state is told without one.
+const moods = {
+  authorised: 'wait', carried: 'wait', delivered: 'wait', confirmed: 'good', opened: 'good',
+  failed: 'bad', refused: 'bad', 'no-answer': 'bad', stale: 'bad',
 };
 
 const way = ['authorised', 'delivered', 'confirmed', 'opened', 'relocked'];
 
-function said(door) {
-  if (door.stale) return words.stale;
-  return words[door.state === 'authorised' && door.mode === 'carried' ? 'carried' : door.state];
+// stateOf is the state of a door as the page tells it.
+function stateOf(door) {
+  if (door.stale) return 'stale';
+  if (door.state === 'authorised' && door.mode === 'carried') return 'carried'; // the permit is on the phone
+  return door.state || 'rest';
 }
 
 // inOrder are the states of the whole way and those that came besides, as they came; what
@@ -59,8 +53,8 @@ function inOrder(steps) {
   return list;
 }
 
-// say leaves alone what is said already: a screen reader would say it again.
-function say(where, text) {
+// write leaves alone what is written already: a screen reader would say it again.
+function write(where, text) {
   if (where.textContent !== text) where.textContent = text;
 }
 
@@ -76,42 +70,37 @@ function showDoors(doors) {
   state.shown = text;
   for (const door of doors) {
     state.doors[door.kind] = door;
-    const [mood, word, line] = said(door);
+    const shown = stateOf(door);
+    const mood = moods[shown] ?? 'rest';
     const box = $(`door-${door.kind}`);
     box.dataset.mood = mood;
-    say(box.querySelector('.state'), word);
-    say(box.querySelector('.known'), line);
+    write(box.querySelector('.state'), say(`js.doors.state.${shown}`));
+    write(box.querySelector('.known'), say(`js.doors.known.${shown}`));
     const at = Object.fromEntries(door.steps.map((s) => [s.state, s.at]));
-    box.querySelector('.steps').replaceChildren(...inOrder(door.steps).map((name) =>
-      element('li', { className: `${at[name] ? 'done' : ''} ${way.includes(name) ? '' : 'off'}` },
-        element('span', { textContent: name.replace('-', ' ') }), element('time', { textContent: at[name] ? clock(at[name]) : '' }))));
+    box.querySelector('.steps').replaceChildren(...inOrder(door.steps).map((step) =>
+      element('li', { className: `${at[step] ? 'done' : ''} ${way.includes(step) ? '' : 'off'}` },
+        element('span', { textContent: say(`js.doors.step.${step}`) }), element('time', { textContent: at[step] ? clock(at[step]) : '' }))));
     const cut = $(`${door.kind}-cut`);
-    say(cut, door.cut ? 'Its network is cut: mend it' : 'Cut its network');
-    cut.setAttribute('aria-label', `${names[door.kind]}: ${cut.textContent}`);
+    write(cut, door.cut ? say('js.doors.mend') : cut.dataset.cut);
+    cut.setAttribute('aria-label', say('js.doors.door_cut', { door: name(door.kind), act: cut.textContent }));
     box.classList.toggle('cut', door.cut);
     const leaf = document.querySelector(`.plan [data-door="${door.kind}"]`);
     leaf.dataset.mood = mood;
-    leaf.classList.toggle('open', word === 'Open');
+    leaf.classList.toggle('open', shown === 'opened');
   }
 }
 
 // ---- the events
-
-const tell = {
-  permitted: 'Permit given', access_refused: 'Refused', impossible_journey: 'Refused: too far, too fast',
-  door_delivered: 'Took the permit', door_confirmed: 'Lock let go', door_opened: 'Door opened', door_relocked: 'Locked again',
-  door_failed: 'Lock failed', door_refused: 'Refused the permit', door_silent: 'No answer',
-};
 
 function showEvents(events) {
   const text = JSON.stringify(events);
   if (text === state.told) return;
   state.told = text;
   $('events-none').hidden = events.length > 0;
-  const kinds = Object.fromEntries(Object.values(state.doors).map((d) => [d.door_id, names[d.kind]]));
+  const names = Object.fromEntries(Object.values(state.doors).map((d) => [d.door_id, name(d.kind)]));
   $('events').replaceChildren(...events.slice(0, 12).map((e) => element('li', {},
     element('time', { className: 'soft', textContent: clock(e.at) }),
-    element('span', { textContent: `${kinds[e.door_id] ?? e.door_id}: ${tell[e.type] ?? e.type.replaceAll('_', ' ')}` }),
+    element('span', { textContent: `${names[e.door_id] ?? e.door_id}: ${sayIf(`js.doors.event.${e.type}`, e.type.replaceAll('_', ' '))}` }),
     element('span', { className: 'soft', textContent: `…${e.parcel}` }))));
 }
 
@@ -128,7 +117,9 @@ async function follow() {
 const foreign = ({ carrier_id: carrier }) => carrier !== 'swift';
 
 function label({ label: text, dispatch }) {
-  return `${text.replace(`, ${dispatch.destination.city}`, '')} (${foreign(dispatch) ? `${dispatch.carrier_id}, ` : ''}…${dispatch.parcel_id.slice(-4)})`;
+  const what = text.replace(`, ${dispatch.destination.city}`, '');
+  const tail = dispatch.parcel_id.slice(-4);
+  return foreign(dispatch) ? say('js.doors.foreign_parcel', { what, carrier: dispatch.carrier_id, tail }) : say('js.doors.parcel', { what, tail });
 }
 
 async function choose() {
@@ -138,10 +129,10 @@ async function choose() {
   for (const id of ['lobby-challenge', 'garage-challenge']) $(id).hidden = true;
   $('lobby-carry').disabled = true;
   const back = dispatch.purpose === 'return_pickup';
-  $('who').textContent = `${courier.name} of ${dispatch.carrier_id} ${back ? 'collects it from' : 'brings it to'} ${dispatch.destination.unit ?? 'the house'}.`
-    + (foreign(dispatch) ? ' The building does not admit this carrier.' : '');
+  const who = { courier: courier.name, carrier: dispatch.carrier_id, unit: dispatch.destination.unit ?? say('js.doors.house') };
+  $('who').textContent = say(back ? 'js.doors.collects' : 'js.doors.brings', who) + (foreign(dispatch) ? ` ${say('js.doors.not_admitted')}` : '');
   $('customer-who').textContent = `${dispatch.customer.name}, ${dispatch.destination.unit ?? ''}.`;
-  $('hand').textContent = back ? 'Collect it' : 'Hand over with the code';
+  $('hand').textContent = back ? say('js.doors.collect') : $('hand').dataset.hand;
   await readAccount();
 }
 
@@ -157,12 +148,12 @@ async function readAccount() {
   state.account = account;
   $('digits').textContent = account.code ?? '––––––';
   $('digits').parentElement.classList.toggle('off', !account.code);
-  $('code-state').textContent = account.code ? 'The code that the customer has' : account.code_required ? `No code: ${account.status}` : 'This parcel needs no code';
-  $('code-until').textContent = account.status === 'active' ? `until ${timeAt(account.valid_until, zone())}` : `Status: ${account.status}`;
+  $('code-state').textContent = account.code ? say('js.doors.code') : account.code_required ? say('js.doors.no_code', { status: statusName(account.status) }) : say('js.needs_none');
+  $('code-until').textContent = account.status === 'active' ? say('js.until', { time: timeAt(account.valid_until, zone()) }) : say('js.status', { status: statusName(account.status) });
   const agreed = account.consents.includes('garage');
   $('consent').disabled = account.status !== 'active';
-  $('consent').textContent = agreed ? 'Take the consent back' : 'Let the courier open my garage';
-  $('consent-hint').textContent = account.status !== 'active' ? `The parcel is ${account.status}, so it opens no door.` : agreed ? 'The courier may open the garage for this parcel.' : 'Without consent the garage stays shut for this parcel.';
+  $('consent').textContent = agreed ? say('js.doors.revoke') : $('consent').dataset.give;
+  $('consent-hint').textContent = account.status !== 'active' ? say('js.doors.over', { status: statusName(account.status) }) : say(agreed ? 'js.doors.may' : 'js.doors.may_not');
 }
 
 // another sends one more parcel like the chosen one, for today, and chooses it.
@@ -179,7 +170,7 @@ async function another() {
   $('parcel').append(element('option', { textContent: label(parcels.at(-1)) }));
   $('parcel').selectedIndex = parcels.length - 1;
   await choose();
-  show('hand-answer', sent, 'good', 'It is on the courier’s van', `${dispatch.parcel_id} is chosen now.`);
+  show('hand-answer', sent, 'good', say('js.doors.on_van'), say('js.doors.chosen', { parcel: dispatch.parcel_id }));
 }
 
 // ---- the courier
@@ -200,9 +191,9 @@ async function unlock(kind) {
     state.permit = told.answer.permit;
     $('lobby-carry').disabled = false;
     $('lobby-carry').focus();
-    show(`${kind}-answer`, told, '', 'The phone has a permit', `Once, until ${clock(told.answer.expires_at)}. Hold the phone to the door.`);
+    show(`${kind}-answer`, told, '', say('js.doors.phone_has'), say('js.doors.hold', { time: clock(told.answer.expires_at) }));
   } else {
-    show(`${kind}-answer`, told, '', 'The service gave a permit', `Once, until ${clock(told.answer.expires_at)}. What comes of it, the door says above.`);
+    show(`${kind}-answer`, told, '', say('js.doors.permitted'), say('js.doors.see', { time: clock(told.answer.expires_at) }));
   }
 }
 
@@ -210,7 +201,7 @@ async function readChallenge(kind) {
   const told = await ask('POST', `/demo/doors/${state.doors[kind].door_id}/challenge`);
   if (!told.ok) { refused(`${kind}-answer`, told); return; }
   state.challenges[kind] = told.answer.challenge;
-  $(`${kind}-challenge`).textContent = `The door shows ${told.answer.challenge}`;
+  $(`${kind}-challenge`).textContent = say('js.doors.shows', { challenge: told.answer.challenge });
   $(`${kind}-challenge`).hidden = false;
 }
 
@@ -218,8 +209,8 @@ async function carry() {
   const told = await ask('POST', `/demo/doors/${state.doors.lobby.door_id}/permit`, { permit: state.permit });
   if (!told.ok) { refused('lobby-answer', told); return; }
   const { result, reason } = told.answer;
-  if (result === 'opened') show('lobby-answer', told, '', 'The door answered the phone', `Its lock let go by ${clock(now())}. What came of it, it says above.`);
-  else show('lobby-answer', told, 'bad', `The door says: ${result}`, reason ? `Because: ${reason}.` : '');
+  if (result === 'opened') show('lobby-answer', told, '', say('js.doors.answered'), say('js.doors.let_go', { time: clock(now()) }));
+  else show('lobby-answer', told, 'bad', say('js.doors.door_says', { result }), reason ? say('js.because', { reason }) : '');
 }
 
 // ---- the customer
@@ -236,7 +227,7 @@ async function handOver() {
   const body = { location: position() };
   if (state.account?.code) body.code = state.account.code;
   const told = await askAs(asCourier(), 'POST', `/v1/parcels/${encodeURIComponent(dispatch.parcel_id)}/verify`, body);
-  if (told.ok) show('hand-answer', told, 'good', told.answer.status === 'collected' ? 'Collected' : 'Handed over', `At ${clock(told.answer.receipt.at)} in ${place(zone())}. Its permits open nothing any more.`);
+  if (told.ok) show('hand-answer', told, 'good', say(told.answer.status === 'collected' ? 'js.collected' : 'js.handed_over'), say('js.doors.handed_at', { time: clock(told.answer.receipt.at), place: place(zone()) }));
   else refused('hand-answer', told);
   await readAccount();
 }
@@ -244,7 +235,7 @@ async function handOver() {
 // ---- wiring
 
 const press = (id, where, action) => $(id).addEventListener('click', doing($(id), where, action));
-for (const kind of Object.keys(names)) {
+for (const kind of kinds) {
   const where = `${kind}-answer`;
   press(`${kind}-unlock`, where, () => unlock(kind));
   press(`${kind}-cut`, where, () => cut(kind));
