@@ -17,6 +17,7 @@ import (
 
 	"latchkey/api/web/frame"
 	"latchkey/api/web/residents"
+	"latchkey/api/web/webtest"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
@@ -256,5 +257,39 @@ func TestFailures(t *testing.T) {
 		if s.status == 429 && w.Header().Get("Retry-After") != "7" {
 			t.Errorf("%s: Retry-After %q", name, w.Header().Get("Retry-After"))
 		}
+	}
+}
+
+// The pages fit every window, in each language, light and dark, and run no script.
+func TestFits(t *testing.T) {
+	s := newSite(t)
+	var passages []any
+	for i, outcome := range []string{"relocked", "opened", "refused", "forced", "no-answer", "held-open"} {
+		passages = append(passages, map[string]any{
+			"door_kind": []string{"lobby", "gate", "garage"}[i%3], "door_id": []string{"turm5-lobby", "turm5-gate", ""}[i%3], "carrier_id": []string{"swift", ""}[i%2],
+			"outcome": outcome, "at": handofftest.Noon.Add(-time.Duration(i) * time.Hour), "count": 1 + i%2,
+		})
+	}
+	s.buildings.one.Address = "Turmstr. 5, 10559 Berlin"
+	s.log = map[string]any{"more": true, "head": "building:bld_turm5 4711 " + strings.Repeat("a1b2c3d4", 24), "passages": passages}
+	b := webtest.Start(t)
+	b.Quiet()
+	server := httptest.NewServer(s.pages)
+	t.Cleanup(server.Close)
+	for _, lang := range []string{"en", "de"} {
+		s.links.resident.Locale, s.buildings.one.Locale = lang, lang
+		for name, path := range map[string]string{
+			"log": "/log/token", "confirm": "/residents/confirm/token", "unsubscribe": "/residents/unsubscribe/token", "decide": "/residents/decide/token",
+		} {
+			b.Open(server.URL + path)
+			if got := b.Says("document.documentElement.lang + document.scripts.length"); got != lang+"0" {
+				t.Errorf("%s is in %s, with so many scripts", name, got)
+			}
+			b.Looks("residents-"+name+"-"+lang, 320, 360, 1280)
+		}
+		b.Open(server.URL + "/residents/confirm/token")
+		b.Click("button")
+		b.Reads("h1", map[string]string{"en": "The notices begin", "de": "Die Mitteilungen beginnen"}[lang])
+		b.Looks("residents-answer-"+lang, 320, 360, 1280)
 	}
 }
