@@ -57,7 +57,7 @@ func TestArrows(t *testing.T) {
 		"github.com/prometheus/client_golang":       {api, "latchkey/cmd/latchkey"},
 		"github.com/golang-jwt/jwt":                 {"latchkey/api/auth"},
 		"latchkey/handoff/handofftest":              {"latchkey/handoff/handofftest", "latchkey/api/web/frame/frametest"},
-		"latchkey/api/web/frame/frametest":          {},
+		"latchkey/api/web/frame/frametest":          {"latchkey/api/web/frame/frametest"},
 		"latchkey/handoff/redisstore/redistest":     {"latchkey/handoff/redisstore/redistest"},
 		"latchkey/notify/mail/mailtest":             {"latchkey/notify/mail/mailtest"},
 		"latchkey/handoff/door/controller/mqtttest": {"latchkey/handoff/door/controller/mqtttest"},

@@ -16,6 +16,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"latchkey/api/web/frame"
+	"latchkey/api/web/frame/frametest/markup"
 	"latchkey/api/web/residents"
 	"latchkey/api/web/webtest"
 	"latchkey/handoff"
@@ -72,6 +73,7 @@ func (b *buildings) Building(context.Context, string) (*handoff.Building, error)
 
 // site is the pages with all that they ask.
 type site struct {
+	t         *testing.T
 	links     *links
 	buildings *buildings
 	status    int // of the log
@@ -83,6 +85,7 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{
+		t:         t,
 		links:     &links{resident: residence.Resident{Locale: "de", Unit: "4 links", Address: "resident@home.example"}},
 		buildings: &buildings{one: handoff.Building{Name: "Haus Eins", Zone: "Europe/Berlin", Locale: "en"}},
 		status:    http.StatusOK, log: map[string]any{},
@@ -124,6 +127,9 @@ func (s *site) send(method, path, form string, headers ...string) *httptest.Resp
 	}
 	w := httptest.NewRecorder()
 	s.pages.ServeHTTP(w, r)
+	for _, fault := range markup.Faults(w.Body.String()) {
+		s.t.Errorf("%s %s: %s", method, path, fault)
+	}
 	return w
 }
 

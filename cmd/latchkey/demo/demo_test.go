@@ -16,6 +16,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/api/web/frame"
+	"latchkey/api/web/frame/frametest/markup"
 )
 
 // stage is a demonstration with its pages, whose tokens are kept for the test to look at.
@@ -322,11 +323,43 @@ func TestPagesRunNothingInline(t *testing.T) {
 				t.Errorf("%s has %s", target, inline)
 			}
 		}
+		for _, fault := range markup.Faults(page) {
+			t.Errorf("%s: %s", target, fault)
+		}
 		scripts := strings.Count(page, "<script") - strings.Count(page, `<script type="module" src="/assets/`) -
 			strings.Count(page, `<script type="application/json"`)
 		if scripts != 0 {
 			t.Errorf("%s has %d scripts of its own", target, scripts)
 		}
+	}
+}
+
+// The pages speak the reader's language, with labels for every parcel that they offer.
+func TestPagesInBothLanguages(t *testing.T) {
+	s := newStage(t)
+	for target, want := range map[string]map[string][]string{
+		"/":              {"en": {"Electronics, 1299.00 EUR, Berlin", "Return of clothing", "Send it out"}, "de": {"Elektronik, 1299.00 EUR, Berlin", "Rücksendung: Kleidung", "Losschicken"}},
+		"/demo/doors":    {"en": {"Unlock the gate"}, "de": {"Tor entriegeln"}},
+		"/demo/mailbox":  {"en": {"No mail yet."}, "de": {"Noch keine Mail."}},
+		"/demo/mailbox?": {"en": {`<html lang="en"`}, "de": {`<html lang="de"`}},
+	} {
+		for lang, texts := range want {
+			w := ask(s, "GET", target, "", "Accept", "text/html", "Accept-Language", lang)
+			for _, text := range texts {
+				if w.Code != 200 || !strings.Contains(w.Body.String(), text) {
+					t.Errorf("%s in %s: %d, no %q in\n%s", target, lang, w.Code, text, w.Body)
+				}
+			}
+		}
+	}
+}
+
+// Without the frame around them there are no pages, and everything else works.
+func TestWithoutPages(t *testing.T) {
+	h := New(Config{Clock: NewClock(noon), Mailbox: newMailbox(t, 1), Log: slog.New(slog.DiscardHandler)})
+	wantProblem(t, ask(h, "GET", "/", ""), 404, "not-found")
+	if w := ask(h, "GET", "/demo/mailbox", ""); w.Code != 200 {
+		t.Errorf("the mails: %d", w.Code)
 	}
 }
 

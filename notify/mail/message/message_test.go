@@ -360,6 +360,19 @@ func TestEmptyFieldsLeaveNoGap(t *testing.T) {
 	})
 }
 
+// What html-validate and the W3C's checker found once stays mended. Styles within elements and
+// the attributes of tables remain: mail programs need them.
+func TestMailsAreWholeHTML(t *testing.T) {
+	heading := regexp.MustCompile(`<h[1-6][^>]*>\s*</h`)
+	everyMail(t, func(t *testing.T, _ string, _ View, m Mail) {
+		if !strings.HasPrefix(m.HTML, "<!DOCTYPE html>\n<html lang=\""+m.Locale+"\">") || strings.Count(m.HTML, "<table ") == 0 ||
+			strings.Count(m.HTML, "<table ") != strings.Count(m.HTML, "<tbody>") || strings.Count(m.HTML, "</tbody></table>") != strings.Count(m.HTML, "<tbody>") ||
+			strings.Contains(m.HTML, "supported-color-schemes:") || heading.MatchString(m.HTML) {
+			t.Errorf("not whole:\n%s", m.HTML)
+		}
+	})
+}
+
 func TestSameViewSameMail(t *testing.T) {
 	everyMail(t, func(t *testing.T, _ string, v View, m Mail) {
 		t.Parallel()

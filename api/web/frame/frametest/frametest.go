@@ -25,6 +25,7 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/api/web/frame"
+	"latchkey/api/web/frame/frametest/markup"
 	"latchkey/api/web/signin"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
@@ -209,6 +210,11 @@ func (h *House) send(t testing.TB, r *http.Request) *Page {
 	}
 	if resp.StatusCode >= http.StatusInternalServerError {
 		t.Logf("%s %s = %d; the log says:\n%s", r.Method, r.URL.Path, resp.StatusCode, h.Log())
+	}
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") && resp.StatusCode/100 != 3 && r.Method != http.MethodHead { // a browser shows no redirect
+		for _, fault := range markup.Faults(string(text)) {
+			t.Errorf("%s %s: %s", r.Method, r.URL.Path, fault)
+		}
 	}
 	return &Page{Status: resp.StatusCode, Header: resp.Header, Text: string(text)}
 }

@@ -246,7 +246,6 @@ press('consent', 'consent-answer', consent);
 press('hand', 'hand-answer', handOver);
 press('another', 'hand-answer', another);
 $('parcel').addEventListener('change', doing($('parcel'), 'hand-answer', choose));
-$('courier').addEventListener('submit', (event) => event.preventDefault());
 
 async function watch() {
   if (document.visibilityState === 'visible') {
