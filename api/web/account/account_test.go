@@ -238,7 +238,7 @@ func sweep(t *testing.T, h *frametest.House) {
 	}
 }
 
-// A return reads otherwise: somebody comes to take it, and nothing has to be said.
+// A return reads otherwise: a courier comes to take it, and nothing has to be said.
 func TestReturns(t *testing.T) {
 	h := house(t)
 	c := h.SignIn(frametest.Customer, "")
@@ -431,7 +431,7 @@ func TestConsent(t *testing.T) {
 	}
 }
 
-// No parcel of others is there, whoever asks.
+// No visitor finds a parcel of another customer.
 func TestOthers(t *testing.T) {
 	h := house(t)
 	mine, _ := of(t, h, "P1")
@@ -457,8 +457,8 @@ func TestOthers(t *testing.T) {
 	if p := c.Post(t, theirs, url.Values{"act": {"reissue"}}); p.Status != 404 {
 		t.Errorf("a new code for another's: %d", p.Status)
 	}
-	if p := h.Nobody().Get(t, mine); p.Status != 303 || p.Header.Get("Location") != "/sign-in?next="+url.QueryEscape(mine) {
-		t.Errorf("nobody: %d", p.Status)
+	if p := h.Anonymous().Get(t, mine); p.Status != 303 || p.Header.Get("Location") != "/sign-in?next="+url.QueryEscape(mine) {
+		t.Errorf("without a session: %d", p.Status)
 	}
 }
 
@@ -481,17 +481,17 @@ func TestPageLink(t *testing.T) {
 	first := link()
 	token := strings.TrimPrefix(first, "/account/link/")
 	for range 3 { // a scanner looks at it
-		p := h.Nobody().Get(t, first)
+		p := h.Anonymous().Get(t, first)
 		if p.Status != 200 || p.Header.Get("Set-Cookie") != "" || strings.Count(p.Text, "<button") != 1 || strings.Contains(p.Text, token) {
 			t.Fatalf("%d %v %s", p.Status, p.Header, p.Text)
 		}
 	}
 	r := httptest.NewRequest("POST", first, nil)
 	r.Header.Set("Sec-Fetch-Site", "cross-site")
-	if p := h.Nobody().Send(t, r); p.Status != 403 {
+	if p := h.Anonymous().Send(t, r); p.Status != 403 {
 		t.Errorf("from another site: %d", p.Status)
 	}
-	p := h.Nobody().Post(t, first, nil)
+	p := h.Anonymous().Post(t, first, nil)
 	if p.Status != 303 || p.Header.Get("Location") != "/account" {
 		t.Fatalf("%d %s", p.Status, p.Text)
 	}
@@ -499,22 +499,22 @@ func TestPageLink(t *testing.T) {
 	if err != nil || cookie.Name != frametest.Cookie {
 		t.Fatalf("%v %v", cookie, err)
 	}
-	in := h.Nobody()
+	in := h.Anonymous()
 	in.Cookie = cookie.Value
 	if p := in.Get(t, path); p.Status != 200 {
 		t.Errorf("signed in: %d", p.Status)
 	}
 	for name, after := range map[string]string{"used": first, "changed": "/account/link/" + strings.ToUpper(token[:8]) + token[8:], "none": "/account/link/AAAA"} {
-		if p := h.Nobody().Post(t, after, nil); p.Status != 410 || p.Header.Get("Set-Cookie") != "" || !strings.Contains(text(p.Text), "This link is over") {
+		if p := h.Anonymous().Post(t, after, nil); p.Status != 410 || p.Header.Get("Set-Cookie") != "" || !strings.Contains(text(p.Text), "This link is over") {
 			t.Errorf("%s: %d", name, p.Status)
 		}
 	}
 	second := link()
 	h.Clock.Advance(5 * time.Minute)
-	if p := h.Nobody().Get(t, second); p.Status != 410 {
+	if p := h.Anonymous().Get(t, second); p.Status != 410 {
 		t.Errorf("five minutes later: %d", p.Status)
 	}
-	if p := h.Nobody().Post(t, second, nil); p.Status != 410 || p.Header.Get("Set-Cookie") != "" {
+	if p := h.Anonymous().Post(t, second, nil); p.Status != 410 || p.Header.Get("Set-Cookie") != "" {
 		t.Errorf("five minutes later: %d", p.Status)
 	}
 	if strings.Contains(h.Log(), token) {
@@ -560,7 +560,7 @@ func TestNoGetChangesAnything(t *testing.T) {
 	if walked < 50 {
 		t.Errorf("%d requests walked", walked)
 	}
-	if p := h.Nobody().Post(t, link.Path, nil); p.Status != 303 {
+	if p := h.Anonymous().Post(t, link.Path, nil); p.Status != 303 {
 		t.Error("looking used the link up")
 	}
 	if p := c.Get(t, path); p.Status != 200 {

@@ -25,7 +25,7 @@ import (
 	"latchkey/notify/trailwriter"
 )
 
-// forged is a store whose chains somebody can change behind the service's back.
+// forged is a store whose chains a test can change without the service.
 type forged struct {
 	handofftest.Store
 	change atomic.Pointer[func([]trail.Link) []trail.Link]
@@ -152,8 +152,8 @@ func TestOthers(t *testing.T) {
 		if p := h.SignIn(frametest.Operator, "").Get(t, home+page); p.Status != 200 {
 			t.Errorf("ops, %s: %d", page, p.Status)
 		}
-		if p := h.Nobody().Get(t, home+page); p.Status != 303 {
-			t.Errorf("nobody, %s: %d", page, p.Status)
+		if p := h.Anonymous().Get(t, home+page); p.Status != 303 {
+			t.Errorf("without a session, %s: %d", page, p.Status)
 		}
 	}
 	if p := h.SignIn(frametest.Operator, "").Get(t, "/building"); p.Status != 200 || !strings.Contains(p.Text, `name="id"`) {
@@ -174,7 +174,7 @@ func TestOthers(t *testing.T) {
 }
 
 // The rules are changed through the contract: all that the form does not show stays, and
-// what somebody else changed meanwhile is not undone.
+// what another person changed meanwhile is not undone.
 func TestRules(t *testing.T) {
 	h, _ := house(t)
 	c := h.SignIn(frametest.Manager, "")
@@ -300,7 +300,7 @@ func TestNoGetChangesAnything(t *testing.T) {
 
 const verdict = `document.getElementById("verdict").textContent`
 
-// The browser verifies the log itself, and names the first entry that somebody changed.
+// The browser verifies the log itself, and names the first entry that was changed.
 func TestVerifiedInTheBrowser(t *testing.T) {
 	h, store := house(t)
 	busy(t, h)
@@ -385,7 +385,7 @@ func TestVerifiedInTheBrowser(t *testing.T) {
 	store.change.Store(nil)
 	verify("Complete and unchanged: ")
 
-	// Somebody who kept the signed end of another log, or of what was here before.
+	// A reader who kept the signed end of another log, or of what was here before.
 	b.Open(at + home + "/log")
 	b.Says(`document.getElementById("more-kept").open = true`)
 	b.Says(`document.getElementById("kept").value = "` + kept + `"`)

@@ -18,7 +18,7 @@ type form struct {
 	Text string // the carriers, one a line
 
 	// Seen stands for the building as the manager saw it: PUT replaces all of it, and what
-	// somebody else changed meanwhile must not be undone by who never saw it.
+	// another person changed meanwhile must not be undone by a visitor who never saw it.
 	Seen string
 
 	Error string // a key of the words; empty: nothing is wrong

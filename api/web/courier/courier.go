@@ -28,7 +28,7 @@ var worker string
 // Set is the courier's pages:
 //
 //	GET /courier                        the stops, and everything that is done at them
-//	GET /courier/shell                  the same for nobody: what the phone shows without a network
+//	GET /courier/shell                  the same without a session: what the phone shows without a network
 //	GET /courier/worker.js              the service worker
 //	GET /courier/manifest.webmanifest   makes it installable
 func Set() frame.Set {
@@ -77,7 +77,7 @@ func (s *stop) Tone() string {
 type shown struct {
 	Open, Done []*stop
 	Refused    string            // why there is no list, as a code of the API
-	Shell      bool              // it is nobody's
+	Shell      bool              // the page without a session
 	Words      map[string]string // of the script
 	Decoder    string            // the path of what reads labels where the browser cannot
 	QR         string            // the path of what writes QR codes

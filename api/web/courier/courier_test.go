@@ -65,8 +65,8 @@ func TestStops(t *testing.T) {
 	if p := h.SignIn(frametest.Customer, "").Get(t, "/courier"); p.Status != 403 {
 		t.Errorf("a customer: %d", p.Status)
 	}
-	if p := h.Nobody().Get(t, "/courier"); p.Status != 303 {
-		t.Errorf("nobody: %d", p.Status)
+	if p := h.Anonymous().Get(t, "/courier"); p.Status != 303 {
+		t.Errorf("without a session: %d", p.Status)
 	}
 }
 
@@ -75,8 +75,8 @@ func TestTheShellIsNobodys(t *testing.T) {
 	h := house(t)
 	h.Dispatch(t, handofftest.Sample("JJD000390007827"))
 	c := h.SignIn(frametest.Courier, "Courier 7")
-	ours, nobodys := c.Get(t, "/courier/shell"), h.Nobody().Get(t, "/courier/shell")
-	if ours.Status != 200 || ours.Text != nobodys.Text {
+	ours, anonymous := c.Get(t, "/courier/shell"), h.Anonymous().Get(t, "/courier/shell")
+	if ours.Status != 200 || ours.Text != anonymous.Text {
 		t.Errorf("the shell differs: %d", ours.Status)
 	}
 	for _, hidden := range []string{c.CSRF, "Courier 7", "7827", "Turmstr", "csrf\""} {
@@ -95,7 +95,7 @@ func TestInstallable(t *testing.T) {
 		Scope string
 		Icons []struct{ Src, Sizes, Type, Purpose string }
 	}
-	p := h.Nobody().Get(t, "/courier/manifest.webmanifest")
+	p := h.Anonymous().Get(t, "/courier/manifest.webmanifest")
 	p.Read(t, &m)
 	if p.Header.Get("Content-Type") != "application/manifest+json" || m.Start != "/courier" || m.Scope != "/courier" || len(m.Icons) != 4 {
 		t.Errorf("manifest: %s", p.Text)
@@ -105,7 +105,7 @@ func TestInstallable(t *testing.T) {
 			t.Errorf("icon %s: %d %s", i.Src, p.Status, p.Header.Get("Content-Type"))
 		}
 	}
-	w := h.Nobody().Get(t, "/courier/worker.js")
+	w := h.Anonymous().Get(t, "/courier/worker.js")
 	if w.Status != 200 || w.Header.Get("Service-Worker-Allowed") != "/courier" || !strings.HasPrefix(w.Header.Get("Content-Type"), "text/javascript") || w.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("worker: %d %v", w.Status, w.Header)
 	}

@@ -16,8 +16,8 @@ import (
 )
 
 // API is the way from a page to the service's own contract: real requests through the
-// same application, without a socket between them. Whoever asks is who the visitor's
-// session says, and the API judges that itself.
+// same application, without a socket between them. The caller is the person of the
+// visitor's session, and the API judges that itself.
 //
 // It is made before the application that serves the pages, and told of it afterwards.
 type API struct {

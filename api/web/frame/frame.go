@@ -42,10 +42,10 @@ import (
 type Config struct {
 	API *API
 
-	// Identify says who a request's session is of; false: nobody is signed in.
+	// Identify says who a request's session is of; false: the request has no session.
 	Identify func(*http.Request) (Visitor, bool)
 
-	// SignIn begins a session of somebody who proved who they are otherwise, and sets its
+	// SignIn begins a session of a person who was identified in another way, and sets its
 	// cookie. Nil: there are no sessions, and links that would begin one do not work.
 	SignIn func(http.ResponseWriter, *http.Request, auth.Principal) error
 
@@ -207,7 +207,7 @@ func list(v ...any) []any { return v }
 // Others are sent to sign in, or told that this is not theirs.
 func (p *Pages) Handle(pattern string, h func(*Visit)) { p.handle(pattern, access{signedIn: true}, h) }
 
-// Public registers a route for everybody. Its visitor may be nobody.
+// Public registers a route for everybody. Its visitor may have no session.
 func (p *Pages) Public(pattern string, h func(*Visit)) { p.handle(pattern, access{}, h) }
 
 // Link is Public for a route whose path is a secret: no page of it repeats the path.
@@ -411,7 +411,7 @@ func (v *Visit) Log(err error) {
 }
 
 func (v *Visit) failWith(status int, what string) {
-	v.Bare = v.Bare || status == http.StatusNotFound // nobody knows what such a path says
+	v.Bare = v.Bare || status == http.StatusNotFound // such a path may say anything
 	if what == "" {
 		what = map[int]string{403: "forbidden", 404: "not_found", 410: "gone", 503: "unavailable"}[status]
 	}

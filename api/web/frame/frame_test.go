@@ -107,13 +107,13 @@ func TestWhoMaySee(t *testing.T) {
 		status int
 		to     string
 	}{
-		"nobody":         {h.Nobody(), 303, "/sign-in?next=%2Fhello"},
-		"somebody else":  {h.SignIn(frametest.Courier, ""), 403, ""},
+		"no session":     {h.Anonymous(), 303, "/sign-in?next=%2Fhello"},
+		"another person": {h.SignIn(frametest.Courier, ""), 403, ""},
 		"a customer":     {h.SignIn(frametest.Customer, ""), 200, ""},
 		"a made-up name": {&frametest.Client{}, 303, "/sign-in?next=%2Fhello"},
 	} {
 		if name == "a made-up name" {
-			test.client = h.Nobody()
+			test.client = h.Anonymous()
 			test.client.Cookie = "made-up"
 		}
 		if p := test.client.Get(t, "/hello"); p.Status != test.status || p.Header.Get("Location") != test.to {
@@ -144,7 +144,7 @@ func TestTooManyRequestsIsNoFailure(t *testing.T) {
 			v.FailAs(frame.Answer{Status: http.StatusTooManyRequests, RetryAfter: 7 * time.Second})
 		})
 	})
-	if p := h.Nobody().Get(t, "/wait"); p.Status != 503 || p.Header.Get("Retry-After") != "7" {
+	if p := h.Anonymous().Get(t, "/wait"); p.Status != 503 || p.Header.Get("Retry-After") != "7" {
 		t.Errorf("%d, Retry-After %q", p.Status, p.Header.Get("Retry-After"))
 	}
 	if strings.Contains(h.Log(), `"ERROR"`) {
@@ -226,7 +226,7 @@ func TestValuesAreEscaped(t *testing.T) {
 // A page of a link does not repeat its own address.
 func TestLinksAreNotRepeated(t *testing.T) {
 	h := house(t, sample(), greet)
-	if p := h.Nobody().Get(t, "/link/secret-token"); strings.Contains(p.Text, "secret-token") {
+	if p := h.Anonymous().Get(t, "/link/secret-token"); strings.Contains(p.Text, "secret-token") {
 		t.Error(p.Text)
 	}
 	if strings.Contains(h.Log(), "secret-token") {
@@ -236,7 +236,7 @@ func TestLinksAreNotRepeated(t *testing.T) {
 
 func TestAssets(t *testing.T) {
 	h := house(t, sample(), greet)
-	c := h.Nobody()
+	c := h.Anonymous()
 	for name, media := range map[string]string{
 		"frame/style.css": "text/css; charset=utf-8", "frame/times.js": "text/javascript; charset=utf-8", "frame/live.js": "text/javascript; charset=utf-8",
 		"frame/call.js": "text/javascript; charset=utf-8", "frame/icon.svg": "image/svg+xml", "sample/x.js": "text/javascript; charset=utf-8",

@@ -115,7 +115,7 @@ func read(v *frame.Visit, query url.Values, pages int) (events []event, more, ok
 	return events, true, true
 }
 
-// alarming are the events that somebody should look at.
+// alarming are the events that the duty officer should look at.
 var alarming = []string{"signal", "impossible_journey", "contested", "door_forced", "door_tampered", "door_held_open", "door_jammed", "door_battery_low", "door_unavailable", "override_asked", "overridden"}
 
 const (

@@ -296,7 +296,7 @@ func TestAlarms(t *testing.T) {
 	}
 }
 
-// Every event and figure has words, and whoever is neither on duty nor a clerk sees nothing.
+// Every event and figure has words. A visitor who is neither on duty nor a clerk sees nothing.
 func TestWordsAndScopes(t *testing.T) {
 	h := house(t)
 	day(t, h)
@@ -315,8 +315,8 @@ func TestWordsAndScopes(t *testing.T) {
 				t.Errorf("%s, %s: %d", who.Subject, path, p.Status)
 			}
 		}
-		if p := h.Nobody().Get(t, path); p.Status != 303 {
-			t.Errorf("nobody, %s: %d", path, p.Status)
+		if p := h.Anonymous().Get(t, path); p.Status != 303 {
+			t.Errorf("without a session, %s: %d", path, p.Status)
 		}
 	}
 }

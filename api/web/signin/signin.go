@@ -31,7 +31,7 @@ type SignIn struct {
 	log      *slog.Logger
 }
 
-// New makes the pages. Log hears why somebody was not signed in, in words of ours; nil is
+// New makes the pages. The log gets the reason of a failed sign-in, in words of ours; nil is
 // silence.
 func New(sessions *auth.Sessions, logins *auth.Logins, log *slog.Logger) (*SignIn, error) {
 	if sessions == nil || logins == nil {
@@ -161,7 +161,7 @@ var statuses = map[auth.LoginKind]int{
 	auth.LoginNobody: http.StatusForbidden, auth.LoginUnavailable: http.StatusServiceUnavailable,
 }
 
-// failed says in plain words why somebody is not signed in.
+// failed says in plain words why the visitor is not signed in.
 func (s *SignIn) failed(v *frame.Visit, err error) {
 	var why *auth.LoginError
 	if !errors.As(err, &why) {
@@ -189,7 +189,7 @@ var homes = []struct {
 	{auth.Customer, "/account"}, {auth.Courier, "/courier"}, {auth.Building, "/building"}, {auth.Ops, "/ops"}, {auth.Shop, "/ops/parcel"},
 }
 
-// target is where to go on to: where somebody wanted to go, or else home.
+// target is the path to go on to: the one that the visitor asked for, or else home.
 func target(next string, p *auth.Principal) string {
 	if next != "" {
 		return next

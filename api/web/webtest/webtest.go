@@ -59,7 +59,7 @@ func Start(t testing.TB, flags ...string) *Browser {
 	return show(t, allocator)
 }
 
-// Another is the browser of somebody else, which shares nothing with this one, not a cookie.
+// Another is the browser of another person. It shares nothing with this one, not a cookie.
 func (b *Browser) Another() *Browser {
 	b.T.Helper()
 	return show(b.T, b.ctx, chromedp.WithNewBrowserContext())

@@ -10,7 +10,7 @@ import (
 )
 
 // cable is a door's way to the service, which can be cut. What was connected breaks off,
-// and whoever dials hears nothing until the cable is whole again.
+// and a side that dials hears nothing until the cable is whole again.
 type cable struct {
 	transport *http.Transport
 	dialer    net.Dialer

@@ -77,7 +77,7 @@ func (d *Demo) Set() frame.Set {
 //	POST /demo/doors/{id}/network    {"cut"} cuts a door's network, or mends it -> {"cut"}
 //	POST /demo/doors/{id}/challenge  reads what a door shows -> {"challenge"}
 //	POST /demo/doors/{id}/permit     {"permit"} holds a phone to a door -> {"result","reason"}
-//	GET  /demo/id/authorize    asks who somebody is, and
+//	GET  /demo/id/authorize    asks the visitor who they are, and
 //	POST /demo/id/authorize    sends them back to sign in: OpenID Connect's authorization endpoint
 //	     /demo/id/...          the rest of the issuer (auth.Provider)
 //
@@ -151,7 +151,7 @@ var scopes = []auth.Scope{
 }
 
 // check lists what is wrong: ids that are malformed, and ids without which a token of
-// its scope would speak for nobody.
+// its scope would name no subject.
 func (t *tokenRequest) check() (broken []violation) {
 	add := func(field, rule string) { broken = append(broken, violation{"body." + field, rule}) }
 	if !slices.Contains(scopes, t.Scope) {

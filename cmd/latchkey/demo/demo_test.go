@@ -164,7 +164,7 @@ func TestTokenFailureStaysInside(t *testing.T) {
 	wantProblem(t, ask(s, "POST", "/demo/token", `{"scope":"ops"}`), 500, "internal-error", "s3cret!")
 }
 
-// Whoever may make tokens may do anything, so no other site's page may have them made.
+// A page that can make tokens can do anything, so pages of other sites must not make any.
 func TestOrdersFromOtherSitesAreRefused(t *testing.T) {
 	for target, body := range map[string]string{
 		"/demo/token": `{"scope":"ops"}`, "/demo/clock": `{"now":"2026-11-25T00:00:00Z"}`, "/demo/doors/turm5-gate/network": `{"cut":true}`,

@@ -99,7 +99,7 @@ func (s *site) network(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, "application/json", map[string]bool{"cut": d.cable.isCut()})
 }
 
-// read is what somebody does who stands at a door: read its challenge, or hold a phone
+// read is what a person at a door does: read its challenge, or hold a phone
 // with a permit to it.
 func (s *site) read(w http.ResponseWriter, r *http.Request) {
 	d := s.houseDoor(w, r)

@@ -10,7 +10,7 @@ import (
 )
 
 // LoopbackOnly refuses an address to listen on, host:port, that other machines could
-// reach: whoever reaches the demonstration can make tokens for any role.
+// reach: a program that reaches the demonstration can make tokens for any role.
 func LoopbackOnly(addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -126,7 +126,7 @@ func TestReaderWithoutAController(t *testing.T) {
 	}
 }
 
-// Somebody walks through each time that the bolt lets go, and the contact tells of it.
+// A person walks through each time that the bolt lets go, and the contact reports it.
 func TestLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())

@@ -109,7 +109,7 @@ func (u *unlock) came(state handoff.DoorState, at time.Time) {
 }
 
 // shown is what is so of a door: the unlock that holds it open, if there is one, and else
-// the latest; nil for none. A permit that nobody used and no door can use any more has
+// the latest; nil for none. A permit that was not used and that no door can use any more has
 // left nothing.
 func (l *ledger) shown(id string, now time.Time) *unlock {
 	l.mu.Lock()

@@ -7,11 +7,11 @@ import (
 	"latchkey/handoff/door/controller"
 )
 
-// lock is a motor bolt with a door contact, and somebody who walks through. It takes the
+// lock is a motor bolt with a door contact, and a person who walks through. It takes the
 // time that such things take.
 type lock struct {
 	motor time.Duration // for one movement
-	reach time.Duration // from the bolt's click until somebody pushes the door
+	reach time.Duration // from the bolt's click until the person pushes the door
 	stay  time.Duration // until the door has fallen shut behind them
 
 	unlocked chan struct{}
@@ -31,7 +31,7 @@ func (l *lock) Unlock(ctx context.Context) error {
 	}
 	select {
 	case l.unlocked <- struct{}{}:
-	default: // somebody is on the way already
+	default: // the person is on the way already
 	}
 	return nil
 }
@@ -39,7 +39,7 @@ func (l *lock) Unlock(ctx context.Context) error {
 // Lock implements [controller.Opener].
 func (l *lock) Lock(ctx context.Context) error { return wait(ctx, l.motor) }
 
-// watch is the contact: it tells of the door, which is shut until somebody walks through.
+// watch is the contact: it tells of the door, which is shut until the person walks through.
 func (l *lock) watch(ctx context.Context, tell func(controller.Signal)) {
 	tell(controller.ContactClosed)
 	for {

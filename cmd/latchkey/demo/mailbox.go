@@ -44,7 +44,7 @@ type Mailbox struct {
 const maxMail = 1 << 20
 
 // NewMailbox starts a mailbox on a free port, which keeps the newest keep mails and
-// dates them by now. Whoever starts it must Close it.
+// dates them by now. The caller must close it.
 func NewMailbox(now func() time.Time, keep int) (*Mailbox, error) {
 	if keep < 1 {
 		return nil, errors.New("demo: a mailbox keeps at least one mail")

@@ -16,7 +16,7 @@ import (
 // that it asks people who they are and believes them.
 const IssuerPath = "/demo/id"
 
-// person is somebody of the sample day whom one can be.
+// person is a person of the sample day as whom a visitor can sign in.
 type person struct {
 	Role string // names its words
 	Name string
@@ -51,7 +51,7 @@ func people(day []dispatched) []person {
 	)
 }
 
-// authorize is the issuer's authorization endpoint: it asks who somebody is.
+// authorize is the issuer's authorization endpoint: it asks the visitor who they are.
 func (s *site) authorize(w http.ResponseWriter, r *http.Request) {
 	if _, err := s.Provider.Authorization(r.URL.Query()); err != nil {
 		http.Error(w, "This is no request to sign in: "+err.Error()+".", http.StatusBadRequest)
@@ -62,7 +62,7 @@ func (s *site) authorize(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// answer sends somebody who said who they are back to where they sign in.
+// answer sends the visitor, who chose a person, back to the page that signs them in.
 func (s *site) answer(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	if err := r.ParseForm(); err != nil {

@@ -36,7 +36,7 @@ const (
 	CodeLocked   Kind = "code-locked"   // five wrong codes
 	Expired      Kind = "expired"       // the day is over without a handover
 	Recalled     Kind = "recalled"      // the sender called the parcel back
-	Attempted    Kind = "attempted"     // the courier was there and met nobody
+	Attempted    Kind = "attempted"     // the courier was there, and the door was not answered
 
 	ReleasedByHand Kind = "released-by-hand" // two people of the shop released it, without courier and code
 )
@@ -80,7 +80,7 @@ type View struct {
 	Zone       *time.Location // of the address; all times are shown in it
 
 	// Reason is the slug that a courier or a shop gave. It is never shown: it is
-	// written for machines, and by somebody whom the customer need not believe.
+	// written for machines, and by a person whom the customer need not believe.
 	Reason string
 
 	AccountURL string // absolute http(s) in ASCII, or empty for a mail without a link

@@ -12,7 +12,7 @@ import (
 
 // The kinds of mail to a building's residents and to its manager.
 const (
-	ResidentConfirm Kind = "resident-confirm" // somebody asked for notices to this address
+	ResidentConfirm Kind = "resident-confirm" // notices to this address were asked for
 	ResidentActive  Kind = "resident-active"  // the notices begin
 	UnitRequest     Kind = "unit-request"     // to the manager: does this address live in the unit?
 	DoorUnlocked    Kind = "door-unlocked"    // a courier was let through

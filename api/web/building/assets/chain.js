@@ -1,5 +1,5 @@
 // Verifies the export of a hash chain (docs/audit.md), with what every browser brings
-// along. It asks nobody: whoever has the text and the key can verify.
+// along. It asks no server: the text and the key are enough to verify.
 //
 // It finds what latchkey audit verify finds, and calls it by the same words.
 
@@ -83,7 +83,7 @@ function misplaced(want, found, rest, line, last) {
 }
 
 /**
- * Verifies an export. kept are heads that somebody kept; chain is what it has to be of.
+ * Verifies an export. kept are heads that the reader kept; chain is what it has to be of.
  * It returns what holds, and throws the first Fault. signed is false where the browser
  * could not verify the signatures, and everything else holds.
  */

@@ -121,7 +121,7 @@ func (h *House) Listen(t testing.TB) string {
 	return "http://" + l.Addr().String()
 }
 
-// Client is a browser without a screen. The zero Cookie and CSRF are nobody's.
+// Client is a browser without a screen. Without Cookie and CSRF it has no session.
 type Client struct {
 	h        *House
 	Cookie   string
@@ -146,8 +146,8 @@ func (h *House) SignIn(p auth.Principal, name string) *Client {
 	return &Client{h: h, Cookie: cookie, CSRF: s.CSRF, Language: "en"}
 }
 
-// Nobody is a browser without a session.
-func (h *House) Nobody() *Client { return &Client{h: h, Language: "en"} }
+// Anonymous is a browser without a session.
+func (h *House) Anonymous() *Client { return &Client{h: h, Language: "en"} }
 
 // Page is an answer, read.
 type Page struct {
