@@ -132,6 +132,7 @@ var rooms = map[string][]string{
 	"door":                     {},
 	"door/controller":          {"door"},
 	"keyring":                  {},
+	"words":                    {},
 	"redisstore":               {"", "counts", "door", "eventlog", "identity", "registry", "residents", "service", "storage", "trail"},
 	"simulation":               {"", "otp"},
 	"handofftest":              {"", "counts", "door", "eventlog", "identity", "registry", "residents", "service", "storage", "trail", "otp"},
