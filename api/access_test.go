@@ -13,6 +13,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 	"latchkey/handoff/trail"
 	"latchkey/notify/trailwriter"
@@ -209,7 +210,7 @@ func TestAccessLogPages(t *testing.T) {
 // A courier who knocks with parcels that do not exist fills no log, and learns nothing:
 // an unknown parcel and another carrier's look alike and cost the same.
 func TestStrangersAtADoor(t *testing.T) {
-	counted := &counting{Memory: handofftest.NewMemory()}
+	counted := &counting{Store: embedded.New(t)}
 	h := newHouse(t, counted)
 	h.staff(t)
 	h.expect(t, manager, "PUT", "/v1/buildings/bld_turm5", buildingJSON, 200, "")
@@ -249,28 +250,28 @@ func TestStrangersAtADoor(t *testing.T) {
 
 // counting counts what an unlock asks of the store.
 type counting struct {
-	*handofftest.Memory
+	handofftest.Store
 	calls []string
 }
 
 func (c *counting) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
 	c.calls = append(c.calls, "Load")
-	return c.Memory.Load(ctx, q)
+	return c.Store.Load(ctx, q)
 }
 
 func (c *counting) Commit(ctx context.Context, ch service.Change) error {
 	c.calls = append(c.calls, "Commit")
-	return c.Memory.Commit(ctx, ch)
+	return c.Store.Commit(ctx, ch)
 }
 
 func (c *counting) Append(ctx context.Context, now handoff.Instant, e ...handoff.Event) error {
 	c.calls = append(c.calls, "Append")
-	return c.Memory.Append(ctx, now, e...)
+	return c.Store.Append(ctx, now, e...)
 }
 
 func (c *counting) Tally(ctx context.Context, name string, forget time.Duration) (int, error) {
 	c.calls = append(c.calls, "Tally")
-	return c.Memory.Tally(ctx, name, forget)
+	return c.Store.Tally(ctx, name, forget)
 }
 
 // What a door says of its lock is an event of the building, and a line of its access log.

@@ -14,6 +14,7 @@ import (
 	"latchkey/api"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 )
 
@@ -29,24 +30,24 @@ func (s *still) Commit(context.Context, service.Change) error { return nil }
 
 func (s *still) Settle(context.Context, service.Settlement) error { return nil }
 
-// deaf is a connection that only takes deadlines.
-type deaf struct{ net.Conn }
+// deadlines is a connection that only takes deadlines.
+type deadlines struct{ net.Conn }
 
-func (deaf) SetReadDeadline(time.Time) error { return nil }
+func (deadlines) SetReadDeadline(time.Time) error { return nil }
 
-func (deaf) LocalAddr() net.Addr { return &net.TCPAddr{} }
+func (deadlines) LocalAddr() net.Addr { return &net.TCPAddr{} }
 
-func (deaf) RemoteAddr() net.Addr { return &net.TCPAddr{} }
+func (deadlines) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
 // BenchmarkVerify measures a verify without network and store, beside the parts that
 // are not the API's: a bare fiber handler, and the domain's own work.
 func BenchmarkVerify(b *testing.B) {
-	store := &still{Store: handofftest.NewMemory()}
+	store := &still{Store: embedded.New(b)}
 	h := newHouse(b, store, func(c *api.Config) { c.Log = slog.New(slog.DiscardHandler) })
 	bare := fiber.New()
 	bare.Post("/bare/:parcel_id", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "released"}) })
 
-	memory := handofftest.NewMemory()
+	memory := embedded.New(b)
 	w := handofftest.New(b, memory)
 	w.Cleared(b, "cou_7")
 	w.Drives(b, "cou_7", handofftest.Route, handofftest.Today)
@@ -66,7 +67,7 @@ func BenchmarkVerify(b *testing.B) {
 	serve := func(handler fasthttp.RequestHandler, path string, want string) func(*testing.B) {
 		return func(b *testing.B) {
 			var c fasthttp.RequestCtx
-			c.Init2(deaf{}, nil, false)
+			c.Init2(deadlines{}, nil, false)
 			b.ReportAllocs()
 			for b.Loop() {
 				c.Request.Reset()
@@ -102,7 +103,7 @@ func BenchmarkVerify(b *testing.B) {
 
 // BenchmarkBulkLine measures what a line of a bulk file costs before the domain sees it.
 func BenchmarkBulkLine(b *testing.B) {
-	h := newHouse(b, hollow{handofftest.NewMemory()}, func(c *api.Config) { c.Log = slog.New(slog.DiscardHandler) })
+	h := newHouse(b, hollow{embedded.New(b)}, func(c *api.Config) { c.Log = slog.New(slog.DiscardHandler) })
 	line := compact(sample("P1", nil)) + "\n"
 	req := h.request(b, warehouse, "POST", "/v1/dispatches/bulk", string(bytes.Repeat([]byte(line), b.N)))
 	req.Header.Set("Content-Type", "application/x-ndjson")

@@ -18,6 +18,7 @@ import (
 	"latchkey/api"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 )
 
@@ -213,7 +214,7 @@ func TestBulkStreamsBothWays(t *testing.T) {
 // A client that sends everything before it reads anything gets every result: they are
 // far more than the buffers of the network hold.
 func TestBulkWaitsForAClientThatSendsFirst(t *testing.T) {
-	h := newHouse(t, hollow{handofftest.NewMemory()})
+	h := newHouse(t, hollow{embedded.New(t)})
 	const lines = 300_000
 	body := []byte(strings.Repeat("{\"x\":1}\n", lines)) // refused, with an answer that is longer
 	conn, err := net.Dial("tcp", h.listen(t))
@@ -269,7 +270,7 @@ func (s *stuck) Load(ctx context.Context, _ service.Query) (service.Snapshot, er
 
 // Who hangs up stops the work: the goroutines end, and the server can shut down.
 func TestBulkEndsWithItsClient(t *testing.T) {
-	store := &stuck{Store: handofftest.NewMemory()}
+	store := &stuck{Store: embedded.New(t)}
 	h := newHouse(t, store, func(c *api.Config) { c.RequestTimeout, c.BulkWorkers = 20*time.Millisecond, 64 })
 	addr := h.listen(t)
 	before := runtime.NumGoroutine()
@@ -331,7 +332,7 @@ func TestBulkMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("sends 200 MB")
 	}
-	h := newHouse(t, hollow{handofftest.NewMemory()})
+	h := newHouse(t, hollow{embedded.New(t)})
 	addr := h.listen(t)
 	line := compact(sample("P123456", nil)) + "\n"
 	padded := line[:len(line)-1] + strings.Repeat(" ", 60_000) + "\n" // and some as long as they may be

@@ -552,7 +552,7 @@ func foreignGarage(t *testing.T, h *house, grant string) {
 }
 
 func otherBuilding(t *testing.T, h *house, _ string) {
-	store := h.Store.(*handofftest.Memory)
+	store := h.Store
 	if err := store.PutBuilding(background, handoff.Building{ID: "bld_turm5", Zone: "Nowhere", Carriers: []string{"swift"}}); err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 	"latchkey/handoff/storage"
 )
@@ -239,7 +240,7 @@ func TestFailingStore(t *testing.T) {
 		{errors.New("secret"), 500, "internal-error", ""},
 		{storage.ErrSealed, 500, "internal-error", ""},
 	} {
-		h := newHouse(t, down{handofftest.NewMemory(), c.err})
+		h := newHouse(t, down{embedded.New(t), c.err})
 		a := h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor("123456"), c.status, c.code)
 		if a.header.Get("Retry-After") != c.retry || strings.Contains(a.text, "secret") {
 			t.Errorf("%v: Retry-After %q, %s", c.err, a.header.Get("Retry-After"), a.text)
@@ -250,7 +251,7 @@ func TestFailingStore(t *testing.T) {
 // Fiber gives a handler no deadline: without one of ours, a store that hangs would hang
 // the caller.
 func TestWorkIsBounded(t *testing.T) {
-	h := newHouse(t, &stuck{Store: handofftest.NewMemory()}, func(c *api.Config) { c.RequestTimeout = time.Millisecond })
+	h := newHouse(t, &stuck{Store: embedded.New(t)}, func(c *api.Config) { c.RequestTimeout = time.Millisecond })
 	a := h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor("123456"), 503, "unavailable")
 	if a.header.Get("Retry-After") != "1" {
 		t.Errorf("Retry-After %q", a.header.Get("Retry-After"))

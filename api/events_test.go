@@ -13,6 +13,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 )
 
 // happened are the events of a page: type/parcel.
@@ -162,7 +163,7 @@ func TestEventsInPages(t *testing.T) {
 
 // A page reads so many events and no more, however rare what it looks for is.
 func TestEventsAreBounded(t *testing.T) {
-	memory := handofftest.NewMemory()
+	memory := embedded.New(t)
 	store := &readCounter{Store: memory}
 	h := newHouse(t, store)
 	at := handoff.InstantOf(h.Clock.Now())
@@ -198,7 +199,7 @@ func TestEventsBeginWhereAskedFor(t *testing.T) {
 		apart time.Duration // the service's clock is ahead of the store's
 		most  int           // events to be read
 	}{"one clock": {0, 100}, "a minute apart": {time.Minute, 100}, "the clock was set": {48 * time.Hour, 1 << 20}} {
-		memory := handofftest.NewMemory()
+		memory := embedded.New(t)
 		store := &readCounter{Store: memory}
 		h := newHouse(t, store)
 		log := func(what handoff.EventType, at time.Time) {

@@ -16,13 +16,14 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/storage"
 )
 
 // A courier who is suspended, or whose background check ran out, between two requests is
 // stopped at the second, on an instance that has never heard of it.
 func TestSuspensionBitesAtOnce(t *testing.T) {
-	store := handofftest.NewMemory()
+	store := embedded.New(t)
 	here := newHouse(t, store)
 	there := newHouse(t, store)
 	here.staff(t)
@@ -192,7 +193,7 @@ func TestBulkOfARevokedKey(t *testing.T) {
 // A key works through the whole of the API, for its own tenant alone, and a door's for its
 // own door.
 func TestKeysThroughTheAPI(t *testing.T) {
-	store := handofftest.NewMemory()
+	store := embedded.New(t)
 	h := newHouse(t, store, func(c *api.Config) {
 		c.Verifier = auth.Either(c.Verifier, auth.NewKeys(store, handofftest.Namer{}, c.Clock.Now))
 	})

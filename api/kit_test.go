@@ -22,6 +22,7 @@ import (
 	"latchkey/api/metrics"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 )
 
@@ -55,7 +56,7 @@ func (l *logBuffer) String() string {
 func newHouse(t testing.TB, store handofftest.Store, change ...func(*api.Config)) *house {
 	t.Helper()
 	if store == nil {
-		store = handofftest.NewMemory()
+		store = embedded.New(t)
 	}
 	h := &house{World: handofftest.New(t, store), log: &logBuffer{}}
 	registry := prometheus.NewRegistry()

@@ -10,12 +10,13 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/redisstore/embedded"
 )
 
 // One clerk asks, another sees who and why, and approves. The customer sees that it was
 // done by hand, and nobody sees a code.
 func TestOverride(t *testing.T) {
-	store := handofftest.NewMemory()
+	store := embedded.New(t)
 	h := newHouse(t, store, func(c *api.Config) {
 		c.Verifier = auth.Either(c.Verifier, auth.NewKeys(store, handofftest.Namer{}, c.Clock.Now))
 	})

@@ -22,6 +22,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/clock"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/storage"
 	"latchkey/handoff/trail"
@@ -306,7 +307,7 @@ func (m *mute) Append(ctx context.Context, now handoff.Instant, events ...handof
 // A change that residents are to be told of fails if the log cannot be told, so that
 // its caller says it again; what changed nothing is told once.
 func TestEnrolmentIsNeverLeftUnsaid(t *testing.T) {
-	store := &mute{Store: handofftest.NewMemory()}
+	store := &mute{Store: embedded.New(t)}
 	h := newHouse(t, store, func(c *api.Config) { c.Residents = &api.Residents{} })
 	said := func() int { return handofftest.Count(h.Events(t), handoff.EventBuildingEnrolled) }
 	put := func(path, body string, status int) {

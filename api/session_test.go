@@ -11,6 +11,7 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 )
 
 // browsers is a house that takes the sessions of browsers too.
@@ -67,7 +68,7 @@ func (b *browsers) as(t *testing.T, cookie, method, path, body string, headers .
 
 // The cookie of a session is worth what a token with the same claims is.
 func TestSessionInPlaceOfAToken(t *testing.T) {
-	b := newBrowsers(t, handofftest.NewMemory())
+	b := newBrowsers(t, embedded.New(t))
 	grant := b.dispatch(t, "P1", nil)
 	own, _ := b.enter(t, customer)
 	other := customer
@@ -105,7 +106,7 @@ func TestSessionInPlaceOfAToken(t *testing.T) {
 
 // What a page of another site makes a browser send changes nothing, whatever it guesses.
 func TestUnsafeBySessionMustBeMeant(t *testing.T) {
-	b := newBrowsers(t, handofftest.NewMemory())
+	b := newBrowsers(t, embedded.New(t))
 	grant := b.dispatch(t, "P1", nil)
 	cookie, csrf := b.enter(t, customer)
 	_, stranger := b.enter(t, customer)
@@ -148,7 +149,7 @@ func TestUnsafeBySessionMustBeMeant(t *testing.T) {
 
 // Beside a token, good or not, a cookie counts for nothing: neither lends the other its rights.
 func TestTokenBesideASession(t *testing.T) {
-	b := newBrowsers(t, handofftest.NewMemory())
+	b := newBrowsers(t, embedded.New(t))
 	grant := b.dispatch(t, "P1", nil)
 	cookie, _ := b.enter(t, customer)
 	path := "/v1/handoffs/" + grant
@@ -171,7 +172,7 @@ func TestTokenBesideASession(t *testing.T) {
 
 // Signed out on one instance, the next request on another is refused.
 func TestSignedOutOnAnotherInstance(t *testing.T) {
-	store := handofftest.NewMemory()
+	store := embedded.New(t)
 	here, there := newBrowsers(t, store), newBrowsers(t, store)
 	grant := here.dispatch(t, "P1", nil)
 	cookie, _ := here.enter(t, customer)
@@ -187,7 +188,7 @@ func TestSignedOutOnAnotherInstance(t *testing.T) {
 }
 
 func TestSessionsAreDocumented(t *testing.T) {
-	b := newBrowsers(t, handofftest.NewMemory())
+	b := newBrowsers(t, embedded.New(t))
 	doc := b.as(t, "", "GET", "/openapi.json", "")
 	if got := doc.at("components", "securitySchemes", "session", "name"); got != "__Host-latchkey" {
 		t.Errorf("the scheme's cookie is %v", got)

@@ -9,6 +9,7 @@ import (
 
 	. "latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/service"
 )
@@ -16,7 +17,7 @@ import (
 // Whoever prints, logs or marshals a grant by accident shows nobody's name, address,
 // mail or code, and whoever prints a door no keypad's key.
 func TestAGrantPrintsNobody(t *testing.T) {
-	w := handofftest.New(t, handofftest.NewMemory())
+	w := handofftest.New(t, embedded.New(t))
 	g := w.Dispatch(t, handofftest.Sample("JJD1"))
 	door := Door{ID: "pad", Mode: Keypad, Keypad: KeypadKey("a keypad's secret")}
 	var out strings.Builder

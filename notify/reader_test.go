@@ -16,6 +16,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/storage"
 )
 

@@ -13,6 +13,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/storage"
 )
 
@@ -47,7 +48,7 @@ func newKey(t *testing.T, store identity.Keys, k identity.APIKey) (token string,
 }
 
 func TestKeySaysWho(t *testing.T) {
-	c, store := &clock{now: start}, handofftest.NewMemory()
+	c, store := &clock{now: start}, embedded.New(t)
 	v := Either(newIssuers(t, c), NewKeys(store, handofftest.Namer{}, c.Now))
 	near := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	for name, k := range map[string]struct {
@@ -77,7 +78,7 @@ func TestKeySaysWho(t *testing.T) {
 
 // What is stored of a key is of no use to whoever reads it, and a key has one spelling.
 func TestKeyIsStoredAsAHash(t *testing.T) {
-	c, store := &clock{now: start}, handofftest.NewMemory()
+	c, store := &clock{now: start}, embedded.New(t)
 	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	parts := strings.Split(token, "_")
 	if len(parts) != 3 || parts[0] != "lk" || parts[1] != id || len(parts[2]) < 52 {
@@ -138,7 +139,7 @@ func (otherNamer) Name(domain string, parts ...string) []byte {
 
 // Made-up keys ask the store nothing, and a key that is gone next to nothing.
 func TestWrongKeysAreCheap(t *testing.T) {
-	c, store := &clock{now: start}, &counted{Keys: handofftest.NewMemory()}
+	c, store := &clock{now: start}, &counted{Keys: embedded.New(t)}
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
 	for range 500 {
 		forged, _, err := NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
@@ -169,7 +170,7 @@ func TestWrongKeysAreCheap(t *testing.T) {
 // Two instances over one store: a key that was in use all the time stops within five
 // seconds on both.
 func TestRevokedKeyStops(t *testing.T) {
-	c, store := &clock{now: start}, &counted{Keys: handofftest.NewMemory()}
+	c, store := &clock{now: start}, &counted{Keys: embedded.New(t)}
 	here, there := NewKeys(store, handofftest.Namer{}, c.Now), NewKeys(store, handofftest.Namer{}, c.Now)
 	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"dispatch"}, Shop: "demo"})
 	for range 100 {
@@ -194,7 +195,7 @@ func TestRevokedKeyStops(t *testing.T) {
 }
 
 func TestKeyExpires(t *testing.T) {
-	c, store := &clock{now: start}, handofftest.NewMemory()
+	c, store := &clock{now: start}, embedded.New(t)
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
 	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift", Expires: handoff.InstantOf(start.Add(time.Second))})
 	if !good(t, v, token) {
@@ -220,7 +221,7 @@ func TestKeysEnd(t *testing.T) {
 		"with, of thirty days":    {90 * day, 30 * day, 30 * day},
 		"a life of ten years":     {0, 3650 * day, 365 * day},
 	} {
-		now, store := &clock{now: start}, handofftest.NewMemory()
+		now, store := &clock{now: start}, embedded.New(t)
 		v := NewKeys(store, handofftest.Namer{}, now.Now).Within(c.life)
 		k := identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift", Created: handoff.InstantOf(start)}
 		if c.expires != 0 {
@@ -244,7 +245,7 @@ func TestKeysEnd(t *testing.T) {
 
 // An ops key of before, which is bound to no network, works no more; the log says why.
 func TestOpsKeysNeedNetworks(t *testing.T) {
-	c, store := &clock{now: start}, handofftest.NewMemory()
+	c, store := &clock{now: start}, embedded.New(t)
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
 	k := identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift", Created: handoff.InstantOf(start)}
 	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, k)
@@ -262,7 +263,7 @@ func TestOpsKeysNeedNetworks(t *testing.T) {
 }
 
 func TestKeyIsBoundToNetworks(t *testing.T) {
-	c, store := &clock{now: start}, handofftest.NewMemory()
+	c, store := &clock{now: start}, embedded.New(t)
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
 	token, _ := newKey(t, store, identity.APIKey{
 		Scopes: []string{"ops"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
@@ -282,7 +283,7 @@ func TestKeyIsBoundToNetworks(t *testing.T) {
 
 // Out of reach is not the same as wrong: who is told so keeps the key.
 func TestKeysOutOfReach(t *testing.T) {
-	c, store := &clock{now: start}, &counted{Keys: handofftest.NewMemory()}
+	c, store := &clock{now: start}, &counted{Keys: embedded.New(t)}
 	v := NewKeys(store, handofftest.Namer{}, c.Now)
 	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	store.down = true

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"latchkey/handoff"
-	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/storage"
 )
 
@@ -64,7 +64,7 @@ func signedIn(t *testing.T, s *Sessions, cookie string) bool {
 }
 
 func TestSessionSaysWho(t *testing.T) {
-	c, store := &clock{now: start}, handofftest.NewMemory()
+	c, store := &clock{now: start}, embedded.New(t)
 	s := newSessions(t, c, store, signInEntry())
 	cookie, other := begin(t, s, driver), begin(t, s, driver)
 	got, err := s.Verify(t.Context(), cookie)
@@ -108,7 +108,7 @@ func idOf(t *testing.T, cookie string) []byte {
 func TestSessionEndsByTime(t *testing.T) {
 	t.Run("unused", func(t *testing.T) {
 		c := &clock{now: start}
-		s := newSessions(t, c, handofftest.NewMemory(), signInEntry())
+		s := newSessions(t, c, embedded.New(t), signInEntry())
 		cookie := begin(t, s, driver)
 		c.at(2*time.Hour - time.Second)
 		if !signedIn(t, s, cookie) {
@@ -121,7 +121,7 @@ func TestSessionEndsByTime(t *testing.T) {
 	})
 	t.Run("in all", func(t *testing.T) {
 		c := &clock{now: start}
-		s := newSessions(t, c, handofftest.NewMemory(), signInEntry())
+		s := newSessions(t, c, embedded.New(t), signInEntry())
 		cookie := begin(t, s, driver)
 		for after := time.Hour; after < 12*time.Hour; after += time.Hour {
 			c.at(after)
@@ -139,7 +139,7 @@ func TestSessionEndsByTime(t *testing.T) {
 // Two instances over one store: what one ends is over on the other at its next request,
 // even where that was using it at the same moment.
 func TestSessionEndsEverywhere(t *testing.T) {
-	c, store := &clock{now: start}, handofftest.NewMemory()
+	c, store := &clock{now: start}, embedded.New(t)
 	here, there := newSessions(t, c, store, signInEntry()), newSessions(t, c, store, signInEntry())
 	cookie, other := begin(t, here, driver), begin(t, here, driver)
 	if !signedIn(t, here, cookie) || !signedIn(t, there, cookie) {
@@ -169,7 +169,7 @@ func TestSessionEndsEverywhere(t *testing.T) {
 
 // A customer who is forgotten is signed out in every browser, and nobody else is.
 func TestSessionEndsWithItsCustomer(t *testing.T) {
-	c, store := &clock{now: start}, handofftest.NewMemory()
+	c, store := &clock{now: start}, embedded.New(t)
 	s := newSessions(t, c, store, signInEntry())
 	customer := func(id string) Session {
 		return Session{Principal: &Principal{Subject: id, Shop: "demo", Scopes: []Scope{Customer}}}
@@ -202,7 +202,7 @@ func (l *late) TouchSession(ctx context.Context, s identity.Session, keep time.D
 
 // A session says no more than its issuer could say now.
 func TestSessionEndsWithItsIssuer(t *testing.T) {
-	c, store := &clock{now: start}, handofftest.NewMemory()
+	c, store := &clock{now: start}, embedded.New(t)
 	s := newSessions(t, c, store, signInEntry())
 	for name, change := range map[string]struct {
 		to   func(*Trust)
@@ -241,7 +241,7 @@ func TestSessionEndsWithItsIssuer(t *testing.T) {
 // Out of reach is not signed out.
 func TestSessionsOutOfReach(t *testing.T) {
 	c := &clock{now: start}
-	s := newSessions(t, c, handofftest.NewMemory(), signInEntry())
+	s := newSessions(t, c, embedded.New(t), signInEntry())
 	cookie := begin(t, s, driver)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -259,7 +259,7 @@ func TestSessionsOutOfReach(t *testing.T) {
 
 func TestSessionCookie(t *testing.T) {
 	c := &clock{now: start}
-	s := newSessions(t, c, handofftest.NewMemory(), signInEntry())
+	s := newSessions(t, c, embedded.New(t), signInEntry())
 	if got := s.Cookie("v").String(); got != "latchkey=v; Path=/; HttpOnly; SameSite=Lax" {
 		t.Error(got)
 	}
@@ -292,10 +292,10 @@ func TestSessionConfig(t *testing.T) {
 	}
 	for name, c := range map[string]SessionConfig{
 		"no store":               {Issuers: issuers, Random: rand.Reader},
-		"no issuers":             {Store: handofftest.NewMemory(), Random: rand.Reader},
-		"no randomness":          {Store: handofftest.NewMemory(), Issuers: issuers},
-		"over at once":           {Store: handofftest.NewMemory(), Issuers: issuers, Random: rand.Reader, Idle: time.Second},
-		"longer unused than all": {Store: handofftest.NewMemory(), Issuers: issuers, Random: rand.Reader, Life: time.Hour},
+		"no issuers":             {Store: embedded.New(t), Random: rand.Reader},
+		"no randomness":          {Store: embedded.New(t), Issuers: issuers},
+		"over at once":           {Store: embedded.New(t), Issuers: issuers, Random: rand.Reader, Idle: time.Second},
+		"longer unused than all": {Store: embedded.New(t), Issuers: issuers, Random: rand.Reader, Life: time.Hour},
 	} {
 		if _, err := NewSessions(c); err == nil {
 			t.Errorf("%s is accepted", name)

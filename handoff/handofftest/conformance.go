@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"testing"
@@ -23,29 +24,44 @@ import (
 // budgets by the times that it is given, and may use its server's clock for the ids
 // of the log alone.
 func Conformance(t *testing.T, open func(t *testing.T) Store) {
-	groups := []struct {
-		name  string
-		tests map[string]func(*testing.T, *World)
-	}{
+	CoreConformance(t, func(t *testing.T) Core { return open(t) })
+	run(t, func(t *testing.T) Core { return open(t) }, []topic{
+		{"Feed", feedTests},
+		{"Credentials", credentialTests},
+		{"Trail", trailTests},
+		{"Residents", residentTests},
+		{"Patterns", patternTests},
+		{"OneUse", oneUseTests},
+		{"Sessions", sessionTests},
+		{"Numbers", numberTests},
+	})
+}
+
+// CoreConformance is the part of the suite that a Core passes.
+func CoreConformance(t *testing.T, open func(t *testing.T) Core) {
+	run(t, open, []topic{
 		{"Grants", grantTests},
 		{"Budget", budgetTests},
 		{"Registry", registryTests},
 		{"Log", logTests},
 		{"Doors", doorTests},
-		{"Credentials", credentialTests},
-		{"Journal", journalTests},
-		{"Residents", residentTests},
-		{"Patterns", patternTests},
-		{"Tokens", tokenTests},
-		{"Sessions", sessionTests},
-		{"Numbers", numberTests},
 		{"Faults", faultTests},
 		{"Contention", contentionTests},
-	}
-	for _, g := range groups {
-		t.Run(g.name, func(t *testing.T) {
-			for name, test := range g.tests {
-				t.Run(name, func(t *testing.T) { test(t, New(t, open(t))) })
+	})
+}
+
+// topic is a group of tests, by name.
+type topic struct {
+	name  string
+	tests map[string]func(*testing.T, *World)
+}
+
+// run runs the tests of each topic in the order of their names, each on a store of its own.
+func run(t *testing.T, open func(t *testing.T) Core, topics []topic) {
+	for _, topic := range topics {
+		t.Run(topic.name, func(t *testing.T) {
+			for _, name := range slices.Sorted(maps.Keys(topic.tests)) {
+				t.Run(name, func(t *testing.T) { topic.tests[name](t, New(t, open(t))) })
 			}
 		})
 	}
@@ -85,7 +101,7 @@ func follows(w *World, c service.Change, event handoff.EventType) service.Change
 
 func load(t *testing.T, w *World, q service.Query) service.Snapshot {
 	t.Helper()
-	snap, err := w.Store.Load(t.Context(), q)
+	snap, err := w.Core.Load(t.Context(), q)
 	if err != nil {
 		t.Fatalf("Load(%+v): %v", q, err)
 	}
@@ -94,7 +110,7 @@ func load(t *testing.T, w *World, q service.Query) service.Snapshot {
 
 func commit(t *testing.T, w *World, c service.Change) service.Change {
 	t.Helper()
-	if err := w.Store.Commit(t.Context(), c); err != nil {
+	if err := w.Core.Commit(t.Context(), c); err != nil {
 		t.Fatalf("Commit over %d: %v", c.From, err)
 	}
 	return c
@@ -167,7 +183,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		load(t, w, service.Query{Parcel: q.Parcel, Courier: &reservation.Courier, Reservation: &reservation})
 		for name, c := range map[string]service.Change{"stale": stale, "ahead": ahead, "again": second, "from nothing": minted(t, w, 0, Sample("p1"))} {
 			c.Settle = &service.Settlement{Reservation: reservation, Counted: true}
-			if err := w.Store.Commit(t.Context(), c); !errors.Is(err, storage.ErrConflict) {
+			if err := w.Core.Commit(t.Context(), c); !errors.Is(err, storage.ErrConflict) {
 				t.Errorf("%s: got %v, want ErrConflict", name, err)
 			}
 		}
@@ -176,7 +192,7 @@ var grantTests = map[string]func(*testing.T, *World){
 			t.Errorf("%d events in the log after conflicts, want 2", n)
 		}
 		until := first.Record.Grant.Window.Until
-		due, err := w.Store.Due(t.Context(), q.Parcel.Partition(), until, 10)
+		due, err := w.Core.Due(t.Context(), q.Parcel.Partition(), until, 10)
 		noError(t, "Due", err)
 		equal(t, "due after a refused recall", due, []handoff.GrantID{first.Record.Grant.ID})
 		equal(t, "account after conflicts that would have counted", w.Account(t, "c1"), handoff.Account{Reserved: []handoff.Instant{reservation.At}})
@@ -193,7 +209,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		never := handoff.InstantOf(Noon.AddDate(1, 0, 0))
 		due := func() []handoff.GrantID {
 			t.Helper()
-			ids, err := w.Store.Due(t.Context(), hash.Partition(), never, 10)
+			ids, err := w.Core.Due(t.Context(), hash.Partition(), never, 10)
 			noError(t, "Due", err)
 			slices.SortFunc(ids, func(a, b handoff.GrantID) int { return a.Generation - b.Generation })
 			return ids
@@ -205,7 +221,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		scrubbed.From, scrubbed.Archived = old.Version, true
 		scrubbed.Record.Grant.Scrubbed = []byte("a digest")
 		commit(t, w, scrubbed)
-		if err := w.Store.Commit(t.Context(), scrubbed); !errors.Is(err, storage.ErrConflict) {
+		if err := w.Core.Commit(t.Context(), scrubbed); !errors.Is(err, storage.ErrConflict) {
 			t.Errorf("the same commit again: got %v, want ErrConflict", err)
 		}
 		old = load(t, w, service.Query{Parcel: hash, Generation: 1})
@@ -229,12 +245,12 @@ var grantTests = map[string]func(*testing.T, *World){
 			load(t, w, service.Query{Parcel: id, Index: &other})
 		}
 		for range 2 {
-			noError(t, "Unlist", w.Store.Unlist(t.Context(), index.Customer, ids[0]))
+			noError(t, "Unlist", w.Core.Unlist(t.Context(), index.Customer, ids[0]))
 		}
-		left, err := w.Store.OfCustomer(t.Context(), index.Customer, service.Listed{}, 10)
+		left, err := w.Core.OfCustomer(t.Context(), index.Customer, service.Listed{}, 10)
 		noError(t, "OfCustomer", err)
 		equal(t, "left", left, []service.Listed{{Parcel: ids[1], Until: index.Until}})
-		theirs, err := w.Store.OfCustomer(t.Context(), other.Customer, service.Listed{}, 10)
+		theirs, err := w.Core.OfCustomer(t.Context(), other.Customer, service.Listed{}, 10)
 		noError(t, "OfCustomer", err)
 		equal(t, "the other's", len(theirs), 2)
 	},
@@ -246,7 +262,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		c.Record.Grant = second.Record.Grant
 		commit(t, w, c)
 		id := c.Record.Grant.ID
-		page, err := w.Store.Read(t.Context(), id.Hash.Partition(), "", 10)
+		page, err := w.Core.Read(t.Context(), id.Hash.Partition(), "", 10)
 		noError(t, "Read", err)
 		if len(page) != 2 {
 			t.Fatalf("%d events in the log, want 2", len(page))
@@ -272,14 +288,14 @@ var grantTests = map[string]func(*testing.T, *World){
 		old := load(t, w, service.Query{Parcel: hash, Generation: 1})
 		equal(t, "first generation", old.Record, &closed.Record)
 		equal(t, "first generation is archived", old.Archived, true)
-		if err := w.Store.Commit(t.Context(), follows(w, closed, handoff.EventHeld)); !errors.Is(err, storage.ErrConflict) {
+		if err := w.Core.Commit(t.Context(), follows(w, closed, handoff.EventHeld)); !errors.Is(err, storage.ErrConflict) {
 			t.Errorf("a commit on the first generation: got %v, want ErrConflict", err)
 		}
 
-		grants, err := w.Store.Many(t.Context(), []handoff.ParcelHash{hash})
+		grants, err := w.Core.Many(t.Context(), []handoff.ParcelHash{hash})
 		noError(t, "Many", err)
 		equal(t, "many", grants, []handoff.Grant{second.Record.Grant})
-		due, err := w.Store.Due(t.Context(), hash.Partition(), second.Record.Grant.Window.Until-1, 10)
+		due, err := w.Core.Due(t.Context(), hash.Partition(), second.Record.Grant.Window.Until-1, 10)
 		noError(t, "Due", err)
 		if len(due) != 0 {
 			t.Errorf("the second generation is due by the first one's window: %v", due)
@@ -294,7 +310,7 @@ var grantTests = map[string]func(*testing.T, *World){
 			ids = append(ids, c.Record.Grant.ID.Hash, w.Service.ParcelHash(Carrier, fmt.Sprintf("gone%d", i)))
 			want[c.Record.Grant.ID] = c.Record.Grant
 		}
-		grants, err := w.Store.Many(t.Context(), ids)
+		grants, err := w.Core.Many(t.Context(), ids)
 		noError(t, "Many", err)
 		got := map[handoff.GrantID]handoff.Grant{}
 		for _, g := range grants {
@@ -302,7 +318,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		}
 		equal(t, "many", got, want)
 		equal(t, "count", len(grants), len(want))
-		none, err := w.Store.Many(t.Context(), nil)
+		none, err := w.Core.Many(t.Context(), nil)
 		if len(none) != 0 || err != nil {
 			t.Errorf("Many(nil) = %v, %v", none, err)
 		}
@@ -328,7 +344,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		for limit := 1; limit <= 10; limit++ {
 			var got []service.Listed
 			for after := (service.Listed{}); ; after = got[len(got)-1] {
-				page, err := w.Store.OfCustomer(t.Context(), index.Customer, after, limit)
+				page, err := w.Core.OfCustomer(t.Context(), index.Customer, after, limit)
 				noError(t, "OfCustomer", err)
 				if len(page) > limit {
 					t.Fatalf("%d entries, asked for %d", len(page), limit)
@@ -359,19 +375,19 @@ var grantTests = map[string]func(*testing.T, *World){
 		}
 		want := slices.Sorted(slices.Values([]handoff.ParcelHash{a, b}))
 		ofCustomer := func(c handoff.CustomerRef) (ids []handoff.ParcelHash, err error) {
-			list, err := w.Store.OfCustomer(t.Context(), c, service.Listed{}, 10)
+			list, err := w.Core.OfCustomer(t.Context(), c, service.Listed{}, 10)
 			for _, l := range list {
 				ids = append(ids, l.Parcel)
 			}
 			return ids, err
 		}
 		equal(t, "of customer", sorted(ofCustomer(index.Customer)), want)
-		equal(t, "on route", sorted(w.Store.OnRoute(t.Context(), index.Route)), want)
-		equal(t, "of order", sorted(w.Store.OfOrder(t.Context(), index.Order)), want)
+		equal(t, "on route", sorted(w.Core.OnRoute(t.Context(), index.Route)), want)
+		equal(t, "of order", sorted(w.Core.OfOrder(t.Context(), index.Order)), want)
 		nextDay, another := index.Order, index.Order
 		nextDay.Day, another.Name[7] = Today.Next(), another.Name[7]^1 // kept beside each other
 		for _, o := range []service.OrderRef{nextDay, another} {
-			equal(t, fmt.Sprint("of order ", o), sorted(w.Store.OfOrder(t.Context(), o)), []handoff.ParcelHash(nil))
+			equal(t, fmt.Sprint("of order ", o), sorted(w.Core.OfOrder(t.Context(), o)), []handoff.ParcelHash(nil))
 		}
 
 		var none []handoff.ParcelHash
@@ -382,7 +398,7 @@ var grantTests = map[string]func(*testing.T, *World){
 			{Carrier: Carrier, Route: "BER-043", Day: Today},
 			{Carrier: Carrier, Route: Route, Day: Today.Next()},
 		} {
-			equal(t, fmt.Sprint("on route ", r), sorted(w.Store.OnRoute(t.Context(), r)), none)
+			equal(t, fmt.Sprint("on route ", r), sorted(w.Core.OnRoute(t.Context(), r)), none)
 		}
 	},
 
@@ -391,11 +407,11 @@ var grantTests = map[string]func(*testing.T, *World){
 		id, until := c.Record.Grant.ID, c.Record.Grant.Window.Until
 		due := func(now handoff.Instant) bool {
 			t.Helper()
-			ids, err := w.Store.Due(t.Context(), id.Hash.Partition(), now, 10)
+			ids, err := w.Core.Due(t.Context(), id.Hash.Partition(), now, 10)
 			noError(t, "Due", err)
 			return slices.Contains(ids, id)
 		}
-		elsewhere, err := w.Store.Due(t.Context(), (id.Hash.Partition()+1)%handoff.Partitions, until, 10)
+		elsewhere, err := w.Core.Due(t.Context(), (id.Hash.Partition()+1)%handoff.Partitions, until, 10)
 		noError(t, "Due", err)
 		if due(until-1) || !due(until) || slices.Contains(elsewhere, id) {
 			t.Errorf("an active grant is due from the end of its window on, in its partition: %v before, %v at the end, %v elsewhere", due(until-1), due(until), elsewhere)
@@ -424,7 +440,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		c.Record.Grant.Window.Until += 24 * 3600
 		commit(t, w, c)
 		id := c.Record.Grant.ID.Hash
-		ids, err := w.Store.Due(t.Context(), id.Partition(), c.Record.Grant.Window.Until-1, 10)
+		ids, err := w.Core.Due(t.Context(), id.Partition(), c.Record.Grant.Window.Until-1, 10)
 		if len(ids) != 0 || err != nil {
 			t.Errorf("still due at %v after its window moved: %v, %v", old, ids, err)
 		}
@@ -437,7 +453,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		}
 		for partition, n := range due {
 			for _, limit := range []int{1, 2, 100} {
-				ids, err := w.Store.Due(t.Context(), partition, handoff.InstantOf(Noon.AddDate(0, 0, 2)), limit)
+				ids, err := w.Core.Due(t.Context(), partition, handoff.InstantOf(Noon.AddDate(0, 0, 2)), limit)
 				if err != nil || len(ids) != min(n, limit) {
 					t.Errorf("partition %d, limit %d of %d: got %d, %v", partition, limit, n, len(ids), err)
 				}
@@ -446,7 +462,7 @@ var grantTests = map[string]func(*testing.T, *World){
 	},
 
 	"UnscheduleIsHarmless": func(t *testing.T, w *World) {
-		noError(t, "Unschedule", w.Store.Unschedule(t.Context(), handoff.GrantID{Hash: w.Service.ParcelHash(Carrier, "gone"), Generation: 1}))
+		noError(t, "Unschedule", w.Core.Unschedule(t.Context(), handoff.GrantID{Hash: w.Service.ParcelHash(Carrier, "gone"), Generation: 1}))
 	},
 }
 
@@ -464,7 +480,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 		}
 		settle := func(r service.Reservation, counted bool) {
 			t.Helper()
-			noError(t, "Settle", w.Store.Settle(t.Context(), service.Settlement{Reservation: r, Counted: counted}))
+			noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Reservation: r, Counted: counted}))
 		}
 		account := func(when string, counted, reserved int) {
 			t.Helper()
@@ -491,7 +507,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 		account("both counted", 2, 0)
 		equal(t, "times", w.Account(t, "c1").Counted, []handoff.Instant{at, at})
 		equal(t, "another courier", w.Account(t, "c2"), handoff.Account{})
-		noError(t, "ClearBudget", w.Store.ClearBudget(t.Context(), ref))
+		noError(t, "ClearBudget", w.Core.ClearBudget(t.Context(), ref))
 		account("cleared", 0, 0)
 	},
 
@@ -505,7 +521,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 		// Neither tokens nor the clocks of those who ask decide who came first.
 		equal(t, "places", []int{ahead("m", noon), ahead("a", noon+1), ahead("z", noon-1)}, []int{1, 2, 3})
 		equal(t, "places, asked again", []int{ahead("z", noon-1), ahead("a", noon+1), ahead("m", noon)}, []int{3, 2, 1})
-		noError(t, "Settle", w.Store.Settle(t.Context(), service.Settlement{Reservation: service.Reservation{Courier: ref, Token: "m", At: noon}}))
+		noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Reservation: service.Reservation{Courier: ref, Token: "m", At: noon}}))
 		equal(t, "places once the first is gone", []int{ahead("a", noon+1), ahead("z", noon-1)}, []int{1, 2})
 		equal(t, "the first, come again", ahead("m", noon), 3)
 	},
@@ -518,7 +534,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 		}
 		equal(t, "placed at first", ask("a", false).Placed, true)
 		equal(t, "placed while held", ask("a", true).Placed, true)
-		noError(t, "ClearBudget", w.Store.ClearBudget(t.Context(), ref))
+		noError(t, "ClearBudget", w.Core.ClearBudget(t.Context(), ref))
 		equal(t, "placed after clearing", ask("a", true).Placed, false)
 		equal(t, "reserved by asking for what is held", len(ask("a", true).Reserved), 0)
 		equal(t, "placed anew", ask("a", false).Placed, true)
@@ -537,7 +553,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 			c = follows(w, c, handoff.EventAttempted)
 			c.Settle = &service.Settlement{Reservation: r, Counted: counted}
 			commit(t, w, c)
-			noError(t, "Settle", w.Store.Settle(t.Context(), *c.Settle)) // as after a lost answer
+			noError(t, "Settle", w.Core.Settle(t.Context(), *c.Settle)) // as after a lost answer
 		}
 		a := w.Account(t, "c1")
 		slices.Sort(a.Counted)
@@ -559,7 +575,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 			n.Carrier = Carrier
 			c := follows(w, parcels[partition], handoff.EventAttempted)
 			c.Count = &n
-			err := w.Store.Commit(t.Context(), c)
+			err := w.Core.Commit(t.Context(), c)
 			if err == nil {
 				parcels[partition] = c
 			}
@@ -569,7 +585,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 			t.Helper()
 			want := handoff.CarrierDay{Hour: hour, Released: released}
 			want.Wrong[one], want.Wrong[two] = first, second
-			got, err := w.Store.CarrierDay(t.Context(), Carrier, handoff.Instant(hour*3600+1800))
+			got, err := w.Core.CarrierDay(t.Context(), Carrier, handoff.Instant(hour*3600+1800))
 			noError(t, "CarrierDay", err)
 			equal(t, "day", got, want)
 		}
@@ -594,7 +610,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 		day(hour+25, 0, 1, -1)
 		noError(t, "later still", count(one, service.CarrierCount{Hour: hour + 25, Wrong: 1}))
 		day(hour+25, 1, 1, -1)
-		other, err := w.Store.CarrierDay(t.Context(), "rival", handoff.InstantOf(Noon))
+		other, err := w.Core.CarrierDay(t.Context(), "rival", handoff.InstantOf(Noon))
 		noError(t, "CarrierDay", err)
 		equal(t, "another carrier's", other, handoff.CarrierDay{Hour: hour})
 	},
@@ -611,8 +627,8 @@ var budgetTests = map[string]func(*testing.T, *World){
 				c.Settle = &st
 				commit(t, w, c)
 			}
-			noError(t, "Settle", w.Store.Settle(t.Context(), st)) // the first for the second time
-			noError(t, "Settle", w.Store.Settle(t.Context(), service.Settlement{Reservation: r}))
+			noError(t, "Settle", w.Core.Settle(t.Context(), st)) // the first for the second time
+			noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Reservation: r}))
 		}
 		a := w.Account(t, "c1")
 		slices.Sort(a.Excused)
@@ -629,7 +645,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 		c.Settle = &service.Settlement{Reservation: r, Counted: true}
 		commit(t, w, c)
 		load(t, w, q)
-		noError(t, "Settle", w.Store.Settle(t.Context(), *c.Settle))
+		noError(t, "Settle", w.Core.Settle(t.Context(), *c.Settle))
 		equal(t, "account", w.Account(t, "c1"), handoff.Account{Counted: []handoff.Instant{r.At}})
 	},
 
@@ -639,7 +655,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 			r := service.Reservation{Courier: ref, Token: fmt.Sprint(day), At: handoff.InstantOf(Noon.AddDate(0, 0, day))}
 			load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r})
 			if day%2 == 0 { // the others are never settled: their process died
-				noError(t, "Settle", w.Store.Settle(t.Context(), service.Settlement{Reservation: r, Counted: true}))
+				noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Reservation: r, Counted: true}))
 			}
 		}
 		a := w.Account(t, "c1")
@@ -652,7 +668,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 var registryTests = map[string]func(*testing.T, *World){
 	"PutKeepsWhatIsNotGiven": func(t *testing.T, w *World) {
 		ref := Courier("c1")
-		if c, err := w.Store.Courier(t.Context(), ref); c != nil || err != nil {
+		if c, err := w.Core.Courier(t.Context(), ref); c != nil || err != nil {
 			t.Fatalf("an unknown courier is %+v, %v", c, err)
 		}
 		name, until, suspended := "Sample Courier 1", handoff.InstantOf(Noon), true
@@ -667,9 +683,9 @@ var registryTests = map[string]func(*testing.T, *World){
 			{service.CourierUpdate{}, func() {}},
 			{service.CourierUpdate{Suspended: new(bool)}, func() { want.Suspended = false }},
 		} {
-			noError(t, "PutCourier", w.Store.PutCourier(t.Context(), ref, step.update))
+			noError(t, "PutCourier", w.Core.PutCourier(t.Context(), ref, step.update))
 			step.change()
-			got, err := w.Store.Courier(t.Context(), ref)
+			got, err := w.Core.Courier(t.Context(), ref)
 			noError(t, "Courier", err)
 			if got == nil || got.Name != want.Name || got.ClearedUntil != want.ClearedUntil || got.Suspended != want.Suspended || got.CourierRef != ref || len(got.Drives) != 0 {
 				t.Errorf("got %+v, want %+v", got, want)
@@ -679,7 +695,7 @@ var registryTests = map[string]func(*testing.T, *World){
 			facts.Name, loaded.Name = "", "" // no decision needs it, so that Load may leave it out
 			equal(t, "the courier as loaded", loaded, facts)
 		}
-		if c, err := w.Store.Courier(t.Context(), handoff.CourierRef{Carrier: "rival", ID: "c1"}); c != nil || err != nil {
+		if c, err := w.Core.Courier(t.Context(), handoff.CourierRef{Carrier: "rival", ID: "c1"}); c != nil || err != nil {
 			t.Errorf("the same id of another carrier is %+v, %v", c, err)
 		}
 	},
@@ -700,12 +716,12 @@ var registryTests = map[string]func(*testing.T, *World){
 			{Carrier: "rival", Route: Route, Day: Today}:               "",
 			{Carrier: Carrier, Route: Route, Day: Today.Next().Next()}: "",
 		} {
-			driver, err := w.Store.Driver(t.Context(), r)
+			driver, err := w.Core.Driver(t.Context(), r)
 			if err != nil || driver != want {
 				t.Errorf("the driver of %v is %q, %v, want %q", r, driver, err, want)
 			}
 		}
-		c, err := w.Store.Courier(t.Context(), Courier("c1"))
+		c, err := w.Core.Courier(t.Context(), Courier("c1"))
 		noError(t, "Courier", err)
 		slices.SortFunc(c.Drives, func(a, b handoff.Drive) int {
 			return cmp.Or(cmp.Compare(a.Route, b.Route), cmp.Compare(a.Day.String(), b.Day.String()))
@@ -729,7 +745,7 @@ var registryTests = map[string]func(*testing.T, *World){
 			route := fmt.Sprintf("R-%d", round)
 			together(8, func(i int) error {
 				r := service.RouteRef{Carrier: Carrier, Route: route, Day: Today}
-				if err := w.Store.AssignRoute(t.Context(), r, ids[i%len(ids)], handoff.InstantOf(Noon)); err != nil {
+				if err := w.Core.AssignRoute(t.Context(), r, ids[i%len(ids)], handoff.InstantOf(Noon)); err != nil {
 					t.Errorf("AssignRoute: %v", err)
 				}
 				return nil
@@ -746,7 +762,7 @@ func drivers(t *testing.T, w *World, route string, ids ...string) []string {
 	t.Helper()
 	var found []string
 	for _, id := range ids {
-		c, err := w.Store.Courier(t.Context(), Courier(id))
+		c, err := w.Core.Courier(t.Context(), Courier(id))
 		noError(t, "Courier", err)
 		if slices.Contains(c.Drives, handoff.Drive{Day: Today, Route: route}) {
 			found = append(found, id)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"latchkey/handoff"
-	"latchkey/handoff/door"
 	"latchkey/handoff/service"
 	"latchkey/handoff/storage"
 )
@@ -19,8 +18,8 @@ import (
 func keypad(t *testing.T, w *World) {
 	t.Helper()
 	ctx, at := t.Context(), Home
-	noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: Zone, Carriers: []string{Carrier}}))
-	noError(t, "PutDoor", w.Store.PutDoor(ctx, handoff.Door{
+	noError(t, "PutBuilding", w.Core.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: Zone, Carriers: []string{Carrier}}))
+	noError(t, "PutDoor", w.Core.PutDoor(ctx, handoff.Door{
 		ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Location: &at, Keypad: handoff.KeypadKey("a keypad's key of 25 byte"),
 	}))
 }
@@ -43,42 +42,42 @@ var doorTests = map[string]func(*testing.T, *World){
 			ID: "d1", Kind: handoff.Garage, Mode: handoff.Connected, Location: &at, Fence: 12.5,
 			Owner: &handoff.CustomerRef{Shop: Shop, ID: "cus_81"}, Key: []byte("a public key of a door, 32 bytes"), Relock: 5, BuildingID: "b1",
 		}
-		none, err := w.Store.Building(ctx, "b1")
+		none, err := w.Core.Building(ctx, "b1")
 		noError(t, "Building", err)
 		equal(t, "a building before it is there", none == nil, true)
-		noError(t, "PutBuilding", w.Store.PutBuilding(ctx, b))
-		noError(t, "PutDoor", w.Store.PutDoor(ctx, d))
-		gotB, err := w.Store.Building(ctx, "b1")
+		noError(t, "PutBuilding", w.Core.PutBuilding(ctx, b))
+		noError(t, "PutDoor", w.Core.PutDoor(ctx, d))
+		gotB, err := w.Core.Building(ctx, "b1")
 		noError(t, "Building", err)
 		equal(t, "building", gotB, &b)
 		d.Building = b
 		for range 2 { // the second time the store knows the door's building
-			gotD, err := w.Store.Door(ctx, "d1")
+			gotD, err := w.Core.Door(ctx, "d1")
 			noError(t, "Door", err)
 			equal(t, "door", gotD, &d)
 		}
-		ids, err := w.Store.Doors(ctx, "b1")
+		ids, err := w.Core.Doors(ctx, "b1")
 		noError(t, "Doors", err)
 		equal(t, "doors", ids, []string{"d1"})
 
 		b.Carriers = []string{"rival"}
-		noError(t, "PutBuilding", w.Store.PutBuilding(ctx, b))
+		noError(t, "PutBuilding", w.Core.PutBuilding(ctx, b))
 		d.Building, d.Fence = b, 0
-		noError(t, "PutDoor", w.Store.PutDoor(ctx, d))
-		gotD, err := w.Store.Door(ctx, "d1")
+		noError(t, "PutDoor", w.Core.PutDoor(ctx, d))
+		gotD, err := w.Core.Door(ctx, "d1")
 		noError(t, "Door", err)
 		equal(t, "door after changes", gotD, &d)
 		for _, d.Carriers = range [][]string{{Carrier}, {}, nil} { // nobody is not everybody
-			noError(t, "PutDoor", w.Store.PutDoor(ctx, d))
-			gotD, err := w.Store.Door(ctx, "d1")
+			noError(t, "PutDoor", w.Core.PutDoor(ctx, d))
+			gotD, err := w.Core.Door(ctx, "d1")
 			noError(t, "Door", err)
 			equal(t, "door with carriers of its own", gotD, &d)
 		}
 		d.BuildingID = "b2"
-		if err := w.Store.PutDoor(ctx, d); !errors.Is(err, handoff.ErrDoorMoved) {
+		if err := w.Core.PutDoor(ctx, d); !errors.Is(err, handoff.ErrDoorMoved) {
 			t.Errorf("a door moved: %v", err)
 		}
-		gone, err := w.Store.Door(ctx, "d2")
+		gone, err := w.Core.Door(ctx, "d2")
 		noError(t, "Door", err)
 		equal(t, "a door that is not there", gone == nil, true)
 	},
@@ -86,25 +85,25 @@ var doorTests = map[string]func(*testing.T, *World){
 	"ARemovedDoorIsNoneAndItsBuildings": func(t *testing.T, w *World) {
 		ctx := t.Context()
 		for _, id := range []string{"b1", "b2"} {
-			noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: id, Zone: Zone}))
+			noError(t, "PutBuilding", w.Core.PutBuilding(ctx, handoff.Building{ID: id, Zone: Zone}))
 		}
 		d := handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "b1", Keypad: handoff.KeypadKey("key")}
 		there := func(want bool) {
 			t.Helper()
-			got, err := w.Store.Door(ctx, "d1")
+			got, err := w.Core.Door(ctx, "d1")
 			noError(t, "Door", err)
 			loaded := load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1"}).Door
 			equal(t, "read, loaded", []bool{got != nil, loaded != nil}, []bool{want, want})
 			for _, building := range []string{"b1", "b2"} {
-				ids, err := w.Store.Doors(ctx, building)
+				ids, err := w.Core.Doors(ctx, building)
 				noError(t, "Doors", err)
 				equal(t, "listed by "+building, slices.Contains(ids, "d1"), want && building == "b1")
 			}
 		}
 		remove := func(building string) error {
-			return w.Store.PutDoor(ctx, handoff.Door{ID: "d1", BuildingID: building, Removed: true})
+			return w.Core.PutDoor(ctx, handoff.Door{ID: "d1", BuildingID: building, Removed: true})
 		}
-		noError(t, "PutDoor", w.Store.PutDoor(ctx, d))
+		noError(t, "PutDoor", w.Core.PutDoor(ctx, d))
 		there(true)
 		if err := remove("b2"); !errors.Is(err, handoff.ErrDoorMoved) {
 			t.Errorf("removed by another building: %v", err)
@@ -116,29 +115,29 @@ var doorTests = map[string]func(*testing.T, *World){
 		}
 		taken := d
 		taken.BuildingID = "b2"
-		if err := w.Store.PutDoor(ctx, taken); !errors.Is(err, handoff.ErrDoorMoved) {
+		if err := w.Core.PutDoor(ctx, taken); !errors.Is(err, handoff.ErrDoorMoved) {
 			t.Errorf("another building took the id of a removed door: %v", err)
 		}
 		there(false)
 		bare := d
 		bare.Keypad = nil
-		if err := w.Store.PutDoor(ctx, bare); !errors.Is(err, handoff.ErrKeypadKey) {
+		if err := w.Core.PutDoor(ctx, bare); !errors.Is(err, handoff.ErrKeypadKey) {
 			t.Errorf("the key of a removed keypad was kept: %v", err)
 		}
-		noError(t, "PutDoor", w.Store.PutDoor(ctx, d))
+		noError(t, "PutDoor", w.Core.PutDoor(ctx, d))
 		there(true)
 
 		// However many write and remove it at once, the list says what the door says.
 		for n := range 10 {
 			id := fmt.Sprint("e", n)
 			for i, err := range together(16, func(i int) error {
-				return w.Store.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Lobby, Mode: handoff.Carried, BuildingID: "b1", Removed: i%2 == 0})
+				return w.Core.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Lobby, Mode: handoff.Carried, BuildingID: "b1", Removed: i%2 == 0})
 			}) {
 				noError(t, fmt.Sprint("PutDoor ", i), err)
 			}
-			got, err := w.Store.Door(ctx, id)
+			got, err := w.Core.Door(ctx, id)
 			noError(t, "Door", err)
-			ids, err := w.Store.Doors(ctx, "b1")
+			ids, err := w.Core.Doors(ctx, "b1")
 			noError(t, "Doors", err)
 			equal(t, "listed", slices.Contains(ids, id), got != nil)
 		}
@@ -146,8 +145,8 @@ var doorTests = map[string]func(*testing.T, *World){
 
 	"LoadReadsTheDoorAsItIsNow": func(t *testing.T, w *World) {
 		ctx := t.Context()
-		noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: "b1", Zone: Zone, Carriers: []string{Carrier}}))
-		noError(t, "PutDoor", w.Store.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Carried, BuildingID: "b1"}))
+		noError(t, "PutBuilding", w.Core.PutBuilding(ctx, handoff.Building{ID: "b1", Zone: Zone, Carriers: []string{Carrier}}))
+		noError(t, "PutDoor", w.Core.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Carried, BuildingID: "b1"}))
 		carriers := func() []string {
 			d := load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1"}).Door
 			if d == nil {
@@ -156,7 +155,7 @@ var doorTests = map[string]func(*testing.T, *World){
 			return d.Building.Carriers
 		}
 		equal(t, "carriers", carriers(), []string{Carrier})
-		noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: "b1", Zone: Zone, Carriers: []string{"rival"}}))
+		noError(t, "PutBuilding", w.Core.PutBuilding(ctx, handoff.Building{ID: "b1", Zone: Zone, Carriers: []string{"rival"}}))
 		equal(t, "carriers at once after a change", carriers(), []string{"rival"})
 		equal(t, "no door", load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d9"}).Door == nil, true)
 	},
@@ -164,10 +163,10 @@ var doorTests = map[string]func(*testing.T, *World){
 	"PermitsAreFound": func(t *testing.T, w *World) {
 		ref := service.PermitRef{Permit: handoff.PermitID{1, 2, 3}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Claim: "c1"}
 		load(t, w, service.Query{Parcel: ref.Parcel, Permit: &ref})
-		got, err := w.Store.Permit(t.Context(), ref.Permit)
+		got, err := w.Core.Permit(t.Context(), ref.Permit)
 		noError(t, "Permit", err)
 		equal(t, "permit", got, &ref)
-		none, err := w.Store.Permit(t.Context(), handoff.PermitID{9})
+		none, err := w.Core.Permit(t.Context(), handoff.PermitID{9})
 		noError(t, "Permit", err)
 		equal(t, "a permit that was never given out", none == nil, true)
 	},
@@ -186,9 +185,9 @@ var doorTests = map[string]func(*testing.T, *World){
 		another[2].Door, another[2].Claim = "d2", "c4"
 		for _, ref := range another {
 			equal(t, "claimed by another", claimed(ref), false)
-			noError(t, "Unclaim", w.Store.Unclaim(ctx, ref)) // what is not one's own is left alone
+			noError(t, "Unclaim", w.Core.Unclaim(ctx, ref)) // what is not one's own is left alone
 		}
-		got, err := w.Store.Permit(ctx, own.Permit)
+		got, err := w.Core.Permit(ctx, own.Permit)
 		noError(t, "Permit", err)
 		equal(t, "whose it is", got, &own)
 
@@ -196,12 +195,12 @@ var doorTests = map[string]func(*testing.T, *World){
 		c := minted(t, w, 0, Sample("p1"))
 		c.Permit = &own
 		commit(t, w, c)
-		if err := w.Store.Commit(ctx, c); !errors.Is(err, storage.ErrConflict) {
+		if err := w.Core.Commit(ctx, c); !errors.Is(err, storage.ErrConflict) {
 			t.Errorf("a commit twice: %v", err)
 		}
 		equal(t, "after a commit", []bool{claimed(own), claimed(another[0]), claimed(another[1])}, []bool{true, false, false})
-		noError(t, "Unclaim", w.Store.Unclaim(ctx, own))
-		noError(t, "Unclaim", w.Store.Unclaim(ctx, own))
+		noError(t, "Unclaim", w.Core.Unclaim(ctx, own))
+		noError(t, "Unclaim", w.Core.Unclaim(ctx, own))
 		equal(t, "given back", []bool{claimed(another[1]), claimed(own)}, []bool{true, false})
 		equal(t, "nothing asked", load(t, w, service.Query{Parcel: own.Parcel}).Claimed, false)
 	},
@@ -210,10 +209,10 @@ var doorTests = map[string]func(*testing.T, *World){
 		ctx := t.Context()
 		put := func(d handoff.Door) error {
 			d.ID, d.BuildingID, d.Kind = "d1", "b1", handoff.Lobby
-			return w.Store.PutDoor(ctx, d)
+			return w.Core.PutDoor(ctx, d)
 		}
 		key := func() string {
-			d, err := w.Store.Door(ctx, "d1")
+			d, err := w.Core.Door(ctx, "d1")
 			noError(t, "Door", err)
 			return string(d.Keypad)
 		}
@@ -246,9 +245,9 @@ var doorTests = map[string]func(*testing.T, *World){
 		for n := range 10 {
 			id := fmt.Sprint("d", n)
 			errs := together(16, func(i int) error {
-				return w.Store.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Lobby, Mode: handoff.Carried, BuildingID: fmt.Sprint("b", i%2)})
+				return w.Core.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Lobby, Mode: handoff.Carried, BuildingID: fmt.Sprint("b", i%2)})
 			})
-			d, err := w.Store.Door(ctx, id)
+			d, err := w.Core.Door(ctx, id)
 			noError(t, "Door", err)
 			for i, err := range errs {
 				if own := fmt.Sprint("b", i%2) == d.BuildingID; own && err != nil || !own && !errors.Is(err, handoff.ErrDoorMoved) {
@@ -257,7 +256,7 @@ var doorTests = map[string]func(*testing.T, *World){
 			}
 			for i := range 2 {
 				building := fmt.Sprint("b", i)
-				ids, err := w.Store.Doors(ctx, building)
+				ids, err := w.Core.Doors(ctx, building)
 				noError(t, "Doors", err)
 				equal(t, "listed by "+building, slices.Contains(ids, id), building == d.BuildingID)
 			}
@@ -275,7 +274,7 @@ var doorTests = map[string]func(*testing.T, *World){
 			d.Route = id
 			w.Dispatch(t, d)
 		}
-		instances := []*service.Service{w.Service, New(t, w.Store).Service}
+		instances := []*service.Service{w.Service, New(t, w.Core).Service}
 		given := map[handoff.PermitID]int{}
 		for minute, want := range []int{2, 1} { // the first minute gives out the second's as well
 			var mu sync.Mutex
@@ -336,7 +335,7 @@ var doorTests = map[string]func(*testing.T, *World){
 	},
 
 	"APINIsGivenOutOnceThoughRepliesAreLost": func(t *testing.T, w *World) {
-		faulty := &Faulty{Store: w.Store}
+		faulty := &Faulty{Core: w.Core}
 		w = New(t, faulty)
 		keypad(t, w)
 		w.Cleared(t, "c1", "c2")
@@ -387,29 +386,6 @@ var doorTests = map[string]func(*testing.T, *World){
 		}
 	},
 
-	"AFeedIsReadInOrderFromACursor": func(t *testing.T, w *World) {
-		ctx := t.Context()
-		for _, body := range []string{"one", "two", "three"} {
-			noError(t, "Send", w.Store.Send(ctx, "d1", door.Message{Kind: "permit", Body: []byte(body)}))
-		}
-		noError(t, "Send", w.Store.Send(ctx, "d2", door.Message{Kind: "recall", Body: []byte("other")}))
-		read := func(after string, limit int) (bodies []string, cursor string) {
-			messages, err := w.Store.Receive(ctx, "d1", after, limit)
-			noError(t, "Receive", err)
-			for _, m := range messages {
-				equal(t, "kind", m.Kind, "permit")
-				bodies, cursor = append(bodies, string(m.Body)), m.Cursor
-			}
-			return bodies, cursor
-		}
-		first, cursor := read("", 2)
-		equal(t, "first", first, []string{"one", "two"})
-		rest, last := read(cursor, 10)
-		equal(t, "rest", rest, []string{"three"})
-		none, _ := read(last, 10)
-		equal(t, "nothing new", len(none), 0)
-	},
-
 	"ACourierIsAtOnePlace": func(t *testing.T, w *World) {
 		ctx := t.Context()
 		w.Cleared(t, "c1")
@@ -419,7 +395,7 @@ var doorTests = map[string]func(*testing.T, *World){
 		}
 		see := func(ref handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting, want bool) {
 			t.Helper()
-			noted, err := w.Store.See(ctx, ref, from, to)
+			noted, err := w.Core.See(ctx, ref, from, to)
 			noError(t, "See", err)
 			equal(t, fmt.Sprint("noted ", to), noted, want)
 		}
@@ -429,14 +405,14 @@ var doorTests = map[string]func(*testing.T, *World){
 		see(ref, nil, there, false)
 		see(ref, &there, later, false)
 		see(ref, &here, later, true)
-		c, err := w.Store.Courier(ctx, ref)
+		c, err := w.Core.Courier(ctx, ref)
 		noError(t, "Courier", err)
 		equal(t, "seen", c.Seen, &later)
 		see(Courier("nobody"), nil, here, false)
 
 		noted := make([]bool, 20)
 		for _, err := range together(20, func(i int) (err error) {
-			noted[i], err = w.Store.See(ctx, ref, &later, at(100+i, 50))
+			noted[i], err = w.Core.See(ctx, ref, &later, at(100+i, 50))
 			return err
 		}) {
 			noError(t, "See", err)
@@ -454,14 +430,14 @@ var doorTests = map[string]func(*testing.T, *World){
 		ctx := t.Context()
 		w.Cleared(t, "c1")
 		w.Drives(t, "c1", Route, Today)
-		noError(t, "PutBuilding", w.Store.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: Zone, Carriers: []string{Carrier}}))
+		noError(t, "PutBuilding", w.Core.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: Zone, Carriers: []string{Carrier}}))
 		at := Home
-		noError(t, "PutDoor", w.Store.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}))
+		noError(t, "PutDoor", w.Core.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}))
 		g := w.Dispatch(t, Sample("p1"))
 		p, err := w.Service.Unlock(ctx, service.Knock{Courier: Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}})
 		noError(t, "Unlock", err)
 		due := func() int {
-			ids, err := w.Store.Due(ctx, g.ID.Hash.Partition(), handoff.InstantOf(w.Clock.Now()), 10)
+			ids, err := w.Core.Due(ctx, g.ID.Hash.Partition(), handoff.InstantOf(w.Clock.Now()), 10)
 			noError(t, "Due", err)
 			return len(ids)
 		}

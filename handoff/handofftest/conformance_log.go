@@ -42,13 +42,13 @@ func story(t *testing.T, w *World, parcel string, n int) handoff.ParcelHash {
 func join(t *testing.T, w *World, groups ...string) {
 	t.Helper()
 	for _, g := range groups {
-		noError(t, "Join", w.Store.Join(t.Context(), g))
+		noError(t, "Join", w.Core.Join(t.Context(), g))
 	}
 }
 
 func take(t *testing.T, w *World, group string, limit int) []eventlog.Delivery {
 	t.Helper()
-	d, err := w.Store.Take(t.Context(), group, w.Clock.Now(), lease, limit)
+	d, err := w.Core.Take(t.Context(), group, w.Clock.Now(), lease, limit)
 	noError(t, "Take", err)
 	if len(d) > limit {
 		t.Fatalf("Take gave %d, over its limit of %d", len(d), limit)
@@ -72,13 +72,13 @@ func takeAll(t *testing.T, w *World, group string) []eventlog.Delivery {
 func finish(t *testing.T, w *World, group string, ds ...eventlog.Delivery) {
 	t.Helper()
 	for _, d := range ds {
-		noError(t, "Done", w.Store.Done(t.Context(), group, d.ID))
+		noError(t, "Done", w.Core.Done(t.Context(), group, d.ID))
 	}
 }
 
 func backlog(t *testing.T, w *World, group string) eventlog.Backlog {
 	t.Helper()
-	b, err := w.Store.Backlog(t.Context(), group)
+	b, err := w.Core.Backlog(t.Context(), group)
 	noError(t, "Backlog", err)
 	return b
 }
@@ -93,14 +93,14 @@ func ids(ds []eventlog.Delivery) []eventlog.ID {
 
 func trim(t *testing.T, w *World, id handoff.ParcelHash, keep time.Time) int64 {
 	t.Helper()
-	n, err := w.Store.Trim(t.Context(), id.Partition(), keep)
+	n, err := w.Core.Trim(t.Context(), id.Partition(), keep)
 	noError(t, "Trim", err)
 	return n
 }
 
 func kept(t *testing.T, w *World, id handoff.ParcelHash) int {
 	t.Helper()
-	page, err := w.Store.Read(t.Context(), id.Partition(), "", 1000)
+	page, err := w.Core.Read(t.Context(), id.Partition(), "", 1000)
 	noError(t, "Read", err)
 	return len(page)
 }
@@ -113,8 +113,8 @@ var logTests = map[string]func(*testing.T, *World){
 		for i, kind := range []handoff.EventType{handoff.EventDoorForced, handoff.EventDoorTampered, handoff.EventDoorHeldOpen} {
 			sent = append(sent, handoff.Event{Type: kind, At: now + handoff.Instant(i), Building: "b1", Door: "d1"})
 		}
-		noError(t, "Append", w.Store.Append(t.Context(), now, sent[0], sent[1]))
-		noError(t, "Append", w.Store.Append(t.Context(), now, sent[2]))
+		noError(t, "Append", w.Core.Append(t.Context(), now, sent[0], sent[1]))
+		noError(t, "Append", w.Core.Append(t.Context(), now, sent[2]))
 		id := story(t, w, "p1", 1)
 
 		var got []handoff.Event
@@ -132,7 +132,7 @@ var logTests = map[string]func(*testing.T, *World){
 		id := story(t, w, "p1", 10)
 		var seen []eventlog.ID
 		for after := ""; ; {
-			page, err := w.Store.Read(t.Context(), id.Partition(), after, 3)
+			page, err := w.Core.Read(t.Context(), id.Partition(), after, 3)
 			noError(t, "Read", err)
 			if len(page) == 0 {
 				break
@@ -155,7 +155,7 @@ var logTests = map[string]func(*testing.T, *World){
 				t.Errorf("ids do not rise: %s, then %s", seen[i-1].ID, seen[i].ID)
 			}
 		}
-		empty, err := w.Store.Read(t.Context(), (id.Partition()+1)%handoff.Partitions, "", 3)
+		empty, err := w.Core.Read(t.Context(), (id.Partition()+1)%handoff.Partitions, "", 3)
 		if len(empty) != 0 || err != nil {
 			t.Errorf("another partition reads %v, %v", empty, err)
 		}
@@ -163,7 +163,7 @@ var logTests = map[string]func(*testing.T, *World){
 
 	"BeforeAnEvent": func(t *testing.T, w *World) {
 		id := story(t, w, "p1", 3)
-		all, err := w.Store.Read(t.Context(), id.Partition(), "", 10)
+		all, err := w.Core.Read(t.Context(), id.Partition(), "", 10)
 		noError(t, "Read", err)
 		ms, seq, _ := strings.Cut(all[2].ID.ID, "-")
 		n, err := strconv.Atoi(seq)
@@ -174,11 +174,11 @@ var logTests = map[string]func(*testing.T, *World){
 			all[0].ID.ID: nil, "0-1": nil, all[1].ID.ID: &all[0], all[2].ID.ID: &all[1],
 			fmt.Sprintf("%s-%d", ms, n+1): &all[2], fmt.Sprintf("%d-0", last+1000): &all[2],
 		} {
-			got, err := w.Store.Before(t.Context(), id.Partition(), at)
+			got, err := w.Core.Before(t.Context(), id.Partition(), at)
 			noError(t, "Before", err)
 			equal(t, "the event before "+at, got, want)
 		}
-		none, err := w.Store.Before(t.Context(), (id.Partition()+1)%handoff.Partitions, all[2].ID.ID)
+		none, err := w.Core.Before(t.Context(), (id.Partition()+1)%handoff.Partitions, all[2].ID.ID)
 		if none != nil || err != nil {
 			t.Errorf("another partition has %v, %v", none, err)
 		}
@@ -249,7 +249,7 @@ var logTests = map[string]func(*testing.T, *World){
 		got := make([][]eventlog.Delivery, 8)
 		for _, err := range together(len(got), func(i int) error {
 			for {
-				page, err := w.Store.Take(t.Context(), "mail", w.Clock.Now(), lease, 5)
+				page, err := w.Core.Take(t.Context(), "mail", w.Clock.Now(), lease, 5)
 				if err != nil || len(page) == 0 {
 					return err
 				}
@@ -282,7 +282,7 @@ var logTests = map[string]func(*testing.T, *World){
 		failed := handoff.InstantOf(w.Clock.Now())
 		for tries := range 3 {
 			f := eventlog.Failure{Delivery: ds[0], Error: "421 try later", At: w.Clock.Now()}
-			noError(t, "Retry", w.Store.Retry(t.Context(), "mail", f, w.Clock.Now().Add(time.Hour)))
+			noError(t, "Retry", w.Core.Retry(t.Context(), "mail", f, w.Clock.Now().Add(time.Hour)))
 			w.Clock.Advance(time.Hour - time.Second)
 			if early := takeAll(t, w, "mail"); len(early) != 0 {
 				t.Errorf("try %d: due too early: %v", tries, ids(early))
@@ -308,7 +308,7 @@ var logTests = map[string]func(*testing.T, *World){
 		join(t, w, "mail")
 		story(t, w, "p1", 1)
 		d := take(t, w, "mail", 1)[0]
-		noError(t, "Retry", w.Store.Retry(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}, w.Clock.Now()))
+		noError(t, "Retry", w.Core.Retry(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}, w.Clock.Now()))
 		equal(t, "retried at once", ids(takeAll(t, w, "mail")), []eventlog.ID{d.ID})
 		if again := takeAll(t, w, "mail"); len(again) != 0 {
 			t.Errorf("a retried event is under no lease: %v", ids(again))
@@ -321,23 +321,23 @@ var logTests = map[string]func(*testing.T, *World){
 		join(t, w, "mail", "doors")
 		id := story(t, w, "p1", 3)
 		finish(t, w, "mail", takeAll(t, w, "mail")...)
-		if n, err := w.Store.Trim(t.Context(), id.Partition(), farAway()); n != 0 || err != nil {
+		if n, err := w.Core.Trim(t.Context(), id.Partition(), farAway()); n != 0 || err != nil {
 			t.Errorf("trimmed %d of what doors has not read, %v", n, err)
 		}
-		noError(t, "Leave", w.Store.Leave(t.Context(), "doors"))
-		if n, err := w.Store.Trim(t.Context(), id.Partition(), farAway()); n != 3 || err != nil {
+		noError(t, "Leave", w.Core.Leave(t.Context(), "doors"))
+		if n, err := w.Core.Trim(t.Context(), id.Partition(), farAway()); n != 3 || err != nil {
 			t.Errorf("trimmed %d once doors has left, want 3, %v", n, err)
 		}
-		noError(t, "leaving twice", w.Store.Leave(t.Context(), "doors"))
+		noError(t, "leaving twice", w.Core.Leave(t.Context(), "doors"))
 	},
 
 	"ALetterIsReplayedOnce": func(t *testing.T, w *World) {
 		join(t, w, "mail")
 		story(t, w, "p1", 1)
 		d := takeAll(t, w, "mail")[0]
-		noError(t, "Bury", w.Store.Bury(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}))
+		noError(t, "Bury", w.Core.Bury(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}))
 		for i, want := range []bool{true, false} {
-			ok, err := w.Store.Replay(t.Context(), "mail", d.ID, w.Clock.Now())
+			ok, err := w.Core.Replay(t.Context(), "mail", d.ID, w.Clock.Now())
 			noError(t, "Replay", err)
 			equal(t, "replayed", ok, want)
 			if i == 0 {
@@ -359,13 +359,13 @@ var logTests = map[string]func(*testing.T, *World){
 		for _, d := range ds[:2] {
 			w.Clock.Advance(time.Hour)
 			died = append(died, handoff.InstantOf(w.Clock.Now()))
-			noError(t, "Bury", w.Store.Bury(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "550 no such user", At: w.Clock.Now()}))
+			noError(t, "Bury", w.Core.Bury(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "550 no such user", At: w.Clock.Now()}))
 		}
 		if again := takeAll(t, w, "mail"); len(again) != 0 {
 			t.Errorf("the dead came again: %v", ids(again))
 		}
 		equal(t, "backlog", backlog(t, w, "mail"), eventlog.Backlog{Dead: 2})
-		letters, err := w.Store.Dead(t.Context(), "mail")
+		letters, err := w.Core.Dead(t.Context(), "mail")
 		noError(t, "Dead", err)
 		if len(letters) != 2 {
 			t.Fatalf("%d letters, want 2", len(letters))
@@ -375,7 +375,7 @@ var logTests = map[string]func(*testing.T, *World){
 			equal(t, "letter's error", l.Error, "550 no such user")
 			equal(t, "letter's time", l.DiedAt, died[i])
 		}
-		others, err := w.Store.Dead(t.Context(), "webhooks")
+		others, err := w.Core.Dead(t.Context(), "webhooks")
 		if len(others) != 0 || err != nil {
 			t.Errorf("another group's dead letters: %v, %v", others, err)
 		}
@@ -384,7 +384,7 @@ var logTests = map[string]func(*testing.T, *World){
 		finish(t, w, "webhooks", takeAll(t, w, "webhooks")...)
 		trim(t, w, id, farAway())
 		for _, want := range []bool{true, false} {
-			ok, err := w.Store.Replay(t.Context(), "mail", ds[0].ID, w.Clock.Now())
+			ok, err := w.Core.Replay(t.Context(), "mail", ds[0].ID, w.Clock.Now())
 			if ok != want || err != nil {
 				t.Errorf("Replay = %v, %v, want %v", ok, err, want)
 			}
@@ -393,8 +393,8 @@ var logTests = map[string]func(*testing.T, *World){
 		if len(replayed) != 1 || replayed[0].ID != ds[0].ID || replayed[0].Tries != 0 || replayed[0].FirstFailed != 0 {
 			t.Errorf("replayed %+v, want it as if it had never failed", replayed)
 		}
-		noError(t, "Release", w.Store.Release(t.Context(), "mail", ds[0].ID, w.Clock.Now()))
-		letters, err = w.Store.Dead(t.Context(), "mail")
+		noError(t, "Release", w.Core.Release(t.Context(), "mail", ds[0].ID, w.Clock.Now()))
+		letters, err = w.Core.Dead(t.Context(), "mail")
 		if len(letters) != 1 || err != nil || letters[0].ID != ds[1].ID {
 			t.Errorf("after one was replayed: %v, %v", letters, err)
 		}
@@ -411,7 +411,7 @@ var logTests = map[string]func(*testing.T, *World){
 	"ReplayOfNothing": func(t *testing.T, w *World) {
 		join(t, w, "mail")
 		id := story(t, w, "p1", 1)
-		ok, err := w.Store.Replay(t.Context(), "mail", eventlog.ID{Partition: id.Partition(), ID: "1-1"}, w.Clock.Now())
+		ok, err := w.Core.Replay(t.Context(), "mail", eventlog.ID{Partition: id.Partition(), ID: "1-1"}, w.Clock.Now())
 		if ok || err != nil {
 			t.Errorf("Replay = %v, %v", ok, err)
 		}
@@ -428,7 +428,7 @@ var logTests = map[string]func(*testing.T, *World){
 		equal(t, "all leased", backlog(t, w, "mail"), eventlog.Backlog{Waiting: 5, Oldest: first})
 		slices.SortFunc(ds, func(a, b eventlog.Delivery) int { return cmp.Compare(a.Event.At, b.Event.At) })
 		finish(t, w, "mail", ds[0])
-		noError(t, "Retry", w.Store.Retry(t.Context(), "mail", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
+		noError(t, "Retry", w.Core.Retry(t.Context(), "mail", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
 		equal(t, "one finished, one to be retried", backlog(t, w, "mail"), eventlog.Backlog{Waiting: 4, Oldest: ds[1].Event.At})
 		finish(t, w, "mail", ds[2:]...)
 		w.Clock.Advance(time.Hour)
@@ -461,7 +461,7 @@ var logTests = map[string]func(*testing.T, *World){
 		}
 		finish(t, w, "slow", ds[0], ds[2])
 		equal(t, "dropped up to what is leased", trim(t, w, id, farAway()), int64(1))
-		noError(t, "Retry", w.Store.Retry(t.Context(), "slow", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
+		noError(t, "Retry", w.Core.Retry(t.Context(), "slow", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
 		equal(t, "dropped up to what waits for its retry", trim(t, w, id, farAway()), int64(0))
 
 		w.Clock.Advance(time.Hour)

@@ -65,7 +65,7 @@ var faultTests = map[string]func(*testing.T, *World){
 	}),
 
 	"WhatIsRefusedWasNotDone": func(t *testing.T, w *World) {
-		faulty := &Faulty{Store: w.Store}
+		faulty := &Faulty{Core: w.Core}
 		w = New(t, faulty)
 		ready(t, w)
 		g := w.Dispatch(t, Sample("p1"))
@@ -81,7 +81,7 @@ var faultTests = map[string]func(*testing.T, *World){
 // without the answer that they deserve.
 func lostReplies(test func(t *testing.T, w *World, g handoff.Grant, faults ...Fault)) func(*testing.T, *World) {
 	return func(t *testing.T, w *World) {
-		faulty := &Faulty{Store: w.Store}
+		faulty := &Faulty{Core: w.Core}
 		w = New(t, faulty)
 		ready(t, w)
 		for i, faults := range [][]Fault{

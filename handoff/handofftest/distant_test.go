@@ -12,26 +12,26 @@ import (
 
 // distant is a store at the far end of a network: each call takes a while to arrive,
 // and its answer as long to come back.
-type distant struct{ Store }
+type distant struct{ Core }
 
 func travel() { time.Sleep(time.Millisecond + rand.N(time.Millisecond)) }
 
 func (d distant) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
 	travel()
 	defer travel()
-	return d.Store.Load(ctx, q)
+	return d.Core.Load(ctx, q)
 }
 
 func (d distant) Commit(ctx context.Context, c service.Change) error {
 	travel()
 	defer travel()
-	return d.Store.Commit(ctx, c)
+	return d.Core.Commit(ctx, c)
 }
 
 func (d distant) Settle(ctx context.Context, s service.Settlement) error {
 	travel()
 	defer travel()
-	return d.Store.Settle(ctx, s)
+	return d.Core.Settle(ctx, s)
 }
 
 // Contention is hardest where answers take time: all who ask at once hold a place in

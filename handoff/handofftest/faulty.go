@@ -23,7 +23,7 @@ const (
 
 // Faulty is a store whose next commits go wrong as it is told.
 type Faulty struct {
-	Store
+	Core
 	mu   sync.Mutex
 	next []Fault
 }
@@ -54,7 +54,7 @@ func (f *Faulty) Commit(ctx context.Context, c service.Change) error {
 	f.mu.Unlock()
 	switch fault {
 	case ReplyLost:
-		if err := f.Store.Commit(ctx, c); err != nil {
+		if err := f.Core.Commit(ctx, c); err != nil {
 			return err
 		}
 		return storage.ErrUnknownOutcome
@@ -65,5 +65,5 @@ func (f *Faulty) Commit(ctx context.Context, c service.Change) error {
 	case Overtaken:
 		return storage.ErrConflict
 	}
-	return f.Store.Commit(ctx, c)
+	return f.Core.Commit(ctx, c)
 }

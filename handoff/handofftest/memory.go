@@ -14,18 +14,14 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"latchkey/handoff"
-	"latchkey/handoff/counts"
-	"latchkey/handoff/door"
 	"latchkey/handoff/eventlog"
-	"latchkey/handoff/identity"
-	"latchkey/handoff/residents"
 	"latchkey/handoff/service"
 	"latchkey/handoff/storage"
 )
 
-// Memory is a [handofftest.Store] in memory: the contract in its plainest form, against
-// which the suite itself is tested. Like a database it keeps encoded copies, so that
-// nobody can change what is stored but by a commit. It seals nothing.
+// Memory is a [Core] in memory: the contract in its plainest form, against which the suite
+// itself is tested and which the model uses as its oracle. Like a database it keeps encoded
+// copies, so that what is stored changes by a commit alone. It seals nothing.
 type Memory struct {
 	mu       sync.Mutex
 	parcels  map[handoff.ParcelHash]*parcel
@@ -44,20 +40,8 @@ type Memory struct {
 	buildings map[string]handoff.Building
 	doors     map[string]handoff.Door
 	permits   map[handoff.PermitID]service.PermitRef
-	feeds     map[string][]door.Message
-	keys      map[string]identity.APIKey
-
-	journals  map[string]*journal
-	leases    map[string]held
 	marks     map[string][]uint64
 	tallies   map[string]int
-	residents map[resident]residents.Resident
-	pages     map[residents.Mark]*page
-	patterns  map[string]map[string]sight
-	counted   [handoff.Partitions]string
-	figures   map[counts.Figure]int64    // N is zero in the key
-	spent     map[string]handoff.Instant // tokens of one use, by when they end
-	sessions  map[identity.SessionID]identity.Session
 }
 
 // parcel is every generation of one parcel's grants, encoded.
@@ -91,19 +75,8 @@ func NewMemory() *Memory {
 		buildings: map[string]handoff.Building{},
 		doors:     map[string]handoff.Door{},
 		permits:   map[handoff.PermitID]service.PermitRef{},
-		feeds:     map[string][]door.Message{},
-		keys:      map[string]identity.APIKey{},
-
-		journals:  map[string]*journal{},
-		leases:    map[string]held{},
 		marks:     map[string][]uint64{},
 		tallies:   map[string]int{},
-		residents: map[resident]residents.Resident{},
-		pages:     map[residents.Mark]*page{},
-		patterns:  map[string]map[string]sight{},
-		spent:     map[string]handoff.Instant{},
-		sessions:  map[identity.SessionID]identity.Session{},
-		figures:   map[counts.Figure]int64{},
 	}
 }
 
@@ -865,4 +838,55 @@ func (m *Memory) Trim(ctx context.Context, n int, keep time.Time) (int64, error)
 	}
 	l.entries = slices.Clone(l.entries[drop:])
 	return int64(drop), nil
+}
+
+// RemoveSessionsOf implements [service.Sessions]. Memory keeps no sessions.
+func (m *Memory) RemoveSessionsOf(context.Context, handoff.CustomerRef) error { return nil }
+
+// Advance implements [eventlog.Log].
+func (m *Memory) Advance(ctx context.Context, name string, id eventlog.ID) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	g := m.groups[name]
+	if g == nil {
+		return eventlog.ErrNotJoined
+	}
+	g.taken[id.Partition] = positionOf(id.ID)
+	return nil
+}
+
+// AppendOnce implements [eventlog.Log].
+func (m *Memory) AppendOnce(ctx context.Context, now handoff.Instant, mark string, n uint64, e handoff.Event) (bool, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	written, err := copied(e)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+	key := fmt.Sprint(e.Partition(), mark)
+	at, known := slices.BinarySearch(m.marks[key], n)
+	if full := len(m.marks[key]) >= eventlog.OnceKept; known || full && at == 0 {
+		return false, nil
+	}
+	seen := slices.Insert(m.marks[key], at, n)
+	m.marks[key] = seen[max(0, len(seen)-eventlog.OnceKept):]
+	m.logs[e.Partition()].append(e.Partition(), now, []handoff.Event{written})
+	return true, nil
+}
+
+// Tally implements [eventlog.Log]. It forgets nothing.
+func (m *Memory) Tally(ctx context.Context, name string, _ time.Duration) (int, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	m.tallies[name]++
+	return m.tallies[name], nil
 }

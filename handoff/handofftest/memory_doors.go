@@ -4,10 +4,8 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strconv"
 
 	"latchkey/handoff"
-	"latchkey/handoff/door"
 	"latchkey/handoff/service"
 )
 
@@ -113,31 +111,6 @@ func (m *Memory) Permit(ctx context.Context, id handoff.PermitID) (*service.Perm
 		return nil, nil
 	}
 	return &ref, nil
-}
-
-// Send implements [door.Feed].
-func (m *Memory) Send(ctx context.Context, door string, msg door.Message) error {
-	end, err := m.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
-	msg.Cursor = strconv.Itoa(len(m.feeds[door]) + 1)
-	m.feeds[door] = append(m.feeds[door], msg)
-	return nil
-}
-
-// Receive implements [door.Feed].
-func (m *Memory) Receive(ctx context.Context, door, after string, limit int) ([]door.Message, error) {
-	end, err := m.begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer end()
-	from, _ := strconv.Atoi(after)
-	feed := m.feeds[door]
-	feed = feed[min(from, len(feed)):]
-	return slices.Clone(feed[:min(limit, len(feed))]), nil
 }
 
 // See implements [service.Grants].

@@ -9,9 +9,9 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	handofftest.Conformance(t, func(*testing.T) handofftest.Store { return handofftest.NewMemory() })
+	handofftest.CoreConformance(t, func(*testing.T) handofftest.Core { return handofftest.NewMemory() })
 }
 
 func TestModel(t *testing.T) {
-	rapid.Check(t, handofftest.Model(func() handofftest.Store { return handofftest.NewMemory() }))
+	rapid.Check(t, handofftest.Model(func() handofftest.Core { return handofftest.NewMemory() }))
 }

@@ -49,7 +49,7 @@ import (
 // Open gives an empty store for each check: rapid.Check(t, handofftest.Model(open)).
 // The rules of the code are checked on the log and the stored grants alone, those of the
 // doors on books that the model keeps of what it did itself: see book. Neither asks Decide.
-func Model(open func() Store) func(*rapid.T) {
+func Model(open func() Core) func(*rapid.T) {
 	return func(t *rapid.T) {
 		m := newModel(t, open())
 		t.Repeat(map[string]func(*rapid.T){
@@ -110,8 +110,8 @@ var (
 	modelParcels  = []string{"p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7"}
 )
 
-func newModel(t *rapid.T, store Store) *model {
-	m := &model{faulty: &Faulty{Store: store}, attempts: map[string]told{}, drivers: map[service.RouteRef]string{}}
+func newModel(t *rapid.T, store Core) *model {
+	m := &model{faulty: &Faulty{Core: store}, attempts: map[string]told{}, drivers: map[service.RouteRef]string{}}
 	m.lives, m.guesses, m.charged = map[handoff.GrantID][]handoff.Event{}, map[string][]handoff.Instant{}, map[string][]handoff.Instant{}
 	m.World = New(t, m.faulty)
 	m.books = newBooks()
@@ -490,7 +490,7 @@ func (m *model) courier(t *rapid.T) {
 	case 1:
 		until = handoff.InstantOf(m.Clock.Now().Add(time.Hour))
 	}
-	if err := m.Store.PutCourier(context.Background(), Courier(id), update); err != nil {
+	if err := m.Core.PutCourier(context.Background(), Courier(id), update); err != nil {
 		t.Fatalf("PutCourier: %v", err)
 	}
 	m.staff[id] = clearance{until: until, suspended: *update.Suspended}
@@ -515,7 +515,7 @@ func (m *model) fresh(t *rapid.T) []handoff.Event {
 	var fresh []handoff.Event
 	for n := range handoff.Partitions {
 		for {
-			page, err := m.Store.Read(context.Background(), n, m.read[n], 100)
+			page, err := m.Core.Read(context.Background(), n, m.read[n], 100)
 			if err != nil {
 				t.Fatalf("Read: %v", err)
 			}
@@ -545,7 +545,7 @@ func (m *model) witness(t *rapid.T, e handoff.Event) {
 	if e.Type != handoff.EventReleased && e.Type != handoff.EventCollected {
 		return
 	}
-	c, err := m.Store.Courier(context.Background(), Courier(e.Courier))
+	c, err := m.Core.Courier(context.Background(), Courier(e.Courier))
 	if err != nil {
 		t.Fatalf("Courier: %v", err)
 	}
@@ -579,7 +579,7 @@ var voiding = []handoff.EventType{
 // check holds every grant's life, and every courier's, to the rules.
 func (m *model) check(t *rapid.T) {
 	for id, life := range m.lives {
-		snap, err := m.Store.Load(context.Background(), service.Query{Parcel: id.Hash, Generation: id.Generation})
+		snap, err := m.Core.Load(context.Background(), service.Query{Parcel: id.Hash, Generation: id.Generation})
 		if err != nil || snap.Record == nil {
 			t.Fatalf("%s has events, and no record: %v", id, err)
 		}

@@ -130,7 +130,7 @@ func (m *model) enrol(t *rapid.T) {
 }
 
 func (m *model) putBuilding(t *rapid.T, b handoff.Building) {
-	if err := m.Store.PutBuilding(context.Background(), b); err != nil {
+	if err := m.Core.PutBuilding(context.Background(), b); err != nil {
 		t.Fatalf("PutBuilding: %v", err)
 	}
 	m.buildings[b.ID] = b
@@ -144,7 +144,7 @@ func (m *model) putDoor(t *rapid.T, d handoff.Door) {
 		d.BuildingID = thisHouse
 	}
 	d.Location = &place
-	if err := m.Store.PutDoor(context.Background(), d); err != nil {
+	if err := m.Core.PutDoor(context.Background(), d); err != nil {
 		t.Fatalf("PutDoor: %v", err)
 	}
 	m.doors[d.ID] = d
@@ -167,7 +167,7 @@ func (m *model) door(t *rapid.T) {
 	d, known := m.doors[id]
 	if known && d.BuildingID == thisHouse && rapid.IntRange(0, 3).Draw(t, "removed") == 0 {
 		d.Removed = true
-		if err := m.Store.PutDoor(context.Background(), d); err != nil {
+		if err := m.Core.PutDoor(context.Background(), d); err != nil {
 			t.Fatalf("removing a door: %v", err)
 		}
 		delete(m.doors, id)

@@ -11,18 +11,23 @@ import (
 	"latchkey/handoff/trail"
 )
 
-// Store is every contract of a store at once, as redisstore implements them.
-type Store interface {
+// Core is the contracts that the service and the registry need. [Memory] implements it.
+type Core interface {
 	service.Store
 	service.Couriers
 	registry.Store
-	identity.Keys
-	residents.Store
-	identity.Sessions
 	eventlog.Log
+}
+
+// Store is every contract of a store at once, as redisstore implements them.
+type Store interface {
+	Core
+	residents.Store
+	identity.Keys
+	identity.Sessions
+	identity.OneUse
 	door.Feed
 	trail.Store
-	counts.Patterns
-	identity.OneUse
 	counts.Numbers
+	counts.Patterns
 }

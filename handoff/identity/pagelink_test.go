@@ -12,10 +12,11 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/redisstore/embedded"
 )
 
 func TestPageLink(t *testing.T) {
-	w := handofftest.New(t, handofftest.NewMemory())
+	w := handofftest.New(t, embedded.New(t))
 	customer := handoff.CustomerRef{Shop: "demo", ID: "cus_81"}
 	link := func() string {
 		t.Helper()
@@ -72,7 +73,7 @@ func TestPageLink(t *testing.T) {
 }
 
 func TestPageLinkLetsOneIn(t *testing.T) {
-	w := handofftest.New(t, handofftest.NewMemory())
+	w := handofftest.New(t, embedded.New(t))
 	token, _, err := w.PageLinks.Make(handoff.CustomerRef{Shop: "demo", ID: "cus_81"})
 	if err != nil {
 		t.Fatal(err)

@@ -696,7 +696,7 @@ func TestKeysStayInTheirSlot(t *testing.T) {
 func TestModel(t *testing.T) {
 	client := dial(t, "redis://"+redistest.Single(t).Addr())
 	s, _ := newStore(t, client, 2)
-	rapid.Check(t, handofftest.Model(func() handofftest.Store {
+	rapid.Check(t, handofftest.Model(func() handofftest.Core {
 		flushed(t, client)
 		return s
 	}))
@@ -812,7 +812,7 @@ func TestAWrongCodeInDoubtCounts(t *testing.T) {
 func TestAnOvertakenWrongCodeLeavesNoDoubt(t *testing.T) {
 	m := miniredis.RunT(t)
 	s, _ := newStore(t, dial(t, "redis://"+m.Addr()), 2)
-	faulty := &handofftest.Faulty{Store: s}
+	faulty := &handofftest.Faulty{Core: s}
 	w := handofftest.New(t, faulty)
 	w.Cleared(t, "cou_7")
 	w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)

@@ -13,7 +13,7 @@ import (
 
 // carrierWorld is a carrier that may say so many wrong codes a day, and so many for each
 // hundred releases; its couriers have budgets without end.
-func carrierWorld(t *testing.T, store handofftest.Store, most int, share float64) *handofftest.World {
+func carrierWorld(t *testing.T, store handofftest.Core, most int, share float64) *handofftest.World {
 	t.Helper()
 	w := handofftest.New(t, store)
 	w.Policy.Limits.CarrierDay, w.Policy.Limits.CarrierShare = most, share

@@ -8,6 +8,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 )
 
@@ -116,7 +117,9 @@ func TestAnOlderGenerationForgetsInItsOwnTime(t *testing.T) {
 }
 
 func TestErase(t *testing.T) {
-	w := world(t)
+	w := handofftest.New(t, embedded.New(t))
+	w.Cleared(t, "c1", "c2")
+	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
 	ctx := t.Context()
 	customer := handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_81"}
 	first := handofftest.Sample("p1")
@@ -173,7 +176,7 @@ func TestErase(t *testing.T) {
 	if grants, _, err := w.Service.OfCustomer(ctx, customer, service.Listed{}, 10); err != nil || len(grants) != 0 {
 		t.Errorf("the customer's list: %d, %v", len(grants), err)
 	}
-	if ids, err := w.Store.OfCustomer(ctx, customer, service.Listed{}, 10); err != nil || len(ids) != 0 {
+	if ids, err := w.Core.OfCustomer(ctx, customer, service.Listed{}, 10); err != nil || len(ids) != 0 {
 		t.Errorf("the customer's index: %v, %v", ids, err)
 	}
 }

@@ -173,7 +173,7 @@ func TestACouriersBudget(t *testing.T) {
 
 	w = world(t)
 	guesses(t, w, 20)
-	if err := w.Store.ClearBudget(t.Context(), handofftest.Courier("c1")); err != nil {
+	if err := w.Core.ClearBudget(t.Context(), handofftest.Courier("c1")); err != nil {
 		t.Fatal(err)
 	}
 	g := w.Parcel(t, fmt.Sprintf("%v-0", handofftest.Today))
@@ -241,7 +241,7 @@ func TestAnAbandonedGuessCountsForNothing(t *testing.T) {
 	ref := handofftest.Courier("c1")
 	for i := range 20 {
 		r := service.Reservation{Courier: ref, Token: fmt.Sprint(i), At: handoff.InstantOf(w.Clock.Now())}
-		if _, err := w.Store.Load(t.Context(), service.Query{Parcel: g.ID.Hash, Courier: &ref, Reservation: &r}); err != nil {
+		if _, err := w.Core.Load(t.Context(), service.Query{Parcel: g.ID.Hash, Courier: &ref, Reservation: &r}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -261,7 +261,7 @@ func TestGivingUpCostsNothing(t *testing.T) {
 		"refused":          {handofftest.Refused},
 		"always overtaken": slices.Repeat([]handofftest.Fault{handofftest.Overtaken}, 100),
 	} {
-		faulty := &handofftest.Faulty{Store: handofftest.NewMemory()}
+		faulty := &handofftest.Faulty{Core: handofftest.NewMemory()}
 		w := handofftest.New(t, faulty)
 		w.Cleared(t, "c1")
 		w.Drives(t, "c1", handofftest.Route, handofftest.Today)
@@ -279,7 +279,7 @@ func TestGivingUpCostsNothing(t *testing.T) {
 
 // poisoned is a store in which one value cannot be opened.
 type poisoned struct {
-	handofftest.Store
+	handofftest.Core
 	hash handoff.ParcelHash
 }
 
@@ -287,11 +287,11 @@ func (p *poisoned) Load(ctx context.Context, q service.Query) (service.Snapshot,
 	if q.Parcel == p.hash {
 		return service.Snapshot{}, storage.ErrSealed
 	}
-	return p.Store.Load(ctx, q)
+	return p.Core.Load(ctx, q)
 }
 
 func TestOneBadGrantDoesNotStopTheSweeper(t *testing.T) {
-	store := &poisoned{Store: handofftest.NewMemory()}
+	store := &poisoned{Core: handofftest.NewMemory()}
 	w := handofftest.New(t, store)
 	for i := range 40 {
 		w.Dispatch(t, handofftest.Sample(fmt.Sprintf("p%d", i)))
@@ -510,7 +510,7 @@ func TestNewServiceWantsEverything(t *testing.T) {
 
 // flaky is a store that cannot settle for a while.
 type flaky struct {
-	handofftest.Store
+	handofftest.Core
 	failures atomic.Int32
 }
 
@@ -518,14 +518,14 @@ func (f *flaky) Settle(ctx context.Context, s service.Settlement) error {
 	if f.failures.Add(-1) >= 0 {
 		return storage.ErrUnavailable
 	}
-	return f.Store.Settle(ctx, s)
+	return f.Core.Settle(ctx, s)
 }
 
 // A refusal that compared no code costs the courier nothing, even if the store stumbles
 // while the guess is given back.
 func TestAGuessIsGivenBackLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := &flaky{Store: handofftest.NewMemory()}
+		store := &flaky{Core: handofftest.NewMemory()}
 		w := handofftest.New(t, store)
 		w.Cleared(t, "c1")
 		w.Drives(t, "c1", handofftest.Route, handofftest.Today)
@@ -557,7 +557,7 @@ func TestAShopCannotProbeACarrier(t *testing.T) {
 	if n := handofftest.Count(w.Events(t), handoff.EventContested); n != 0 {
 		t.Errorf("%d marks", n)
 	}
-	if ids, err := w.Store.OnRoute(t.Context(), service.RouteRef{Carrier: handofftest.Carrier, Route: handofftest.Route, Day: handofftest.Today}); len(ids) != 1 || err != nil {
+	if ids, err := w.Core.OnRoute(t.Context(), service.RouteRef{Carrier: handofftest.Carrier, Route: handofftest.Route, Day: handofftest.Today}); len(ids) != 1 || err != nil {
 		t.Errorf("the route lists %v, %v", ids, err)
 	}
 }

@@ -16,10 +16,10 @@ import (
 func TestTheTrailSaysWho(t *testing.T) {
 	w := world(t)
 	ctx, at := t.Context(), handofftest.Home
-	if err := w.Store.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+	if err := w.Core.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Store.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}); err != nil {
+	if err := w.Core.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}); err != nil {
 		t.Fatal(err)
 	}
 	must := func(err error, want handoff.Reason) {

@@ -16,7 +16,7 @@ import (
 // betweenLoads is a store to which something happens before a load that claims a PIN, and
 // which may lose what a load said.
 type betweenLoads struct {
-	handofftest.Store
+	handofftest.Core
 	before func(service.PermitRef) error
 }
 
@@ -43,7 +43,7 @@ func TestAClaimedPINIsGivenBack(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := &betweenLoads{Store: handofftest.NewMemory(), before: func(service.PermitRef) error { return nil }}
+			store := &betweenLoads{Core: handofftest.NewMemory(), before: func(service.PermitRef) error { return nil }}
 			w := handofftest.New(t, store)
 			w.Cleared(t, "c1")
 			w.Drives(t, "c1", handofftest.Route, handofftest.Today)
@@ -70,7 +70,7 @@ func TestAClaimedPINIsGivenBack(t *testing.T) {
 			}
 			store.before = func(service.PermitRef) error { return nil }
 			for i, ref := range claimed {
-				kept, err := w.Store.Permit(t.Context(), ref.Permit)
+				kept, err := w.Core.Permit(t.Context(), ref.Permit)
 				if err != nil || (kept != nil) != (ref.Permit == got.Permit) {
 					t.Errorf("claim %d of %d: %+v %v", i+1, len(claimed), kept, err)
 				}
@@ -88,17 +88,17 @@ func TestAClaimedPINIsGivenBack(t *testing.T) {
 
 func putPad(t *testing.T, w *handofftest.World, key string) {
 	t.Helper()
-	if err := w.Store.PutBuilding(t.Context(), handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+	if err := w.Core.PutBuilding(t.Context(), handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Store.PutDoor(t.Context(), handoff.Door{ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Keypad: handoff.KeypadKey(key), Location: &handofftest.Home}); err != nil {
+	if err := w.Core.PutDoor(t.Context(), handoff.Door{ID: "pad", Kind: handoff.Lobby, Mode: handoff.Keypad, BuildingID: "bld_turm5", Keypad: handoff.KeypadKey(key), Location: &handofftest.Home}); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // meanwhile is a store in which something happens between one reading and what is made of it.
 type meanwhile struct {
-	handofftest.Store
+	handofftest.Core
 	door string
 	once func()
 }
@@ -106,17 +106,17 @@ type meanwhile struct {
 // A courier who asks at two distant doors at once is let through one of them: neither
 // request can overlook the other.
 func TestTwoDistantDoorsAtOnce(t *testing.T) {
-	store := &meanwhile{Store: handofftest.NewMemory(), door: "gate"}
+	store := &meanwhile{Core: handofftest.NewMemory(), door: "gate"}
 	w := handofftest.New(t, store)
 	ctx := t.Context()
 	w.Cleared(t, "c1")
 	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
 	far := handoff.PointOf(48.137, 11.575)
 	for id, at := range map[string]handoff.Point{"gate": handofftest.Home, "far": far} {
-		if err := w.Store.PutBuilding(ctx, handoff.Building{ID: "bld_" + id, Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+		if err := w.Core.PutBuilding(ctx, handoff.Building{ID: "bld_" + id, Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Store.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Gate, Mode: handoff.Connected, Location: &at, BuildingID: "bld_" + id}); err != nil {
+		if err := w.Core.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Gate, Mode: handoff.Connected, Location: &at, BuildingID: "bld_" + id}); err != nil {
 			t.Fatal(err)
 		}
 		d := handofftest.Sample("p-" + id)
@@ -143,15 +143,15 @@ func TestTwoDistantDoorsAtOnce(t *testing.T) {
 func (b *betweenLoads) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
 	if q.Permit != nil {
 		if err := b.before(*q.Permit); err != nil {
-			_, _ = b.Store.Load(ctx, q)
+			_, _ = b.Core.Load(ctx, q)
 			return service.Snapshot{}, err
 		}
 	}
-	return b.Store.Load(ctx, q)
+	return b.Core.Load(ctx, q)
 }
 
 func (m *meanwhile) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
-	snap, err := m.Store.Load(ctx, q)
+	snap, err := m.Core.Load(ctx, q)
 	if once := m.once; once != nil && q.Door == m.door {
 		m.once = nil
 		once()
@@ -176,10 +176,10 @@ func TestDoorsGoOn(t *testing.T) {
 	} {
 		w := world(t)
 		ctx, at := t.Context(), handofftest.Home
-		if err := w.Store.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+		if err := w.Core.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
 			t.Fatal(err)
 		}
-		if err := w.Store.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}); err != nil {
+		if err := w.Core.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}); err != nil {
 			t.Fatal(err)
 		}
 		w.Dispatch(t, handofftest.Sample("p1"))
@@ -208,13 +208,13 @@ func TestDoorsGoOn(t *testing.T) {
 func TestALivePermitIsNeverForgotten(t *testing.T) {
 	w := world(t)
 	ctx, at := t.Context(), handofftest.Home
-	if err := w.Store.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+	if err := w.Core.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
 		t.Fatal(err)
 	}
 	w.Dispatch(t, handofftest.Sample("p1"))
 	ask := func(n int) (service.Permission, error) {
 		id := fmt.Sprintf("d%d", n)
-		if err := w.Store.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}); err != nil {
+		if err := w.Core.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}); err != nil {
 			t.Fatal(err)
 		}
 		return w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("c1"), Door: id, Parcel: "p1", Position: &handoff.Position{Point: at}})
@@ -259,10 +259,10 @@ func TestALivePermitIsNeverForgotten(t *testing.T) {
 func TestNoAnswerIsSaidOnce(t *testing.T) {
 	w := world(t)
 	ctx, at := t.Context(), handofftest.Home
-	if err := w.Store.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+	if err := w.Core.PutBuilding(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Store.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}); err != nil {
+	if err := w.Core.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}); err != nil {
 		t.Fatal(err)
 	}
 	w.Dispatch(t, handofftest.Sample("p1"))
@@ -318,11 +318,11 @@ func TestConsentIsUsedByAPermitThatMayOpen(t *testing.T) {
 			w := world(t)
 			ctx := t.Context()
 			d := handofftest.Sample("p1")
-			if err := w.Store.PutBuilding(ctx, handoff.Building{ID: d.To.Building, Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
+			if err := w.Core.PutBuilding(ctx, handoff.Building{ID: d.To.Building, Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}); err != nil {
 				t.Fatal(err)
 			}
 			owner := handoff.CustomerRef{Shop: d.Shop, ID: d.Customer.ID}
-			if err := w.Store.PutDoor(ctx, handoff.Door{ID: "garage", Kind: handoff.Garage, Mode: handoff.Connected, BuildingID: d.To.Building, Owner: &owner, Location: &handofftest.Home}); err != nil {
+			if err := w.Core.PutDoor(ctx, handoff.Door{ID: "garage", Kind: handoff.Garage, Mode: handoff.Connected, BuildingID: d.To.Building, Owner: &owner, Location: &handofftest.Home}); err != nil {
 				t.Fatal(err)
 			}
 			g := w.Dispatch(t, d)

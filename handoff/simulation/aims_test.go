@@ -9,6 +9,7 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/otp"
 )
 
@@ -77,7 +78,7 @@ func TestHit(t *testing.T) {
 // by handoff.Service.
 func TestThePlayIsTheService(t *testing.T) {
 	const days = 32
-	w := handofftest.New(t, handofftest.NewMemory())
+	w := handofftest.New(t, embedded.New(t))
 	w.Cleared(t, "c1")
 	admitted := 0
 	for day := range days {

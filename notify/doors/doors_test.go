@@ -13,6 +13,7 @@ import (
 	"latchkey/handoff/door"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 	"latchkey/handoff/storage"
 	"latchkey/notify"
@@ -30,7 +31,7 @@ type hall struct {
 
 func newHall(t *testing.T) *hall {
 	t.Helper()
-	h := &hall{World: handofftest.New(t, handofftest.NewMemory()), read: map[eventlog.ID]bool{}}
+	h := &hall{World: handofftest.New(t, embedded.New(t)), read: map[eventlog.ID]bool{}}
 	var err error
 	if h.signer, err = door.NewSigner(rand.Reader); err != nil {
 		t.Fatal(err)

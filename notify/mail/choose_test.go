@@ -9,6 +9,7 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/otp"
 )
 
@@ -201,7 +202,7 @@ func TestOnlyWhatIsStillTrueIsMailed(t *testing.T) {
 		{"expired twice", func(s *story) { s.dispatch(); s.expire(); s.tomorrow(); s.expire() }, []string{none, none, none, "expired"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := &story{World: handofftest.New(t, handofftest.NewMemory()), t: t}
+			s := &story{World: handofftest.New(t, embedded.New(t)), t: t}
 			s.Cleared(t, "cou_7")
 			s.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
 			tc.life(s)

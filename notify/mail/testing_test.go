@@ -12,6 +12,7 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/notify"
 	"latchkey/notify/mail/mailtest"
 	"latchkey/notify/mail/message"
@@ -58,7 +59,7 @@ type post struct {
 
 func newPost(tb testing.TB, addr string, change ...func(*Config)) *post {
 	tb.Helper()
-	w := handofftest.New(tb, handofftest.NewMemory())
+	w := handofftest.New(tb, embedded.New(tb))
 	w.Cleared(tb, "cou_7")
 	w.Drives(tb, "cou_7", handofftest.Route, handofftest.Today)
 	change = append([]func(*Config){func(c *Config) { c.Clock = w.Clock }}, change...)

@@ -7,6 +7,7 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/notify/mail/message"
 	"latchkey/notify/numbers"
 )
@@ -28,7 +29,7 @@ func of(t *testing.T, w *handofftest.World) map[string]int64 {
 
 // Any number of instances count, again and again: each event is one.
 func TestEachEventOnce(t *testing.T) {
-	w := handofftest.New(t, handofftest.NewMemory())
+	w := handofftest.New(t, embedded.New(t))
 	for _, parcel := range []string{"P1", "P2", "P3", "P4", "P5", "P6", "P7"} {
 		w.Dispatch(t, handofftest.Sample(parcel))
 	}
@@ -58,7 +59,7 @@ func TestEachEventOnce(t *testing.T) {
 
 // What is on no log is noted, and named by where, whose and why.
 func TestNoted(t *testing.T) {
-	w := handofftest.New(t, handofftest.NewMemory())
+	w := handofftest.New(t, embedded.New(t))
 	c := numbers.New(w.Store, w.Clock)
 	c.Decided(handoff.Release, "", nil)                      // it was done
 	c.Decided(handoff.Resend, handoff.ResendTooSoon, nil)    // no courier's

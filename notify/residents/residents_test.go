@@ -15,6 +15,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/service"
 	"latchkey/notify"
@@ -67,7 +68,7 @@ func (s *street) Undeliverable(k message.Kind, r notify.Reason) {
 
 func newStreet(t *testing.T, addr string) *street {
 	t.Helper()
-	s := &street{World: handofftest.New(t, handofftest.NewMemory()), t: t}
+	s := &street{World: handofftest.New(t, embedded.New(t)), t: t}
 	server, err := mail.ParseURL("smtp://" + addr)
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/notify/signals"
 )
 
@@ -40,7 +41,7 @@ func (f *flaky) Append(ctx context.Context, now handoff.Instant, events ...hando
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
-	d := &desk{World: handofftest.New(t, handofftest.NewMemory()), read: map[eventlog.ID]bool{}}
+	d := &desk{World: handofftest.New(t, embedded.New(t)), read: map[eventlog.ID]bool{}}
 	d.log = &flaky{Store: d.Store}
 	var err error
 	d.watcher, err = signals.New(signals.Config{Grants: d.Service, Patterns: d.Store, Log: d.log, Limits: d.Policy.Signals, Clock: d.Clock})

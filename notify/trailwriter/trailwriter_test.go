@@ -17,6 +17,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/storage"
 	"latchkey/handoff/trail"
 	"latchkey/notify/trailwriter"
@@ -26,7 +27,7 @@ import (
 // buildings, and an event of a version to come.
 func house(t *testing.T) *handofftest.World {
 	t.Helper()
-	w := handofftest.New(t, handofftest.NewMemory())
+	w := handofftest.New(t, embedded.New(t))
 	live(t, w, 1)
 	return w
 }
@@ -209,7 +210,7 @@ func TestEveryEventOnce(t *testing.T) {
 	if s := strings.Join(whats, " "); !strings.Contains(s, "unreadable") || !strings.Contains(s, "unknown(99)") {
 		t.Errorf("what cannot be read is not entered: %s", s)
 	}
-	b, err := w.Store.(*handofftest.Memory).Backlog(t.Context(), trailwriter.Group)
+	b, err := w.Store.Backlog(t.Context(), trailwriter.Group)
 	if err != nil || b.Waiting != 0 {
 		t.Errorf("backlog %+v, %v", b, err)
 	}
@@ -376,7 +377,7 @@ func TestTwoAtOnceNeverFork(t *testing.T) {
 
 func TestTakeover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := handofftest.New(t, handofftest.NewMemory())
+		w := handofftest.New(t, embedded.New(t))
 		run := func(ctx context.Context) *watcher {
 			o := &watcher{}
 			l, err := trailwriter.New(trailwriter.Config{Store: w.Store, Signer: signer(t), Clock: wall{}, Observer: o})

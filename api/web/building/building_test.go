@@ -20,6 +20,7 @@ import (
 	"latchkey/api/web/frame/frametest"
 	"latchkey/api/web/webtest"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/trail"
 	"latchkey/notify/trailwriter"
@@ -49,7 +50,7 @@ const (
 
 func house(t testing.TB) (*frametest.House, *forged) {
 	t.Helper()
-	store := &forged{Store: handofftest.NewMemory()}
+	store := &forged{Store: embedded.New(t)}
 	h := frametest.New(t, store, func(*handofftest.World) []frame.Set { return []frame.Set{building.Set()} })
 	h.Cleared(t, "cou_7")
 	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)

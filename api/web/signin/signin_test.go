@@ -17,6 +17,7 @@ import (
 	"latchkey/api/web/signin"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/keyring"
+	"latchkey/handoff/redisstore/embedded"
 )
 
 // door is the pages by themselves, for the providers of a test.
@@ -28,7 +29,7 @@ type door struct {
 
 const public = "https://latchkey.example"
 
-func newDoor(t *testing.T, store *handofftest.Memory, entries ...auth.Trust) *door {
+func newDoor(t *testing.T, store handofftest.Store, entries ...auth.Trust) *door {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -138,7 +139,7 @@ var customer = auth.Principal{Subject: "cus_81", Shop: "demo", Scopes: []auth.Sc
 
 // What each cookie looks like, and that no value of before is worth anything afterwards.
 func TestCookies(t *testing.T) {
-	store := handofftest.NewMemory()
+	store := embedded.New(t)
 	entry, p := provider(t)
 	d := newDoor(t, store, entry)
 	planted := &http.Cookie{Name: "__Host-latchkey", Value: strings.Repeat("A", 43)}
@@ -185,7 +186,7 @@ func TestCookies(t *testing.T) {
 // nothing else can be put into.
 func TestFailuresInWords(t *testing.T) {
 	entry, p := provider(t)
-	d := newDoor(t, handofftest.NewMemory(), entry)
+	d := newDoor(t, embedded.New(t), entry)
 	for lang, words := range map[string]map[string]string{
 		"en": {"over": "Please sign in again", "declined": "You are not signed in", "refused": "cannot be trusted", "nobody": "Nothing here is yours"},
 		"de": {"over": "noch einmal an", "declined": "nicht angemeldet", "refused": "nicht zu trauen", "nobody": "Hier gehört Ihnen nichts"},
@@ -237,7 +238,7 @@ func TestFailuresInWords(t *testing.T) {
 func TestNowhereToGo(t *testing.T) {
 	entry, _ := provider(t)
 	entry.Issuer = "http://127.0.0.1:1"
-	d := newDoor(t, handofftest.NewMemory(), entry)
+	d := newDoor(t, embedded.New(t), entry)
 	page := text(t, d.ask("GET", "/sign-in", nil, "en"))
 	for issuer, status := range map[string]int{choice.FindStringSubmatch(page)[1]: 503, "0123456789abcdef": 400, "": 400} {
 		if resp := d.ask("POST", "/sign-in", url.Values{"issuer": {issuer}}, "en"); resp.StatusCode != status || len(resp.Cookies()) != 0 || resp.Header.Get("Refresh") != "" {
@@ -255,7 +256,7 @@ func TestNowhereToGo(t *testing.T) {
 
 func TestSignInPageNeedsMatchingCookies(t *testing.T) {
 	entry, _ := provider(t)
-	d := newDoor(t, handofftest.NewMemory(), entry)
+	d := newDoor(t, embedded.New(t), entry)
 	ring, err := keyring.New()
 	if err != nil {
 		t.Fatal(err)

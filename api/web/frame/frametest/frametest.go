@@ -29,6 +29,7 @@ import (
 	"latchkey/api/web/signin"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/service"
 )
@@ -51,12 +52,12 @@ const Cookie = "latchkey"
 // sessionLife is longer than any test moves the clock.
 const sessionLife = 90 * 24 * time.Hour
 
-// New builds a house on a store; nil is one in memory. Sets is told the house's world
+// New builds a house on a store; nil is one on an embedded Redis. Sets is told the house's world
 // before the pages are made, and returns them.
 func New(t testing.TB, store handofftest.Store, sets func(*handofftest.World) []frame.Set) *House {
 	t.Helper()
 	if store == nil {
-		store = handofftest.NewMemory()
+		store = embedded.New(t)
 	}
 	h := &House{World: handofftest.New(t, store), log: &syncBuffer{}}
 	log := slog.New(slog.NewJSONHandler(h.log, nil))

@@ -56,7 +56,7 @@ func extended(t *testing.T, w *World, name string, texts ...string) (trail.End, 
 	return to, more
 }
 
-var journalTests = map[string]func(*testing.T, *World){
+var trailTests = map[string]func(*testing.T, *World){
 	"AChainThatHasNotBegun": func(t *testing.T, w *World) {
 		equal(t, "its end", chainEnd(t, w, journalName), trail.End{})
 		equal(t, "its entries", links(t, w, journalName, 0, 10), []trail.Link{})

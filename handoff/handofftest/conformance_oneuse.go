@@ -8,7 +8,7 @@ import (
 	"latchkey/handoff"
 )
 
-var tokenTests = map[string]func(*testing.T, *World){
+var oneUseTests = map[string]func(*testing.T, *World){
 	"ATokenIsSpentOnce": func(t *testing.T, w *World) {
 		now := handoff.InstantOf(w.Clock.Now())
 		until := now + handoff.Instant(5*time.Minute/time.Second)
