@@ -16,7 +16,6 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
-	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/storage"
 )
 
@@ -101,7 +100,7 @@ func (b *bench) handled() ([]call, map[eventlog.ID]int) {
 
 func (b *bench) start(f Handler, change ...func(*Config)) (stop func()) {
 	b.t.Helper()
-	c := Config{Log: b.Store, Group: group, Handle: b.handler(f), Clock: wall{}, Observer: b}
+	c := Config{Log: b.Core, Group: group, Handle: b.handler(f), Clock: wall{}, Observer: b}
 	for _, f := range change {
 		f(&c)
 	}
@@ -131,7 +130,7 @@ func TestEachEventOnce(t *testing.T) {
 		if n := b.noted("delivered"); n != 51 {
 			t.Errorf("observed %d, want 51", n)
 		}
-		left, err := b.Store.Backlog(t.Context(), group)
+		left, err := b.Core.Backlog(t.Context(), group)
 		if err != nil || left.Waiting != 0 {
 			t.Errorf("%d wait, %v", left.Waiting, err)
 		}
@@ -264,7 +263,7 @@ func TestADayOfFailure(t *testing.T) {
 		if b.noted("buried deferred: 452 4.2.2") != 1 {
 			t.Error("no burial was observed")
 		}
-		dead, err := b.Store.Dead(t.Context(), group)
+		dead, err := b.Core.Dead(t.Context(), group)
 		if err != nil || len(dead) != 1 || dead[0].Error != "deferred: 452 4.2.2" {
 			t.Fatalf("dead letters: %+v, %v", dead, err)
 		}
@@ -272,7 +271,7 @@ func TestADayOfFailure(t *testing.T) {
 		stop()
 		healed = true
 		stop = b.start(func(context.Context, eventlog.Delivery) error { return nil })
-		if ok, err := b.Store.Replay(t.Context(), group, dead[0].ID, time.Now()); err != nil || !ok {
+		if ok, err := b.Core.Replay(t.Context(), group, dead[0].ID, time.Now()); err != nil || !ok {
 			t.Fatalf("Replay: %v, %v", ok, err)
 		}
 		time.Sleep(time.Second)
@@ -312,7 +311,7 @@ func TestPermanentIsBuriedAtOnce(t *testing.T) {
 			return fmt.Errorf("while mailing: %w", Permanent(errors.New("550 no secret@shop.example here"), Reason{Class: "rejected"}))
 		})()
 		time.Sleep(time.Second)
-		dead, err := b.Store.Dead(t.Context(), group)
+		dead, err := b.Core.Dead(t.Context(), group)
 		if err != nil || len(dead) != 1 || dead[0].Error != "rejected" {
 			t.Errorf("dead letters: %+v, %v", dead, err)
 		}
@@ -497,7 +496,7 @@ func TestLogIsDownForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 5)
 		down := 10 * time.Minute
-		defer b.start(fine, func(c *Config) { c.Log = ailing{b.Store, time.Now().Add(down)} })()
+		defer b.start(fine, func(c *Config) { c.Log = ailing{b.Core, time.Now().Add(down)} })()
 		time.Sleep(down)
 		if n := b.noted("failed"); n < 100 || n > 140 {
 			t.Errorf("asked %d times in %v", n, down)
@@ -532,7 +531,7 @@ func (d deafFor) Take(ctx context.Context, group string, now time.Time, lease ti
 func TestAcknowledgementIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 4)
-		stop := b.start(fine, func(c *Config) { c.Log = deafFor{ailing{b.Store, time.Now().Add(5 * time.Second)}} })
+		stop := b.start(fine, func(c *Config) { c.Log = deafFor{ailing{b.Core, time.Now().Add(5 * time.Second)}} })
 		time.Sleep(time.Second)
 		stop()
 		if n := b.noted("delivered"); n != 4 {
@@ -551,7 +550,7 @@ func TestAcknowledgementIsRepeated(t *testing.T) {
 func TestAcknowledgementIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)
-		stop := b.start(fine, func(c *Config) { c.Log = deafFor{ailing{b.Store, time.Now().Add(time.Minute)}} })
+		stop := b.start(fine, func(c *Config) { c.Log = deafFor{ailing{b.Core, time.Now().Add(time.Minute)}} })
 		time.Sleep(time.Hour)
 		stop()
 		if calls, _ := b.handled(); len(calls) != 2 || calls[1].at.Sub(calls[0].at) < 2*time.Minute {

@@ -24,7 +24,7 @@ import (
 //   - Nothing is handed over outside its window, by a courier who is not cleared, or by
 //     one who does not drive its route.
 //   - No code is guessed at more than five times, no grant more than ten times, and no
-//     courier enters more than 20 wrong codes in a day, or 40 that are not excused in thirty.
+//     courier enters more than 20 wrong codes in a day, or 60 that are not excused in thirty.
 //   - A handoff is aborted once a grant, a code is issued anew three times and mailed
 //     again five times.
 //   - A locked code releases nothing, and a release has the code that counts.

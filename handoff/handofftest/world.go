@@ -127,7 +127,7 @@ func Sample(parcel string) handoff.Dispatch {
 // World is a service with its store, its clock at noon, and short words for what
 // tests do over and over.
 type World struct {
-	Core      Core
+	Core     Core
 	Clock    *Clock
 	Policy   *handoff.Policy
 	Service  *service.Service

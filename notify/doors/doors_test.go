@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +16,6 @@ import (
 	"latchkey/handoff/door"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
-	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 	"latchkey/handoff/storage"
 	"latchkey/notify"
@@ -25,18 +27,43 @@ type hall struct {
 	*handofftest.World
 	signer     *door.Signer
 	dispatcher *doors.Dispatcher
+	doorFeed   *doorFeed
 	grant      handoff.Grant
 	read       map[eventlog.ID]bool
 }
 
+// doorFeed keeps the messages to doors in memory, in the order in which they were sent.
+type doorFeed struct {
+	mu   sync.Mutex
+	sent map[string][]door.Message
+}
+
+func (f *doorFeed) Send(_ context.Context, id string, m door.Message) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.sent == nil {
+		f.sent = map[string][]door.Message{}
+	}
+	m.Cursor = fmt.Sprintf("%d-0", len(f.sent[id])+1)
+	f.sent[id] = append(f.sent[id], m)
+	return nil
+}
+
+func (f *doorFeed) Receive(_ context.Context, id, after string, limit int) ([]door.Message, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	messages := slices.DeleteFunc(slices.Clone(f.sent[id]), func(m door.Message) bool { return eventlog.CompareIDs(m.Cursor, after) <= 0 })
+	return messages[:min(limit, len(messages))], nil
+}
+
 func newHall(t *testing.T) *hall {
 	t.Helper()
-	h := &hall{World: handofftest.New(t, embedded.New(t)), read: map[eventlog.ID]bool{}}
+	h := &hall{World: handofftest.New(t, handofftest.NewMemory()), doorFeed: &doorFeed{}, read: map[eventlog.ID]bool{}}
 	var err error
 	if h.signer, err = door.NewSigner(rand.Reader); err != nil {
 		t.Fatal(err)
 	}
-	h.dispatcher, err = doors.New(doors.Config{Grants: h.Service, Feed: h.Store, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
+	h.dispatcher, err = doors.New(doors.Config{Grants: h.Service, Feed: h.doorFeed, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +71,7 @@ func newHall(t *testing.T) *hall {
 	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
 	place := handofftest.Home
 	b := handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}, Location: &place}
-	if err := h.Store.PutBuilding(t.Context(), b); err != nil {
+	if err := h.Core.PutBuilding(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	owner := &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_81"}
@@ -56,7 +83,7 @@ func newHall(t *testing.T) *hall {
 		{ID: "garage", Kind: handoff.Garage, Mode: handoff.Connected, Owner: owner},
 	} {
 		d.BuildingID, d.Location = b.ID, &place
-		if err := h.Store.PutDoor(t.Context(), d); err != nil {
+		if err := h.Core.PutDoor(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -81,7 +108,7 @@ func (h *hall) unlock(t *testing.T, id string) service.Permission {
 func (h *hall) deliver(t *testing.T, again bool) {
 	t.Helper()
 	for n := range handoff.Partitions {
-		page, err := h.Store.Read(t.Context(), n, "", 1000)
+		page, err := h.Core.Read(t.Context(), n, "", 1000)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +127,7 @@ func (h *hall) deliver(t *testing.T, again bool) {
 // feed is what a door was sent so far.
 func (h *hall) feed(t *testing.T, id string) []door.Message {
 	t.Helper()
-	messages, err := h.Store.Receive(t.Context(), id, "", 100)
+	messages, err := h.doorFeed.Receive(t.Context(), id, "", 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +348,7 @@ func TestRecall(t *testing.T) {
 func TestFailures(t *testing.T) {
 	h := newHall(t)
 	h.unlock(t, "gate")
-	broken, err := doors.New(doors.Config{Grants: failing{}, Feed: h.Store, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
+	broken, err := doors.New(doors.Config{Grants: failing{}, Feed: h.doorFeed, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +378,7 @@ func (failing) Grant(context.Context, handoff.Actor, handoff.GrantID) (handoff.G
 func TestReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHall(t)
-		r, err := notify.NewReader(notify.Config{Log: h.Store, Group: doors.Group, Handle: h.dispatcher.Handle, Clock: h.Clock, Poll: doors.Poll})
+		r, err := notify.NewReader(notify.Config{Log: h.Core, Group: doors.Group, Handle: h.dispatcher.Handle, Clock: h.Clock, Poll: doors.Poll})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -377,7 +377,7 @@ func TestTwoAtOnceNeverFork(t *testing.T) {
 
 func TestTakeover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := handofftest.New(t, embedded.New(t))
+		w := handofftest.New(t, embedded.InBubble(t))
 		run := func(ctx context.Context) *watcher {
 			o := &watcher{}
 			l, err := trailwriter.New(trailwriter.Config{Store: w.Store, Signer: signer(t), Clock: wall{}, Observer: o})

@@ -29,8 +29,8 @@ import (
 	"latchkey/api/web/signin"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
-	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/keyring"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 )
 
