@@ -889,39 +889,44 @@ func TestPermitStream(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := func(in *bufio.Reader, kind, id, body string) {
+	ids := map[string]string{} // of each message, by its body
+	want := func(in *bufio.Reader, kind, body string) {
 		t.Helper()
 		e := event(in)
-		if e["event"] != kind || e["id"] != id || e["data"] != base64.RawURLEncoding.EncodeToString([]byte(body)) {
-			t.Errorf("%v, want %s %s %s", e, kind, id, body)
+		if e["event"] != kind || e["data"] != base64.RawURLEncoding.EncodeToString([]byte(body)) || (e["id"] == "") != (kind == "revocation") {
+			t.Errorf("%v, want %s %s", e, kind, body)
 		}
+		if id, known := ids[body]; known && id != e["id"] {
+			t.Errorf("%s has the id %s, and had %s", body, e["id"], id)
+		}
+		ids[body] = e["id"]
 	}
 	send("permit", "one")
 	resp, in := h.dial(t, addr, "gate", "")
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" || resp.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %v", resp.StatusCode, resp.Header)
 	}
-	want(in, "revocation", "", "\x01\x02\x03")
-	want(in, "permit", "1", "one")
+	want(in, "revocation", "\x01\x02\x03")
+	want(in, "permit", "one")
 	send("recall", "two")
-	want(in, "recall", "2", "two")
+	want(in, "recall", "two")
 
 	// Another door finds no room; the same door takes over, and resumes.
 	if full, _ := h.dial(t, addr, "lobby", ""); full.StatusCode != 503 || full.Header.Get("Retry-After") == "" {
 		t.Errorf("full: %d %v", full.StatusCode, full.Header)
 	}
 	send("permit", "three")
-	want(in, "permit", "3", "three")
-	_, second := h.dial(t, addr, "gate", "2")
-	want(second, "revocation", "", "\x01\x02\x03")
-	want(second, "permit", "3", "three")
+	want(in, "permit", "three")
+	_, second := h.dial(t, addr, "gate", ids["two"])
+	want(second, "revocation", "\x01\x02\x03")
+	want(second, "permit", "three")
 	if e := event(in); e != nil {
 		t.Errorf("the older stream lives on: %v", e)
 	}
 	// A cursor that is none of ours begins with what there is.
 	_, third := h.dial(t, addr, "gate", "*; DROP")
-	want(third, "revocation", "", "\x01\x02\x03")
-	want(third, "permit", "1", "one")
+	want(third, "revocation", "\x01\x02\x03")
+	want(third, "permit", "one")
 	if a := h.expect(t, asDoor("lobby"), "GET", "/v1/doors/gate/permits", "", 404, "door-unknown"); a.status != 404 {
 		t.Error(a.text)
 	}

@@ -199,11 +199,12 @@ func TestEventsBeginWhereAskedFor(t *testing.T) {
 		apart time.Duration // the service's clock is ahead of the store's
 		most  int           // events to be read
 	}{"one clock": {0, 100}, "a minute apart": {time.Minute, 100}, "the clock was set": {48 * time.Hour, 1 << 20}} {
-		memory := embedded.New(t)
+		memory, setClock := embedded.WithClock(t)
 		store := &readCounter{Store: memory}
 		h := newHouse(t, store)
 		log := func(what handoff.EventType, at time.Time) {
 			e := handoff.Event{Type: what, At: handoff.InstantOf(at), Building: "bld_1", Door: "d"}
+			setClock(at.Add(-c.apart))
 			if err := memory.Append(t.Context(), handoff.InstantOf(at.Add(-c.apart)), e); err != nil {
 				t.Fatal(err)
 			}

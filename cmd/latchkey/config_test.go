@@ -20,6 +20,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/redisstore/redistest"
 	"latchkey/notify/mail"
 )
@@ -276,7 +277,7 @@ func TestServeWarnsOfMismatches(t *testing.T) {
 
 // When the next key ends is a metric, and said before it does: once a day, by its id.
 func TestKeysAreWatched(t *testing.T) {
-	store, m := handofftest.NewMemory(), mustInstruments(t)
+	store, m := embedded.New(t), mustInstruments(t)
 	now := handofftest.Noon
 	var log output
 	w := &keyWatch{store: store, life: auth.LongestKeyLife, now: func() time.Time { return now }, metrics: m, log: slog.New(slog.NewJSONHandler(&log, nil))}

@@ -17,11 +17,20 @@ import (
 // New makes an empty store with fresh keys. It is closed when the test ends.
 func New(t testing.TB) *redisstore.Store {
 	t.Helper()
-	client, err := redisstore.Dial("redis://" + miniredis.RunT(t).Addr())
+	store, _ := WithClock(t)
+	return store
+}
+
+// WithClock is New with a way to set the clock of Redis, which gives the events of the log
+// their ids.
+func WithClock(t testing.TB) (store *redisstore.Store, set func(time.Time)) {
+	t.Helper()
+	m := miniredis.RunT(t)
+	client, err := redisstore.Dial("redis://" + m.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return on(t, client)
+	return on(t, client), m.SetTime
 }
 
 // InBubble is New for a test in a synctest bubble, where a socket would stop the time. The
