@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // Documents that say what shows a claim must name what is there. Every `TestName` is a
@@ -91,5 +92,33 @@ func TestTheDocumentsNameRealTests(t *testing.T) {
 			}
 		}
 		t.Logf("docs/%s: %d tests named, %d still pending", page, len(found), strings.Count(text, pending))
+	}
+}
+
+// Each document says first for whom it is and what for, and can be read in a terminal: no
+// line of prose is longer than 120 characters.
+func TestTheDocumentsSayWhatTheyAreFor(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("%d pages: %v", len(pages), err)
+	}
+	for _, page := range append(pages, "../../README.md") {
+		b, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(string(b), "\n")
+		if filepath.Base(page) != "README.md" && (len(lines) < 3 || !strings.HasPrefix(lines[2], "For ")) {
+			t.Errorf("%s does not begin with for whom it is", page)
+		}
+		code := false
+		for n, line := range lines {
+			if strings.HasPrefix(strings.TrimSpace(line), "```") {
+				code = !code
+			}
+			if !code && !strings.HasPrefix(strings.TrimSpace(line), "|") && !strings.HasPrefix(line, "    ") && utf8.RuneCountInString(line) > 120 {
+				t.Errorf("%s:%d is %d characters long", page, n+1, utf8.RuneCountInString(line))
+			}
+		}
 	}
 }

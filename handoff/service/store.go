@@ -31,7 +31,7 @@ type Store interface {
 //     all, and only if the grant's version is still the one that was loaded.
 //   - Load sees every commit that was acknowledged before it began.
 //   - A commit that was acknowledged survives whatever the store's operator promised
-//     (see Durability in the README); the store itself never drops one.
+//     (see Durability in docs/settings.md); the store itself never drops one.
 //
 // Who may retry: Load is idempotent and the store may retry it. A Commit is never
 // run again by the store on its own; a caller that gets storage.ErrUnknownOutcome loads
