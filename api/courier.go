@@ -44,12 +44,12 @@ func ofCourier(ctx context.Context) handoff.CourierRef {
 }
 
 type verifyInput struct {
-	Parcel pathID `path:"parcel_id" doc:"As read from the label"`
+	Parcel pathLabel `path:"parcel_id" doc:"As read from the label: typed, or as a scanner gives it"`
 	Body   body[verifyRequest, service.Presentation, *verifyRequest]
 }
 
 type reportInput struct {
-	Parcel pathID `path:"parcel_id" doc:"As read from the label"`
+	Parcel pathLabel `path:"parcel_id" doc:"As read from the label: typed, or as a scanner gives it"`
 	Body   body[reportRequest, service.Presentation, *reportRequest]
 }
 
@@ -72,10 +72,10 @@ type receipt struct {
 type receiptOutput struct{ Body receiptAnswer }
 
 // present does what the three acts of a courier have in common.
-func present(ctx context.Context, parcel pathID, p service.Presentation,
+func present(ctx context.Context, parcel pathLabel, p service.Presentation,
 	act func(context.Context, service.Presentation) (service.Receipt, error),
 ) (*receiptOutput, error) {
-	p.Courier, p.Device, p.Parcel = ofCourier(ctx), principal(ctx).Device, parcel.id
+	p.Courier, p.Device, p.Parcel = ofCourier(ctx), principal(ctx).Device, parcel.text
 	r, err := act(ctx, p)
 	if err != nil {
 		return nil, err

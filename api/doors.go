@@ -169,8 +169,9 @@ func permitOf(g service.Permission) door.Permit {
 // turnedAway makes every refusal at a door access-refused. Why is told beside it, but
 // for a parcel that is not the courier's: there all look alike.
 func turnedAway(err error) error {
+	saysOfRequest := map[handoff.Reason]bool{handoff.AttemptReused: true, handoff.ParcelMalformed: true, handoff.ParcelCheckDigit: true}
 	var refused *handoff.Refusal
-	if !errors.As(err, &refused) || refused.Reason == handoff.AttemptReused {
+	if !errors.As(err, &refused) || saysOfRequest[refused.Reason] {
 		return err
 	}
 	told := handoff.Refusal{Reason: handoff.AccessRefused, Verdict: refused.Verdict, RetryAfter: refused.RetryAfter}

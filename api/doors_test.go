@@ -537,7 +537,7 @@ func TestEachProofFailsAlone(t *testing.T) {
 	h.expect(t, courier, "POST", "/v1/doors/lobby/unlock", unlockBody("P2", here, challenge), 403, "access-refused")
 	h.expect(t, courier, "POST", "/v1/doors/none/unlock", unlockBody("P1", here, challenge), 403, "access-refused")
 	for name, body := range map[string]string{
-		"no parcel": `{` + here + `}`, "no id": unlockBody("P 1", here), "short challenge": unlockBody("P1", `"challenge":"AAAA"`),
+		"no parcel": `{` + here + `}`, "no id": unlockBody("P/1", here), "short challenge": unlockBody("P1", `"challenge":"AAAA"`),
 		"slack bits": unlockBody("P1", `"challenge":"AAAAAAAAAAB"`), "code": unlockBody("P1", `"code":"123456"`),
 	} {
 		if a := h.do(t, courier, "POST", "/v1/doors/lobby/unlock", body); a.status != 422 || a.code() != "invalid-request" {

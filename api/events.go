@@ -34,7 +34,7 @@ type eventsInput struct {
 	Carrier  string `query:"carrier" pattern:"^[A-Za-z0-9._-]{1,64}$"`
 	Shop     string `query:"shop" pattern:"^[A-Za-z0-9._-]{1,64}$"`
 	Courier  string `query:"courier" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Ids of different carriers may be the same: give the carrier, too"`
-	Parcel   string `query:"parcel" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"With its carrier it is found soonest"`
+	Parcel   string `query:"parcel" maxLength:"512" doc:"As its label says. With its carrier it is found soonest"`
 	Building string `query:"building" pattern:"^[A-Za-z0-9._-]{1,64}$"`
 	From     string `query:"from" format:"date-time" doc:"Of this time or later"`
 	To       string `query:"to" format:"date-time" doc:"Before this time"`
@@ -70,12 +70,15 @@ func (in *eventsInput) parse() (f eventlog.Filter, from eventlog.Cursor, limit i
 	}
 	id := func(name, given string) string {
 		if given != "" && handoff.CheckID(given) != nil {
-			wrong(name, "must match "+idRule)
+			wrong(name, handoff.ErrID.Error())
 		}
 		return given
 	}
 	f.Carrier, f.Shop, f.Courier = id("carrier", in.Carrier), id("shop", in.Shop), id("courier", in.Courier)
-	f.Parcel, f.Building = id("parcel", in.Parcel), id("building", in.Building)
+	f.Building = id("building", in.Building)
+	if in.Parcel != "" && handoff.CheckLabel(in.Parcel) != nil {
+		wrong("parcel", handoff.ErrLabel.Error())
+	}
 	date := func(name, given string) time.Time {
 		t, ok := instant(given)
 		if given != "" && !ok {
@@ -162,8 +165,14 @@ func (a *api) getEvents(ctx context.Context, in *eventsInput) (*eventsOutput, er
 	if len(bad) > 0 {
 		return nil, invalid(bad)
 	}
-	if filter.Carrier != "" && filter.Parcel != "" {
-		filter.Hash = a.Service.ParcelHash(filter.Carrier, filter.Parcel)
+	if in.Parcel != "" {
+		var reason handoff.Reason
+		if filter.Parcels, reason = a.Service.Policy().Labels(filter.Carrier, in.Parcel); reason != "" {
+			return nil, &handoff.Refusal{Reason: reason}
+		}
+		if filter.Carrier != "" {
+			filter.Hash = a.Service.ParcelHash(filter.Carrier, filter.Parcels[0])
+		}
 	}
 	page, err := eventlog.Query(ctx, a.Events, filter, from, limit)
 	if err != nil {

@@ -130,6 +130,8 @@ var kinds = map[handoff.Reason]kind{
 	handoff.DispatchConflict:      {status: 409, title: "The parcel was dispatched otherwise", detail: "The parcel id is taken by a dispatch that says something else."},
 	handoff.CarrierNotEnabled:     {status: 422, title: "Carrier not enabled", detail: "The carrier cannot verify, or the shop may not dispatch with it."},
 	handoff.ParcelNotAllowed:      {status: 422, title: "Parcel not allowed", detail: "The shop may not dispatch parcels whose ids begin like this with this carrier."},
+	handoff.ParcelMalformed:       {status: 422, title: "Not a parcel id of this carrier", detail: "Send the id as the carrier's label gives it. A spreadsheet may have changed it."},
+	handoff.ParcelCheckDigit:      {status: 422, title: "The parcel id is mistyped", detail: "Its check digit does not fit. Read the label again."},
 	handoff.DestinationNotAllowed: {status: 422, title: "Destination not allowed", detail: "Nobody there can say the code that this parcel needs."},
 	handoff.DayNotLater:           {status: 422, title: "Not a later day", detail: "Choose a day after the present delivery date."},
 	handoff.DayUnknown:            {status: 422, title: "No such day at the address"},

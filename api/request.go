@@ -167,7 +167,16 @@ const idRule = `^[A-Za-z0-9._-]{1,64}$`
 
 func (vs *violations) id(at, value string) string {
 	if vs.given(at, value) && handoff.CheckID(value) != nil {
-		vs.add(at, "must match "+idRule)
+		vs.add(at, handoff.ErrID.Error())
+	}
+	return value
+}
+
+// label is a parcel id in any of the forms that labels and scanners give it. The service
+// makes them one (handoff.Policy.Label), since carriers have rules of their own.
+func (vs *violations) label(at, value string) string {
+	if vs.given(at, value) && handoff.CheckLabel(value) != nil {
+		vs.add(at, handoff.ErrLabel.Error())
 	}
 	return value
 }
@@ -305,6 +314,25 @@ func (id *pathID) UnmarshalText(text []byte) error {
 	}
 	id.id = plain
 	return nil
+}
+
+// pathLabel is a parcel id in a path, as label takes it.
+type pathLabel struct{ text string }
+
+// UnmarshalText undoes percent-encoding.
+func (l *pathLabel) UnmarshalText(text []byte) error {
+	plain, err := url.PathUnescape(string(text))
+	if err != nil || handoff.CheckLabel(plain) != nil {
+		return handoff.ErrLabel
+	}
+	l.text = plain
+	return nil
+}
+
+// Schema documents the rule.
+func (*pathLabel) Schema(huma.Registry) *huma.Schema {
+	most := handoff.MaxLabel
+	return &huma.Schema{Type: huma.TypeString, MaxLength: &most}
 }
 
 // Schema documents the rule.

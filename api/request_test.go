@@ -117,6 +117,7 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 	finer := []string{
 		"must not be blank", "must be a plain mail address", "must be a calendar date", "must be a date-time", "is required",
 		"must be the zone of a place", "must not be 0,0", "must have at most", "must be two different times", "must be an Ed25519", "must be 8 to 32 bytes", "is for a garage",
+		"must be a parcel id",
 	}
 
 	registry := huma.NewMapRegistry("#/", huma.DefaultSchemaNamer)
@@ -265,7 +266,7 @@ func TestStrictJSON(t *testing.T) {
 }
 
 func TestEveryFaultIsNamedAtOnce(t *testing.T) {
-	_, bad := parseDispatch(`{"parcel_id":"a b","customer":{"email":"x"},"destination":{"lines":["ok","a\u0007b"]}}`)
+	_, bad := parseDispatch(`{"parcel_id":"a/b","customer":{"email":"x"},"destination":{"lines":["ok","a\u0007b"]}}`)
 	at := map[string]bool{}
 	for _, v := range bad {
 		at[v.Location] = true

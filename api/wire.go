@@ -15,7 +15,7 @@ import (
 // parse accepts.
 
 type dispatchRequest struct {
-	ParcelID     string             `json:"parcel_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"JJD000390007827" doc:"The carrier's id, as the label says"`
+	ParcelID     string             `json:"parcel_id" maxLength:"512" example:"JJD000390007827" doc:"The carrier's id, as the label says or a scanner gives it. Answers and events have its one form: without spaces, an SSCC as its 18 digits, an S10 id in capitals. It matches ^[A-Za-z0-9._-]{1,64}$"`
 	OrderID      *string            `json:"order_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"302-1234567"`
 	CarrierID    string             `json:"carrier_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"swift"`
 	RouteID      string             `json:"route_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"BER-042"`
@@ -67,7 +67,7 @@ var (
 // parse reads a dispatch. Whose shop it is stands in the token, not in the body.
 func (r *dispatchRequest) parse(bad *violations) handoff.Dispatch {
 	d := handoff.Dispatch{
-		Parcel:  bad.id("parcel_id", r.ParcelID),
+		Parcel:  bad.label("parcel_id", r.ParcelID),
 		Order:   bad.optionalID("order_id", r.OrderID),
 		Carrier: bad.id("carrier_id", r.CarrierID),
 		Route:   bad.id("route_id", r.RouteID),

@@ -189,7 +189,7 @@ func (r *doorRequest) owner(bad *violations, kind handoff.TargetKind) *handoff.C
 }
 
 type unlockRequest struct {
-	ParcelID  string           `json:"parcel_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"JJD000390007827" doc:"As read from the label, at the door"`
+	ParcelID  string           `json:"parcel_id" maxLength:"512" example:"JJD000390007827" doc:"As read from the label, at the door"`
 	Location  *positionRequest `json:"location,omitempty"`
 	Challenge *string          `json:"challenge,omitempty" pattern:"^[A-Za-z0-9_-]{11,43}$" doc:"What the door shows: 8 to 32 bytes in base64url. Asked for at a carried door, and at a garage or home; of no effect elsewhere"`
 	AttemptID *string          `json:"attempt_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Under which this request may be repeated: the first answer is given again"`
@@ -200,7 +200,7 @@ var challengeRule = regexp.MustCompile(`^[A-Za-z0-9_-]{11,43}$`)
 
 func (r *unlockRequest) parse(bad *violations) service.Knock {
 	k := service.Knock{
-		Parcel:   bad.id("parcel_id", r.ParcelID),
+		Parcel:   bad.label("parcel_id", r.ParcelID),
 		Position: r.Location.parse(bad),
 		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
 		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),

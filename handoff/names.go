@@ -8,13 +8,17 @@ import (
 )
 
 // ErrID says that an id from outside breaks the one rule for all of them.
-var ErrID = errors.New("must match ^[A-Za-z0-9._-]{1,64}$")
+var ErrID = errors.New("must match ^[A-Za-z0-9._-]{1,64}$ and not be . or ..")
+
+// ErrLabel says that a text is no parcel id, however it is read.
+var ErrLabel = errors.New("must be a parcel id, as typed from its label or read from it by a scanner")
 
 // CheckID holds an id from outside (a parcel, shop, courier, ...) to
 // ^[A-Za-z0-9._-]{1,64}$, so that it can be part of a key, a path and a log line as
-// it is. The error is ErrID.
+// it is. A dot and two dots are no ids: paths and files give them a meaning. The error
+// is ErrID.
 func CheckID(id string) error {
-	if len(id) == 0 || len(id) > 64 {
+	if len(id) == 0 || len(id) > 64 || id == "." || id == ".." {
 		return ErrID
 	}
 	for _, c := range []byte(id) {

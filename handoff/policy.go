@@ -44,6 +44,10 @@ type Policy struct {
 	// Shops says what each shop may dispatch. A shop that is not listed may nothing.
 	Shops map[string]ShopPolicy `json:"shops"`
 
+	// ParcelIDs says, by carrier, what its parcel ids look like. Of a carrier that is not
+	// listed it is guessed (label.go).
+	ParcelIDs map[string]LabelRule `json:"parcel_ids,omitempty"`
+
 	Fences  Fences  `json:"fences"`
 	Limits  Limits  `json:"limits"`
 	Signals Signals `json:"signals"`
@@ -201,6 +205,14 @@ func (p *Policy) Validate() error {
 			return fmt.Errorf("carriers: %q %w", carrier, err)
 		}
 	}
+	for _, carrier := range slices.Sorted(maps.Keys(p.ParcelIDs)) {
+		switch rule := p.ParcelIDs[carrier]; {
+		case !slices.Contains(p.Carriers, carrier):
+			return fmt.Errorf("parcel_ids: %q is not listed in carriers", carrier)
+		case !slices.Contains([]string{"", "sscc", "s10"}, rule.CheckDigit):
+			return fmt.Errorf("parcel_ids: %s: check_digit must be sscc or s10, or left out", carrier)
+		}
+	}
 	for _, shop := range slices.Sorted(maps.Keys(p.Shops)) {
 		if err := CheckID(shop); err != nil {
 			return fmt.Errorf("shops: %q %w", shop, err)
@@ -308,7 +320,7 @@ func (p *Policy) validatePrefixes() error {
 func (s ShopPolicy) overlaps(t ShopPolicy) bool {
 	for _, a := range s.Prefixes {
 		for _, b := range t.Prefixes {
-			if strings.HasPrefix(a, b) || strings.HasPrefix(b, a) {
+			if beginsWith(a, b) || beginsWith(b, a) {
 				return true
 			}
 		}
@@ -316,8 +328,14 @@ func (s ShopPolicy) overlaps(t ShopPolicy) bool {
 	return len(s.Prefixes) == 0 && len(t.Prefixes) == 0
 }
 
+// claims reports whether the canonical id of a parcel begins with one of the shop's prefixes.
 func (s ShopPolicy) claims(parcel string) bool {
-	return slices.ContainsFunc(s.Prefixes, func(prefix string) bool { return strings.HasPrefix(parcel, prefix) })
+	return slices.ContainsFunc(s.Prefixes, func(prefix string) bool { return beginsWith(parcel, prefix) })
+}
+
+// beginsWith does not tell small letters from capitals: no carrier does so on a label.
+func beginsWith(id, prefix string) bool {
+	return len(id) >= len(prefix) && strings.EqualFold(id[:len(prefix)], prefix)
 }
 
 // maxFence keeps a slip of the pen from admitting a whole city.

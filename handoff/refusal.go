@@ -56,6 +56,8 @@ const (
 	DispatchConflict      Reason = "dispatch-conflict"
 	CarrierNotEnabled     Reason = "carrier-not-enabled"
 	ParcelNotAllowed      Reason = "parcel-not-allowed" // by the prefixes of the shop and of others
+	ParcelMalformed       Reason = "parcel-malformed"   // no id of the carrier's parcels
+	ParcelCheckDigit      Reason = "parcel-check-digit" // an id but for its check digit
 	DestinationNotAllowed Reason = "destination-not-allowed"
 	PositionRequired      Reason = "position-required" // of the address, for a parcel that needs a code
 	DayNotLater           Reason = "delivery-date-not-later"

@@ -21,8 +21,8 @@ type Filter struct {
 	Carrier  string
 	Shop     string
 	Courier  string             // ids of two carriers may collide
-	Parcel   string             // likewise
-	Hash     handoff.ParcelHash // of Carrier and Parcel where both are set: it says in which partition to look
+	Parcels  []string           // any of these ids; none: all
+	Hash     handoff.ParcelHash // of Carrier and the one parcel, where both are known: it says in which partition to look
 	Building string
 	From, To time.Time // decided at From or later, and before To
 }
@@ -132,7 +132,7 @@ func (f *Filter) matches(l *Logged) bool {
 	at := l.When()
 	return (len(f.Types) == 0 || slices.Contains(f.Types, e.Type)) &&
 		(f.Grant == (handoff.GrantID{}) || f.Grant == e.Grant) &&
-		is(f.Carrier, e.Carrier) && is(f.Shop, e.Shop) && is(f.Courier, e.Courier) && is(f.Parcel, e.Parcel) && is(f.Building, e.Building) &&
+		is(f.Carrier, e.Carrier) && is(f.Shop, e.Shop) && is(f.Courier, e.Courier) && (len(f.Parcels) == 0 || slices.Contains(f.Parcels, e.Parcel)) && is(f.Building, e.Building) &&
 		(f.From.IsZero() || !at.Before(f.From)) && (f.To.IsZero() || at.Before(f.To))
 }
 

@@ -21,6 +21,10 @@ func (s *Service) DispatchBy(ctx context.Context, by handoff.Actor, d handoff.Di
 	if err != nil {
 		return handoff.Grant{}, false, err
 	}
+	var reason handoff.Reason
+	if d.Parcel, reason = s.policy.Label(d.Carrier, d.Parcel); reason != "" {
+		return handoff.Grant{}, false, s.refused(handoff.Mint, reason)
+	}
 	hash := s.ParcelHash(d.Carrier, d.Parcel)
 	mint := handoff.Command{Act: handoff.Mint, Parcel: hash, Dispatch: &d, Who: s.Who(by)}
 	var index *Index

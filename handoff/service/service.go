@@ -74,7 +74,14 @@ func (noObserver) Unsettled()                                           {}
 // Policy is the policy in force.
 func (s *Service) Policy() *handoff.Policy { return s.policy }
 
-// ParcelHash is the name under which the grants of a carrier's parcel are kept.
+// refused refuses an act before anything is read, because of what was sent.
+func (s *Service) refused(act handoff.Act, reason handoff.Reason) error {
+	s.observer.Decided(act, reason, nil)
+	return &handoff.Refusal{Reason: reason}
+}
+
+// ParcelHash is the name under which the grants of a carrier's parcel are kept. The parcel
+// is its canonical id, as [handoff.Policy.Label] gives it.
 func (s *Service) ParcelHash(carrier, parcel string) handoff.ParcelHash {
 	return handoff.HashParcel(s.names, carrier, parcel)
 }

@@ -11,7 +11,7 @@ import (
 // Presentation is a courier's request at a door.
 type Presentation struct {
 	Courier  handoff.CourierRef
-	Parcel   string
+	Parcel   string   // as read from the label
 	Code     otp.Code // zero: none entered
 	Position *handoff.Position
 
@@ -63,6 +63,10 @@ func (s *Service) Attempted(ctx context.Context, p Presentation) (Receipt, error
 }
 
 func (s *Service) present(ctx context.Context, p Presentation, kind string, act func(*handoff.Grant) handoff.Act) (Receipt, error) {
+	var reason handoff.Reason
+	if p.Parcel, reason = s.policy.Label(p.Courier.Carrier, p.Parcel); reason != "" {
+		return Receipt{}, s.refused(act(nil), reason)
+	}
 	q := query{
 		Query: Query{Parcel: s.ParcelHash(p.Courier.Carrier, p.Parcel), Courier: &p.Courier},
 		note:  p.Note,

@@ -221,7 +221,7 @@ func (s *story) show(v *frame.Visit, status int) {
 		s.Asked, s.Wrong = true, err != nil
 		query.Set("grant", s.Grant)
 	case s.Parcel != "" || s.Carrier != "":
-		s.Asked, s.Wrong = true, !valid(s.Parcel, s.Carrier)
+		s.Asked, s.Wrong = true, !valid(s.Carrier) || handoff.CheckLabel(s.Parcel) != nil
 		query.Set("parcel", s.Parcel)
 		query.Set("carrier", s.Carrier)
 	}

@@ -1,6 +1,7 @@
 // One thing that a courier means to do, and whether it was done. It is sent with one
 // attempt_id and word for word the same body until the server has answered, so that
-// sending it again is harmless; and nothing is said to be done before.
+// sending it again is harmless; and nothing is said to be done before. Only the age of the
+// position is of each try: it is no part of what is meant, and the server knows that.
 //
 // It lives in memory alone. After two minutes without an answer it is given up and
 // forgotten: whether it was done is then not known, and that is what it says.
@@ -35,10 +36,11 @@ export class Attempt {
    * @param {(method: string, path: string, body: object, signal: AbortSignal) => Promise<{ok: boolean, status: number, json: any, retryAfter: number}>} o.call
    * @param {string} o.path where it is posted to
    * @param {object} o.body what is sent, beside the attempt_id
+   * @param {{told: () => object}} [o.where] the position that is sent with it
    * @param {(a: Attempt) => void} [o.changed] told of every new state
    * @param {() => number} [o.now] milliseconds
    */
-  constructor({ call, path, body, changed = () => {}, now = Date.now }) {
+  constructor({ call, path, body, where, changed = () => {}, now = Date.now }) {
     this.path = path;
     this.state = sending;
     this.tries = 0;
@@ -47,6 +49,7 @@ export class Attempt {
     this.#now = now;
     this.#changed = changed;
     this.begun = now();
+    this.where = where;
     this.#body = { ...body, attempt_id: newId(), claimed_at: new Date(this.begun).toISOString().replace(/\.\d+Z$/, "Z") };
   }
 
@@ -91,7 +94,7 @@ export class Attempt {
     const over = new AbortController();
     const timer = setTimeout(() => over.abort(), Math.min(oneTry, this.left));
     try {
-      const answer = await this.#call("POST", this.path, this.#body, over.signal);
+      const answer = await this.#call("POST", this.path, { ...this.#body, location: this.where?.told() }, over.signal);
       if (answer.ok) this.#settle(done, answer);
       else if (answer.status === 401) this.#settle(signedOut, answer);
       else if (final(answer)) this.#settle(refused, answer);

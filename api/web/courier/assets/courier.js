@@ -6,6 +6,7 @@ import { refresh } from "../frame/live.js";
 import { serviceNow } from "../frame/times.js";
 import { Attempt, done, refused, sending, signedOut, waiting } from "./attempt.js";
 import { Following } from "./doors.js";
+import { endsLike, label, tail } from "./label.js";
 import { Position } from "./position.js";
 import { camera, scan } from "./scan.js";
 
@@ -46,12 +47,13 @@ function clock(t, zone) {
 const skew = $("stops").querySelector("[data-shell]") ? 0 : serviceNow() - Date.now();
 const now = () => Date.now() + skew;
 
-const tail = (parcel) => parcel.slice(-Math.min(4, Math.floor(parcel.length / 2)));
-const parcelRule = /^[A-Za-z0-9._-]{1,64}$/;
-const challengeRule = /^[A-Za-z0-9_-]{11,43}$/;
-const reportRule = /^[A-Za-z0-9_-]{44,1024}$/;
+const matched = (rule) => (text) => (rule.test(text.trim()) ? text.trim() : "");
+const challengeRule = matched(/^[A-Za-z0-9_-]{11,43}$/);
+const reportRule = matched(/^[A-Za-z0-9_-]{44,1024}$/);
 
-const position = new Position((state) => show($("where"), state === "denied" || state === "missing" ? say(`where.${state}`) : ""));
+/** Why there is no position, in words; "" where there is one, or was not asked for one yet. */
+const whyNowhere = () => (words[`where.${position.state}`] ? say(`where.${position.state}`) : "");
+const position = new Position(() => show($("where"), whyNowhere()));
 
 // ---- what is known, in memory alone
 
@@ -93,7 +95,7 @@ function readStops() {
   }
 }
 
-const matching = (parcel) => [...stops.values()].filter((s) => s.parcel_last4 === tail(parcel));
+const matching = (parcel) => [...stops.values()].filter((s) => endsLike(parcel, s.parcel_last4));
 
 // ---- one stop
 
@@ -165,10 +167,17 @@ function saidOf(stop, work) {
     case done:
       return { tone: "good", title: say(`js.done.${a.answer.receipt.act}.title`), text: say(`js.done.${a.answer.receipt.act}.text`, { time: clock(a.answer.receipt.at, stop.time_zone) }) };
     case refused:
-      return { tone: "bad", ...refusal(a.answer, stop) };
+      return { tone: "bad", ...(nowhere(a) ?? refusal(a.answer, stop)) };
     default:
       return { tone: "bad", title: say(`js.send.${a.state}.title`), text: say(`js.send.${a.state}.text`) };
   }
+}
+
+/** The words for what was refused because it was sent without a position. */
+function nowhere(attempt) {
+  const { code, errors } = attempt.answer;
+  const ofPlace = code === "outside-geofence" || (code === "invalid-request" && errors?.some((e) => e.location.startsWith("body.location")));
+  return ofPlace && !attempt.where ? { title: say("js.nowhere"), text: attempt.whyNowhere } : null;
 }
 
 function refusal(problem, stop) {
@@ -184,10 +193,12 @@ function refusal(problem, stop) {
 }
 
 /** Why a door does not open: its own reason, else the first proof that fails. */
-function doorRefusal(problem) {
+function doorRefusal(attempt) {
+  const problem = attempt.answer;
   if (problem.reason && words[`refused.${problem.reason}.title`]) return `${say(`refused.${problem.reason}.title`)}. ${say(`refused.${problem.reason}.text`)}`;
   if (problem.code === "access-refused") {
     const failed = Object.entries(problem.proofs ?? {}).find(([, result]) => result === "failed" || result === "missing");
+    if (failed?.[0] === "place" && !attempt.where) return `${say("js.nowhere")}. ${attempt.whyNowhere}`;
     if (failed && words[`proof.${failed[0]}`]) return say(`proof.${failed[0]}`);
   }
   const { title, text } = refusal(problem, current());
@@ -288,8 +299,9 @@ async function unlock(door) {
   const where = await position.take();
   d.attempt = new Attempt({
     call, path: `/v1/doors/${encodeURIComponent(door.door_id)}/unlock`, changed: render,
-    body: { parcel_id: work.parcel, location: where, challenge },
+    where, body: { parcel_id: work.parcel, challenge },
   });
+  d.attempt.whyNowhere = whyNowhere();
   const a = await d.attempt.run();
   if (a.state === done) {
     d.permit = a.answer;
@@ -308,7 +320,7 @@ async function unlock(door) {
     if (door.mode === "carried" && open === stop.stop_id) await showPermit(stop, door, d);
   } else if (a.state === refused) {
     d.state = "turned_away";
-    d.why = doorRefusal(a.answer);
+    d.why = doorRefusal(a);
     feel("bad");
   } else {
     d.state = "unknown";
@@ -364,7 +376,10 @@ async function report(door, d) {
 
 let reading = null; // how a reading ends
 
-/** Reads something by camera or keyboard; "" if the courier gives it up. */
+/**
+ * Reads something by camera or keyboard; "" if the courier gives it up.
+ * @param {(text: string) => string} rule what a text says; "" where it says nothing
+ */
 function read(kind, rule, check = () => "") {
   reading?.("");
   return new Promise((resolve) => {
@@ -385,8 +400,8 @@ function read(kind, rule, check = () => "") {
     $("typed-text").value = "";
     $("use-camera").hidden = !camera();
     const take = (text) => {
-      const bare = text.trim();
-      const wrong = rule.test(bare) ? check(bare) : say(`js.scan.wrong.${kind}`);
+      const bare = rule(text);
+      const wrong = bare ? check(bare) : say(`js.scan.wrong.${kind}`);
       if (wrong) {
         if ($("scanner-said").hidden || $("scanner-said").textContent !== wrong) feel("warn");
         show($("scanner-said"), wrong);
@@ -423,7 +438,7 @@ function read(kind, rule, check = () => "") {
 async function readParcel() {
   const stop = current();
   const id = open;
-  const parcel = await read("parcel", parcelRule, (text) => (!stop.unlisted && tail(text) !== stop.parcel_last4 ? say("js.scan.other") : ""));
+  const parcel = await read("parcel", label, (text) => (!stop.unlisted && !endsLike(text, stop.parcel_last4) ? say("js.scan.other") : ""));
   if (!parcel) return false;
   const work = workOf(id);
   if (work.parcel !== parcel) Object.assign(work, { parcel, attempt: work.attempt?.pending ? work.attempt : null });
@@ -432,7 +447,7 @@ async function readParcel() {
 }
 
 async function scanAny() {
-  const parcel = await read("parcel", parcelRule);
+  const parcel = await read("parcel", label);
   if (!parcel) return;
   const found = matching(parcel);
   const id = found.length > 0 ? (found.find((s) => s.status === "active") ?? found[0]).stop_id : "";
@@ -450,7 +465,8 @@ async function attempt(act, body) {
   work.attempt = { pending: true, state: sending, wake() {} }; // holds the place while the position is asked
   render();
   const where = await position.take();
-  work.attempt = new Attempt({ call, path: `/v1/parcels/${encodeURIComponent(work.parcel)}/${act}`, body: { ...body, location: where }, changed: render });
+  work.attempt = new Attempt({ call, path: `/v1/parcels/${encodeURIComponent(work.parcel)}/${act}`, where, body, changed: render });
+  work.attempt.whyNowhere = whyNowhere();
   const a = await work.attempt.run();
   feel(a.state === done ? "good" : a.state === refused ? "bad" : "warn");
   // Where another code may help, the pad stays.

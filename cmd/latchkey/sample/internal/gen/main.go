@@ -260,6 +260,23 @@ func (g *gen) price(d *district, eur int) value {
 	return value{fmt.Sprintf("%d.%s", units, pick(g, "00", "49", "90", "95", "99")), d.currency}
 }
 
+// s10Check is the check digit of a serial number of UPU S10.
+func s10Check(serial int) int {
+	sum := 0
+	for _, weight := range []int{7, 9, 5, 3, 2, 4, 6, 8} { // from the right
+		sum += weight * (serial % 10)
+		serial /= 10
+	}
+	switch check := 11 - sum%11; check {
+	case 10:
+		return 0
+	case 11:
+		return 5
+	default:
+		return check
+	}
+}
+
 // parcelID draws an unused id in one of the carrier's formats.
 func (g *gen) parcelID(r round) string {
 	for {
@@ -268,8 +285,8 @@ func (g *gen) parcelID(r round) string {
 		case r.carrierID == "swift" && g.percent(70):
 			id = fmt.Sprintf("JJD0003900%05d", g.IntN(1e5))
 		case r.carrierID == "swift":
-			// The shape of UPU S10, without its check digit.
-			id = fmt.Sprintf("RR%09d%s", g.IntN(1e9), r.ground.country)
+			serial := g.IntN(1e9) / 10
+			id = fmt.Sprintf("RR%08d%d%s", serial, s10Check(serial), r.ground.country)
 		case g.percent(60):
 			id = fmt.Sprintf("1Z%06XA%09d", g.IntN(1<<24), g.IntN(1e9))
 		case g.percent(60):
