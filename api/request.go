@@ -4,21 +4,17 @@ import (
 	"cmp"
 	"errors"
 	"net/http"
-	"net/mail"
 	"net/url"
 	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"golang.org/x/net/idna"
-
 	"latchkey/handoff"
 )
 
@@ -181,38 +177,48 @@ func (vs *violations) label(at, value string) string {
 	return value
 }
 
-// optionalID is an id that may be left out. It may not be empty: who sends an empty
-// attempt_id believes to have sent one.
+// says reports whether an optional field says something. An empty one is absent: who
+// makes JSON of a table sends every column.
+func says(value *string) bool { return value != nil && *value != "" }
+
+// optionalID is an id that may be left out.
 func (vs *violations) optionalID(at string, value *string) string {
-	if value == nil {
+	if !says(value) {
 		return ""
 	}
 	return vs.id(at, *value)
 }
 
-// text is what people read: bounded, in characters, and on one line.
-func (vs *violations) text(at, value string, most int) string {
-	switch {
-	case !vs.given(at, value):
-	case utf8.RuneCountInString(value) > most:
-		vs.add(at, "must be at most "+strconv.Itoa(most)+" characters")
-	case strings.ContainsFunc(value, isControl):
-		vs.add(at, "must hold no control characters")
-	case strings.TrimSpace(value) == "":
-		vs.add(at, "must not be blank")
-	}
-	return value
-}
-
-func (vs *violations) optionalText(at string, value *string, most int) string {
+// attempt is the id of an attempt, which may be left out. It may not be empty: who sends
+// an empty one believes to have sent one, and that a repeat is harmless.
+func (vs *violations) attempt(value *string) string {
 	if value == nil {
 		return ""
 	}
-	return vs.text(at, *value, most)
+	return vs.id("attempt_id", *value)
 }
 
-func isControl(r rune) bool {
-	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' // line and paragraph separator
+// text is what people read: bounded, in characters, on one line and in the one form of
+// handoff.Text.
+func (vs *violations) text(at, value string, most int) string {
+	text := handoff.Text(value)
+	switch {
+	case !vs.given(at, value):
+	case utf8.RuneCountInString(text) > most:
+		vs.add(at, "must be at most "+strconv.Itoa(most)+" characters")
+	case strings.ContainsFunc(text, handoff.BreaksLine):
+		vs.add(at, "must hold no control characters")
+	case handoff.Blank(text):
+		vs.add(at, "must not be blank")
+	}
+	return text
+}
+
+func (vs *violations) optionalText(at string, value *string, most int) string {
+	if !says(value) {
+		return ""
+	}
+	return vs.text(at, *value, most)
 }
 
 func (vs *violations) match(at, value string, rule *regexp.Regexp) string {
@@ -223,7 +229,7 @@ func (vs *violations) match(at, value string, rule *regexp.Regexp) string {
 }
 
 func (vs *violations) optionalMatch(at string, value *string, rule *regexp.Regexp) string {
-	if value == nil {
+	if !says(value) {
 		return ""
 	}
 	return vs.match(at, *value, rule)
@@ -241,7 +247,7 @@ func (vs *violations) date(at, value string) handoff.Date {
 }
 
 func (vs *violations) optionalTime(at string, value *string) time.Time {
-	if value == nil {
+	if !says(value) {
 		return time.Time{}
 	}
 	t, ok := instant(*value)
@@ -281,7 +287,8 @@ func (vs *violations) number(at string, value *float64, least, most float64) flo
 	return 0
 }
 
-// mailbox is the local part of an address (RFC 5321 section 4.1.2) without quotes.
+// mailbox is the local part of an address (RFC 5321 section 4.1.2) without quotes. Dots may
+// stand anywhere: providers have given out such addresses, and SMTP carries them in quotes.
 var mailbox = regexp.MustCompile("^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}$")
 
 // email holds an address to local@domain, and writes an internationalised domain in
@@ -292,10 +299,8 @@ func (vs *violations) email(at, value string) string {
 	}
 	sign := strings.LastIndexByte(value, '@')
 	if sign > 0 && mailbox.MatchString(value[:sign]) {
-		domain, err := idna.Lookup.ToASCII(value[sign+1:])
-		ascii := value[:sign+1] + domain
-		if parsed, bad := mail.ParseAddress(ascii); err == nil && bad == nil && parsed.Name == "" && parsed.Address == ascii &&
-			len(ascii) <= 254 && domain != "" && !strings.HasSuffix(domain, ".") {
+		domain, err := handoff.MailDomain(value[sign+1:])
+		if ascii := value[:sign+1] + domain; err == nil && len(ascii) <= 254 {
 			return ascii
 		}
 	}

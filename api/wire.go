@@ -41,7 +41,7 @@ type customerRequest struct {
 
 type destinationRequest struct {
 	Kind       string        `json:"kind" enum:"residence,business,pickup_point,locker,po_box" doc:"Case does not count, nor whether words are parted by a space, a hyphen or an underscore"`
-	Lines      []string      `json:"lines" minItems:"1" maxItems:"6" maxLength:"120" example:"[\"Turmstr. 5\"]"`
+	Lines      []string      `json:"lines" minItems:"1" maxItems:"6" maxLength:"200" example:"[\"Turmstr. 5\"]"`
 	PostalCode *string       `json:"postal_code,omitempty" maxLength:"16" example:"10559"`
 	City       string        `json:"city" maxLength:"100" example:"Berlin"`
 	Country    string        `json:"country" pattern:"^[A-Z]{2}$" example:"DE" doc:"ISO 3166-1 alpha-2"`
@@ -82,7 +82,7 @@ func (r *dispatchRequest) parse(bad *violations) handoff.Dispatch {
 		},
 		To: r.Destination.parse(bad),
 	}
-	if r.Purpose != nil {
+	if says(r.Purpose) {
 		var known bool
 		if d.Purpose, known = handoff.ParsePurpose(*r.Purpose); !known {
 			bad.oneOf("purpose", "delivery", "return_pickup")
@@ -125,7 +125,6 @@ func decimalsRule(currency string) string {
 
 func (r *destinationRequest) parse(bad *violations) handoff.Destination {
 	to := handoff.Destination{
-		Lines:    r.Lines,
 		Postal:   bad.optionalText("destination.postal_code", r.PostalCode, 16),
 		City:     bad.text("destination.city", r.City, 100),
 		Country:  bad.match("destination.country", r.Country, countryRule),
@@ -140,7 +139,14 @@ func (r *destinationRequest) parse(bad *violations) handoff.Destination {
 	if len(r.Lines) < 1 || len(r.Lines) > 6 {
 		bad.add("destination.lines", "must be between 1 and 6")
 	} else {
-		bad.each("destination.lines", r.Lines, func(line string) { bad.text("destination.lines", line, 120) })
+		bad.each("destination.lines", r.Lines, func(line string) {
+			if line != "" { // a column that was left empty
+				to.Lines = append(to.Lines, bad.text("destination.lines", line, 200))
+			}
+		})
+		if len(to.Lines) == 0 {
+			bad.add("destination.lines", "is required")
+		}
 	}
 	if r.Location != nil {
 		at := r.Location.parse(bad, "destination.location")
@@ -194,7 +200,7 @@ type verifyRequest struct {
 func (r *verifyRequest) parse(bad *violations) service.Presentation {
 	p := service.Presentation{
 		Position: r.Location.parse(bad),
-		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
+		Attempt:  bad.attempt(r.AttemptID),
 		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),
 	}
 	if r.Code != nil {
@@ -216,7 +222,7 @@ type reportRequest struct {
 func (r *reportRequest) parse(bad *violations) service.Presentation {
 	return service.Presentation{
 		Position: r.Location.parse(bad),
-		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
+		Attempt:  bad.attempt(r.AttemptID),
 		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),
 		Note:     bad.text("reason", r.Reason, 200),
 	}
@@ -262,8 +268,10 @@ type courierChange struct {
 
 func (r *courierRequest) parse(bad *violations) courierChange {
 	c := courierChange{clearBudget: r.ClearBudget}
-	c.Name, c.Suspended = r.Name, r.Suspended
-	bad.optionalText("name", r.Name, 120)
+	c.Suspended = r.Suspended
+	if name := bad.optionalText("name", r.Name, 120); name != "" {
+		c.Name = &name
+	}
 	if r.ClearedUntil != nil {
 		until, ok := endOf(*r.ClearedUntil)
 		if !ok {

@@ -59,7 +59,7 @@ func (r *buildingRequest) parse(bad *violations) handoff.Building {
 			bad.add("time_zone", handoff.ErrZone.Error())
 		}
 	}
-	if r.Manager != nil {
+	if says(r.Manager) {
 		b.Manager = bad.email("manager", *r.Manager)
 	}
 	if r.Carriers == nil {
@@ -202,10 +202,10 @@ func (r *unlockRequest) parse(bad *violations) service.Knock {
 	k := service.Knock{
 		Parcel:   bad.label("parcel_id", r.ParcelID),
 		Position: r.Location.parse(bad),
-		Attempt:  bad.optionalID("attempt_id", r.AttemptID),
+		Attempt:  bad.attempt(r.AttemptID),
 		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),
 	}
-	if r.Challenge != nil && bad.match("challenge", *r.Challenge, challengeRule) != "" && challengeRule.MatchString(*r.Challenge) {
+	if says(r.Challenge) && bad.match("challenge", *r.Challenge, challengeRule) != "" && challengeRule.MatchString(*r.Challenge) {
 		var err error
 		if k.Challenge, err = base64url.DecodeString(*r.Challenge); err != nil {
 			bad.add("challenge", "must be 8 to 32 bytes in base64url")

@@ -182,6 +182,13 @@ func (d *Dispatch) Equal(other *Dispatch) bool {
 // empty absent, as they are once stored.
 func (d *Dispatch) canonical() Dispatch {
 	c := *d
+	c.To.Lines = slices.Clone(c.To.Lines)
+	for i, line := range c.To.Lines {
+		c.To.Lines[i] = Text(line)
+	}
+	for _, text := range []*string{&c.Customer.Name, &c.To.Postal, &c.To.City, &c.To.Unit} {
+		*text = Text(*text)
+	}
 	c.Value, c.Categories = c.Value.trimmed(), nil
 	for _, name := range d.Categories {
 		c.Categories = append(c.Categories, CanonicalCategory(name))

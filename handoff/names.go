@@ -13,6 +13,9 @@ var ErrID = errors.New("must match ^[A-Za-z0-9._-]{1,64}$ and not be . or ..")
 // ErrLabel says that a text is no parcel id, however it is read.
 var ErrLabel = errors.New("must be a parcel id, as typed from its label or read from it by a scanner")
 
+// ErrDomain says that a text is no domain that mail can be sent to.
+var ErrDomain = errors.New("is no domain")
+
 // CheckID holds an id from outside (a parcel, shop, courier, ...) to
 // ^[A-Za-z0-9._-]{1,64}$, so that it can be part of a key, a path and a log line as
 // it is. A dot and two dots are no ids: paths and files give them a meaning. The error

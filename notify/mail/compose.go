@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
+	"regexp"
 	"strings"
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
-	"golang.org/x/net/idna"
 
+	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/keyring"
 	"latchkey/notify/mail/message"
@@ -41,16 +42,24 @@ func messageID(d *eventlog.Delivery) string {
 
 var errAddress = errors.New("mail: not an address that mail can be sent to")
 
+// loose is a local part whose dots RFC 5322 allows in quotes only. It is an address all the
+// same, and go-mail sends it in quotes.
+var loose = regexp.MustCompile("^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[^@]+$")
+
 // parseAddress reads one address without a display name and gives its domain the form
 // that DNS and every mail server know (IDNA2008, as RFC 5891 section 4 looks names up).
 func parseAddress(text string) (*mail.Address, error) {
 	a, err := mail.ParseAddress(text)
-	if err != nil {
+	switch {
+	case err == nil:
+	case loose.MatchString(text):
+		a = &mail.Address{Address: text}
+	default:
 		return nil, errAddress
 	}
 	at := strings.LastIndexByte(a.Address, '@')
-	domain, err := idna.Lookup.ToASCII(a.Address[at+1:])
-	if err != nil || domain == "" {
+	domain, err := handoff.MailDomain(a.Address[at+1:])
+	if err != nil {
 		return nil, errAddress
 	}
 	a.Address = a.Address[:at+1] + domain

@@ -86,6 +86,20 @@ func TestPostfixTakesEveryKind(t *testing.T) {
 	}
 }
 
+// An address with two dots is carried by a real server, too.
+func TestPostfixCarriesLooseAddresses(t *testing.T) {
+	server := mailtest.Postfix(t)
+	p := newPost(t, server.Addr())
+	d := handofftest.Sample(parcelID(0))
+	d.Customer.Email = "a..b@shop.example"
+	p.Dispatch(t, d)
+	p.read()
+	p.tally.wait(t, "sent code-issued", 1)
+	if m := server.Wait(1); len(m) != 1 || strings.ReplaceAll(m[0].Header.Get("To"), `"`, "") != "<a..b@shop.example>" {
+		t.Errorf("%+v", m)
+	}
+}
+
 func TestPostfixRefuses(t *testing.T) {
 	server := mailtest.Postfix(t)
 	p := newPost(t, server.Addr())

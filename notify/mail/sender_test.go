@@ -97,6 +97,30 @@ func TestErrorsQuoteNobody(t *testing.T) {
 	}
 }
 
+// Addresses that providers gave out and RFC 5322 wants in quotes arrive, as do domains with
+// hyphens in third place.
+func TestLooseAddressesArrive(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := sender(t, sink.Addr())
+	want := []string{`"a..b"@docomo.example`, `".a."@docomo.example`, "a@ab--cd.example", "a@xn--bcher-kva.example"}
+	for _, to := range []string{"a..b@docomo.example", ".a.@docomo.example", "a@ab--cd.example", "a@bücher.example"} {
+		l := letter("a")
+		l.To = to
+		if err := s.Send(t.Context(), l); err != nil {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+	for i, m := range sink.Messages() {
+		to := strings.Trim(m.Header.Get("To"), "<>")
+		if to != want[i] || len(m.To) != 1 || strings.ReplaceAll(m.To[0], `"`, "") != strings.ReplaceAll(want[i], `"`, "") {
+			t.Errorf("to %q, in the header %q; want %s", m.To, to, want[i])
+		}
+	}
+	if n := len(sink.Messages()); n != len(want) {
+		t.Errorf("%d mails, want %d", n, len(want))
+	}
+}
+
 func TestConnectionsAreKept(t *testing.T) {
 	sink := mailtest.Sink(t)
 	s := sender(t, sink.Addr(), func(c *Config) { c.Connections = 2 })
