@@ -31,7 +31,7 @@ func (a *api) access() {
 		Summary: "The whole access log, to be verified", Tags: []string{"Building"},
 		Description: "A hash chain with a signed head, oldest entry first, one JSON object a line: what latchkey audit verify takes. docs/audit.md describes it.",
 		Responses: map[string]*huma.Response{"200": {
-			Description: "The export", Content: map[string]*huma.MediaType{ndjson: {Schema: &huma.Schema{Type: huma.TypeString}}},
+			Description: "The export", Content: map[string]*huma.MediaType{ndjsonType: {Schema: &huma.Schema{Type: huma.TypeString}}},
 		}},
 	}, managers, a.accessExport)
 	route(a, huma.Operation{
@@ -185,7 +185,7 @@ func (a *api) accessExport(ctx context.Context, in *buildingPath) (*huma.StreamR
 	}
 	return &huma.StreamResponse{Body: func(h huma.Context) {
 		c := humafiber.Unwrap(h)
-		c.Set(fiber.HeaderContentType, ndjson)
+		c.Set(fiber.HeaderContentType, ndjsonType)
 		conn := c.Context().Conn()
 		c.Context().SetBodyStream(&exportStream{
 			pending: first, next: next, end: end,

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -18,12 +17,13 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"latchkey/api/auth"
+	"latchkey/api/ndjson"
 	"latchkey/handoff"
 )
 
 const (
-	bulkPath = "/v1/dispatches/bulk"
-	ndjson   = "application/x-ndjson"
+	bulkPath   = "/v1/dispatches/bulk"
+	ndjsonType = "application/x-ndjson"
 )
 
 // bulk is a file of dispatches in one request. It streams both ways: results go out
@@ -33,19 +33,19 @@ func (a *api) bulk() {
 	route(a, huma.Operation{
 		OperationID: "dispatch-bulk", Method: http.MethodPost, Path: bulkPath,
 		Summary: "A file of dispatches", Tags: []string{"Warehouse"},
-		Description: "One dispatch a line, at most 64 KiB each; one result a line, in the same order. Blank lines give no result, but count. " +
+		Description: "One dispatch a line, at most 64 KiB each; one result a line, in the same order. Blank lines give no result, but count. Lines end with LF, CR or CR LF; a byte order mark is passed over, and ends a line where files were joined. " +
 			"A line that is refused stops no other, and sending the whole file again is harmless. Two lines for one parcel race. " +
 			"Results stream while lines are still read; they also wait for a client that sends all before it reads. " +
 			"A shop may send four files at once.",
 		Responses: map[string]*huma.Response{"200": {
 			Description: "One result a line",
-			Content:     map[string]*huma.MediaType{ndjson: {Schema: schemas.Schema(reflect.TypeFor[lineResult](), true, "")}},
+			Content:     map[string]*huma.MediaType{ndjsonType: {Schema: schemas.Schema(reflect.TypeFor[lineResult](), true, "")}},
 		}},
 	}, []auth.Scope{auth.Dispatch, auth.Shop}, a.dispatchBulk)
 
 	op := a.huma.OpenAPI().Paths[bulkPath].Post
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-		ndjson: {Schema: schemas.Schema(reflect.TypeFor[dispatchRequest](), true, "")},
+		ndjsonType: {Schema: schemas.Schema(reflect.TypeFor[dispatchRequest](), true, "")},
 	}}
 }
 
@@ -76,7 +76,7 @@ func (a *api) dispatchBulk(context.Context, *struct{}) (*huma.StreamResponse, er
 			return
 		}
 		x.streams = true
-		c.Set(fiber.HeaderContentType, ndjson)
+		c.Set(fiber.HeaderContentType, ndjsonType)
 		request.SetBodyStream(a.newStream(request.RequestBodyStream(), request.Conn(), x), -1)
 	}}, nil
 }
@@ -245,33 +245,47 @@ func (p *patient) stop() {
 
 // read cuts the body into lines until it ends, fails, or is too long.
 func (s *stream) read() {
-	limited := &io.LimitedReader{R: s.in, N: s.api.BulkLimit + 1}
-	in := bufio.NewReaderSize(limited, bodyLimit+len("\r\n"))
-	if mark, err := in.Peek(3); err == nil && bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
-		_, _ = in.Discard(3)
-	}
-	for number, more := 1, true; more; number++ {
-		data, err := in.ReadSlice('\n')
-		l := &line{number: number, result: make(chan []byte, 1)}
-		for errors.Is(err, bufio.ErrBufferFull) { // skip to the end of the line
-			l.failed = http.StatusRequestEntityTooLarge
-			_, err = in.ReadSlice('\n')
-		}
-		switch more = err == nil; {
-		case more:
-		case !errors.Is(err, io.EOF):
-			l.failed = unread(err).(*Problem).Status
-		case limited.N <= 0:
+	in := ndjson.NewReader(&bounded{in: s.in, left: s.api.BulkLimit})
+	for {
+		next, err := in.Next()
+		l := &line{number: next.Number, data: bytes.Clone(next.Data), result: make(chan []byte, 1)}
+		switch {
+		case errors.Is(err, io.EOF):
+			return
+		case errors.Is(err, errTooMuch):
 			l.failed = http.StatusRequestEntityTooLarge
 			_, _ = io.CopyN(io.Discard, s.in, drainLimit) // as in tooLarge
+		case err != nil:
+			l.failed = unread(err).(*Problem).Status
+		case next.TooLong:
+			l.failed = http.StatusRequestEntityTooLarge
 		}
-		if data = bytes.TrimSpace(data); l.failed == 0 && len(data) > 0 {
-			l.data = bytes.Clone(data)
-		}
-		if (l.failed != 0 || l.data != nil) && !s.queue(l) {
+		if !s.queue(l) || err != nil {
 			return
 		}
 	}
+}
+
+// bounded reads what is left of a body that may be so long, and then fails.
+type bounded struct {
+	in   io.Reader
+	left int64
+}
+
+var errTooMuch = errors.New("api: the body is too long")
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, errTooMuch
+	}
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1] // one byte more than there may be tells the two apart
+	}
+	n, err := b.in.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return n - 1, errTooMuch
+	}
+	return n, err
 }
 
 // queue gives a line its place in the order, and to a worker. It reports false once

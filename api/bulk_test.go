@@ -127,6 +127,22 @@ func TestBulk(t *testing.T) {
 	}
 }
 
+// Lines end as files end them, and are counted as the program counts them that sends them.
+func TestBulkLines(t *testing.T) {
+	h := newHouse(t, nil)
+	line := func(id string) string { return compact(sample(id, nil)) }
+	const bom = "\xef\xbb\xbf"
+	_, got := h.bulk(t, bom+bom+line("P1")+"\r\r\n"+line("P3")+bom+line("P4")+"\r"+bom+" "+line("P5")+"\n"+bom+"\n"+line("P7"))
+	for i, want := range []int{1, 3, 4, 5, 7} {
+		if i >= len(got) || got[i].Line != want || got[i].Status != 201 {
+			t.Fatalf("%+v", got)
+		}
+	}
+	if len(got) != 5 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestBulkAgainIsHarmless(t *testing.T) {
 	h := newHouse(t, nil)
 	var file strings.Builder

@@ -99,7 +99,7 @@ func TestEventsTellTheDevice(t *testing.T) {
 		"/v1/parcels/P1/verify":    `{"claimed_at":"noon"}`,
 		"/v1/parcels/P1/abort":     `{"reason":"x","claimed_at":"1969-12-31T00:00:00Z"}`,
 		"/v1/parcels/P1/attempted": `{"reason":"x","claimed_at":"2026-11-24"}`,
-		"/v1/doors/gate/unlock":    `{"parcel_id":"P1","claimed_at":""}`,
+		"/v1/doors/gate/unlock":    `{"parcel_id":"P1","claimed_at":" "}`,
 	} {
 		a := h.expect(t, on, "POST", path, body, 422, "invalid-request")
 		if !strings.Contains(a.text, "body.claimed_at") {

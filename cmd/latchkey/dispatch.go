@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
+	"latchkey/api/ndjson"
 	"latchkey/handoff/keyring"
 )
 
@@ -76,7 +76,7 @@ func (c *dispatchCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	var s summary
-	for try := 1; ; try++ {
+	for try := 1; lines > 0; try++ { // an empty file needs no service
 		if s, err = c.send(ctx, lines, io); err == nil {
 			break
 		}
@@ -215,28 +215,17 @@ func (s *summary) add(r bulkResult) {
 	}
 }
 
-// countLines counts the lines that are not blank: those that the service answers.
-func countLines(path string) (int, error) {
+// countLines counts the lines that the service answers: those that are not blank.
+func countLines(path string) (n int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	n := 0
-	in := bufio.NewReader(f)
-	for {
-		line, err := in.ReadSlice('\n')
-		blank := len(bytes.TrimSpace(line)) == 0
-		for errors.Is(err, bufio.ErrBufferFull) { // a long line, of which the start tells whether it is blank
-			_, err = in.ReadSlice('\n')
-		}
-		if !blank {
-			n++
-		}
-		if errors.Is(err, io.EOF) {
+	for in := ndjson.NewReader(f); ; n++ {
+		if _, err := in.Next(); errors.Is(err, io.EOF) {
 			return n, nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return 0, err
 		}
 	}

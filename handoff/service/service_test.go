@@ -86,6 +86,42 @@ func TestAForeignGrantIsNotShown(t *testing.T) {
 	}
 }
 
+// A phone that sends an attempt again says how old its position is by then. That is the
+// same attempt, and judged anew only if the first try was never decided.
+func TestAnAttemptIsRepeatedWithAnOlderPosition(t *testing.T) {
+	w := world(t)
+	g := w.Dispatch(t, handofftest.Sample("p1"))
+	p := handofftest.AtDoor("c1", "p1", g.CurrentCode())
+	p.Attempt = "a1"
+	aged := func(age float64) service.Presentation {
+		q, at := p, *p.Position
+		at.Age, q.Position = age, &at
+		return q
+	}
+	first, err := w.Service.Verify(t.Context(), aged(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, age := range []float64{40, 90} {
+		if again, err := w.Service.Verify(t.Context(), aged(age)); err != nil || again != first {
+			t.Errorf("%v s old: %+v %v", age, again, err)
+		}
+	}
+	other := aged(2)
+	other.Position.Point.Lat++
+	if _, err := w.Service.Verify(t.Context(), other); refusal(err) != handoff.AttemptReused {
+		t.Errorf("from another place: %v", err)
+	}
+
+	w.Dispatch(t, handofftest.Sample("p2"))
+	g = w.Parcel(t, "p2")
+	p = handofftest.AtDoor("c1", "p2", g.CurrentCode())
+	p.Attempt = "a2" // its first try was lost on the way
+	if _, err := w.Service.Verify(t.Context(), aged(61)); refusal(err) != handoff.OutsideGeofence {
+		t.Errorf("an old position counts: %v", err)
+	}
+}
+
 func TestAnAttemptReusedIsOnlyThat(t *testing.T) {
 	w := world(t)
 	g := w.Dispatch(t, handofftest.Sample("p1"))
