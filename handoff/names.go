@@ -8,7 +8,7 @@ import (
 )
 
 // ErrID says that an id from outside breaks the one rule for all of them.
-var ErrID = errors.New("must match ^[A-Za-z0-9._-]{1,64}$ and not be . or ..")
+var ErrID = errors.New("must match ^[A-Za-z0-9._-]{1,64}$, and a dot or two alone are no id")
 
 // ErrLabel says that a text is no parcel id, however it is read.
 var ErrLabel = errors.New("must be a parcel id, as typed from its label or read from it by a scanner")

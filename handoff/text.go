@@ -24,9 +24,11 @@ func Text(written string) string {
 		case unicode.Is(unicode.Cf, r) && !unicode.Is(unicode.Prepended_Concatenation_Mark, r):
 			return -1
 		}
-		before = r
+		if !unicode.Is(unicode.Inherited, r) { // an accent is of the script of its letter
+			before = r
+		}
 		return r
-	}, written)
+	}, norm.NFC.String(written))
 	return strings.TrimFunc(norm.NFC.String(seen), func(r rune) bool { return unicode.Is(unicode.Zs, r) })
 }
 

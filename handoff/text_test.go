@@ -70,6 +70,8 @@ func TestMailDomain(t *testing.T) {
 
 func FuzzText(f *testing.F) {
 	f.Add("Zoe\u0308 \u200d\u0308")
+	f.Add("A\u0308\u200d")
+	f.Add("e\u200d\u0308\u200d")
 	f.Fuzz(func(t *testing.T, written string) {
 		if text := Text(written); Text(text) != text {
 			t.Errorf("%q is %q, and then %q", written, text, Text(text))

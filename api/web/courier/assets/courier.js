@@ -175,8 +175,8 @@ function saidOf(stop, work) {
 
 /** The words for what was refused because it was sent without a position. */
 function nowhere(attempt) {
-  const { code, errors } = attempt.answer;
-  const ofPlace = code === "outside-geofence" || (code === "invalid-request" && errors?.some((e) => e.location.startsWith("body.location")));
+  const { code, reason, proofs, errors } = attempt.answer;
+  const ofPlace = code === "outside-geofence" || reason === "outside-geofence" || (code === "access-refused" && !reason && ["failed", "missing"].includes(proofs?.place)) || (code === "invalid-request" && errors?.some((e) => e.location.startsWith("body.location")));
   return ofPlace && !attempt.where ? { title: say("js.nowhere"), text: attempt.whyNowhere } : null;
 }
 
@@ -195,10 +195,11 @@ function refusal(problem, stop) {
 /** Why a door does not open: its own reason, else the first proof that fails. */
 function doorRefusal(attempt) {
   const problem = attempt.answer;
+  const { title: none, text: why } = nowhere(attempt) ?? {};
+  if (none) return `${none}. ${why}`;
   if (problem.reason && words[`refused.${problem.reason}.title`]) return `${say(`refused.${problem.reason}.title`)}. ${say(`refused.${problem.reason}.text`)}`;
   if (problem.code === "access-refused") {
     const failed = Object.entries(problem.proofs ?? {}).find(([, result]) => result === "failed" || result === "missing");
-    if (failed?.[0] === "place" && !attempt.where) return `${say("js.nowhere")}. ${attempt.whyNowhere}`;
     if (failed && words[`proof.${failed[0]}`]) return say(`proof.${failed[0]}`);
   }
   const { title, text } = refusal(problem, current());
