@@ -18,12 +18,12 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/oauth2"
 
+	"latchkey/handoff"
 	"latchkey/handoff/keyring"
 )
 
@@ -471,12 +471,15 @@ func errorCode(sent string) string {
 // greeting is the name claim (Core 1.0 section 5.1), fit to be shown.
 func greeting(c jwt.MapClaims) string {
 	name, _ := c["name"].(string)
-	name = strings.TrimSpace(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
+	name = handoff.Text(strings.Map(func(r rune) rune {
+		if handoff.BreaksLine(r) {
 			return ' '
 		}
 		return r
 	}, name))
+	if handoff.Blank(name) {
+		return ""
+	}
 	if runes := []rune(name); len(runes) > maxName {
 		name = string(runes[:maxName])
 	}

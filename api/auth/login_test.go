@@ -526,7 +526,7 @@ func TestPublicURL(t *testing.T) {
 
 func TestGreeting(t *testing.T) {
 	for name, want := range map[any]string{
-		"Courier 7": "Courier 7", " Jo\u00e3o ": "Jo\u00e3o", "a\nb\u202ec": "a b c", 7: "", nil: "", strings.Repeat("\u00e9", 200): strings.Repeat("\u00e9", maxName),
+		"Courier 7": "Courier 7", " Jo\u00e3o ": "Jo\u00e3o", "a\nb\u202ec": "a bc", "\u200b\u3164": "", "Jo\u0061\u0303o": "Jo\u00e3o", 7: "", nil: "", strings.Repeat("\u00e9", 200): strings.Repeat("\u00e9", maxName),
 	} {
 		if got := greeting(jwt.MapClaims{"name": name}); got != want {
 			t.Errorf("%v: %q", name, got)
