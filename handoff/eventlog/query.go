@@ -100,6 +100,12 @@ func CompareIDs(a, b string) int {
 	return cmp.Or(cmp.Compare(aMS, bMS), cmp.Compare(aSeq, bSeq))
 }
 
+// After is the least id that comes after an id.
+func After(id string) string {
+	ms, seq, _ := parseID(id)
+	return fmt.Sprintf("%d-%d", ms, seq+1)
+}
+
 // parseID reads the two numbers of an event's id.
 func parseID(id string) (ms, seq uint64, ok bool) {
 	left, right, ok := strings.Cut(id, "-")

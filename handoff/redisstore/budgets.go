@@ -12,6 +12,7 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 const settleWithin = 10 * time.Second
@@ -108,7 +109,7 @@ const (
 
 // Settle implements service.Grants.
 func (s *Store) Settle(ctx context.Context, st service.Settlement) error {
-	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{settleCmd(ctx, st)} })
+	return s.repeatable(ctx, func() []redis.Cmder { return []redis.Cmder{settleCmd(ctx, st)} })
 }
 
 // carrierKept is longer than an hour counts to a carrier's day.
@@ -117,25 +118,21 @@ const carrierKept = 26 * time.Hour
 // CarrierDay implements service.Grants: one trip to all partitions.
 func (s *Store) CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error) {
 	day := handoff.CarrierDay{Hour: handoff.HourOf(now)}
-	var parts [handoff.Partitions]*redis.MapStringStringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmds := make([]redis.Cmder, len(parts))
-		for p := range parts {
-			parts[p] = redis.NewMapStringStringCmd(ctx, "hgetall", carrierKey(p, carrier))
-			cmds[p] = parts[p]
-		}
-		return cmds
-	})
+	var lines []line
+	for p := range handoff.Partitions {
+		lines = append(lines, line{"hgetall", carrierKey(p, carrier)})
+	}
+	parts, err := readEach(ctx, s, redis.NewMapStringStringCmd, lines...)
 	if err != nil {
 		return handoff.CarrierDay{}, err
 	}
 	for p, part := range parts {
-		for field, text := range part.Val() {
+		for field, text := range part {
 			n, err := strconv.Atoi(text)
 			hour, kind, ok := hourOf(field)
 			switch {
 			case err != nil || !ok:
-				return handoff.CarrierDay{}, fmt.Errorf("redisstore: the count of a carrier in partition %d is none", p)
+				return handoff.CarrierDay{}, fmt.Errorf("%w: the wrong codes of a carrier in partition %d: no hour or no number", storage.ErrFormat, p)
 			case hour < handoff.FirstHour(day.Hour):
 			case kind == 'w':
 				day.Wrong[p] += n

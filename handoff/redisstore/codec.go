@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/fxamacker/cbor/v2"
-	"github.com/redis/go-redis/v9"
 
 	"latchkey/handoff"
 	"latchkey/handoff/service"
@@ -40,28 +39,29 @@ func must[T any](v T, err error) T {
 func (s *Store) sealRecord(h handoff.ParcelHash, v service.Version, r *service.Record) ([]byte, error) {
 	plain, err := encoder.Marshal(r)
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: encoding a grant: %w", err)
+		return nil, fmt.Errorf("redisstore: a grant: encoding: %w", err)
 	}
 	head := versionBytes(v)
-	sealed, err := s.sealer.Seal(plain, recordContext(h, head))
+	sealed, err := s.sealBytes(keyKind(grantKey(h)), plain, recordContext(h, head))
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: sealing a grant: %w", err)
+		return nil, err
 	}
 	return append(head, sealed...), nil
 }
 
 func (s *Store) openRecord(h handoff.ParcelHash, stored []byte) (*service.Record, service.Version, error) {
+	kind := keyKind(grantKey(h))
 	if len(stored) < versionLen {
-		return nil, 0, storage.ErrSealed
+		return nil, 0, tooShort(kind, len(stored))
 	}
 	head := stored[:versionLen]
-	plain, err := s.sealer.Open(stored[versionLen:], recordContext(h, head))
+	plain, err := s.unsealBytes(kind, stored[versionLen:], recordContext(h, head))
 	if err != nil {
-		return nil, 0, storage.ErrSealed
+		return nil, 0, err
 	}
 	r := new(service.Record)
-	if err := decoder.Unmarshal(plain, r); err != nil {
-		return nil, 0, storage.ErrSealed
+	if err := decode(kind, plain, r); err != nil {
+		return nil, 0, err
 	}
 	v := service.Version(binary.BigEndian.Uint64(head))
 	r.Grant.ID = handoff.GrantID{Hash: h, Generation: v.Generation()}
@@ -109,30 +109,54 @@ func decodeEvent(b []byte) (handoff.Event, error) {
 	return e, nil
 }
 
-// open reads a sealed value into v. It reports false if there is none.
-func (s *Store) open(key string, cmd *redis.StringCmd, v any) (bool, error) {
-	sealed, _ := cmd.Bytes()
-	if len(sealed) == 0 {
+// open reads what is sealed under a key into v. It reports false if nothing is.
+func (s *Store) open(key, sealed string, v any) (bool, error) {
+	if sealed == "" {
 		return false, nil
 	}
-	plain, err := s.sealer.Open(sealed, []byte(key))
+	plain, err := s.unsealBytes(keyKind(key), []byte(sealed), []byte(key))
 	if err != nil {
-		return false, storage.ErrSealed
+		return false, err
 	}
-	if err := decoder.Unmarshal(plain, v); err != nil {
-		return false, storage.ErrSealed
-	}
-	return true, nil
+	return true, decode(keyKind(key), plain, v)
 }
 
+// seal is v as it is stored under a key.
 func (s *Store) seal(key string, v any) ([]byte, error) {
 	plain, err := encoder.Marshal(v)
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: encoding: %w", err)
+		return nil, fmt.Errorf("redisstore: %s: encoding: %w", keyKind(key), err)
 	}
-	sealed, err := s.sealer.Seal(plain, []byte(key))
+	return s.sealBytes(keyKind(key), plain, []byte(key))
+}
+
+// The errors of these say which kind of value it is about and at which step it failed, and
+// keep their cause. They never hold a key or a value.
+
+func (s *Store) sealBytes(kind string, plain, context []byte) ([]byte, error) {
+	sealed, err := s.sealer.Seal(plain, context)
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: sealing: %w", err)
+		return nil, fmt.Errorf("redisstore: %s: sealing: %w", kind, err)
 	}
 	return sealed, nil
+}
+
+func (s *Store) unsealBytes(kind string, sealed, context []byte) ([]byte, error) {
+	plain, err := s.sealer.Open(sealed, context)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: decryption: %w", storage.ErrSealed, kind, err)
+	}
+	return plain, nil
+}
+
+// tooShort is the error of a sealed value that ends within the version before it.
+func tooShort(kind string, n int) error {
+	return fmt.Errorf("%w: %s: version: the value has %d bytes", storage.ErrSealed, kind, n)
+}
+
+func decode(kind string, plain []byte, v any) error {
+	if err := decoder.Unmarshal(plain, v); err != nil {
+		return fmt.Errorf("%w: %s: decoding: %w", storage.ErrFormat, kind, err)
+	}
+	return nil
 }

@@ -50,10 +50,7 @@ func (s *Store) See(ctx context.Context, courier handoff.CourierRef, from *hando
 	if from != nil {
 		before = formatSighting(*from)
 	}
-	noted, err := s.script(ctx, func() *scriptCall {
-		return seeScript.call(ctx, []string{courierKey(courier)}, before, formatSighting(to))
-	})
-	return noted == int64(1), err
+	return s.writeIf(ctx, seeScript, []string{courierKey(courier)}, before, formatSighting(to))
 }
 
 // The fields of a courier's hash. Routes are fields of their own, d:DATE/ROUTE, so that
@@ -92,19 +89,15 @@ func driveField(r service.RouteRef) string { return fieldDrive + r.Day.String() 
 
 // Courier implements service.Couriers.
 func (s *Store) Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error) {
-	var cmd *redis.MapStringStringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewMapStringStringCmd(ctx, "hgetall", courierKey(ref))
-		return []redis.Cmder{cmd}
-	})
+	fields, err := read(ctx, s, redis.NewMapStringStringCmd, "hgetall", courierKey(ref))
 	if err != nil {
 		return nil, err
 	}
-	c := parseCourier(ref, cmd.Val())
-	if sealed := cmd.Val()[fieldName]; sealed != "" {
-		name, err := s.sealer.Open([]byte(sealed), []byte(courierKey(ref)))
+	c := parseCourier(ref, fields)
+	if sealed := fields[fieldName]; sealed != "" {
+		name, err := s.unsealBytes("courier's name", []byte(sealed), []byte(courierKey(ref)))
 		if err != nil {
-			return nil, storage.ErrSealed
+			return nil, err
 		}
 		c.Name = string(name)
 	}
@@ -113,11 +106,11 @@ func (s *Store) Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.C
 
 // PutCourier implements service.Couriers.
 func (s *Store) PutCourier(ctx context.Context, ref handoff.CourierRef, u service.CourierUpdate) error {
-	set := []any{"hset", courierKey(ref)}
+	set := line{"hset", courierKey(ref)}
 	if u.Name != nil {
-		sealed, err := s.sealer.Seal([]byte(*u.Name), []byte(courierKey(ref)))
+		sealed, err := s.sealBytes("courier's name", []byte(*u.Name), []byte(courierKey(ref)))
 		if err != nil {
-			return fmt.Errorf("redisstore: sealing a name: %w", err)
+			return err
 		}
 		set = append(set, fieldName, sealed)
 	}
@@ -134,14 +127,12 @@ func (s *Store) PutCourier(ctx context.Context, ref handoff.CourierRef, u servic
 	if len(set) == 2 {
 		return nil
 	}
-	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{redis.NewIntCmd(ctx, set...)} })
+	return s.write(ctx, set)
 }
 
 // ClearBudget implements service.Couriers.
 func (s *Store) ClearBudget(ctx context.Context, ref handoff.CourierRef) error {
-	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{redis.NewIntCmd(ctx, "del", budgetKey(ref))}
-	})
+	return s.write(ctx, line{"del", budgetKey(ref)})
 }
 
 // assignScript makes a courier the route's, under a number that rises.
@@ -186,9 +177,7 @@ func (s *Store) AssignRoute(ctx context.Context, r service.RouteRef, courier str
 	const zonesApart = 48 * time.Hour // a day is over everywhere two days after it began somewhere
 	ttl := s.keepFor(day.Until, now) + int64(zonesApart/time.Second)
 
-	reply, err := s.script(ctx, func() *scriptCall {
-		return assignScript.call(ctx, []string{routeKey(r)}, courier, ttl)
-	})
+	reply, err := s.writeScript(ctx, assignScript, []string{routeKey(r)}, courier, ttl)
 	if err != nil {
 		return err
 	}
@@ -200,9 +189,7 @@ func (s *Store) AssignRoute(ctx context.Context, r service.RouteRef, courier str
 	fields, _ := answer[1].([]any)
 	drive := func(courier, what string) error {
 		key := courierKey(handoff.CourierRef{Carrier: r.Carrier, ID: courier})
-		_, err := s.script(ctx, func() *scriptCall {
-			return driveScript.call(ctx, []string{key}, driveField(r), n, what)
-		})
+		_, err := s.writeIf(ctx, driveScript, []string{key}, driveField(r), n, what)
 		return err
 	}
 	for _, field := range fields {
@@ -227,32 +214,20 @@ func (s *Store) AssignRoute(ctx context.Context, r service.RouteRef, courier str
 
 // Driver implements service.Couriers.
 func (s *Store) Driver(ctx context.Context, r service.RouteRef) (string, error) {
-	var cmd *redis.StringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringCmd(ctx, "hget", routeKey(r), "courier")
-		return []redis.Cmder{cmd}
-	})
-	if err != nil {
-		return "", err
-	}
-	return cmd.Val(), nil
+	return read(ctx, s, redis.NewStringCmd, "hget", routeKey(r), "courier")
 }
 
 // dropOldDrives forgets the routes that a courier drove days ago: a record is read with
 // every verify, and should hold no more than this week.
 func (s *Store) dropOldDrives(ctx context.Context, key string, now handoff.Instant) error {
-	var cmd *redis.StringSliceCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringSliceCmd(ctx, "hkeys", key)
-		return []redis.Cmder{cmd}
-	})
+	fields, err := read(ctx, s, redis.NewStringSliceCmd, "hkeys", key)
 	if err != nil {
 		return err
 	}
 	const drivesKept = 3 * 24 * time.Hour
 	oldest := handoff.DateOf(now.Time().Add(-drivesKept))
-	old := []any{"hdel", key}
-	for _, field := range cmd.Val() {
+	old := line{"hdel", key}
+	for _, field := range fields {
 		day, _, ok := strings.Cut(strings.TrimPrefix(field, fieldDrive), "/")
 		if d, err := handoff.ParseDate(day); ok && err == nil && oldest.After(d) {
 			old = append(old, field)
@@ -261,5 +236,5 @@ func (s *Store) dropOldDrives(ctx context.Context, key string, now handoff.Insta
 	if len(old) == 2 {
 		return nil
 	}
-	return s.read(ctx, func() []redis.Cmder { return []redis.Cmder{redis.NewIntCmd(ctx, old...)} })
+	return s.write(ctx, old)
 }

@@ -28,11 +28,11 @@ func (s *Store) Append(ctx context.Context, _ handoff.Instant, events ...handoff
 		cmds = append(cmds, redis.NewStringCmd(ctx, "xadd", logKey(events[i].Partition()), "*", "e", e))
 	}
 	if err := s.lanes.do(ctx, cmds...); err != nil {
-		return unavailable(err)
+		return unavailable(saidTo(cmds[0], err))
 	}
 	for _, c := range cmds {
-		if err := c.Err(); err != nil {
-			return unavailable(err)
+		if err := failed(c); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -80,31 +80,28 @@ func (s *Store) AppendOnce(ctx context.Context, _ handoff.Instant, mark string, 
 	}
 	call := appendOnceScript.call(ctx, []string{logKey(e.Partition()), onceKey(e.Partition())}, mark, strconv.FormatUint(n, 10), event, eventlog.OnceKept)
 	if err := s.lanes.do(ctx, call); err != nil {
-		return false, unavailable(err)
+		return false, unavailable(saidTo(call, err))
 	}
-	written, err := call.Int64()
-	return written == 1, unavailable(err)
+	return call.Val() == int64(1), failed(call)
 }
 
 // Tally implements eventlog.Log.
 func (s *Store) Tally(ctx context.Context, name string, forget time.Duration) (int, error) {
-	var count *redis.IntCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		count = redis.NewIntCmd(ctx, "incr", tallyKey(name))
-		return []redis.Cmder{count, redis.NewBoolCmd(ctx, "expire", tallyKey(name), int64(forget/time.Second), "nx")}
-	})
+	counts, err := writeEach(ctx, s, redis.NewIntCmd,
+		line{"incr", tallyKey(name)},
+		line{"expire", tallyKey(name), int64(forget / time.Second), "nx"})
 	if err != nil {
 		return 0, err
 	}
-	return int(count.Val()), nil
+	return int(counts[0]), nil
 }
 
 // Join implements eventlog.Log: a Redis consumer group on each partition's stream.
 func (s *Store) Join(ctx context.Context, group string) error {
 	for partition := range handoff.Partitions {
-		err := s.client.XGroupCreateMkStream(ctx, logKey(partition), group, "0").Err()
-		if err != nil && !redis.HasErrorPrefix(err, "BUSYGROUP") {
-			return unavailable(err)
+		made := s.client.XGroupCreateMkStream(ctx, logKey(partition), group, "0")
+		if err := failed(made); err != nil && !redis.HasErrorPrefix(made.Err(), "BUSYGROUP") {
+			return err
 		}
 	}
 	return nil
@@ -113,12 +110,11 @@ func (s *Store) Join(ctx context.Context, group string) error {
 // Leave implements eventlog.Log.
 func (s *Store) Leave(ctx context.Context, group string) error {
 	for partition := range handoff.Partitions {
-		err := s.client.XGroupDestroy(ctx, logKey(partition), group).Err()
-		if err != nil && !isReply(err) { // a reply: there is no such log
-			return unavailable(err)
+		if err := failed(s.client.XGroupDestroy(ctx, logKey(partition), group)); err != nil && !isReply(err) { // a reply: there is no such log
+			return err
 		}
-		if err := s.client.Del(ctx, workKey(partition, group), triesKey(partition, group)).Err(); err != nil {
-			return unavailable(err)
+		if err := failed(s.client.Del(ctx, workKey(partition, group), triesKey(partition, group))); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -196,12 +192,12 @@ func (s *Store) takeFrom(ctx context.Context, group string, now time.Time, lease
 			group, now.UnixMilli(), now.Add(lease).UnixMilli(), share))
 	}
 	if err := s.lanes.do(ctx, calls...); err != nil {
-		return nil, nil, unavailable(err)
+		return nil, nil, unavailable(saidTo(calls[0], err))
 	}
 	for i, c := range calls {
 		rows, callErr := c.(*scriptCall).Slice()
 		if callErr != nil {
-			err = unavailable(callErr)
+			err = failed(c)
 			if isReply(callErr) && strings.Contains(callErr.Error(), "NOGROUP") { // a script's error may be wrapped
 				err = eventlog.ErrNotJoined
 			}
@@ -268,11 +264,9 @@ func (s *Store) buryRaw(ctx context.Context, group string, id eventlog.ID, event
 }
 
 func (s *Store) entomb(ctx context.Context, group string, id eventlog.ID, record []byte) error {
-	_, err := s.script(ctx, func() *scriptCall {
-		return moveScript.call(ctx, []string{
-			workKey(id.Partition, group), triesKey(id.Partition, group), deadKey(id.Partition, group),
-		}, id.ID, record, "")
-	})
+	_, err := s.writeIf(ctx, moveScript, []string{
+		workKey(id.Partition, group), triesKey(id.Partition, group), deadKey(id.Partition, group),
+	}, id.ID, record, "")
 	return err
 }
 
@@ -290,19 +284,14 @@ func failuresOf(f eventlog.Failure) ([]byte, error) {
 
 // Done implements eventlog.Log.
 func (s *Store) Done(ctx context.Context, group string, id eventlog.ID) error {
-	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{
-			redis.NewIntCmd(ctx, "zrem", workKey(id.Partition, group), id.ID),
-			redis.NewIntCmd(ctx, "hdel", triesKey(id.Partition, group), id.ID),
-		}
-	})
+	return s.write(ctx,
+		line{"zrem", workKey(id.Partition, group), id.ID},
+		line{"hdel", triesKey(id.Partition, group), id.ID})
 }
 
 // Release implements eventlog.Log.
 func (s *Store) Release(ctx context.Context, group string, id eventlog.ID, now time.Time) error {
-	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{redis.NewIntCmd(ctx, "zadd", workKey(id.Partition, group), "xx", now.UnixMilli(), id.ID)}
-	})
+	return s.write(ctx, line{"zadd", workKey(id.Partition, group), "xx", now.UnixMilli(), id.ID})
 }
 
 // Retry implements eventlog.Log. The record is written before the schedule: should only
@@ -313,12 +302,9 @@ func (s *Store) Retry(ctx context.Context, group string, f eventlog.Failure, at 
 		return err
 	}
 	id := f.Delivery.ID
-	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{
-			redis.NewIntCmd(ctx, "hset", triesKey(id.Partition, group), id.ID, record),
-			redis.NewIntCmd(ctx, "zadd", workKey(id.Partition, group), "xx", at.UnixMilli(), id.ID),
-		}
-	})
+	return s.write(ctx,
+		line{"hset", triesKey(id.Partition, group), id.ID, record},
+		line{"zadd", workKey(id.Partition, group), "xx", at.UnixMilli(), id.ID})
 }
 
 // moveScript takes an event from one list to another.
@@ -380,12 +366,9 @@ func (s *Store) Replay(ctx context.Context, group string, id eventlog.ID, now ti
 	if err != nil {
 		return false, err
 	}
-	moved, err := s.script(ctx, func() *scriptCall {
-		return moveScript.call(ctx, []string{
-			workKey(id.Partition, group), deadKey(id.Partition, group), triesKey(id.Partition, group),
-		}, id.ID, record, now.UnixMilli())
-	})
-	return moved == int64(1), err
+	return s.writeIf(ctx, moveScript, []string{
+		workKey(id.Partition, group), deadKey(id.Partition, group), triesKey(id.Partition, group),
+	}, id.ID, record, now.UnixMilli())
 }
 
 // Dead implements eventlog.Log.
@@ -403,16 +386,12 @@ func (s *Store) Dead(ctx context.Context, group string) ([]eventlog.Letter, erro
 }
 
 func (s *Store) dead(ctx context.Context, group string, partition int) ([]eventlog.Letter, error) {
-	var cmd *redis.MapStringStringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewMapStringStringCmd(ctx, "hgetall", deadKey(partition, group))
-		return []redis.Cmder{cmd}
-	})
+	records, err := read(ctx, s, redis.NewMapStringStringCmd, "hgetall", deadKey(partition, group))
 	if err != nil {
 		return nil, err
 	}
-	letters := make([]eventlog.Letter, 0, len(cmd.Val()))
-	for id, record := range cmd.Val() {
+	letters := make([]eventlog.Letter, 0, len(records))
+	for id, record := range records {
 		var f failures
 		if err := decoder.Unmarshal([]byte(record), &f); err != nil {
 			return nil, fmt.Errorf("redisstore: decoding a dead letter: %w", err)
@@ -441,20 +420,20 @@ type position struct {
 // positions reads each group's cursor BEFORE its open work: an event that is taken in
 // between is then seen at least once, by the older cursor.
 func (s *Store) positions(ctx context.Context, partition int) (map[string]position, error) {
-	groups, err := s.client.XInfoGroups(ctx, logKey(partition)).Result()
-	if isReply(err) && strings.Contains(err.Error(), "no such key") {
+	groups := s.client.XInfoGroups(ctx, logKey(partition))
+	if err := groups.Err(); isReply(err) && strings.Contains(err.Error(), "no such key") {
 		return nil, nil // no log yet
 	}
-	if err != nil {
-		return nil, unavailable(err) // who the readers are is not known: nothing may be trimmed
+	if err := failed(groups); err != nil {
+		return nil, err // who the readers are is not known: nothing may be trimmed
 	}
-	at := make(map[string]position, len(groups))
-	for _, g := range groups {
-		open, err := s.client.ZRange(ctx, workKey(partition, g.Name), 0, -1).Result()
-		if err != nil {
-			return nil, unavailable(err)
+	at := make(map[string]position, len(groups.Val()))
+	for _, g := range groups.Val() {
+		open := s.client.ZRange(ctx, workKey(partition, g.Name), 0, -1)
+		if err := failed(open); err != nil {
+			return nil, err
 		}
-		at[g.Name] = position{cursor: g.LastDeliveredID, open: open}
+		at[g.Name] = position{cursor: g.LastDeliveredID, open: open.Val()}
 	}
 	return at, nil
 }
@@ -463,11 +442,11 @@ func (s *Store) positions(ctx context.Context, partition int) (map[string]positi
 func (s *Store) Backlog(ctx context.Context, group string) (eventlog.Backlog, error) {
 	var b eventlog.Backlog
 	for partition := range handoff.Partitions {
-		dead, err := s.client.HLen(ctx, deadKey(partition, group)).Result()
-		if err != nil {
-			return b, unavailable(err)
+		dead := s.client.HLen(ctx, deadKey(partition, group))
+		if err := failed(dead); err != nil {
+			return b, err
 		}
-		b.Dead += dead
+		b.Dead += dead.Val()
 		at, err := s.positions(ctx, partition)
 		if err != nil {
 			return b, err
@@ -482,12 +461,12 @@ func (s *Store) Backlog(ctx context.Context, group string) (eventlog.Backlog, er
 			see(&b, untaken[0].Event.At)
 		}
 		if len(p.open) > 0 {
-			oldest, err := s.client.XRangeN(ctx, logKey(partition), slices.MinFunc(p.open, compareIDs), "+", 1).Result()
-			if err != nil {
-				return b, unavailable(err)
+			oldest := s.client.XRangeN(ctx, logKey(partition), slices.MinFunc(p.open, eventlog.CompareIDs), "+", 1)
+			if err := failed(oldest); err != nil {
+				return b, err
 			}
-			if len(oldest) > 0 {
-				if e, err := decodeMessage(oldest[0]); err == nil {
+			if len(oldest.Val()) > 0 {
+				if e, err := decodeMessage(oldest.Val()[0]); err == nil {
 					see(&b, e.At)
 				}
 			}
@@ -519,10 +498,8 @@ return 1
 
 // Advance implements eventlog.Log.
 func (s *Store) Advance(ctx context.Context, group string, id eventlog.ID) error {
-	joined, err := s.script(ctx, func() *scriptCall {
-		return advanceScript.call(ctx, []string{logKey(id.Partition)}, group, id.ID)
-	})
-	if err == nil && joined == int64(0) {
+	joined, err := s.writeIf(ctx, advanceScript, []string{logKey(id.Partition)}, group, id.ID)
+	if err == nil && !joined {
 		return eventlog.ErrNotJoined
 	}
 	return err
@@ -531,18 +508,19 @@ func (s *Store) Advance(ctx context.Context, group string, id eventlog.ID) error
 // backlogCounted bounds the counting per partition: beyond it, "many" is answer enough.
 const backlogCounted = 10_000
 
-// Read implements eventlog.Log.
+// Read implements eventlog.Log. Like all that may be answered with many events, it has a
+// connection of its own: in a lane the commits of others would wait behind it.
 func (s *Store) Read(ctx context.Context, partition int, after string, limit int) ([]eventlog.Logged, error) {
 	start := "-"
 	if after != "" {
 		start = "(" + after
 	}
-	messages, err := s.client.XRangeN(ctx, logKey(partition), start, "+", int64(limit)).Result()
-	if err != nil {
-		return nil, unavailable(err)
+	messages := s.client.XRangeN(ctx, logKey(partition), start, "+", int64(limit))
+	if err := failed(messages); err != nil {
+		return nil, err
 	}
-	logged := make([]eventlog.Logged, 0, len(messages))
-	for _, m := range messages {
+	logged := make([]eventlog.Logged, 0, len(messages.Val()))
+	for _, m := range messages.Val() {
 		logged = append(logged, loggedOf(partition, m))
 	}
 	return logged, nil
@@ -550,11 +528,11 @@ func (s *Store) Read(ctx context.Context, partition int, after string, limit int
 
 // Before implements eventlog.Log.
 func (s *Store) Before(ctx context.Context, partition int, id string) (*eventlog.Logged, error) {
-	messages, err := s.client.XRevRangeN(ctx, logKey(partition), "("+id, "-", 1).Result()
-	if err != nil || len(messages) == 0 {
-		return nil, unavailable(err)
+	messages := s.client.XRevRangeN(ctx, logKey(partition), "("+id, "-", 1)
+	if err := failed(messages); err != nil || len(messages.Val()) == 0 {
+		return nil, err
 	}
-	l := loggedOf(partition, messages[0])
+	l := loggedOf(partition, messages.Val()[0])
 	return &l, nil
 }
 
@@ -585,28 +563,8 @@ func (s *Store) Trim(ctx context.Context, partition int, keep time.Time) (int64,
 	least := strconv.FormatInt(keep.UnixMilli(), 10) + "-0"
 	for _, p := range at {
 		// All up to the cursor was taken; what of that is not open is finished.
-		least = slices.MinFunc(append(p.open, after(p.cursor), least), compareIDs)
+		least = slices.MinFunc(append(p.open, eventlog.After(p.cursor), least), eventlog.CompareIDs)
 	}
-	n, err := s.client.XTrimMinID(ctx, logKey(partition), least).Result()
-	return n, unavailable(err)
-}
-
-// after is the least id that is greater than id.
-func after(id string) string {
-	ms, seq := splitID(id)
-	return strconv.FormatUint(ms, 10) + "-" + strconv.FormatUint(seq+1, 10)
-}
-
-// compareIDs orders stream ids, MILLISECONDS-SEQUENCE.
-func compareIDs(a, b string) int {
-	am, as := splitID(a)
-	bm, bs := splitID(b)
-	return cmp.Or(cmp.Compare(am, bm), cmp.Compare(as, bs))
-}
-
-func splitID(id string) (ms, seq uint64) {
-	m, q, _ := strings.Cut(id, "-")
-	ms, _ = strconv.ParseUint(m, 10, 64)
-	seq, _ = strconv.ParseUint(q, 10, 64)
-	return ms, seq
+	trimmed := s.client.XTrimMinID(ctx, logKey(partition), least)
+	return trimmed.Val(), failed(trimmed)
 }

@@ -2,13 +2,11 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"latchkey/handoff/door"
-	"latchkey/handoff/storage"
 )
 
 // A feed is short: a permit is over after a minute and a half, recalled or not.
@@ -20,16 +18,13 @@ const (
 // Send implements door.Feed.
 func (s *Store) Send(ctx context.Context, to string, m door.Message) error {
 	key := feedKey(to)
-	sealed, err := s.sealer.Seal(m.Body, []byte(key+":"+m.Kind))
+	sealed, err := s.sealBytes("message for a door", m.Body, []byte(key+":"+m.Kind))
 	if err != nil {
-		return fmt.Errorf("redisstore: sealing: %w", err)
+		return err
 	}
-	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{
-			redis.NewStringCmd(ctx, "xadd", key, "maxlen", "~", feedLength, "*", m.Kind, sealed),
-			redis.NewBoolCmd(ctx, "expire", key, int64(feedKept/time.Second)),
-		}
-	})
+	return s.write(ctx,
+		line{"xadd", key, "maxlen", "~", feedLength, "*", m.Kind, sealed},
+		line{"expire", key, int64(feedKept / time.Second)})
 }
 
 // Receive implements door.Feed.
@@ -38,21 +33,17 @@ func (s *Store) Receive(ctx context.Context, to, after string, limit int) ([]doo
 	if after != "" {
 		start = "(" + after
 	}
-	var cmd *redis.XMessageSliceCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewXMessageSliceCmd(ctx, "xrange", key, start, "+", "count", limit)
-		return []redis.Cmder{cmd}
-	})
+	entries, err := read(ctx, s, redis.NewXMessageSliceCmd, "xrange", key, start, "+", "count", limit)
 	if err != nil {
 		return nil, err
 	}
-	messages := make([]door.Message, 0, len(cmd.Val()))
-	for _, entry := range cmd.Val() {
+	messages := make([]door.Message, 0, len(entries))
+	for _, entry := range entries {
 		for kind, value := range entry.Values {
 			sealed, _ := value.(string)
-			body, err := s.sealer.Open([]byte(sealed), []byte(key+":"+kind))
+			body, err := s.unsealBytes("message for a door", []byte(sealed), []byte(key+":"+kind))
 			if err != nil {
-				return nil, storage.ErrSealed
+				return nil, err
 			}
 			messages = append(messages, door.Message{Cursor: entry.ID, Kind: kind, Body: body})
 		}

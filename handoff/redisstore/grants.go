@@ -11,7 +11,6 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/service"
-	"latchkey/handoff/storage"
 )
 
 // Load implements service.Grants.
@@ -24,7 +23,7 @@ func (s *Store) Load(ctx context.Context, q service.Query) (service.Snapshot, er
 		door    doorRead
 		claim   *redis.StringCmd
 	)
-	err := s.read(ctx, func() []redis.Cmder {
+	err := s.repeatable(ctx, func() []redis.Cmder {
 		cmds := make([]redis.Cmder, 0, 8)
 		grant = redis.NewStringCmd(ctx, "get", grantKey(q.Parcel))
 		cmds = append(cmds, grant)
@@ -210,7 +209,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 		if errors.Is(err, errClosed) {
 			return unavailable(err)
 		}
-		return storage.ErrUnknownOutcome
+		return unknownOutcome(commit, err)
 	}
 	stored, err := commit.Int64()
 	switch {
@@ -228,12 +227,12 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 		return nil
 	case err == nil || redis.HasErrorPrefix(err, "TRYAGAIN"): // its slot is being moved: nothing was written
 		s.undoubt(ctx, c.Settle, cmds[1:])
-		return storage.ErrConflict
+		return conflict(commit)
 	case refused(err) || notSent(err):
 		s.undoubt(ctx, c.Settle, cmds[1:])
-		return unavailable(err)
+		return failed(commit)
 	}
-	return storage.ErrUnknownOutcome
+	return unknownOutcome(commit, err)
 }
 
 // undoubt takes back the doubt that came with a commit of which it is now known that it
@@ -245,9 +244,7 @@ func (s *Store) undoubt(ctx context.Context, st *service.Settlement, beside []re
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoubtWithin)
 	defer cancel()
-	_ = s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{redis.NewIntCmd(ctx, "lrem", budgetKey(st.Courier), 0, guess(doubtful, st.Reservation))}
-	})
+	_ = s.write(ctx, line{"lrem", budgetKey(st.Courier), 0, guess(doubtful, st.Reservation)})
 }
 
 const undoubtWithin = time.Second
@@ -260,23 +257,19 @@ const manyAtOnce = 256
 func (s *Store) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.Grant, error) {
 	grants := make([]handoff.Grant, 0, len(ids))
 	for chunk := range slices.Chunk(ids, manyAtOnce) {
-		var gets []redis.Cmder
-		err := s.read(ctx, func() []redis.Cmder {
-			gets = gets[:0]
-			for _, id := range chunk {
-				gets = append(gets, redis.NewStringCmd(ctx, "get", grantKey(id)))
-			}
-			return slices.Clone(gets)
-		})
+		var gets []line
+		for _, id := range chunk {
+			gets = append(gets, line{"get", grantKey(id)})
+		}
+		values, err := readEach(ctx, s, redis.NewStringCmd, gets...)
 		if err != nil {
 			return nil, err
 		}
-		for i, cmd := range gets {
-			stored, _ := cmd.(*redis.StringCmd).Bytes()
-			if len(stored) == 0 {
+		for i, stored := range values {
+			if stored == "" {
 				continue
 			}
-			r, _, err := s.openRecord(chunk[i], stored)
+			r, _, err := s.openRecord(chunk[i], []byte(stored))
 			if err != nil {
 				return nil, err
 			}

@@ -299,7 +299,7 @@ var probeScript = newScript(`redis.call('SET', KEYS[1], '', 'EX', 60)`)
 // Writable proves that every partition takes writes. The error is a Fault where Redis
 // refuses, and storage.ErrUnavailable where it does not answer.
 func (s *Store) Writable(ctx context.Context) error {
-	err := s.read(ctx, func() []redis.Cmder {
+	err := s.repeatable(ctx, func() []redis.Cmder {
 		cmds := make([]redis.Cmder, handoff.Partitions)
 		for p := range cmds {
 			cmds[p] = probeScript.call(ctx, []string{probeKey(p)})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"strconv"
+	"strings"
 
 	"latchkey/handoff"
 	"latchkey/handoff/identity"
@@ -172,3 +173,20 @@ func versionBytes(v service.Version) []byte {
 }
 
 const versionLen = 8
+
+// keyKind is what a key holds, in the words of the table above. Logs name it in place of the
+// key, in which a person's id may stand.
+func keyKind(key string) string {
+	parts := strings.Split(strings.TrimPrefix(key, prefix), ":")
+	if strings.HasPrefix(parts[0], "{") { // a partition
+		parts = parts[1:]
+	}
+	kind := parts[0]
+	for _, part := range parts[min(2, len(parts)):] {
+		switch part {
+		case "doors", "residents", "marks", "grants", "head", "entries":
+			return kind + " " + part
+		}
+	}
+	return kind
+}

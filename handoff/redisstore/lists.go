@@ -42,16 +42,12 @@ func (s *Store) indexCmds(ctx context.Context, q service.Query) []redis.Cmder {
 
 // OfOrder implements service.Grants.
 func (s *Store) OfOrder(ctx context.Context, o service.OrderRef) ([]handoff.ParcelHash, error) {
-	var fields *redis.StringSliceCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		fields = redis.NewStringSliceCmd(ctx, "hkeys", ordersKey(o))
-		return []redis.Cmder{fields}
-	})
+	fields, err := read(ctx, s, redis.NewStringSliceCmd, "hkeys", ordersKey(o))
 	if err != nil {
 		return nil, err
 	}
 	var list []handoff.ParcelHash
-	for _, field := range fields.Val() {
+	for _, field := range fields {
 		if hash, ok := strings.CutPrefix(field, string(o.Name[:])); ok {
 			list = append(list, handoff.ParcelHash(hex.EncodeToString([]byte(hash))))
 		}
@@ -66,24 +62,20 @@ func (s *Store) OfCustomer(ctx context.Context, c handoff.CustomerRef, after ser
 		from = strconv.FormatInt(int64(after.Until), 10)
 	}
 	var list []service.Listed
-	for read := 0; ; { // those of the same end that were listed before are read over
-		var cmd *redis.ZSliceCmd
-		err := s.read(ctx, func() []redis.Cmder {
-			cmd = redis.NewZSliceCmd(ctx, "zrange", customerKey(c), from, "-inf", "byscore", "rev", "limit", read, limit, "withscores")
-			return []redis.Cmder{cmd}
-		})
+	for passed := 0; ; { // those of the same end that were listed before are read over
+		page, err := read(ctx, s, redis.NewZSliceCmd, "zrange", customerKey(c), from, "-inf", "byscore", "rev", "limit", passed, limit, "withscores")
 		if err != nil {
 			return nil, err
 		}
-		for _, z := range cmd.Val() {
+		for _, z := range page {
 			member, _ := z.Member.(string)
 			l := service.Listed{Parcel: handoff.ParcelHash(member), Until: handoff.Instant(z.Score)}
 			if from == "+inf" || l.Until < after.Until || l.Parcel < after.Parcel {
 				list = append(list, l)
 			}
 		}
-		read += len(cmd.Val())
-		if len(list) >= limit || len(cmd.Val()) < limit {
+		passed += len(page)
+		if len(list) >= limit || len(page) < limit {
 			return list[:min(limit, len(list))], nil
 		}
 	}
@@ -91,7 +83,15 @@ func (s *Store) OfCustomer(ctx context.Context, c handoff.CustomerRef, after ser
 
 // OnRoute implements service.Grants.
 func (s *Store) OnRoute(ctx context.Context, r service.RouteRef) ([]handoff.ParcelHash, error) {
-	return s.hashes(ctx, "zrange", routeGrantsKey(r), 0, listed-1)
+	members, err := read(ctx, s, redis.NewStringSliceCmd, "zrange", routeGrantsKey(r), 0, listed-1)
+	if err != nil {
+		return nil, err
+	}
+	hashes := make([]handoff.ParcelHash, 0, len(members))
+	for _, member := range members {
+		hashes = append(hashes, handoff.ParcelHash(member))
+	}
+	return hashes, nil
 }
 
 // listed bounds a list: no van has so many parcels.
@@ -99,7 +99,7 @@ const listed = 2000
 
 // Due implements service.Grants.
 func (s *Store) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.GrantID, error) {
-	members, err := s.members(ctx, "zrangebyscore", dueKey(partition), "-inf", int64(now), "limit", 0, limit)
+	members, err := read(ctx, s, redis.NewStringSliceCmd, "zrangebyscore", dueKey(partition), "-inf", int64(now), "limit", 0, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -114,40 +114,12 @@ func (s *Store) Due(ctx context.Context, partition int, now handoff.Instant, lim
 	return due, nil
 }
 
-func (s *Store) members(ctx context.Context, args ...any) ([]string, error) {
-	var cmd *redis.StringSliceCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringSliceCmd(ctx, args...)
-		return []redis.Cmder{cmd}
-	})
-	if err != nil {
-		return nil, err
-	}
-	return cmd.Val(), nil
-}
-
-func (s *Store) hashes(ctx context.Context, args ...any) ([]handoff.ParcelHash, error) {
-	members, err := s.members(ctx, args...)
-	if err != nil {
-		return nil, err
-	}
-	hashes := make([]handoff.ParcelHash, 0, len(members))
-	for _, member := range members {
-		hashes = append(hashes, handoff.ParcelHash(member))
-	}
-	return hashes, nil
-}
-
 // Unschedule implements service.Grants.
 func (s *Store) Unschedule(ctx context.Context, id handoff.GrantID) error {
-	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{redis.NewIntCmd(ctx, "zrem", dueKey(id.Hash.Partition()), id.String())}
-	})
+	return s.write(ctx, line{"zrem", dueKey(id.Hash.Partition()), id.String()})
 }
 
 // Unlist implements service.Grants.
 func (s *Store) Unlist(ctx context.Context, c handoff.CustomerRef, id handoff.ParcelHash) error {
-	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{redis.NewIntCmd(ctx, "zrem", customerKey(c), string(id))}
-	})
+	return s.write(ctx, line{"zrem", customerKey(c), string(id)})
 }

@@ -44,25 +44,14 @@ func dayOf(hour handoff.Instant) string { return hour.Time().UTC().Format(time.D
 
 // CountedTo implements counts.Numbers.
 func (s *Store) CountedTo(ctx context.Context, partition int) (string, error) {
-	var place *redis.StringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		place = redis.NewStringCmd(ctx, "get", countedKey(partition))
-		return []redis.Cmder{place}
-	})
-	if err != nil {
-		return "", err
-	}
-	return place.Val(), nil
+	return read(ctx, s, redis.NewStringCmd, "get", countedKey(partition))
 }
 
 // CountEvents implements counts.Numbers. A lost answer looks like another's work: whoever
 // asks anew finds the place where it is.
 func (s *Store) CountEvents(ctx context.Context, partition int, from, to string, figures []counts.Figure) (bool, error) {
-	reply, err := s.script(ctx, func() *scriptCall {
-		keys, args := figureArgs(partition, from, to, figures)
-		return figureScript.call(ctx, keys, args...)
-	})
-	return reply == int64(1), err
+	keys, args := figureArgs(partition, from, to, figures)
+	return s.writeIf(ctx, figureScript, keys, args...)
 }
 
 // AddFigures implements counts.Numbers.
@@ -70,10 +59,8 @@ func (s *Store) AddFigures(ctx context.Context, figures []counts.Figure) error {
 	if len(figures) == 0 {
 		return nil
 	}
-	_, err := s.script(ctx, func() *scriptCall {
-		keys, args := figureArgs(0, "-", "", figures)
-		return figureScript.call(ctx, keys, args...)
-	})
+	keys, args := figureArgs(0, "-", "", figures)
+	_, err := s.writeIf(ctx, figureScript, keys, args...)
 	return err
 }
 
@@ -102,24 +89,19 @@ func (s *Store) Figures(ctx context.Context, from, until time.Time) ([]counts.Fi
 	for day := from.UTC().Truncate(24 * time.Hour); day.Before(until) && len(days) < 3; day = day.Add(24 * time.Hour) {
 		days = append(days, day.Format(time.DateOnly))
 	}
-	var hashes []*redis.MapStringStringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		hashes = hashes[:0]
-		var cmds []redis.Cmder
-		for _, day := range days {
-			for partition := range handoff.Partitions {
-				cmd := redis.NewMapStringStringCmd(ctx, "hgetall", numbersKey(partition, day))
-				hashes, cmds = append(hashes, cmd), append(cmds, cmd)
-			}
+	var lines []line
+	for _, day := range days {
+		for partition := range handoff.Partitions {
+			lines = append(lines, line{"hgetall", numbersKey(partition, day)})
 		}
-		return cmds
-	})
+	}
+	hashes, err := readEach(ctx, s, redis.NewMapStringStringCmd, lines...)
 	if err != nil {
 		return nil, err
 	}
 	sums := map[counts.Figure]int64{}
 	for i, hash := range hashes {
-		for field, text := range hash.Val() {
+		for field, text := range hash {
 			f, ok := figureOf(days[i/handoff.Partitions], field)
 			n, err := strconv.ParseInt(text, 10, 64)
 			if !ok || err != nil || f.Hour < first || f.Hour >= last {

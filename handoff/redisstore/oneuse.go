@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,18 +14,11 @@ import (
 // may differ.
 const spentKept = time.Minute
 
-// Spend implements handoff.Tokens. Each call writes a mark of its own and reads which one
-// stands, so that it may be sent again.
+// Spend implements identity.OneUse. Each call writes a mark of its own, unless another
+// stands there; after a lost answer it finds the mark of its first try.
 func (s *Store) Spend(ctx context.Context, id string, until, now handoff.Instant) (bool, error) {
 	key, mark := spentKey(id), rand.Text()
 	seconds := max(int64(until)-int64(now), 0) + int64(spentKept/time.Second)
-	var stands *redis.StringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		stands = redis.NewStringCmd(ctx, "get", key)
-		return []redis.Cmder{redis.NewStatusCmd(ctx, "set", key, mark, "nx", "ex", strconv.FormatInt(seconds, 10)), stands}
-	})
-	if err != nil {
-		return false, err
-	}
-	return stands.Val() == mark, nil
+	stood, err := writeFor(ctx, s, redis.NewStringCmd, "set", key, mark, "nx", "get", "ex", seconds)
+	return err == nil && (stood == "" || stood == mark), err
 }

@@ -28,9 +28,7 @@ return {redis.call('ZCARD', KEYS[1]), redis.call('ZRANK', KEYS[1], ARGV[1]) or 0
 
 // Recur implements counts.Patterns.
 func (s *Store) Recur(ctx context.Context, key, member string, at handoff.Instant, within time.Duration) (n, rank int, err error) {
-	reply, err := s.script(ctx, func() *scriptCall {
-		return recurScript.call(ctx, []string{patternKey(key)}, member, int64(at), int64(within/time.Second), recurringMost)
-	})
+	reply, err := s.writeScript(ctx, recurScript, []string{patternKey(key)}, member, int64(at), int64(within/time.Second), recurringMost)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -36,23 +36,17 @@ return 1
 
 // Unclaim implements service.Grants.
 func (s *Store) Unclaim(ctx context.Context, ref service.PermitRef) error {
-	_, err := s.script(ctx, func() *scriptCall {
-		return unclaimScript.call(ctx, []string{permitKey(ref.Permit)}, permitEntry(&ref))
-	})
+	_, err := s.writeScript(ctx, unclaimScript, []string{permitKey(ref.Permit)}, permitEntry(&ref))
 	return err
 }
 
 // Permit implements service.Grants.
 func (s *Store) Permit(ctx context.Context, id handoff.PermitID) (*service.PermitRef, error) {
-	var cmd *redis.StringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringCmd(ctx, "get", permitKey(id))
-		return []redis.Cmder{cmd}
-	})
-	if err != nil || cmd.Val() == "" {
+	entry, err := read(ctx, s, redis.NewStringCmd, "get", permitKey(id))
+	if err != nil || entry == "" {
 		return nil, err
 	}
-	parcel, rest, _ := strings.Cut(cmd.Val(), " ")
+	parcel, rest, _ := strings.Cut(entry, " ")
 	door, claim, _ := strings.Cut(rest, " ")
 	return &service.PermitRef{Permit: id, Parcel: handoff.ParcelHash(parcel), Door: door, Claim: claim}, nil
 }

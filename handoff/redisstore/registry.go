@@ -37,7 +37,7 @@ func (r doorRead) cmds() []redis.Cmder {
 // only the first reading of a door takes a trip more.
 func (s *Store) openDoor(ctx context.Context, id string, r doorRead) (*handoff.Door, error) {
 	d := &handoff.Door{ID: id}
-	if found, err := s.open(doorKey(id), r.door, d); !found || d.Removed || err != nil {
+	if found, err := s.open(doorKey(id), r.door.Val(), d); !found || d.Removed || err != nil {
 		return nil, err
 	}
 	if r.building == nil || r.buildingID != d.BuildingID {
@@ -52,7 +52,7 @@ func (s *Store) openDoor(ctx context.Context, id string, r doorRead) (*handoff.D
 		return d, nil
 	}
 	d.Building.ID = d.BuildingID
-	if found, err := s.open(buildingKey(d.BuildingID), r.building, &d.Building); !found || err != nil {
+	if found, err := s.open(buildingKey(d.BuildingID), r.building.Val(), &d.Building); !found || err != nil {
 		d.Building = handoff.Building{}
 		return d, err
 	}
@@ -61,16 +61,12 @@ func (s *Store) openDoor(ctx context.Context, id string, r doorRead) (*handoff.D
 
 // Building implements registry.Store.
 func (s *Store) Building(ctx context.Context, id string) (*handoff.Building, error) {
-	var cmd *redis.StringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringCmd(ctx, "get", buildingKey(id))
-		return []redis.Cmder{cmd}
-	})
+	sealed, err := read(ctx, s, redis.NewStringCmd, "get", buildingKey(id))
 	if err != nil {
 		return nil, err
 	}
 	b := &handoff.Building{ID: id}
-	if found, err := s.open(buildingKey(id), cmd, b); !found || err != nil {
+	if found, err := s.open(buildingKey(id), sealed, b); !found || err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -82,31 +78,20 @@ func (s *Store) PutBuilding(ctx context.Context, b handoff.Building) error {
 	if err != nil {
 		return err
 	}
-	return s.read(ctx, func() []redis.Cmder {
-		return []redis.Cmder{
-			redis.NewIntCmd(ctx, "sadd", buildingsKey, b.ID),
-			redis.NewStatusCmd(ctx, "set", buildingKey(b.ID), sealed),
-		}
-	})
+	return s.write(ctx, line{"sadd", buildingsKey, b.ID}, line{"set", buildingKey(b.ID), sealed})
 }
 
 // Buildings implements registry.Store.
 func (s *Store) Buildings(ctx context.Context) ([]string, error) {
-	var ids *redis.StringSliceCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		ids = redis.NewStringSliceCmd(ctx, "smembers", buildingsKey)
-		return []redis.Cmder{ids}
-	})
-	if err != nil {
-		return nil, err
-	}
-	return slices.Sorted(slices.Values(ids.Val())), nil
+	ids, err := read(ctx, s, redis.NewStringSliceCmd, "smembers", buildingsKey)
+	slices.Sort(ids)
+	return ids, err
 }
 
 // Door implements registry.Store.
 func (s *Store) Door(ctx context.Context, id string) (*handoff.Door, error) {
 	var r doorRead
-	err := s.read(ctx, func() []redis.Cmder {
+	err := s.repeatable(ctx, func() []redis.Cmder {
 		r = s.doorCmds(ctx, id)
 		return r.cmds()
 	})
@@ -119,11 +104,7 @@ func (s *Store) Door(ctx context.Context, id string) (*handoff.Door, error) {
 // PutDoor implements registry.Store.
 func (s *Store) PutDoor(ctx context.Context, d handoff.Door) error {
 	for range putTries {
-		var found *redis.StringCmd
-		err := s.read(ctx, func() []redis.Cmder {
-			found = redis.NewStringCmd(ctx, "get", doorKey(d.ID))
-			return []redis.Cmder{found}
-		})
+		found, err := read(ctx, s, redis.NewStringCmd, "get", doorKey(d.ID))
 		if err != nil {
 			return err
 		}
@@ -142,20 +123,11 @@ func (s *Store) PutDoor(ctx context.Context, d handoff.Door) error {
 			return err
 		}
 		// The list is another slot's, and is written ahead: see Doors.
-		err = s.read(ctx, func() []redis.Cmder {
-			return []redis.Cmder{redis.NewIntCmd(ctx, "sadd", buildingDoorsKey(d.BuildingID), d.ID)}
-		})
-		if err != nil {
+		if err := s.write(ctx, line{"sadd", buildingDoorsKey(d.BuildingID), d.ID}); err != nil {
 			return err
 		}
-		done, err := s.script(ctx, func() *scriptCall {
-			return replaceScript.call(ctx, []string{doorKey(d.ID)}, found.Val(), sealed)
-		})
-		if err != nil {
+		if done, err := s.writeIf(ctx, replaceScript, []string{doorKey(d.ID)}, found, sealed); done || err != nil {
 			return err
-		}
-		if done == int64(1) {
-			return nil
 		}
 	}
 	return fmt.Errorf("%w: others keep writing the door", storage.ErrUnavailable)
@@ -181,29 +153,20 @@ return 1
 // one whose door was never written, or by another building first, stays in the list. So
 // does one whose door was removed: whoever brings it back may have listed it already.
 func (s *Store) Doors(ctx context.Context, building string) ([]string, error) {
-	var listed *redis.StringSliceCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		listed = redis.NewStringSliceCmd(ctx, "smembers", buildingDoorsKey(building))
-		return []redis.Cmder{listed}
-	})
-	if err != nil || len(listed.Val()) == 0 {
+	listed, err := read(ctx, s, redis.NewStringSliceCmd, "smembers", buildingDoorsKey(building))
+	if err != nil {
 		return nil, err
 	}
-	var doors []*redis.StringCmd
-	err = s.read(ctx, func() []redis.Cmder {
-		doors = doors[:0]
-		cmds := make([]redis.Cmder, 0, len(listed.Val()))
-		for _, id := range listed.Val() {
-			doors = append(doors, redis.NewStringCmd(ctx, "get", doorKey(id)))
-			cmds = append(cmds, doors[len(doors)-1])
-		}
-		return cmds
-	})
+	var gets []line
+	for _, id := range listed {
+		gets = append(gets, line{"get", doorKey(id)})
+	}
+	doors, err := readEach(ctx, s, redis.NewStringCmd, gets...)
 	if err != nil {
 		return nil, err
 	}
 	var ids []string
-	for i, id := range listed.Val() {
+	for i, id := range listed {
 		var d handoff.Door
 		if _, err := s.open(doorKey(id), doors[i], &d); err != nil {
 			return nil, err

@@ -22,16 +22,20 @@ import (
 // an old one back.
 
 func (s *Store) openResident(building, field, stored string) (residents.Resident, error) {
+	kind := keyKind(residentsKey(building))
 	if len(stored) < versionLen {
-		return residents.Resident{}, storage.ErrSealed
+		return residents.Resident{}, tooShort(kind, len(stored))
 	}
 	r := residents.Resident{
 		ID: handoff.ResidentID(field), Building: building,
 		Revision: binary.BigEndian.Uint64([]byte(stored[:versionLen])),
 	}
-	plain, err := s.sealer.Open([]byte(stored[versionLen:]), residentContext(&r))
-	if err != nil || decoder.Unmarshal(plain, &r) != nil {
-		return residents.Resident{}, storage.ErrSealed
+	plain, err := s.unsealBytes(kind, []byte(stored[versionLen:]), residentContext(&r))
+	if err != nil {
+		return residents.Resident{}, err
+	}
+	if err := decode(kind, plain, &r); err != nil {
+		return residents.Resident{}, err
 	}
 	return r, nil
 }
@@ -42,16 +46,12 @@ func residentContext(r *residents.Resident) []byte {
 
 // Residents implements residents.Residents.
 func (s *Store) Residents(ctx context.Context, building string) ([]residents.Resident, error) {
-	var cmd *redis.MapStringStringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewMapStringStringCmd(ctx, "hgetall", residentsKey(building))
-		return []redis.Cmder{cmd}
-	})
+	fields, err := read(ctx, s, redis.NewMapStringStringCmd, "hgetall", residentsKey(building))
 	if err != nil {
 		return nil, err
 	}
-	all := make([]residents.Resident, 0, len(cmd.Val()))
-	for field, stored := range cmd.Val() {
+	all := make([]residents.Resident, 0, len(fields))
+	for field, stored := range fields {
 		r, err := s.openResident(building, field, stored)
 		if err != nil {
 			return nil, err
@@ -64,15 +64,11 @@ func (s *Store) Residents(ctx context.Context, building string) ([]residents.Res
 
 // Resident implements residents.Residents.
 func (s *Store) Resident(ctx context.Context, building string, id handoff.ResidentID) (*residents.Resident, error) {
-	var cmd *redis.StringCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringCmd(ctx, "hget", residentsKey(building), string(id))
-		return []redis.Cmder{cmd}
-	})
-	if err != nil || cmd.Val() == "" {
+	stored, err := read(ctx, s, redis.NewStringCmd, "hget", residentsKey(building), string(id))
+	if err != nil || stored == "" {
 		return nil, err
 	}
-	r, err := s.openResident(building, string(id), cmd.Val())
+	r, err := s.openResident(building, string(id), stored)
 	if err != nil {
 		return nil, err
 	}
@@ -102,13 +98,14 @@ return 1
 func (s *Store) PutResident(ctx context.Context, r residents.Resident) error {
 	was := r.Revision
 	r.Revision++
+	kind := keyKind(residentsKey(r.Building))
 	plain, err := encoder.Marshal(r)
 	if err != nil {
-		return fmt.Errorf("redisstore: encoding: %w", err)
+		return fmt.Errorf("redisstore: %s: encoding: %w", kind, err)
 	}
-	sealed, err := s.sealer.Seal(plain, residentContext(&r))
+	sealed, err := s.sealBytes(kind, plain, residentContext(&r))
 	if err != nil {
-		return fmt.Errorf("redisstore: sealing: %w", err)
+		return err
 	}
 	return s.replaceResident(ctx, r, was, append(versionBytes(service.Version(r.Revision)), sealed...))
 }
@@ -119,10 +116,8 @@ func (s *Store) DropResident(ctx context.Context, r residents.Resident) error {
 }
 
 func (s *Store) replaceResident(ctx context.Context, r residents.Resident, was uint64, with []byte) error {
-	reply, err := s.script(ctx, func() *scriptCall {
-		return residentScript.call(ctx, []string{residentsKey(r.Building)}, string(r.ID), versionBytes(service.Version(was)), with)
-	})
-	if err == nil && reply != int64(1) {
+	written, err := s.writeIf(ctx, residentScript, []string{residentsKey(r.Building)}, string(r.ID), versionBytes(service.Version(was)), with)
+	if err == nil && !written {
 		err = storage.ErrConflict
 	}
 	return err
@@ -166,9 +161,7 @@ return 1
 
 // Mark implements residents.Residents.
 func (s *Store) Mark(ctx context.Context, m residents.Mark) (number int, ended bool, err error) {
-	reply, err := s.script(ctx, func() *scriptCall {
-		return markScript.call(ctx, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second), residents.PageOfMarks)
-	})
+	reply, err := s.writeScript(ctx, markScript, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second), residents.PageOfMarks)
 	if err != nil {
 		return 0, false, err
 	}
@@ -182,8 +175,6 @@ func (s *Store) Mark(ctx context.Context, m residents.Mark) (number int, ended b
 
 // EndMark implements residents.Residents.
 func (s *Store) EndMark(ctx context.Context, m residents.Mark) error {
-	_, err := s.script(ctx, func() *scriptCall {
-		return endMarkScript.call(ctx, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second))
-	})
+	_, err := s.writeScript(ctx, endMarkScript, []string{marksKey(m)}, m.Topic, int64(marksKept/time.Second))
 	return err
 }

@@ -7,9 +7,7 @@
 package redisstore
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -24,7 +22,6 @@ import (
 	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/service"
-	"latchkey/handoff/storage"
 	"latchkey/handoff/trail"
 )
 
@@ -85,52 +82,6 @@ func New(c Config) (*Store, error) {
 func (s *Store) Close() {
 	s.settling.Wait()
 	s.lanes.close()
-}
-
-// readTries is how often a read is sent: reading again is harmless, and go-redis does
-// not do it for a pipeline that also carries somebody's commit.
-const readTries = 3
-
-// read runs commands that may be repeated; build makes them anew for each try. An
-// error of the connection is tried again, an error reply is not.
-func (s *Store) read(ctx context.Context, build func() []redis.Cmder) error {
-	var err error
-	for range readTries {
-		cmds := build()
-		if err = s.lanes.do(ctx, cmds...); err != nil {
-			return unavailable(err) // gone or closing: nobody waits for a second try
-		}
-		err = nil
-		for _, cmd := range cmds {
-			if e := cmd.Err(); e != nil && !errors.Is(e, redis.Nil) {
-				err = e
-			}
-		}
-		if err == nil || isReply(err) || ctx.Err() != nil {
-			break
-		}
-	}
-	return unavailable(err)
-}
-
-// script runs a script that may be repeated.
-func (s *Store) script(ctx context.Context, build func() *scriptCall) (any, error) {
-	var call *scriptCall
-	err := s.read(ctx, func() []redis.Cmder {
-		call = build()
-		return []redis.Cmder{call}
-	})
-	if err != nil {
-		return nil, err
-	}
-	return call.Val(), nil
-}
-
-func unavailable(err error) error {
-	if err == nil || errors.Is(err, redis.Nil) {
-		return nil
-	}
-	return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 }
 
 // isReply reports whether err is Redis's own answer, which says that a command was

@@ -11,7 +11,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"latchkey/handoff/storage"
 	"latchkey/handoff/trail"
 )
 
@@ -28,18 +27,11 @@ func placeBytes(e trail.End) []byte {
 
 // ChainEnd implements trail.Journal.
 func (s *Store) ChainEnd(ctx context.Context, name string) (end trail.End, err error) {
-	var cmd *redis.StringCmd
-	err = s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringCmd(ctx, "get", chainHeadKey(name))
-		return []redis.Cmder{cmd}
-	})
-	if err != nil {
+	head, err := read(ctx, s, redis.NewStringCmd, "get", chainHeadKey(name))
+	if err != nil || head == "" {
 		return end, err
 	}
-	b, _ := cmd.Bytes()
-	if len(b) == 0 {
-		return end, nil
-	}
+	b := []byte(head)
 	if len(b) < placeLen || decoder.Unmarshal(b[placeLen:], &end) != nil {
 		return trail.End{}, fmt.Errorf("%w: the head of %s is none", trail.ErrForged, name)
 	}
@@ -89,10 +81,7 @@ func (s *Store) Extend(ctx context.Context, name string, from, to trail.End, lin
 		return fmt.Errorf("redisstore: encoding the head of a chain: %w", err)
 	}
 	if from.Seq == 0 {
-		err := s.read(ctx, func() []redis.Cmder {
-			return []redis.Cmder{redis.NewIntCmd(ctx, "sadd", chainsKey, name)}
-		})
-		if err != nil {
+		if err := s.write(ctx, line{"sadd", chainsKey, name}); err != nil {
 			return err
 		}
 	}
@@ -109,7 +98,7 @@ func (s *Store) Extend(ctx context.Context, name string, from, to trail.End, lin
 		if errors.Is(err, errClosed) {
 			return unavailable(err)
 		}
-		return storage.ErrUnknownOutcome
+		return unknownOutcome(call, err)
 	}
 	switch done, err := call.Int64(); {
 	case err == nil && done == 1:
@@ -117,25 +106,22 @@ func (s *Store) Extend(ctx context.Context, name string, from, to trail.End, lin
 	case err == nil && done == -1:
 		return fmt.Errorf("%w: %s holds entries after its end", trail.ErrForged, name)
 	case err == nil || redis.HasErrorPrefix(err, "TRYAGAIN"):
-		return storage.ErrConflict
+		return conflict(call)
 	case refused(err) || notSent(err):
-		return unavailable(err)
+		return failed(call)
+	default:
+		return unknownOutcome(call, err)
 	}
-	return storage.ErrUnknownOutcome
 }
 
 // Links implements trail.Journal. What is no entry is left out: the numbers tell.
 func (s *Store) Links(ctx context.Context, name string, after uint64, limit int) ([]trail.Link, error) {
-	var cmd *redis.XMessageSliceCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewXMessageSliceCmd(ctx, "xrange", chainEntriesKey(name), entryID(after+1), "+", "count", limit)
-		return []redis.Cmder{cmd}
-	})
+	messages, err := read(ctx, s, redis.NewXMessageSliceCmd, "xrange", chainEntriesKey(name), entryID(after+1), "+", "count", limit)
 	if err != nil {
 		return nil, err
 	}
-	links := make([]trail.Link, 0, len(cmd.Val()))
-	for _, m := range cmd.Val() {
+	links := make([]trail.Link, 0, len(messages))
+	for _, m := range messages {
 		number, _, _ := strings.Cut(m.ID, "-")
 		seq, err := strconv.ParseUint(number, 10, 64)
 		if err != nil {
@@ -152,15 +138,7 @@ func (s *Store) Links(ctx context.Context, name string, after uint64, limit int)
 
 // Chains implements trail.Journal.
 func (s *Store) Chains(ctx context.Context) ([]string, error) {
-	var cmd *redis.StringSliceCmd
-	err := s.read(ctx, func() []redis.Cmder {
-		cmd = redis.NewStringSliceCmd(ctx, "smembers", chainsKey)
-		return []redis.Cmder{cmd}
-	})
-	if err != nil {
-		return nil, err
-	}
-	return cmd.Val(), nil
+	return read(ctx, s, redis.NewStringSliceCmd, "smembers", chainsKey)
 }
 
 // leaseScript takes or renews a lease.
@@ -180,8 +158,5 @@ return 1
 
 // Lease implements trail.Journal.
 func (s *Store) Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error) {
-	held, err := s.script(ctx, func() *scriptCall {
-		return leaseScript.call(ctx, []string{leaseKey(name)}, holder, now.UnixMilli(), until.UnixMilli())
-	})
-	return held == int64(1), err
+	return s.writeIf(ctx, leaseScript, []string{leaseKey(name)}, holder, now.UnixMilli(), until.UnixMilli())
 }

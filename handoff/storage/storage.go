@@ -17,6 +17,11 @@ var ErrUnknownOutcome = errors.New("handoff: the outcome of a commit is unknown"
 // contended grant are spent. Asking again later is right.
 var ErrUnavailable = errors.New("handoff: the store is unavailable")
 
+// ErrFormat says that a stored value, opened where it was sealed, cannot be read: a newer
+// version of the program wrote it, or an error of the program did. It was not changed
+// outside.
+var ErrFormat = errors.New("handoff: a stored value is in no format that this version reads")
+
 // ErrSealed says that a stored value cannot be opened: it was changed outside, moved
 // to another key, or its key is not in the keyset.
 var ErrSealed = errors.New("handoff: a stored value cannot be opened")
