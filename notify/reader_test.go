@@ -330,6 +330,7 @@ func TestReasonOf(t *testing.T) {
 		{fmt.Errorf("%s: %w", secret, context.Canceled), "interrupted"},
 		{fmt.Errorf("%w: %s", storage.ErrUnavailable, secret), "store"},
 		{fmt.Errorf("%w: %s", storage.ErrSealed, secret), "sealed"},
+		{fmt.Errorf("%w: %s", storage.ErrFormat, secret), "format"},
 		{Temporary(errors.New(secret), Reason{Class: "lost"}), "lost"},
 		{fmt.Errorf("%s: %w", secret, Permanent(nil, Reason{"rejected", "550"})), "rejected: 550"},
 	} {

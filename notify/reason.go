@@ -73,6 +73,8 @@ func ReasonOf(err error) Reason {
 		return f.reason
 	case errors.Is(err, storage.ErrSealed):
 		return Reason{Class: "sealed"}
+	case errors.Is(err, storage.ErrFormat):
+		return Reason{Class: "format"}
 	case errors.Is(err, context.DeadlineExceeded):
 		return Reason{Class: "timeout"}
 	case errors.Is(err, context.Canceled):

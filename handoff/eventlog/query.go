@@ -103,7 +103,10 @@ func CompareIDs(a, b string) int {
 // After is the least id that comes after an id.
 func After(id string) string {
 	ms, seq, _ := parseID(id)
-	return fmt.Sprintf("%d-%d", ms, seq+1)
+	if seq++; seq == 0 { // it was the last of its millisecond
+		ms++
+	}
+	return fmt.Sprintf("%d-%d", ms, seq)
 }
 
 // parseID reads the two numbers of an event's id.

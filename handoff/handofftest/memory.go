@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -498,42 +496,27 @@ func (m *Memory) Driver(ctx context.Context, r service.RouteRef) (string, error)
 // partition is one of the sixteen parts of the log.
 type partition struct {
 	entries []eventlog.Logged // oldest first
-	last    position
+	last    string            // the newest id
 }
 
-// position orders a partition's log: an event id's two numbers.
-type position struct{ ms, seq int64 }
-
-func (p position) String() string { return fmt.Sprintf("%d-%d", p.ms, p.seq) }
-
-func (p position) compare(q position) int {
-	return cmp.Or(cmp.Compare(p.ms, q.ms), cmp.Compare(p.seq, q.seq))
-}
-
-// positionOf reads an id that String wrote; the empty one comes before all others.
-func positionOf(id string) position {
-	ms, seq, _ := strings.Cut(id, "-")
-	var p position
-	p.ms, _ = strconv.ParseInt(ms, 10, 64)
-	p.seq, _ = strconv.ParseInt(seq, 10, 64)
-	return p
-}
+// idAt is the first id of a millisecond.
+func idAt(t time.Time) string { return fmt.Sprintf("%d-0", t.UnixMilli()) }
 
 func (l *partition) append(n int, now handoff.Instant, events []handoff.Event) {
 	for _, e := range events {
-		next := position{ms: now.Time().UnixMilli()}
-		if next.compare(l.last) <= 0 { // another writer's clock is ahead
-			next = position{ms: l.last.ms, seq: l.last.seq + 1}
+		next := idAt(now.Time())
+		if eventlog.CompareIDs(next, l.last) <= 0 { // another writer's clock is ahead
+			next = eventlog.After(l.last)
 		}
 		l.last = next
-		l.entries = append(l.entries, eventlog.Logged{ID: eventlog.ID{Partition: n, ID: next.String()}, Event: e})
+		l.entries = append(l.entries, eventlog.Logged{ID: eventlog.ID{Partition: n, ID: next}, Event: e})
 	}
 }
 
-// after lists what follows a position.
-func (l *partition) after(p position) []eventlog.Logged {
-	i, found := slices.BinarySearchFunc(l.entries, p, func(e eventlog.Logged, p position) int {
-		return positionOf(e.ID.ID).compare(p)
+// after lists what follows an id.
+func (l *partition) after(id string) []eventlog.Logged {
+	i, found := slices.BinarySearchFunc(l.entries, id, func(e eventlog.Logged, id string) int {
+		return eventlog.CompareIDs(e.ID.ID, id)
 	})
 	if found {
 		i++
@@ -560,7 +543,7 @@ func (m *Memory) Append(ctx context.Context, now handoff.Instant, events ...hand
 
 // group is how far the readers of one name have come.
 type group struct {
-	taken   [handoff.Partitions]position // the newest event ever leased
+	taken   [handoff.Partitions]string // the newest event ever leased
 	pending map[eventlog.ID]*task
 	dead    map[eventlog.ID]eventlog.Letter
 }
@@ -616,7 +599,7 @@ func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease tim
 				return out, nil
 			}
 			d := eventlog.Delivery{Logged: e}
-			g.taken[n] = positionOf(e.ID.ID)
+			g.taken[n] = e.ID.ID
 			g.pending[e.ID] = &task{Delivery: d, ready: now.Add(lease)}
 			out = append(out, d)
 		}
@@ -628,7 +611,7 @@ func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease tim
 func inOrder[T any](m map[eventlog.ID]T, id func(T) eventlog.ID) []T {
 	return slices.SortedFunc(maps.Values(m), func(a, b T) int {
 		x, y := id(a), id(b)
-		return cmp.Or(positionOf(x.ID).compare(positionOf(y.ID)), cmp.Compare(x.Partition, y.Partition))
+		return cmp.Or(eventlog.CompareIDs(x.ID, y.ID), cmp.Compare(x.Partition, y.Partition))
 	})
 }
 
@@ -793,7 +776,7 @@ func (m *Memory) Read(ctx context.Context, n int, after string, limit int) ([]ev
 		return nil, err
 	}
 	defer end()
-	page := m.logs[n].after(positionOf(after))
+	page := m.logs[n].after(after)
 	return slices.Clone(page[:min(limit, len(page))]), nil
 }
 
@@ -805,7 +788,7 @@ func (m *Memory) Before(ctx context.Context, n int, id string) (*eventlog.Logged
 	}
 	defer end()
 	entries := m.logs[n].entries
-	i := slices.IndexFunc(entries, func(e eventlog.Logged) bool { return positionOf(e.ID.ID).compare(positionOf(id)) >= 0 })
+	i := slices.IndexFunc(entries, func(e eventlog.Logged) bool { return eventlog.CompareIDs(e.ID.ID, id) >= 0 })
 	if i < 0 {
 		i = len(entries)
 	}
@@ -825,11 +808,11 @@ func (m *Memory) Trim(ctx context.Context, n int, keep time.Time) (int64, error)
 	defer end()
 	held := func(e eventlog.Logged) bool {
 		for _, g := range m.groups {
-			if positionOf(e.ID.ID).compare(g.taken[n]) > 0 || g.pending[e.ID] != nil {
+			if eventlog.CompareIDs(e.ID.ID, g.taken[n]) > 0 || g.pending[e.ID] != nil {
 				return true
 			}
 		}
-		return positionOf(e.ID.ID).ms >= keep.UnixMilli()
+		return eventlog.CompareIDs(e.ID.ID, idAt(keep)) >= 0
 	}
 	l := &m.logs[n]
 	drop := slices.IndexFunc(l.entries, held)
@@ -854,7 +837,7 @@ func (m *Memory) Advance(ctx context.Context, name string, id eventlog.ID) error
 	if g == nil {
 		return eventlog.ErrNotJoined
 	}
-	g.taken[id.Partition] = positionOf(id.ID)
+	g.taken[id.Partition] = id.ID
 	return nil
 }
 

@@ -15,8 +15,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -185,7 +183,7 @@ func (l *Writer) round(ctx context.Context) (entered int, more bool, err error) 
 	}
 	for _, building := range slices.Sorted(maps.Keys(ofBuilding)) {
 		name, events := trail.BuildingChain(building), ofBuilding[building]
-		slices.SortStableFunc(events, func(a, b eventlog.Logged) int { return compare(a.ID.ID, b.ID.ID) })
+		slices.SortStableFunc(events, func(a, b eventlog.Logged) int { return eventlog.CompareIDs(a.ID.ID, b.ID.ID) })
 		end, err := l.end(ctx, name)
 		if err == nil {
 			err = l.extend(ctx, name, end, events, ofTheBuilding)
@@ -259,7 +257,7 @@ func (l *Writer) extend(ctx context.Context, name string, from trail.End, events
 		to.Cursors = map[int]string{}
 	}
 	for _, e := range events {
-		if compare(e.ID.ID, to.Cursors[e.ID.Partition]) <= 0 {
+		if eventlog.CompareIDs(e.ID.ID, to.Cursors[e.ID.Partition]) <= 0 {
 			continue
 		}
 		n := entry(e)
@@ -296,20 +294,6 @@ func (l *Writer) commit(ctx context.Context, name string, from, to trail.End, li
 		return nil
 	}
 	return errors.Join(err, lookErr)
-}
-
-// compare orders the ids of events, MILLISECONDS-SEQUENCE, as they were logged; none
-// comes before all.
-func compare(a, b string) int {
-	x, y := numbers(a), numbers(b)
-	return slices.Compare(x[:], y[:])
-}
-
-func numbers(id string) (n [2]uint64) {
-	ms, seq, _ := strings.Cut(id, "-")
-	n[0], _ = strconv.ParseUint(ms, 10, 64)
-	n[1], _ = strconv.ParseUint(seq, 10, 64)
-	return n
 }
 
 // cutAll drops what is older than the retention from every chain.
