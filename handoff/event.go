@@ -8,7 +8,7 @@ import (
 	"latchkey/otp"
 )
 
-// unreadable is what stands for an event that this version cannot read. It is entered all
+// Unreadable is what stands for an event that this version cannot read. It is entered all
 // the same: a trail that leaves out what it does not understand proves nothing.
 const Unreadable = "unreadable"
 
@@ -16,62 +16,88 @@ const Unreadable = "unreadable"
 // and facts and its own time; never a code, never personal data. The events of a
 // grant, applied in order over its dispatch, rebuild the grant.
 //
-// A few events belong to no grant: what happens at a building or a door while nobody
-// with a parcel is involved. They have no Grant, and do have a Building.
+// A few events belong to no grant: what happens at a building or a door while no parcel is
+// involved. They have no Grant, and do have a Building.
+//
+// The fields stand in groups. The first line of a group names the types of events that may
+// set its fields; a field with a narrower line of its own is set by those only. The tests'
+// Events and model hold every event to that (see handofftest.FieldsOf).
+//
+// The numbers of the fields are never used again: see package storage.
 type Event struct {
-	Type  EventType `cbor:"1,keyasint"`
-	Grant GrantID   `cbor:"-"`
-	At    Instant   `cbor:"2,keyasint"`
+	// Of: every event. The other ids are those of the grant, or what an event of no grant
+	// knows of them.
+	Type    EventType `cbor:"1,keyasint"`
+	Grant   GrantID   `cbor:"-"`
+	At      Instant   `cbor:"2,keyasint"` // when it was decided, or heard of
+	Shop    string    `cbor:"3,keyasint,omitempty"`
+	Carrier string    `cbor:"4,keyasint,omitempty"`
+	Parcel  string    `cbor:"5,keyasint,omitempty"`
+	Route   string    `cbor:"6,keyasint,omitempty"` // the route the parcel is on when the event happens; a rescheduled one's new route
 
-	Shop    string `cbor:"3,keyasint,omitempty"`
-	Carrier string `cbor:"4,keyasint,omitempty"`
-	Parcel  string `cbor:"5,keyasint,omitempty"`
-	Route   string `cbor:"6,keyasint,omitempty"` // the route the parcel is on when the event happens; a rescheduled one's new route
+	// Of: every event. Who did it, and when, as the device says.
+	Courier string  `cbor:"7,keyasint,omitempty"`  // who stood at the door
+	Device  string  `cbor:"8,keyasint,omitempty"`  // on which the courier worked: a keyed hash (see Pseudonym), the same each time
+	By      string  `cbor:"9,keyasint,omitempty"`  // the role of who asked, where it was not a courier: shop, customer, ...
+	Who     string  `cbor:"10,keyasint,omitempty"` // who that was: a keyed hash like Device
+	Claimed Instant `cbor:"11,keyasint,omitempty"` // when it was done by the clock of the courier's device or the door
 
-	Courier string `cbor:"7,keyasint,omitempty"` // who stood at the door
-	By      string `cbor:"8,keyasint,omitempty"` // role of who asked, where it was not a courier: shop, customer, ...
-	Reason  Reason `cbor:"9,keyasint,omitempty"` // why a code was refused
+	// Of: dispatched, rescheduled.
+	Window *Window `cbor:"12,keyasint,omitempty"`
+	Rights []Right `cbor:"13,keyasint,omitempty"` // Of: dispatched.
+	Day    *Date   `cbor:"14,keyasint,omitempty"` // Of: rescheduled.
 
-	Window   *Window      `cbor:"10,keyasint,omitempty"` // dispatched, rescheduled
-	Day      *Date        `cbor:"11,keyasint,omitempty"` // rescheduled
-	Rights   []Right      `cbor:"12,keyasint,omitempty"` // dispatched
-	Issue    uint64       `cbor:"13,keyasint,omitempty"` // the HOTP counter of the code that this event gives out (code_resent: again); 0 is none
-	Distance int          `cbor:"14,keyasint,omitempty"` // meters to the target, rounded to ten
-	Door     string       `cbor:"15,keyasint,omitempty"`
+	// Of: dispatched, code_resent, code_reissued, aborted, rescheduled. The HOTP counter of
+	// the code that is given out (code_resent: again); 0 is none.
+	Issue uint64 `cbor:"15,keyasint,omitempty"`
+
+	// Of: consented. All that the customer agrees to, as it now stands.
 	Consents []TargetKind `cbor:"16,keyasint,omitempty"`
-	Permit   PermitID     `cbor:"17,keyasint,omitzero"`
-	Target   TargetKind   `cbor:"18,keyasint,omitempty"` // the kind of the door
-	Building string       `cbor:"19,keyasint,omitempty"`
-	Awaited  bool         `cbor:"20,keyasint,omitempty"` // permitted: the door can answer, and should within 15 s
 
-	// Excused says that a refused code was no guess: a slip of the pen, or a superseded
-	// code. It weighs on its courier for a day and not for thirty. Whoever could see it
-	// would learn of a wrong code that it is near the right one: it is for nobody who may
-	// stand at a door.
-	Excused bool `cbor:"30,keyasint,omitempty"`
+	// Of: code_refused, access_refused, impossible_journey, signal. Why it was refused, or
+	// which pattern a signal is about.
+	Reason Reason `cbor:"17,keyasint,omitempty"`
 
-	// Challenge is the door's own, which a permit is bound to where presence is asked.
-	Challenge []byte `cbor:"21,keyasint,omitempty"`
+	// Of: code_refused. Excused says that the code was no guess: a slip of the pen, or a
+	// superseded code. It weighs on its courier for a day and not for thirty. It also says
+	// that a wrong code is near the right one, so no one who may stand at a door is told.
+	Excused bool `cbor:"18,keyasint,omitempty"`
 
-	Digest []byte `cbor:"22,keyasint,omitempty"` // scrubbed, erased: keyed, of the dispatch
+	// Of: access_refused. How many refusals an event of no grant stands for; 0: one.
+	Count int `cbor:"19,keyasint,omitempty"`
 
-	// Device is on which device the courier worked, and Who asked, where it was not a
-	// courier: keyed hashes (see Pseudonym), which are the same each time and name nobody.
-	Device string `cbor:"23,keyasint,omitempty"`
-	Who    string `cbor:"24,keyasint,omitempty"`
+	// Of: released, collected, aborted, tried_elsewhere, permitted, access_refused,
+	// impossible_journey, signal. Meters to the target, rounded to ten.
+	Distance int `cbor:"20,keyasint,omitempty"`
 
-	// Claimed is when the device, a courier's or a door's, says that it was done. At is when
-	// it was decided, or heard of.
-	Claimed Instant `cbor:"25,keyasint,omitempty"`
+	// Of: permitted, access_refused, impossible_journey, door_delivered, door_confirmed,
+	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
+	// door_held_open, door_tampered, building_enrolled, resident_changed.
+	Building string `cbor:"21,keyasint,omitempty"`
 
-	// Count is how many refusals an event of no grant stands for; 0: one.
-	Count  int `cbor:"31,keyasint,omitempty"`
-	Relock int `cbor:"26,keyasint,omitempty"` // permitted: seconds after which the door locks again; 0: as it is set itself
+	// Of: permitted, access_refused, impossible_journey, door_delivered, door_confirmed,
+	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
+	// door_held_open, door_tampered.
+	Door   string     `cbor:"22,keyasint,omitempty"`
+	Target TargetKind `cbor:"23,keyasint,omitempty"` // the kind of the door
 
-	Resident ResidentID `cbor:"40,keyasint,omitempty"` // resident_changed
+	// Of: permitted, door_delivered, door_confirmed, door_opened, door_relocked, door_failed,
+	// door_refused, door_silent.
+	Permit PermitID `cbor:"24,keyasint,omitzero"`
+
+	// Of: permitted.
+	Awaited   bool   `cbor:"25,keyasint,omitempty"` // the door can answer, and should within 15 s
+	Relock    int    `cbor:"26,keyasint,omitempty"` // seconds after which the door locks again; 0: as it is set itself
+	Challenge []byte `cbor:"27,keyasint,omitempty"` // the door's own, to which the permit is bound where presence is asked
+
+	// Of: scrubbed, erased. The keyed digest of the dispatch.
+	Digest []byte `cbor:"28,keyasint,omitempty"`
+
+	// Of: resident_changed.
+	Resident ResidentID `cbor:"29,keyasint,omitempty"`
 }
 
-// EventType says what happened.
+// EventType says what happened. The log keeps its number, so a new one is added at the end.
 type EventType uint8
 
 // The events.

@@ -77,17 +77,17 @@ type Grant struct {
 
 	// Unlocks are the permits given out and how far each came: the newest 16, all live
 	// ones among them.
-	Unlocks []Unlock `cbor:"14,keyasint,omitempty"`
+	Unlocks []Unlock `cbor:"12,keyasint,omitempty"`
 
 	// Knocks counts the refusals at doors, of which the log keeps a limited number.
-	Knocks int `cbor:"15,keyasint,omitempty"`
+	Knocks int `cbor:"13,keyasint,omitempty"`
 
 	// History is what happened, oldest first, for the customer and the shop; the
 	// newest 32 entries.
-	History []HistoryEntry `cbor:"12,keyasint"`
+	History []HistoryEntry `cbor:"14,keyasint"`
 
 	// Contested says that another shop claimed the parcel's id. Told once.
-	Contested bool `cbor:"13,keyasint,omitempty"`
+	Contested bool `cbor:"15,keyasint,omitempty"`
 
 	// Attempts counts the times that the courier was there and nobody answered.
 	Attempts int `cbor:"16,keyasint,omitempty"`
@@ -100,10 +100,10 @@ type Grant struct {
 	Scrubbed []byte `cbor:"18,keyasint,omitempty"`
 
 	// Elsewhere counts the times that a courier tried to hand over far from the address.
-	Elsewhere int `cbor:"20,keyasint,omitempty"`
+	Elsewhere int `cbor:"19,keyasint,omitempty"`
 
 	// EraseAsked says that the customer is to be forgotten as soon as the grant is closed.
-	EraseAsked bool `cbor:"19,keyasint,omitempty"`
+	EraseAsked bool `cbor:"20,keyasint,omitempty"`
 
 	// Override is the newest wish to have the parcel released by hand; nil if there is none,
 	// or the status has changed since. Ask OverrideAsked whether it still stands.

@@ -178,7 +178,7 @@ var trailTests = map[string]func(*testing.T, *World){
 
 	"AppendOnce": func(t *testing.T, w *World) {
 		now := handoff.InstantOf(w.Clock.Now())
-		forced := handoff.Event{Type: handoff.EventDoorForced, At: now, Building: "b1", Door: "d1", Target: handoff.Lobby, Claimed: now - 7, Count: 3}
+		forced := handoff.Event{Type: handoff.EventDoorForced, At: now, Building: "b1", Door: "d1", Target: handoff.Lobby, Claimed: now - 7}
 		const most = 1<<63 - 1
 		for _, c := range []struct {
 			mark string

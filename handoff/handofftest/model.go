@@ -524,6 +524,9 @@ func (m *model) fresh(t *rapid.T) []handoff.Event {
 			}
 			for _, l := range page {
 				fresh = append(fresh, l.Event)
+				if stray := StrayFields(l.Event); stray != nil {
+					t.Fatalf("an event %s sets %v, which it does not have", l.Event.Type, stray)
+				}
 				m.lives[l.Event.Grant] = append(m.lives[l.Event.Grant], l.Event)
 				m.witness(t, l.Event)
 			}

@@ -236,6 +236,9 @@ func (w *World) Events(t TB) []handoff.Event {
 			}
 			for _, l := range page {
 				events = append(events, l.Event)
+				if stray := StrayFields(l.Event); stray != nil {
+					t.Errorf("an event %s sets %v, which it does not have", l.Event.Type, stray)
+				}
 			}
 			after = page[len(page)-1].ID.ID
 		}

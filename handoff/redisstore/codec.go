@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -17,6 +18,10 @@ type Sealer interface {
 	Seal(plaintext, context []byte) ([]byte, error)
 	Open(sealed, context []byte) ([]byte, error)
 }
+
+// format is the first byte of whatever is stored as CBOR or sealed: as the first byte inside
+// of what is sealed. The rule of formats stands in package storage.
+const format = 1
 
 var (
 	encoder = must(cbor.CoreDetEncOptions().EncMode())
@@ -37,12 +42,8 @@ func must[T any](v T, err error) T {
 // sealRecord is a record as stored: the version in the clear, since the script compares
 // it, and the rest sealed for this parcel and version alone.
 func (s *Store) sealRecord(h handoff.ParcelHash, v service.Version, r *service.Record) ([]byte, error) {
-	plain, err := encoder.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("redisstore: a grant: encoding: %w", err)
-	}
 	head := versionBytes(v)
-	sealed, err := s.sealBytes(keyKind(grantKey(h)), plain, recordContext(h, head))
+	sealed, err := s.sealValue(keyKind(grantKey(h)), r, recordContext(h, head))
 	if err != nil {
 		return nil, err
 	}
@@ -55,12 +56,8 @@ func (s *Store) openRecord(h handoff.ParcelHash, stored []byte) (*service.Record
 		return nil, 0, tooShort(kind, len(stored))
 	}
 	head := stored[:versionLen]
-	plain, err := s.unsealBytes(kind, stored[versionLen:], recordContext(h, head))
-	if err != nil {
-		return nil, 0, err
-	}
 	r := new(service.Record)
-	if err := decode(kind, plain, r); err != nil {
+	if err := s.unsealValue(kind, stored[versionLen:], recordContext(h, head), r); err != nil {
 		return nil, 0, err
 	}
 	v := service.Version(binary.BigEndian.Uint64(head))
@@ -72,39 +69,47 @@ func recordContext(h handoff.ParcelHash, version []byte) []byte {
 	return append([]byte("grant:"+string(h)+":"), version...)
 }
 
-// An event in the log is its grant (12 bytes of hash, 2 of generation; all zero for none)
-// and then CBOR.
-const eventHead = 14
+// An event in the log is the format, its grant (12 bytes of hash, 2 of generation; all zero
+// for none) and then CBOR.
+const (
+	hashLen   = 12
+	eventHead = 1 + hashLen + 2
+)
 
 func encodeEvent(e *handoff.Event) ([]byte, error) {
 	body, err := encoder.Marshal(e)
 	if err != nil {
-		return nil, fmt.Errorf("redisstore: encoding an event: %w", err)
+		return nil, fmt.Errorf("redisstore: log: encoding: %w", err)
 	}
+	head := make([]byte, 1, eventHead+len(body))
+	head[0] = format
 	if e.Grant == (handoff.GrantID{}) {
-		return append(make([]byte, eventHead), body...), nil
+		return append(head[:eventHead], body...), nil
 	}
 	hash, err := hex.DecodeString(string(e.Grant.Hash))
-	if err != nil || len(hash) != eventHead-2 {
-		return nil, fmt.Errorf("redisstore: an event needs its grant")
+	if err != nil || len(hash) != hashLen {
+		return nil, fmt.Errorf("redisstore: log: encoding: an event needs its grant")
 	}
-	return append(binary.BigEndian.AppendUint16(hash, uint16(e.Grant.Generation)), body...), nil
+	head = binary.BigEndian.AppendUint16(append(head, hash...), uint16(e.Grant.Generation))
+	return append(head, body...), nil
 }
 
-func decodeEvent(b []byte) (handoff.Event, error) {
-	var e handoff.Event
+func decodeEvent(b []byte) (e handoff.Event, err error) {
+	body, err := ofFormat("log", b)
+	if err != nil {
+		return e, err
+	}
 	if len(b) < eventHead {
-		return e, fmt.Errorf("redisstore: an event of %d bytes", len(b))
+		return e, fmt.Errorf("%w: log: decoding: an event of %d bytes", storage.ErrFormat, len(b))
 	}
-	if err := decoder.Unmarshal(b[eventHead:], &e); err != nil {
-		return e, fmt.Errorf("redisstore: decoding an event: %w", err)
+	if err := unmarshal("log", b[eventHead:], &e); err != nil {
+		return e, err
 	}
-	if [eventHead]byte(b) == ([eventHead]byte{}) {
-		return e, nil
-	}
-	e.Grant = handoff.GrantID{
-		Hash:       handoff.ParcelHash(hex.EncodeToString(b[:eventHead-2])),
-		Generation: int(binary.BigEndian.Uint16(b[eventHead-2:])),
+	if id := body[:eventHead-1]; !bytes.Equal(id, make([]byte, eventHead-1)) {
+		e.Grant = handoff.GrantID{
+			Hash:       handoff.ParcelHash(hex.EncodeToString(id[:hashLen])),
+			Generation: int(binary.BigEndian.Uint16(id[hashLen:])),
+		}
 	}
 	return e, nil
 }
@@ -114,27 +119,38 @@ func (s *Store) open(key, sealed string, v any) (bool, error) {
 	if sealed == "" {
 		return false, nil
 	}
-	plain, err := s.unsealBytes(keyKind(key), []byte(sealed), []byte(key))
-	if err != nil {
+	if err := s.unsealValue(keyKind(key), []byte(sealed), []byte(key), v); err != nil {
 		return false, err
 	}
-	return true, decode(keyKind(key), plain, v)
+	return true, nil
 }
 
 // seal is v as it is stored under a key.
 func (s *Store) seal(key string, v any) ([]byte, error) {
-	plain, err := encoder.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("redisstore: %s: encoding: %w", keyKind(key), err)
-	}
-	return s.sealBytes(keyKind(key), plain, []byte(key))
+	return s.sealValue(keyKind(key), v, []byte(key))
 }
 
-// The errors of these say which kind of value it is about and at which step it failed, and
-// keep their cause. They never hold a key or a value.
+// The errors of what follows say which kind of value it was and at which step it failed,
+// and keep their cause. They never hold a key or a value.
+
+func (s *Store) sealValue(kind string, v any, context []byte) ([]byte, error) {
+	plain, err := encoder.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: %s: encoding: %w", kind, err)
+	}
+	return s.sealBytes(kind, plain, context)
+}
+
+func (s *Store) unsealValue(kind string, sealed, context []byte, v any) error {
+	plain, err := s.unsealBytes(kind, sealed, context)
+	if err != nil {
+		return err
+	}
+	return unmarshal(kind, plain, v)
+}
 
 func (s *Store) sealBytes(kind string, plain, context []byte) ([]byte, error) {
-	sealed, err := s.sealer.Seal(plain, context)
+	sealed, err := s.sealer.Seal(append([]byte{format}, plain...), context)
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: %s: sealing: %w", kind, err)
 	}
@@ -146,7 +162,7 @@ func (s *Store) unsealBytes(kind string, sealed, context []byte) ([]byte, error)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: decryption: %w", storage.ErrSealed, kind, err)
 	}
-	return plain, nil
+	return ofFormat(kind, plain)
 }
 
 // tooShort is the error of a sealed value that ends within the version before it.
@@ -154,8 +170,36 @@ func tooShort(kind string, n int) error {
 	return fmt.Errorf("%w: %s: version: the value has %d bytes", storage.ErrSealed, kind, n)
 }
 
-func decode(kind string, plain []byte, v any) error {
-	if err := decoder.Unmarshal(plain, v); err != nil {
+// encode is v as it is stored where it is not sealed.
+func encode(kind string, v any) ([]byte, error) {
+	b, err := encoder.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("redisstore: %s: encoding: %w", kind, err)
+	}
+	return append([]byte{format}, b...), nil
+}
+
+func decode(kind string, stored []byte, v any) error {
+	body, err := ofFormat(kind, stored)
+	if err != nil {
+		return err
+	}
+	return unmarshal(kind, body, v)
+}
+
+// ofFormat is what follows the format byte.
+func ofFormat(kind string, b []byte) ([]byte, error) {
+	switch {
+	case len(b) == 0:
+		return nil, fmt.Errorf("%w: %s: format: the value is empty", storage.ErrFormat, kind)
+	case b[0] != format:
+		return nil, fmt.Errorf("%w: %s: format %d", storage.ErrFormat, kind, b[0])
+	}
+	return b[1:], nil
+}
+
+func unmarshal(kind string, body []byte, v any) error {
+	if err := decoder.Unmarshal(body, v); err != nil {
 		return fmt.Errorf("%w: %s: decoding: %w", storage.ErrFormat, kind, err)
 	}
 	return nil

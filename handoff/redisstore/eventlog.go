@@ -15,6 +15,7 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
+	"latchkey/handoff/storage"
 )
 
 // Append implements eventlog.Log.
@@ -241,8 +242,8 @@ func parseDelivery(partition int, row any) (d eventlog.Delivery, event []byte, e
 	d.ID, event = eventlog.ID{Partition: partition, ID: id}, []byte(raw)
 	if record != "" {
 		var f failures
-		if err := decoder.Unmarshal([]byte(record), &f); err != nil {
-			return d, event, fmt.Errorf("redisstore: decoding failures: %w", err)
+		if err := decode("tries", []byte(record), &f); err != nil {
+			return d, event, err
 		}
 		d.Tries, d.FirstFailed, event = f.Tries, f.First, f.Event
 	}
@@ -256,30 +257,27 @@ const undecodable = "undecodable"
 
 func (s *Store) buryRaw(ctx context.Context, group string, id eventlog.ID, event []byte, now time.Time) error {
 	at := handoff.InstantOf(now)
-	record, err := encoder.Marshal(failures{Event: event, First: at, Error: undecodable, DiedAt: at})
+	return s.moveToDead(ctx, group, id, failures{Event: event, First: at, Error: undecodable, DiedAt: at})
+}
+
+func (s *Store) moveToDead(ctx context.Context, group string, id eventlog.ID, dead failures) error {
+	record, err := encode("dead", dead)
 	if err != nil {
 		return err
 	}
-	return s.entomb(ctx, group, id, record)
-}
-
-func (s *Store) entomb(ctx context.Context, group string, id eventlog.ID, record []byte) error {
-	_, err := s.writeIf(ctx, moveScript, []string{
+	_, err = s.writeIf(ctx, moveScript, []string{
 		workKey(id.Partition, group), triesKey(id.Partition, group), deadKey(id.Partition, group),
 	}, id.ID, record, "")
 	return err
 }
 
-func failuresOf(f eventlog.Failure) ([]byte, error) {
+func failuresOf(f eventlog.Failure) (failures, error) {
 	event, err := encodeEvent(&f.Delivery.Event)
 	if err != nil {
-		return nil, err
+		return failures{}, err
 	}
-	rec := failures{Event: event, Tries: f.Delivery.Tries + 1, First: f.Delivery.FirstFailed, Error: f.Error}
-	if rec.First == 0 {
-		rec.First = handoff.InstantOf(f.At)
-	}
-	return encoder.Marshal(rec)
+	first := cmp.Or(f.Delivery.FirstFailed, handoff.InstantOf(f.At))
+	return failures{Event: event, Tries: f.Delivery.Tries + 1, First: first, Error: f.Error}, nil
 }
 
 // Done implements eventlog.Log.
@@ -297,7 +295,11 @@ func (s *Store) Release(ctx context.Context, group string, id eventlog.ID, now t
 // Retry implements eventlog.Log. The record is written before the schedule: should only
 // the first arrive, the lease runs out and the event comes again.
 func (s *Store) Retry(ctx context.Context, group string, f eventlog.Failure, at time.Time) error {
-	record, err := failuresOf(f)
+	failed, err := failuresOf(f)
+	if err != nil {
+		return err
+	}
+	record, err := encode("tries", failed)
 	if err != nil {
 		return err
 	}
@@ -330,19 +332,12 @@ return 1
 
 // Bury implements eventlog.Log.
 func (s *Store) Bury(ctx context.Context, group string, f eventlog.Failure) error {
-	record, err := failuresOf(f)
+	dead, err := failuresOf(f)
 	if err != nil {
 		return err
 	}
-	var dead failures
-	if err := decoder.Unmarshal(record, &dead); err != nil {
-		return err
-	}
 	dead.DiedAt = handoff.InstantOf(f.At)
-	if record, err = encoder.Marshal(dead); err != nil {
-		return err
-	}
-	return s.entomb(ctx, group, f.Delivery.ID, record)
+	return s.moveToDead(ctx, group, f.Delivery.ID, dead)
 }
 
 // Replay implements eventlog.Log. The letter starts anew: its day of grace begins again.
@@ -362,7 +357,7 @@ func (s *Store) Replay(ctx context.Context, group string, id eventlog.ID, now ti
 	if err != nil {
 		return false, err
 	}
-	record, err := encoder.Marshal(failures{Event: event})
+	record, err := encode("tries", failures{Event: event})
 	if err != nil {
 		return false, err
 	}
@@ -393,8 +388,8 @@ func (s *Store) dead(ctx context.Context, group string, partition int) ([]eventl
 	letters := make([]eventlog.Letter, 0, len(records))
 	for id, record := range records {
 		var f failures
-		if err := decoder.Unmarshal([]byte(record), &f); err != nil {
-			return nil, fmt.Errorf("redisstore: decoding a dead letter: %w", err)
+		if err := decode("dead", []byte(record), &f); err != nil {
+			return nil, err
 		}
 		e, err := decodeEvent(f.Event)
 		if err != nil {
@@ -548,7 +543,7 @@ func loggedOf(partition int, m redis.XMessage) eventlog.Logged {
 func decodeMessage(m redis.XMessage) (handoff.Event, error) {
 	body, ok := m.Values["e"].(string)
 	if !ok {
-		return handoff.Event{}, errors.New("redisstore: an event without its field")
+		return handoff.Event{}, fmt.Errorf("%w: log: an event without its field", storage.ErrFormat)
 	}
 	return decodeEvent([]byte(body))
 }

@@ -30,11 +30,7 @@ func (s *Store) openResident(building, field, stored string) (residents.Resident
 		ID: handoff.ResidentID(field), Building: building,
 		Revision: binary.BigEndian.Uint64([]byte(stored[:versionLen])),
 	}
-	plain, err := s.unsealBytes(kind, []byte(stored[versionLen:]), residentContext(&r))
-	if err != nil {
-		return residents.Resident{}, err
-	}
-	if err := decode(kind, plain, &r); err != nil {
+	if err := s.unsealValue(kind, []byte(stored[versionLen:]), residentContext(&r), &r); err != nil {
 		return residents.Resident{}, err
 	}
 	return r, nil
@@ -98,12 +94,7 @@ return 1
 func (s *Store) PutResident(ctx context.Context, r residents.Resident) error {
 	was := r.Revision
 	r.Revision++
-	kind := keyKind(residentsKey(r.Building))
-	plain, err := encoder.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("redisstore: %s: encoding: %w", kind, err)
-	}
-	sealed, err := s.sealBytes(kind, plain, residentContext(&r))
+	sealed, err := s.sealValue(keyKind(residentsKey(r.Building)), r, residentContext(&r))
 	if err != nil {
 		return err
 	}

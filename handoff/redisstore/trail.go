@@ -14,14 +14,15 @@ import (
 	"latchkey/handoff/trail"
 )
 
-// A chain's head begins with what the script compares: seq, hash and cut.
-const placeLen = 8 + len(trail.Hash{}) + 8
+// A chain's head begins with what the script compares, its place: the format, seq, hash
+// and cut. CBOR follows.
+const placeLen = 1 + 8 + len(trail.Hash{}) + 8
 
 func placeBytes(e trail.End) []byte {
 	if e.Seq == 0 {
 		return nil
 	}
-	b := binary.BigEndian.AppendUint64(make([]byte, 0, 512), e.Seq)
+	b := binary.BigEndian.AppendUint64(append(make([]byte, 0, 512), format), e.Seq)
 	return binary.BigEndian.AppendUint64(append(b, e.Hash[:]...), e.Cut)
 }
 
@@ -31,12 +32,19 @@ func (s *Store) ChainEnd(ctx context.Context, name string) (end trail.End, err e
 	if err != nil || head == "" {
 		return end, err
 	}
+	kind := keyKind(chainHeadKey(name))
 	b := []byte(head)
-	if len(b) < placeLen || decoder.Unmarshal(b[placeLen:], &end) != nil {
-		return trail.End{}, fmt.Errorf("%w: the head of %s is none", trail.ErrForged, name)
+	if _, err := ofFormat(kind, b); err != nil {
+		return end, err
 	}
-	end.Seq = binary.BigEndian.Uint64(b)
-	copy(end.Hash[:], b[8:])
+	if len(b) < placeLen {
+		return end, fmt.Errorf("%w: the head of %s has %d bytes", trail.ErrForged, name, len(b))
+	}
+	if err := unmarshal(kind, b[placeLen:], &end); err != nil {
+		return trail.End{}, fmt.Errorf("%w: the head of %s: %w", trail.ErrForged, name, err)
+	}
+	end.Seq = binary.BigEndian.Uint64(b[1:])
+	copy(end.Hash[:], b[9:])
 	end.Cut = binary.BigEndian.Uint64(b[placeLen-8:])
 	return end, nil
 }
@@ -52,7 +60,7 @@ func (s *Store) ChainEnd(ctx context.Context, name string) (end trail.End, err e
 // what is there, which somebody else wrote. In neither case anything was written: only
 // the first can be refused.
 var extendScript = newScript(`
-if redis.call('GETRANGE', KEYS[1], 0, 47) ~= ARGV[1] then
+if redis.call('GETRANGE', KEYS[1], 0, 48) ~= ARGV[1] then
 	return 0
 end
 for i = 4, #ARGV, 3 do

@@ -1,0 +1,65 @@
+package handofftest
+
+import (
+	"reflect"
+	"slices"
+
+	"latchkey/handoff"
+)
+
+var (
+	// permitEvents are about one permit, doorEvents about one door, buildingEvents about one
+	// building: each of them is in the next as well.
+	permitEvents = []handoff.EventType{
+		handoff.EventPermitted, handoff.EventDoorDelivered, handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked,
+		handoff.EventDoorFailed, handoff.EventDoorRefused, handoff.EventDoorSilent,
+	}
+	doorEvents = append(slices.Clip(permitEvents), handoff.EventAccessRefused, handoff.EventImpossible,
+		handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered)
+	buildingEvents = append(slices.Clip(doorEvents), handoff.EventBuildingEnrolled, handoff.EventResidentChanged)
+
+	// fieldTypes are, for each field of an event that not every event has, the types that
+	// may set it: what the groups of [handoff.Event] say.
+	fieldTypes = map[string][]handoff.EventType{
+		"Window": {handoff.EventDispatched, handoff.EventRescheduled},
+		"Rights": {handoff.EventDispatched},
+		"Day":    {handoff.EventRescheduled},
+		"Issue": {
+			handoff.EventDispatched, handoff.EventCodeResent, handoff.EventCodeReissued, handoff.EventAborted, handoff.EventRescheduled,
+		},
+		"Consents": {handoff.EventConsented},
+		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal},
+		"Excused":  {handoff.EventCodeRefused},
+		"Count":    {handoff.EventAccessRefused},
+		"Distance": {
+			handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventElsewhere,
+			handoff.EventPermitted, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal,
+		},
+		"Building":  buildingEvents,
+		"Door":      doorEvents,
+		"Target":    doorEvents,
+		"Permit":    permitEvents,
+		"Awaited":   {handoff.EventPermitted},
+		"Relock":    {handoff.EventPermitted},
+		"Challenge": {handoff.EventPermitted},
+		"Digest":    {handoff.EventScrubbed, handoff.EventErased},
+		"Resident":  {handoff.EventResidentChanged},
+	}
+)
+
+// StrayFields are the names of the fields that an event sets though an event of its type has
+// none of that name. Of a type that this version does not know it names none.
+func StrayFields(e handoff.Event) []string {
+	var stray []string
+	if _, known := handoff.ParseEventType(e.Type.String()); !known {
+		return nil
+	}
+	v := reflect.ValueOf(e)
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		if types, some := fieldTypes[name]; some && !v.Field(i).IsZero() && !slices.Contains(types, e.Type) {
+			stray = append(stray, name)
+		}
+	}
+	return stray
+}
