@@ -238,5 +238,5 @@ func TestNoGetChangesAnything(t *testing.T) {
 // they are used, the leases of work in the background, and how often an address was refused.
 func (s *production) unchanging(t *testing.T) string {
 	t.Helper()
-	return s.everything(t, "lk:session:", "lk:lease:", "rate:refused:")
+	return s.everything(t, "lk:session:", "lk:lease:", "lk:rate:refused:")
 }

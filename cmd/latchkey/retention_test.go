@@ -49,7 +49,7 @@ func keyTable(t *testing.T) []keyRow {
 	var rows []keyRow
 	for line := range strings.Lines(string(source)) {
 		text, comment := strings.CutPrefix(strings.TrimSpace(line), "//\t")
-		if !comment || !strings.HasPrefix(text, "lk:") && !strings.HasPrefix(text, "rate:") {
+		if !comment || !strings.HasPrefix(text, "lk:") {
 			continue
 		}
 		// key, type, what it holds, ends

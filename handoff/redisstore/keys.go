@@ -36,7 +36,7 @@ import (
 //	lk:orders:DATE:BUCKET                hash    order's keyed hash and HASH -> nothing                   window end + retention
 //	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, last door, d:DATE/ROUTE   never
 //	                                             (a d: three days after its date, with the next route)
-//	rate:KIND:HASH                       string  when an address's failures are forgotten; the name is redis_rate's   with it, a minute
+//	lk:rate:KIND:HASH                    string  when an address's failures are forgotten                 with it, a minute
 //	lk:building:ID, lk:door:ID           string  sealed registry entry                               never
 //	lk:buildings                         set     ids of all buildings (written ahead of their entry)  never
 //	lk:building:ID:doors                 set     ids of doors; one counts if the door names it        never

@@ -27,7 +27,7 @@ func TestLimit(t *testing.T) {
 			if wait, err := two.Limit(t.Context(), "refused:abd", 3, time.Hour); wait != 0 || err != nil {
 				t.Errorf("another key: %v %v", wait, err)
 			}
-			if ttl := client.TTL(t.Context(), "rate:refused:abc").Val(); ttl <= 0 || ttl > 2*time.Hour {
+			if ttl := client.TTL(t.Context(), "lk:rate:refused:abc").Val(); ttl <= 0 || ttl > 2*time.Hour {
 				t.Errorf("kept for %v", ttl)
 			}
 		})
