@@ -98,7 +98,7 @@ func TestAnErasedCustomerIsNowhere(t *testing.T) {
 		}
 	}
 	if !strings.Contains(after, "Some Clerk") {
-		t.Error("somebody else was signed out")
+		t.Error("another person was signed out")
 	}
 	if !strings.Contains(after, "p2") {
 		t.Error("the dump shows nothing at all")

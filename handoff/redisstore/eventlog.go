@@ -163,7 +163,7 @@ return taken
 func (s *Store) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error) {
 	var taken []eventlog.Delivery
 	share := limit / handoff.Partitions
-	more := rand.Perm(handoff.Partitions) // whoever is last is not always the same
+	more := rand.Perm(handoff.Partitions) // so that no partition is always the last
 	if share > 0 {
 		got, full, err := s.takeFrom(ctx, group, now, lease, share, more...)
 		if err != nil {
@@ -210,7 +210,7 @@ func (s *Store) takeFrom(ctx context.Context, group string, now time.Time, lease
 		for _, row := range rows {
 			d, event, rowErr := parseDelivery(partitions[i], row)
 			if rowErr != nil {
-				err = errors.Join(rowErr, s.buryRaw(ctx, group, d.ID, event, now))
+				err = errors.Join(rowErr, s.buryUnreadable(ctx, group, d.ID, event, now))
 				continue
 			}
 			taken = append(taken, d)
@@ -251,11 +251,11 @@ func parseDelivery(partition int, row any) (d eventlog.Delivery, event []byte, e
 	return d, event, err
 }
 
-// undecodable is why an event that nobody can read is a dead letter: left in the log it
-// would come again and again, and its neighbours with it.
+// undecodable is the error of a dead letter whose event this version cannot read. Left in
+// work, the event would be taken again and again.
 const undecodable = "undecodable"
 
-func (s *Store) buryRaw(ctx context.Context, group string, id eventlog.ID, event []byte, now time.Time) error {
+func (s *Store) buryUnreadable(ctx context.Context, group string, id eventlog.ID, event []byte, now time.Time) error {
 	at := handoff.InstantOf(now)
 	return s.moveToDead(ctx, group, id, failures{Event: event, First: at, Error: undecodable, DiedAt: at})
 }
@@ -312,10 +312,10 @@ func (s *Store) Retry(ctx context.Context, group string, f eventlog.Failure, at 
 // moveScript takes an event from one list to another.
 //
 //	KEYS[1] work   KEYS[2] hash to leave   KEYS[3] hash to enter
-//	ARGV[1] id   ARGV[2] record   ARGV[3] when due, ms, or "" for not at all: then it is buried
+//	ARGV[1] id   ARGV[2] record   ARGV[3] when due, ms, or "" for never: it becomes a dead letter
 //
-// It returns 1, or 0 if a letter that is to be due again is not in the hash to leave: it
-// was replayed before.
+// It returns 1, or 0 if a letter that is to be due again is not in the hash to leave, since
+// it was replayed before.
 var moveScript = newScript(`
 if ARGV[3] ~= '' and redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then
 	return 0

@@ -20,7 +20,7 @@ import (
 //	key                                  type    holds                                               ends
 //	lk:{pp}:grant:HASH                   string  8-byte version, then the sealed record              window end + retention
 //	lk:{pp}:grant:HASH:N                 string  the same, of the closed generation N                as above
-//	lk:{pp}:log                          stream  events: field e = grant, then CBOR                  trimmed (see Trim)
+//	lk:{pp}:log                          stream  events: field e = format, grant, then CBOR          trimmed (see Trim)
 //	lk:{pp}:due                          zset    HASH-N by when time alone changes the grant         when nothing is due any more
 //	lk:{pp}:carrier:CARRIER              hash    HOURw, HOURr: wrong codes and releases of an hour   26 hours after the last
 //	lk:{pp}:work:GROUP                   zset    event ids taken and not finished, by when due       with the event
@@ -50,7 +50,7 @@ import (
 //	lk:sessions:HASH                     zset    a customer's sessions (HASH above) by their end      a minute after the last of them
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
 //	lk:tally:NAME                        string  a count                                             as its caller says
-//	lk:chain:{NAME}:head                 string  seq, hash and cut, then CBOR: signed head, cursors  never
+//	lk:chain:{NAME}:head                 string  format, seq, hash and cut, then CBOR: signed head, cursors  never
 //	lk:chain:{NAME}:entries              stream  SEQ-0: e = canonical JSON, h = hash                 cut (see Extend)
 //	lk:chains                            set     names of chains                                     never
 //	lk:lease:NAME                        hash    holder, and until, ms                               never
@@ -61,7 +61,8 @@ import (
 //
 // Values that hold personal data or a secret are sealed as a whole (keyring); the
 // associated data is the key they belong to and, for a grant, its version, whose upper
-// 16 bits are the generation. Ids from outside match ^[A-Za-z0-9._-]{1,64}$, so that
+// 16 bits are the generation. What is sealed begins with a byte that names its format, as
+// does the CBOR that is not sealed: see package storage. Ids from outside match ^[A-Za-z0-9._-]{1,64}$, so that
 // no id can reach into another key. A TTL is only cleanup: decisions compare windows.
 const prefix = "lk:"
 

@@ -123,7 +123,7 @@ func (l *lanes) run() {
 		}
 		cmds = cmds[:0]
 		for _, c := range batch {
-			// Whoever has gone is not sent: the one case in which a done ctx means "did not run".
+			// A caller that has gone is not sent for: the one case in which a done ctx means "did not run".
 			if c.err = c.ctx.Err(); c.err == nil {
 				cmds = append(cmds, c.cmds...)
 			}

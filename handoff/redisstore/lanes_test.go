@@ -68,7 +68,7 @@ func TestCallersShareABatch(t *testing.T) {
 		l, g := gated(t, 1)
 		defer l.close()
 		first := ask(t.Context(), l, echo("first"))
-		synctest.Wait() // it is on its own: nobody waits for company
+		synctest.Wait() // it is on its own: it waits for no other call
 		var cmds []*redis.StatusCmd
 		var outs []<-chan error
 		for i := range maxCalls + 1 {

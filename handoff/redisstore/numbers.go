@@ -47,8 +47,8 @@ func (s *Store) CountedTo(ctx context.Context, partition int) (string, error) {
 	return read(ctx, s, redis.NewStringCmd, "get", countedKey(partition))
 }
 
-// CountEvents implements counts.Numbers. A lost answer looks like another's work: whoever
-// asks anew finds the place where it is.
+// CountEvents implements counts.Numbers. After a lost answer it reports false, as if another
+// instance had counted; the next call of CountedTo tells the place.
 func (s *Store) CountEvents(ctx context.Context, partition int, from, to string, figures []counts.Figure) (bool, error) {
 	keys, args := figureArgs(partition, from, to, figures)
 	return s.writeIf(ctx, figureScript, keys, args...)

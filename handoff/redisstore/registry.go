@@ -136,11 +136,13 @@ func (s *Store) PutDoor(ctx context.Context, d handoff.Door) error {
 // putTries is how often a door is written while others write it.
 const putTries = 32
 
-// replaceScript writes a value if nobody wrote another since it was read. After a lost
-// answer it says 0 of its own value: reading and writing again is harmless.
+// replaceScript writes a value if no other was written since it was read.
 //
 //	KEYS[1] door
 //	ARGV[1] the value that was read, or '' for none   ARGV[2] the new one
+//
+// It returns 1, or 0 if another value stands there. After a lost answer it returns 0
+// because of its own value: reading and writing again is harmless.
 var replaceScript = newScript(`
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
 	return 0
@@ -151,7 +153,7 @@ return 1
 
 // Doors implements registry.Store. An entry counts only if its door names the building:
 // one whose door was never written, or by another building first, stays in the list. So
-// does one whose door was removed: whoever brings it back may have listed it already.
+// does one whose door was removed: a call that brings it back may have listed it already.
 func (s *Store) Doors(ctx context.Context, building string) ([]string, error) {
 	listed, err := read(ctx, s, redis.NewStringSliceCmd, "smembers", buildingDoorsKey(building))
 	if err != nil {

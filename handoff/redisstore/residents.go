@@ -74,7 +74,8 @@ func (s *Store) Resident(ctx context.Context, building string, id handoff.Reside
 // residentScript replaces a resident that still has its revision.
 //
 //	KEYS[1] residents
-//	ARGV[1] id   ARGV[2] the revision that must stand, as stored; empty: none   ARGV[3] what to write; empty: nothing, it is dropped
+//	ARGV[1] id   ARGV[2] the revision that must stand, as stored; empty: none
+//	ARGV[3] what to write; empty: the resident is dropped
 //
 // It returns 1, or 0 if another revision stands.
 var residentScript = newScript(`
@@ -141,6 +142,8 @@ return known
 //
 //	KEYS[1] page
 //	ARGV[1] topic   ARGV[2] seconds to keep the page
+//
+// It returns 1.
 var endMarkScript = newScript(`
 local known = redis.call('HGET', KEYS[1], ARGV[1])
 if known and string.sub(known, -1) ~= '.' then

@@ -64,7 +64,7 @@ func (s *Store) indexSession(ctx context.Context, c handoff.CustomerRef, session
 }
 
 // RemoveSessionsOf implements identity.Sessions. An entry whose session was not there stays
-// until it ends: its session may be on the way, and whoever comes again finds it.
+// until it ends: its session may be on the way, and the next call finds it.
 func (s *Store) RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) error {
 	ids, err := read(ctx, s, redis.NewStringSliceCmd, "zrange", sessionsKey(c), 0, -1)
 	if err != nil {

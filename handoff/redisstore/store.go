@@ -63,7 +63,7 @@ type Config struct {
 	// Lanes is how many pipelines concurrent callers share; 0 gives each its own.
 	Lanes int
 
-	// Trip hears how long each trip to Redis took, and whether it failed; nil: nobody does.
+	// Trip hears how long each trip to Redis took, and whether it failed; may be nil.
 	Trip func(took time.Duration, failed bool)
 }
 

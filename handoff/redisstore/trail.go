@@ -56,9 +56,9 @@ func (s *Store) ChainEnd(ctx context.Context, name string) (end trail.End, err e
 //	ARGV[3] the least entry to keep, or '' to keep all
 //	ARGV[4...] id, entry and hash of each
 //
-// It returns 1, 0 if the chain stands elsewhere, or -1 if the first entry cannot follow
-// what is there, which somebody else wrote. In neither case anything was written: only
-// the first can be refused.
+// It returns 1, 0 if the chain stands elsewhere, or -1 if the first entry cannot follow an
+// entry that another program wrote behind the chain's end. After 0 and -1 nothing was
+// written: of the entries only the first can be refused.
 var extendScript = newScript(`
 if redis.call('GETRANGE', KEYS[1], 0, 48) ~= ARGV[1] then
 	return 0
@@ -154,7 +154,7 @@ func (s *Store) Chains(ctx context.Context) ([]string, error) {
 //	KEYS[1] lease
 //	ARGV[1] holder   ARGV[2] now, ms   ARGV[3] until, ms
 //
-// It returns 1, or 0 if somebody else holds it.
+// It returns 1, or 0 if another holder has it.
 var leaseScript = newScript(`
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'until')
 if lease[1] and lease[1] ~= ARGV[1] and tonumber(lease[2]) > tonumber(ARGV[2]) then

@@ -15,8 +15,8 @@ import (
 	"latchkey/notify/trailwriter"
 )
 
-// What somebody does to a chain behind our back, with all that Redis offers, is found by
-// whoever verifies an export.
+// What is done to a chain from outside the program, with all that Redis offers, is found by
+// verifying an export.
 func TestTampering(t *testing.T) {
 	server := redistest.Single(t)
 	const name, lines = "building:b1", 6
