@@ -240,21 +240,3 @@ func TestErrorsKeepWhatRedisSaid(t *testing.T) {
 		}
 	})
 }
-
-// The kind of a key is made of fixed words, whatever ids stand in it.
-func TestKeyKind(t *testing.T) {
-	c, r := handoff.CustomerRef{Shop: "s", ID: "i"}, service.RouteRef{Carrier: "c", Route: "r"}
-	h := handoff.ParcelHash(strings.Repeat("0a", 12))
-	for key, want := range map[string]string{
-		grantKey(h): "grant", archiveKey(h, 2): "grant", logKey(3): "log", workKey(3, "mail"): "work", deadKey(3, "mail"): "dead",
-		customerKey(c): "customer", sessionsKey(c): "sessions", routeKey(r): "route", routeGrantsKey(r): "route grants",
-		courierKey(handofftest.Courier("x")): "courier", budgetKey(handofftest.Courier("x")): "budget",
-		buildingKey("x"): "building", buildingKey("doors"): "building", buildingDoorsKey("x"): "building doors", residentsKey("x"): "building residents",
-		doorKey("head"): "door", chainHeadKey("b"): "chain head", chainEntriesKey("b:c"): "chain entries",
-		apiKeysKey: "apikeys", buildingsKey: "buildings", leaseKey("l"): "lease",
-	} {
-		if got := keyKind(key); got != want {
-			t.Errorf("%s: %q, want %q", key, got, want)
-		}
-	}
-}

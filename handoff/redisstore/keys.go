@@ -62,8 +62,9 @@ import (
 // Values that hold personal data or a secret are sealed as a whole (keyring); the
 // associated data is the key they belong to and, for a grant, its version, whose upper
 // 16 bits are the generation. What is sealed begins with a byte that names its format, as
-// does the CBOR that is not sealed: see package storage. Ids from outside match ^[A-Za-z0-9._-]{1,64}$, so that
-// no id can reach into another key. A TTL is only cleanup: decisions compare windows.
+// does the CBOR that is not sealed: see package storage. Ids from outside match
+// ^[A-Za-z0-9._-]{1,64}$, so that no id can reach into another key. A TTL is only cleanup:
+// decisions compare windows.
 const prefix = "lk:"
 
 func partitionKey(partition int, rest string) string {
