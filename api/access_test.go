@@ -224,7 +224,7 @@ func TestStrangersAtADoor(t *testing.T) {
 		texts = append(texts, h.expect(t, courier, "POST", "/v1/doors/gate/unlock", unlockBody(parcel, here), 403, "access-refused").text)
 		costs = append(costs, strings.Join(counted.calls, " "))
 	}
-	if texts[0] != texts[1] || costs[0] != costs[1] || costs[0] != "Load Tally Append" {
+	if texts[0] != texts[1] || costs[0] != costs[1] || costs[0] != "Prepare Tally Append" {
 		t.Errorf("foreign %s (%s)\nunknown %s (%s)", texts[0], costs[0], texts[1], costs[1])
 	}
 	for i := range 98 {
@@ -254,9 +254,9 @@ type counting struct {
 	calls []string
 }
 
-func (c *counting) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
-	c.calls = append(c.calls, "Load")
-	return c.Store.Load(ctx, q)
+func (c *counting) Prepare(ctx context.Context, p service.Preparation) (service.Snapshot, error) {
+	c.calls = append(c.calls, "Prepare")
+	return c.Store.Prepare(ctx, p)
 }
 
 func (c *counting) Commit(ctx context.Context, ch service.Change) error {

@@ -24,7 +24,9 @@ type still struct {
 	snap service.Snapshot
 }
 
-func (s *still) Load(context.Context, service.Query) (service.Snapshot, error) { return s.snap, nil }
+func (s *still) Prepare(context.Context, service.Preparation) (service.Snapshot, error) {
+	return s.snap, nil
+}
 
 func (s *still) Commit(context.Context, service.Change) error { return nil }
 
@@ -54,9 +56,9 @@ func BenchmarkVerify(b *testing.B) {
 	g := w.Dispatch(b, handofftest.Sample("P1"))
 	ref := handofftest.Courier("cou_7")
 	var err error
-	store.snap, err = memory.Load(b.Context(), service.Query{
-		Parcel: g.ID.Hash, Courier: &ref,
-		Reservation: &service.Reservation{Courier: ref, Token: "x", At: handoff.InstantOf(w.Clock.Now())},
+	store.snap, err = memory.Prepare(b.Context(), service.Preparation{
+		Query: service.Query{Parcel: g.ID.Hash, Courier: &ref},
+		Guess: &service.Guess{Courier: ref, ID: "x", At: handoff.InstantOf(w.Clock.Now())},
 	})
 	if err != nil {
 		b.Fatal(err)

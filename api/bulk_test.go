@@ -277,7 +277,7 @@ type stuck struct {
 	waiting atomic.Int64
 }
 
-func (s *stuck) Load(ctx context.Context, _ service.Query) (service.Snapshot, error) {
+func (s *stuck) Prepare(ctx context.Context, _ service.Preparation) (service.Snapshot, error) {
 	s.waiting.Add(1)
 	defer s.waiting.Add(-1)
 	<-ctx.Done()
@@ -337,7 +337,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 // hollow is a store that keeps nothing, so that only the API's memory is measured.
 type hollow struct{ handofftest.Store }
 
-func (hollow) Load(context.Context, service.Query) (service.Snapshot, error) {
+func (hollow) Prepare(context.Context, service.Preparation) (service.Snapshot, error) {
 	return service.Snapshot{}, nil
 }
 

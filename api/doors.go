@@ -104,7 +104,7 @@ func (a *api) doorKeys(context.Context, *struct{}) (*keysOutput, error) {
 
 type unlockInput struct {
 	Door pathID `path:"door_id"`
-	Body body[unlockRequest, service.Knock, *unlockRequest]
+	Body body[unlockRequest, service.UnlockRequest, *unlockRequest]
 }
 
 type permitAnswer struct {

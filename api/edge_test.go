@@ -225,7 +225,7 @@ type down struct {
 	err error
 }
 
-func (d down) Load(_ context.Context, _ service.Query) (service.Snapshot, error) {
+func (d down) Prepare(context.Context, service.Preparation) (service.Snapshot, error) {
 	return service.Snapshot{}, d.err
 }
 

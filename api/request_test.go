@@ -213,7 +213,7 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 	})
 	t.Run("unlock", func(t *testing.T) {
 		check(t, reflect.TypeFor[unlockRequest](), `{"parcel_id":"P1","location":`+position+`,"challenge":"AAAAAAAAAAA","attempt_id":"a"}`, func(b []byte) violations {
-			_, bad := parse[unlockRequest, service.Knock](b)
+			_, bad := parse[unlockRequest, service.UnlockRequest](b)
 			return bad
 		})
 	})

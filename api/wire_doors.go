@@ -198,8 +198,8 @@ type unlockRequest struct {
 
 var challengeRule = regexp.MustCompile(`^[A-Za-z0-9_-]{11,43}$`)
 
-func (r *unlockRequest) parse(bad *violations) service.Knock {
-	k := service.Knock{
+func (r *unlockRequest) parse(bad *violations) service.UnlockRequest {
+	k := service.UnlockRequest{
 		Parcel:   bad.label("parcel_id", r.ParcelID),
 		Position: r.Location.parse(bad),
 		Attempt:  bad.attempt(r.AttemptID),

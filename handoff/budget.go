@@ -16,7 +16,8 @@ type CarrierDay struct {
 	Released int // parcels handed over for a right code, and not taken back
 }
 
-func (d *CarrierDay) wrong() int {
+// AllWrong is how many wrong codes count against the carrier, in all partitions.
+func (d *CarrierDay) AllWrong() int {
 	n := 0
 	for _, w := range d.Wrong {
 		n += w
@@ -38,11 +39,11 @@ func nextHour(now time.Time) time.Duration {
 // The signal of the limit itself is [CarrierLimit].
 const WrongCodesByCarrier Signal = "wrong-codes-by-carrier"
 
-// carrier is how many wrong codes the couriers of a carrier may say together in a day on
+// Carrier is how many wrong codes the couriers of a carrier may say together in a day on
 // which they released so many parcels for a right one. Excused ones do not count, but in
-// the last tenth before the limit: there the next answer would show a guesser whether his
+// the last tenth before the limit: there the next answer would show a guesser whether the
 // last code was excused, and so was near.
-func (l Limits) carrier(released int) int {
+func (l Limits) Carrier(released int) int {
 	return l.CarrierDay + int(l.CarrierShare/100*float64(max(released, 0)))
 }
 

@@ -370,7 +370,7 @@ func (d *deliberation) compareCode() *Decision {
 	case said.IsZero():
 		d.verdict[ProofCode] = Missing
 		return ptr(d.refuse(CodeRequired))
-	case d.facts.Carrier.wrong() >= limits.carrier(d.facts.Carrier.Released):
+	case d.facts.Carrier.AllWrong() >= limits.Carrier(d.facts.Carrier.Released):
 		refused := d.refuse(CarrierLimit)
 		refused.Refusal.RetryAfter = nextHour(d.now)
 		return &refused
@@ -416,7 +416,7 @@ func (d *deliberation) compareCode() *Decision {
 // of the limit on, four times at most on the way, since the limit moves with the hours and
 // one mark could be jumped over; and when the limit is reached.
 func (d *deliberation) charge(refused *Decision, excused bool) {
-	before, most := d.facts.Carrier.wrong(), d.facts.Policy.Limits.carrier(d.facts.Carrier.Released)
+	before, most := d.facts.Carrier.AllWrong(), d.facts.Policy.Limits.Carrier(d.facts.Carrier.Released)
 	if excused && before < most-most/10 {
 		return
 	}
@@ -636,7 +636,7 @@ func reschedule(d *deliberation) Decision {
 	case d.grant.CodeRequired() && d.grant.Code.TotalWrong >= d.facts.Policy.Limits.GrantTries:
 		return d.refuse(CodeLocked) // for good: another day would help nobody
 	}
-	window, reason := d.windowOf(d.cmd.Day, d.grant.Dispatch.To.Zone)
+	window, reason := windowOf(d.cmd.Day, d.grant.Dispatch.To.Zone, d.now)
 	if reason != "" {
 		return d.refuse(reason)
 	}
@@ -675,14 +675,7 @@ func (d *deliberation) mint() Decision {
 		}
 		generation = g.ID.Generation + 1
 	}
-	rights, reason := d.facts.Policy.rights(dispatch)
-	if reason != "" {
-		return d.refuse(reason)
-	}
-	if _, err := PlaceZone(dispatch.To.Zone); err != nil {
-		return d.refuse(ZoneUnknown)
-	}
-	window, reason := d.windowOf(dispatch.Day, dispatch.To.Zone)
+	rights, window, reason := d.facts.Policy.Terms(dispatch, d.now)
 	if reason != "" {
 		return d.refuse(reason)
 	}
@@ -707,7 +700,22 @@ func (g *Grant) MadeBy(dispatch *Dispatch, digest []byte) bool {
 	return g.Dispatch.Equal(dispatch)
 }
 
-func (d *deliberation) windowOf(day Date, zoneName string) (Window, Reason) {
+// Terms are what a grant made by this dispatch at now would allow, and when; or the reason
+// why policy and calendar allow no such grant. Grants that the parcel has are not asked.
+func (p *Policy) Terms(d *Dispatch, now time.Time) ([]Right, Window, Reason) {
+	rights, reason := p.rights(d)
+	if reason != "" {
+		return nil, Window{}, reason
+	}
+	if _, err := PlaceZone(d.To.Zone); err != nil {
+		return nil, Window{}, ZoneUnknown
+	}
+	window, reason := windowOf(d.Day, d.To.Zone, now)
+	return rights, window, reason
+}
+
+// windowOf is the window of a delivery day, unless the day is over at now or too far ahead.
+func windowOf(day Date, zoneName string, now time.Time) (Window, Reason) {
 	zone, err := Zone(zoneName)
 	if err != nil {
 		return Window{}, ZoneUnknown
@@ -717,9 +725,9 @@ func (d *deliberation) windowOf(day Date, zoneName string) (Window, Reason) {
 		return Window{}, DayUnknown
 	}
 	switch {
-	case window.Over(d.now):
+	case window.Over(now):
 		return Window{}, WindowOver
-	case window.From.Time().After(d.now.Add(horizon)):
+	case window.From.Time().After(now.Add(horizon)):
 		return Window{}, DayTooFar
 	}
 	return window, ""

@@ -140,7 +140,7 @@ func (r row) scene(t testing.TB) *scene {
 	}
 	if r.mode == Keypad {
 		s.facts.Door.Keypad = KeypadKey("key")
-		s.facts.Claim = &Claim{PermitID{7}, uint64(noon.Unix() / 60), true}
+		s.facts.PIN = &ReservedPIN{PermitID{7}, uint64(noon.Unix() / 60), true}
 	}
 	return s
 }

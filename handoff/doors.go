@@ -196,7 +196,7 @@ func open(d *deliberation) Decision {
 		return d.turnAway(AccessRefused)
 	case !d.grant.mayVisit(right, door.ID, d.now):
 		return d.turnAway(VisitOver)
-	case door.Location != nil && d.facts.Courier.Seen.tooFar(*door.Location, d.now):
+	case door.Location != nil && d.facts.Courier.LastDoor.tooFar(*door.Location, d.now):
 		return d.turnAway(ImpossibleJourney)
 	case len(d.grant.Unlocks) >= unlocksKept && forgettable(d.grant.Unlocks, InstantOf(d.now)) < 0:
 		refused := d.turnAway(TooManyPermits)
@@ -205,10 +205,10 @@ func open(d *deliberation) Decision {
 	}
 	permit := d.cmd.Permit
 	if door.Mode == Keypad {
-		if undecided := d.claimPIN(); undecided != nil {
+		if undecided := d.weighPIN(); undecided != nil {
 			return *undecided
 		}
-		permit = d.facts.Claim.Permit
+		permit = d.facts.PIN.Permit
 	}
 	if permit == (PermitID{}) {
 		return d.turnAway(AccessRefused)
@@ -229,30 +229,29 @@ const PinsAhead = 1
 
 func MinuteOf(t time.Time) uint64 { return uint64(max(t.Unix(), 0)) / 60 }
 
-// Claim is what came of claiming a PIN for an unlock.
-type Claim struct {
+// ReservedPIN is what came of reserving a PIN for an unlock.
+type ReservedPIN struct {
 	Permit PermitID // the PIN's name
 	Minute uint64   // since 1970
-	Held   bool     // it is this unlock's; else another has it
+	Held   bool     // it is this unlock's; false: another unlock has it
 }
 
-// claimPIN weighs the PIN that was claimed. Nil: it may be given out. A PIN is one
-// courier's for one unlock, so that all who knock at one keypad in one minute share the
-// few that it accepts. None is claimed before all else holds: who is refused takes no PIN
-// from others. To come too late is no refusal: it is not remembered, and the same attempt
-// may ask again.
-func (d *deliberation) claimPIN() *Decision {
-	claim, minute := d.facts.Claim, MinuteOf(d.now)
+// weighPIN weighs the PIN that was reserved. Nil: it may be given out. A PIN belongs to one
+// unlock, so that all unlocks at one keypad in one minute share the few PINs that it accepts.
+// A PIN is reserved only when all else holds: a refused courier reserves no PIN. To come too
+// late is no refusal: it is not remembered, and the same attempt may ask again.
+func (d *deliberation) weighPIN() *Decision {
+	pin, minute := d.facts.PIN, MinuteOf(d.now)
 	if len(d.facts.Door.Keypad) == 0 {
 		return ptr(d.turnAway(AccessRefused))
 	}
-	if claim == nil || claim.Minute < minute {
+	if pin == nil || pin.Minute < minute {
 		return &Decision{Wait: true}
 	}
-	switch given := d.grant.Unlock(claim.Permit) != nil; {
-	case claim.Held && !given && claim.Minute <= minute+PinsAhead:
+	switch given := d.grant.Unlock(pin.Permit) != nil; {
+	case pin.Held && !given && pin.Minute <= minute+PinsAhead:
 		return nil
-	case claim.Minute < minute+PinsAhead:
+	case pin.Minute < minute+PinsAhead:
 		return &Decision{Wait: true}
 	}
 	busy := d.refuse(KeypadBusy)
@@ -267,12 +266,12 @@ const (
 	onePlace = 500.0 // meters
 )
 
-// tooFar reports whether nobody could be at a place now who was seen at s.
-func (s *Sighting) tooFar(place Point, now time.Time) bool {
-	if s == nil {
+// tooFar reports whether a courier who was at the last door cannot be at a place now.
+func (l *LastDoor) tooFar(place Point, now time.Time) bool {
+	if l == nil {
 		return false
 	}
-	return s.Place.Distance(place)-onePlace > fastest*max(0, now.Sub(s.At.Time()).Seconds())
+	return l.Place.Distance(place)-onePlace > fastest*max(0, now.Sub(l.At.Time()).Seconds())
 }
 
 // consent sets what the customer agrees to. What was used cannot be unsaid.

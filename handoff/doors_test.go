@@ -13,7 +13,7 @@ func TestKeypadIsJudged(t *testing.T) {
 	noon := handofftest.Noon
 	minute, late := uint64(noon.Unix()/60), noon.Add(59500*time.Millisecond)
 	for name, c := range map[string]struct {
-		claim   *Claim
+		pin     *ReservedPIN
 		change  func(*scene)
 		want    Reason
 		waits   bool
@@ -21,18 +21,18 @@ func TestKeypadIsJudged(t *testing.T) {
 		permits PermitID
 	}{
 		"not claimed yet":           {waits: true},
-		"held":                      {claim: &Claim{PermitID{7}, minute, true}, permits: PermitID{7}},
-		"the next minute's, held":   {claim: &Claim{PermitID{7}, minute + 1, true}, permits: PermitID{7}},
-		"a minute too far ahead":    {claim: &Claim{PermitID{7}, minute + 2, true}, want: KeypadBusy, retry: time.Minute},
-		"held too long":             {claim: &Claim{PermitID{7}, minute - 1, true}, waits: true},
-		"taken":                     {claim: &Claim{PermitID{7}, minute, false}, waits: true},
-		"the next minute's, taken":  {claim: &Claim{PermitID{7}, minute + 1, false}, want: KeypadBusy, retry: time.Minute},
-		"taken, late in the minute": {claim: &Claim{PermitID{7}, minute + 1, false}, change: func(s *scene) { s.now = late }, want: KeypadBusy, retry: 500 * time.Millisecond},
-		"given out before": {claim: &Claim{PermitID{7}, minute + 1, true}, change: func(s *scene) {
+		"held":                      {pin: &ReservedPIN{PermitID{7}, minute, true}, permits: PermitID{7}},
+		"the next minute's, held":   {pin: &ReservedPIN{PermitID{7}, minute + 1, true}, permits: PermitID{7}},
+		"a minute too far ahead":    {pin: &ReservedPIN{PermitID{7}, minute + 2, true}, want: KeypadBusy, retry: time.Minute},
+		"held too long":             {pin: &ReservedPIN{PermitID{7}, minute - 1, true}, waits: true},
+		"taken":                     {pin: &ReservedPIN{PermitID{7}, minute, false}, waits: true},
+		"the next minute's, taken":  {pin: &ReservedPIN{PermitID{7}, minute + 1, false}, want: KeypadBusy, retry: time.Minute},
+		"taken, late in the minute": {pin: &ReservedPIN{PermitID{7}, minute + 1, false}, change: func(s *scene) { s.now = late }, want: KeypadBusy, retry: 500 * time.Millisecond},
+		"given out before": {pin: &ReservedPIN{PermitID{7}, minute + 1, true}, change: func(s *scene) {
 			s.grant.Unlocks = []Unlock{{Permit: PermitID{7}, Door: "pad"}}
 		}, want: KeypadBusy, retry: time.Minute},
-		"no key":          {claim: &Claim{PermitID{7}, minute, true}, change: func(s *scene) { s.facts.Door.Keypad = nil }, want: AccessRefused},
-		"no name":         {claim: &Claim{PermitID{}, minute, true}, want: AccessRefused},
+		"no key":          {pin: &ReservedPIN{PermitID{7}, minute, true}, change: func(s *scene) { s.facts.Door.Keypad = nil }, want: AccessRefused},
+		"no name":         {pin: &ReservedPIN{PermitID{}, minute, true}, want: AccessRefused},
 		"another's route": {change: func(s *scene) { s.facts.Courier.Drives = nil }, want: NotYourRoute},
 		"elsewhere":       {change: func(s *scene) { s.cmd.Evidence.Position = nil }, want: OutsideGeofence},
 		"without consent": {change: func(s *scene) { s.grant.Consents = nil }, want: AccessRefused},
@@ -40,11 +40,11 @@ func TestKeypadIsJudged(t *testing.T) {
 		"the visit is over": {change: func(s *scene) {
 			s.grant.Visits = []Visit{{Door: s.facts.Door.ID, Since: InstantOf(noon), Permits: 3}}
 		}, want: VisitOver},
-		"no challenge is asked for": {claim: &Claim{PermitID{7}, minute, true}, change: func(s *scene) { s.cmd.Evidence.Challenge = nil }, permits: PermitID{7}},
+		"no challenge is asked for": {pin: &ReservedPIN{PermitID{7}, minute, true}, change: func(s *scene) { s.cmd.Evidence.Challenge = nil }, permits: PermitID{7}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := row{act: Open, target: Garage, asks: Proofs(append(atTheDoor, ProofBuilding, ProofPresence, ProofConsent)...), mode: Keypad}.scene(t)
-			s.facts.Claim = c.claim
+			s.facts.PIN = c.pin
 			if c.change != nil {
 				c.change(s)
 			}

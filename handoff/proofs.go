@@ -40,8 +40,8 @@ type Facts struct {
 	Policy  *Policy
 	Courier *Courier // nil: the carrier has registered no such courier
 	Budget  Budget
-	Door    *Door  // nil: no such door, or no door asked for
-	Claim   *Claim // of a keypad's PIN; nil: none was claimed yet
+	Door    *Door        // nil: no such door, or no door asked for
+	PIN     *ReservedPIN // of the keypad; nil: none is reserved yet
 	Carrier CarrierDay
 }
 
@@ -53,14 +53,14 @@ type Courier struct {
 	Suspended    bool
 	Drives       []Drive
 
-	// Seen is where and when the courier was last given a permit; nil if never.
-	Seen *Sighting
+	// LastDoor is the door for which the courier was last given a permit; nil if never.
+	LastDoor *LastDoor
 }
 
-// Sighting is a courier at a registered door.
-type Sighting struct {
+// LastDoor is where and when a courier was given a permit.
+type LastDoor struct {
 	At    Instant
-	Place Point
+	Place Point // of the door
 }
 
 // Drive is one route on one day.

@@ -162,7 +162,7 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	for _, parcel := range []string{"p1", "p2", "p3"} {
 		w.Dispatch(t, handofftest.Sample(parcel))
 	}
-	knock := service.Knock{Courier: handofftest.Courier("c1"), Door: "gate", Parcel: "p1", Position: &handoff.Position{Point: at}}
+	knock := service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "gate", Parcel: "p1", Position: &handoff.Position{Point: at}}
 	_, err = s.service.Unlock(ctx, knock)
 	must(err)
 	knock.Parcel = "nobody's"

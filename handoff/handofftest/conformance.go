@@ -108,6 +108,15 @@ func load(t *testing.T, w *World, q service.Query) service.Snapshot {
 	return snap
 }
 
+func prepare(t *testing.T, w *World, p service.Preparation) service.Snapshot {
+	t.Helper()
+	snap, err := w.Core.Prepare(t.Context(), p)
+	if err != nil {
+		t.Fatalf("Prepare(%+v): %v", p, err)
+	}
+	return snap
+}
+
 func commit(t *testing.T, w *World, c service.Change) service.Change {
 	t.Helper()
 	if err := w.Core.Commit(t.Context(), c); err != nil {
@@ -179,10 +188,10 @@ var grantTests = map[string]func(*testing.T, *World){
 		stale := follows(w, first, handoff.EventRecalled)
 		ahead := stale
 		ahead.From = before.Version.Next(1)
-		reservation := service.Reservation{Courier: Courier("c1"), Token: "t1", At: handoff.InstantOf(Noon)}
-		load(t, w, service.Query{Parcel: q.Parcel, Courier: &reservation.Courier, Reservation: &reservation})
+		reservation := service.Guess{Courier: Courier("c1"), ID: "t1", At: handoff.InstantOf(Noon)}
+		prepare(t, w, service.Preparation{Query: service.Query{Parcel: q.Parcel, Courier: &reservation.Courier}, Guess: &reservation})
 		for name, c := range map[string]service.Change{"stale": stale, "ahead": ahead, "again": second, "from nothing": minted(t, w, 0, Sample("p1"))} {
-			c.Settle = &service.Settlement{Reservation: reservation, Counted: true}
+			c.Settle = &service.Settlement{Guess: reservation, Counted: true}
 			if err := w.Core.Commit(t.Context(), c); !errors.Is(err, storage.ErrConflict) {
 				t.Errorf("%s: got %v, want ErrConflict", name, err)
 			}
@@ -241,8 +250,8 @@ var grantTests = map[string]func(*testing.T, *World){
 		other.Customer.ID = "cus_82"
 		ids := []handoff.ParcelHash{w.Service.ParcelHash(Carrier, "p1"), w.Service.ParcelHash(Carrier, "p2")}
 		for _, id := range ids {
-			load(t, w, service.Query{Parcel: id, Index: &index})
-			load(t, w, service.Query{Parcel: id, Index: &other})
+			prepare(t, w, service.Preparation{Query: service.Query{Parcel: id}, Index: &index})
+			prepare(t, w, service.Preparation{Query: service.Query{Parcel: id}, Index: &other})
 		}
 		for range 2 {
 			noError(t, "Unlist", w.Core.Unlist(t.Context(), index.Customer, ids[0]))
@@ -333,11 +342,11 @@ var grantTests = map[string]func(*testing.T, *World){
 		for n := range 9 { // three days, of two, five and two parcels
 			l := service.Listed{Parcel: w.Service.ParcelHash(Carrier, fmt.Sprint("p", n)), Until: handoff.InstantOf(Noon.AddDate(0, 0, (n+3)/5))}
 			index.Until = l.Until
-			load(t, w, service.Query{Parcel: l.Parcel, Index: &index})
+			prepare(t, w, service.Preparation{Query: service.Query{Parcel: l.Parcel}, Index: &index})
 			want = append(want, l)
 		}
 		index.Until = want[8].Until - 24*3600 // an older end does not count
-		load(t, w, service.Query{Parcel: want[8].Parcel, Index: &index})
+		prepare(t, w, service.Preparation{Query: service.Query{Parcel: want[8].Parcel}, Index: &index})
 		slices.SortFunc(want, func(a, b service.Listed) int {
 			return cmp.Or(cmp.Compare(b.Until, a.Until), cmp.Compare(b.Parcel, a.Parcel))
 		})
@@ -357,7 +366,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		}
 	},
 
-	"IndexIsWrittenByLoad": func(t *testing.T, w *World) {
+	"IndexIsWrittenAhead": func(t *testing.T, w *World) {
 		index := service.Index{
 			Customer: handoff.CustomerRef{Shop: Shop, ID: "cus_81"},
 			Route:    service.RouteRef{Carrier: Carrier, Route: Route, Day: Today},
@@ -366,7 +375,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		}
 		a, b := w.Service.ParcelHash(Carrier, "a"), w.Service.ParcelHash(Carrier, "b")
 		for _, id := range []handoff.ParcelHash{a, b, a} {
-			load(t, w, service.Query{Parcel: id, Index: &index})
+			prepare(t, w, service.Preparation{Query: service.Query{Parcel: id}, Index: &index})
 		}
 		sorted := func(ids []handoff.ParcelHash, err error) []handoff.ParcelHash {
 			t.Helper()
@@ -469,18 +478,18 @@ var grantTests = map[string]func(*testing.T, *World){
 var budgetTests = map[string]func(*testing.T, *World){
 	"ReserveGiveBackCount": func(t *testing.T, w *World) {
 		ref, at := Courier("c1"), handoff.InstantOf(Noon)
-		reserve := func(token string) service.Reservation {
+		reserve := func(token string) service.Guess {
 			t.Helper()
-			r := service.Reservation{Courier: ref, Token: token, At: at}
-			snap := load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r})
+			r := service.Guess{Courier: ref, ID: token, At: at}
+			snap := prepare(t, w, service.Preparation{Query: service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref}, Guess: &r})
 			if len(snap.Account.Reserved) == 0 {
 				t.Errorf("%s: the load that reserves does not see its own reservation", token)
 			}
 			return r
 		}
-		settle := func(r service.Reservation, counted bool) {
+		settle := func(r service.Guess, counted bool) {
 			t.Helper()
-			noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Reservation: r, Counted: counted}))
+			noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Guess: r, Counted: counted}))
 		}
 		account := func(when string, counted, reserved int) {
 			t.Helper()
@@ -514,14 +523,14 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"ReservationsQueueInTheOrderOfTheirArrival": func(t *testing.T, w *World) {
 		ref := Courier("c1")
 		ahead := func(token string, at handoff.Instant) int {
-			r := service.Reservation{Courier: ref, Token: token, At: at}
-			return len(load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r}).Account.Reserved)
+			r := service.Guess{Courier: ref, ID: token, At: at}
+			return len(prepare(t, w, service.Preparation{Query: service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref}, Guess: &r}).Account.Reserved)
 		}
 		noon := handoff.InstantOf(Noon)
 		// Neither tokens nor the clocks of those who ask decide who came first.
 		equal(t, "places", []int{ahead("m", noon), ahead("a", noon+1), ahead("z", noon-1)}, []int{1, 2, 3})
 		equal(t, "places, asked again", []int{ahead("z", noon-1), ahead("a", noon+1), ahead("m", noon)}, []int{3, 2, 1})
-		noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Reservation: service.Reservation{Courier: ref, Token: "m", At: noon}}))
+		noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Guess: service.Guess{Courier: ref, ID: "m", At: noon}}))
 		equal(t, "places once the first is gone", []int{ahead("a", noon+1), ahead("z", noon-1)}, []int{1, 2})
 		equal(t, "the first, come again", ahead("m", noon), 3)
 	},
@@ -529,8 +538,8 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"AHeldPlaceThatIsGoneIsNoPlace": func(t *testing.T, w *World) {
 		ref := Courier("c1")
 		ask := func(token string, held bool) handoff.Account {
-			r := service.Reservation{Courier: ref, Token: token, At: handoff.InstantOf(Noon), Held: held}
-			return load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r}).Account
+			r := service.Guess{Courier: ref, ID: token, At: handoff.InstantOf(Noon), Held: held}
+			return prepare(t, w, service.Preparation{Query: service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref}, Guess: &r}).Account
 		}
 		equal(t, "placed at first", ask("a", false).Placed, true)
 		equal(t, "placed while held", ask("a", true).Placed, true)
@@ -548,10 +557,10 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"CommitSettles": func(t *testing.T, w *World) {
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
 		for i, counted := range []bool{false, true, true} {
-			r := service.Reservation{Courier: Courier("c1"), Token: fmt.Sprint(i), At: handoff.InstantOf(Noon) + handoff.Instant(i)}
-			load(t, w, service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r})
+			r := service.Guess{Courier: Courier("c1"), ID: fmt.Sprint(i), At: handoff.InstantOf(Noon) + handoff.Instant(i)}
+			prepare(t, w, service.Preparation{Query: service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier}, Guess: &r})
 			c = follows(w, c, handoff.EventAttempted)
-			c.Settle = &service.Settlement{Reservation: r, Counted: counted}
+			c.Settle = &service.Settlement{Guess: r, Counted: counted}
 			commit(t, w, c)
 			noError(t, "Settle", w.Core.Settle(t.Context(), *c.Settle)) // as after a lost answer
 		}
@@ -592,21 +601,21 @@ var budgetTests = map[string]func(*testing.T, *World){
 		day(hour, 0, 0, 0)
 		noError(t, "a wrong code", count(one, service.CarrierCount{Hour: hour, Wrong: 1}))
 		noError(t, "a wrong code elsewhere", count(two, service.CarrierCount{Hour: hour, Wrong: 1}))
-		for _, seen := range []int{0, 2} { // it has one
-			if err := count(one, service.CarrierCount{Hour: hour, Wrong: 1, Seen: seen}); !errors.Is(err, storage.ErrConflict) {
-				t.Errorf("a wrong code that saw %d: %v", seen, err)
+		for _, before := range []int{0, 2} { // it has one
+			if err := count(one, service.CarrierCount{Hour: hour, Wrong: 1, Before: before}); !errors.Is(err, storage.ErrConflict) {
+				t.Errorf("a wrong code judged with %d: %v", before, err)
 			}
 		}
 		day(hour, 1, 1, 0)
 		equal(t, "version", load(t, w, service.Query{Parcel: parcels[one].Record.Grant.ID.Hash}).Version, parcels[one].From+1)
-		noError(t, "the next", count(one, service.CarrierCount{Hour: hour, Wrong: 1, Seen: 1}))
+		noError(t, "the next", count(one, service.CarrierCount{Hour: hour, Wrong: 1, Before: 1}))
 		for range 3 { // a release need not have seen anything
-			noError(t, "a release", count(one, service.CarrierCount{Hour: hour, Released: 1, Seen: 7}))
+			noError(t, "a release", count(one, service.CarrierCount{Hour: hour, Released: 1, Before: 7}))
 		}
 		noError(t, "taken back", count(one, service.CarrierCount{Hour: hour + 1, Released: -1}))
 		day(hour+1, 2, 1, 2)
 		day(hour+24, 2, 1, 2)
-		noError(t, "a day later", count(two, service.CarrierCount{Hour: hour + 24, Wrong: 1, Seen: 1}))
+		noError(t, "a day later", count(two, service.CarrierCount{Hour: hour + 24, Wrong: 1, Before: 1}))
 		day(hour+25, 0, 1, -1)
 		noError(t, "later still", count(one, service.CarrierCount{Hour: hour + 25, Wrong: 1}))
 		day(hour+25, 1, 1, -1)
@@ -619,16 +628,16 @@ var budgetTests = map[string]func(*testing.T, *World){
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
 		at := handoff.InstantOf(Noon)
 		for i, excused := range []bool{true, false, true} {
-			r := service.Reservation{Courier: Courier("c1"), Token: fmt.Sprint(i), At: at + handoff.Instant(i)}
-			load(t, w, service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r})
-			st := service.Settlement{Reservation: r, Counted: true, Excused: excused}
+			r := service.Guess{Courier: Courier("c1"), ID: fmt.Sprint(i), At: at + handoff.Instant(i)}
+			prepare(t, w, service.Preparation{Query: service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier}, Guess: &r})
+			st := service.Settlement{Guess: r, Counted: true, Excused: excused}
 			if i == 0 {
 				c = follows(w, c, handoff.EventAttempted)
 				c.Settle = &st
 				commit(t, w, c)
 			}
 			noError(t, "Settle", w.Core.Settle(t.Context(), st)) // the first for the second time
-			noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Reservation: r}))
+			noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Guess: r}))
 		}
 		a := w.Account(t, "c1")
 		slices.Sort(a.Excused)
@@ -638,13 +647,13 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"ACountedGuessLoadedAgainIsOneGuess": func(t *testing.T, w *World) {
 		// The commit was done and its answer lost: the next load carries the same token.
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
-		r := service.Reservation{Courier: Courier("c1"), Token: "t", At: handoff.InstantOf(Noon)}
-		q := service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier, Reservation: &r}
-		load(t, w, q)
+		r := service.Guess{Courier: Courier("c1"), ID: "t", At: handoff.InstantOf(Noon)}
+		q := service.Preparation{Query: service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &r.Courier}, Guess: &r}
+		prepare(t, w, q)
 		c = follows(w, c, handoff.EventAttempted)
-		c.Settle = &service.Settlement{Reservation: r, Counted: true}
+		c.Settle = &service.Settlement{Guess: r, Counted: true}
 		commit(t, w, c)
-		load(t, w, q)
+		prepare(t, w, q)
 		noError(t, "Settle", w.Core.Settle(t.Context(), *c.Settle))
 		equal(t, "account", w.Account(t, "c1"), handoff.Account{Counted: []handoff.Instant{r.At}})
 	},
@@ -652,10 +661,10 @@ var budgetTests = map[string]func(*testing.T, *World){
 	"AWrongCodeIsRememberedForThirtyDays": func(t *testing.T, w *World) {
 		ref := Courier("c1")
 		for day := range 30 {
-			r := service.Reservation{Courier: ref, Token: fmt.Sprint(day), At: handoff.InstantOf(Noon.AddDate(0, 0, day))}
-			load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref, Reservation: &r})
+			r := service.Guess{Courier: ref, ID: fmt.Sprint(day), At: handoff.InstantOf(Noon.AddDate(0, 0, day))}
+			prepare(t, w, service.Preparation{Query: service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref}, Guess: &r})
 			if day%2 == 0 { // the others are never settled: their process died
-				noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Reservation: r, Counted: true}))
+				noError(t, "Settle", w.Core.Settle(t.Context(), service.Settlement{Guess: r, Counted: true}))
 			}
 		}
 		a := w.Account(t, "c1")

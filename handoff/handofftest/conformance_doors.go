@@ -24,9 +24,9 @@ func keypad(t *testing.T, w *World) {
 	}))
 }
 
-// knock is a courier of the carrier swift at that door.
-func knockAt(courier, parcel string) service.Knock {
-	return service.Knock{Courier: Courier(courier), Door: "pad", Parcel: parcel, Position: &handoff.Position{Point: Home, Accuracy: 10, Age: 1}}
+// askAtPad is a courier of the carrier swift at that door.
+func askAtPad(courier, parcel string) service.UnlockRequest {
+	return service.UnlockRequest{Courier: Courier(courier), Door: "pad", Parcel: parcel, Position: &handoff.Position{Point: Home, Accuracy: 10, Age: 1}}
 }
 
 var doorTests = map[string]func(*testing.T, *World){
@@ -161,8 +161,8 @@ var doorTests = map[string]func(*testing.T, *World){
 	},
 
 	"PermitsAreFound": func(t *testing.T, w *World) {
-		ref := service.PermitRef{Permit: handoff.PermitID{1, 2, 3}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Claim: "c1"}
-		load(t, w, service.Query{Parcel: ref.Parcel, Permit: &ref})
+		ref := service.PermitRef{Permit: handoff.PermitID{1, 2, 3}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Holder: "c1"}
+		prepare(t, w, service.Preparation{Query: service.Query{Parcel: ref.Parcel}, Permit: &ref})
 		got, err := w.Core.Permit(t.Context(), ref.Permit)
 		noError(t, "Permit", err)
 		equal(t, "permit", got, &ref)
@@ -171,38 +171,38 @@ var doorTests = map[string]func(*testing.T, *World){
 		equal(t, "a permit that was never given out", none == nil, true)
 	},
 
-	"APermitIsClaimedByOne": func(t *testing.T, w *World) {
+	"APermitIsReservedByOne": func(t *testing.T, w *World) {
 		ctx := t.Context()
-		own := service.PermitRef{Permit: handoff.PermitID{1}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Claim: "c1"}
-		claimed := func(ref service.PermitRef) bool {
+		own := service.PermitRef{Permit: handoff.PermitID{1}, Parcel: w.Service.ParcelHash(Carrier, "p1"), Door: "d1", Holder: "c1"}
+		held := func(ref service.PermitRef) bool {
 			t.Helper()
-			return load(t, w, service.Query{Parcel: ref.Parcel, Permit: &ref}).Claimed
+			return prepare(t, w, service.Preparation{Query: service.Query{Parcel: ref.Parcel}, Permit: &ref}).PermitHeld
 		}
-		equal(t, "claimed", []bool{claimed(own), claimed(own)}, []bool{true, true})
+		equal(t, "held", []bool{held(own), held(own)}, []bool{true, true})
 		another := []service.PermitRef{own, own, own}
-		another[0].Claim = "c2" // the same grant, another request
-		another[1].Parcel, another[1].Claim = w.Service.ParcelHash(Carrier, "p2"), "c3"
-		another[2].Door, another[2].Claim = "d2", "c4"
+		another[0].Holder = "c2" // the same grant, another request
+		another[1].Parcel, another[1].Holder = w.Service.ParcelHash(Carrier, "p2"), "c3"
+		another[2].Door, another[2].Holder = "d2", "c4"
 		for _, ref := range another {
-			equal(t, "claimed by another", claimed(ref), false)
-			noError(t, "Unclaim", w.Core.Unclaim(ctx, ref)) // what is not one's own is left alone
+			equal(t, "held by another", held(ref), false)
+			noError(t, "GiveBackPermit", w.Core.GiveBackPermit(ctx, ref)) // what is not one's own is left alone
 		}
 		got, err := w.Core.Permit(ctx, own.Permit)
 		noError(t, "Permit", err)
 		equal(t, "whose it is", got, &own)
 
-		// A commit, even one that is overtaken, leaves the claim as it stands.
+		// A commit, even one that is overtaken, leaves the reservation as it stands.
 		c := minted(t, w, 0, Sample("p1"))
 		c.Permit = &own
 		commit(t, w, c)
 		if err := w.Core.Commit(ctx, c); !errors.Is(err, storage.ErrConflict) {
 			t.Errorf("a commit twice: %v", err)
 		}
-		equal(t, "after a commit", []bool{claimed(own), claimed(another[0]), claimed(another[1])}, []bool{true, false, false})
-		noError(t, "Unclaim", w.Core.Unclaim(ctx, own))
-		noError(t, "Unclaim", w.Core.Unclaim(ctx, own))
-		equal(t, "given back", []bool{claimed(another[1]), claimed(own)}, []bool{true, false})
-		equal(t, "nothing asked", load(t, w, service.Query{Parcel: own.Parcel}).Claimed, false)
+		equal(t, "after a commit", []bool{held(own), held(another[0]), held(another[1])}, []bool{true, false, false})
+		noError(t, "GiveBackPermit", w.Core.GiveBackPermit(ctx, own))
+		noError(t, "GiveBackPermit", w.Core.GiveBackPermit(ctx, own))
+		equal(t, "given back", []bool{held(another[1]), held(own)}, []bool{true, false})
+		equal(t, "nothing asked", load(t, w, service.Query{Parcel: own.Parcel}).PermitHeld, false)
 	},
 
 	"AKeypadKeepsItsKey": func(t *testing.T, w *World) {
@@ -280,7 +280,7 @@ var doorTests = map[string]func(*testing.T, *World){
 			var mu sync.Mutex
 			errs := together(couriers, func(i int) error {
 				id := fmt.Sprint("c", i)
-				p, err := instances[i%2].Unlock(t.Context(), knockAt(id, id))
+				p, err := instances[i%2].Unlock(t.Context(), askAtPad(id, id))
 				if err == nil {
 					mu.Lock()
 					defer mu.Unlock()
@@ -305,7 +305,7 @@ var doorTests = map[string]func(*testing.T, *World){
 		w.Dispatch(t, Sample("p1"))
 		permits := make([]handoff.PermitID, 50)
 		errs := together(len(permits), func(i int) error {
-			p, err := w.Service.Unlock(t.Context(), knockAt("c1", "p1"))
+			p, err := w.Service.Unlock(t.Context(), askAtPad("c1", "p1"))
 			permits[i] = p.Permit
 			return err
 		})
@@ -316,7 +316,7 @@ var doorTests = map[string]func(*testing.T, *World){
 		// One attempt is one unlock: its repetitions get its PIN, or are told to ask again.
 		w.Clock.Advance(2 * time.Minute)
 		w.Dispatch(t, Sample("p2"))
-		k := knockAt("c1", "p2")
+		k := askAtPad("c1", "p2")
 		k.Attempt = "a1"
 		together(20, func(int) error {
 			_, err := w.Service.Unlock(t.Context(), k)
@@ -328,8 +328,8 @@ var doorTests = map[string]func(*testing.T, *World){
 		noError(t, "Unlock", err)
 		equal(t, "the same attempt", again, first)
 		equal(t, "unlocks", len(w.Parcel(t, "p2").Unlocks), 1)
-		// The others of that attempt gave back what they had claimed.
-		other, err := w.Service.Unlock(t.Context(), knockAt("c1", "p2"))
+		// The others of that attempt gave back what they had reserved.
+		other, err := w.Service.Unlock(t.Context(), askAtPad("c1", "p2"))
 		noError(t, "the minute's other PIN", err)
 		equal(t, "another PIN", other.Permit != first.Permit, true)
 	},
@@ -349,7 +349,7 @@ var doorTests = map[string]func(*testing.T, *World){
 			{RequestLost, ReplyLost},
 			{Overtaken, RequestLost, RequestLost, ReplyLost},
 			slices.Repeat([]Fault{RequestLost}, 39),
-			{Refused}, // of forty tries one claims
+			{Refused}, // of forty passes one reserves
 		} {
 			about := fmt.Sprint(" after ", faults)
 			first, second := fmt.Sprint("p", i), fmt.Sprint("q", i)
@@ -360,11 +360,11 @@ var doorTests = map[string]func(*testing.T, *World){
 			minute := uint64(w.Clock.Now().Unix() / 60)
 
 			faulty.Next(faults...)
-			p, err := w.Service.Unlock(t.Context(), knockAt("c1", first))
+			p, err := w.Service.Unlock(t.Context(), askAtPad("c1", first))
 			equal(t, "faults left"+about, faulty.Calm(), 0)
 			want, left := "", minute+1
 			switch {
-			case len(faults) == 39: // nobody knows: the PIN is nobody's any more
+			case len(faults) == 39: // in doubt: no other unlock gets the PIN
 				want = "unavailable"
 			case faults[0] == Refused: // surely not: another may have it
 				want, left = "unavailable", minute
@@ -373,7 +373,7 @@ var doorTests = map[string]func(*testing.T, *World){
 				equal(t, "unlocks"+about, len(w.Parcel(t, first).Unlocks), 1)
 			}
 			equal(t, "answer"+about, reason(err), want)
-			other, err := w.Service.Unlock(t.Context(), knockAt("c2", second))
+			other, err := w.Service.Unlock(t.Context(), askAtPad("c2", second))
 			noError(t, "the other courier"+about, err)
 			equal(t, "the other courier's minute"+about, other.Minute, left)
 			for _, id := range []handoff.PermitID{p.Permit, other.Permit} {
@@ -390,32 +390,32 @@ var doorTests = map[string]func(*testing.T, *World){
 		ctx := t.Context()
 		w.Cleared(t, "c1")
 		ref := Courier("c1")
-		at := func(second int, lat float64) handoff.Sighting {
-			return handoff.Sighting{At: handoff.InstantOf(Noon) + handoff.Instant(second), Place: handoff.PointOf(lat, 13)}
+		at := func(second int, lat float64) handoff.LastDoor {
+			return handoff.LastDoor{At: handoff.InstantOf(Noon) + handoff.Instant(second), Place: handoff.PointOf(lat, 13)}
 		}
-		see := func(ref handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting, want bool) {
+		note := func(ref handoff.CourierRef, from *handoff.LastDoor, to handoff.LastDoor, want bool) {
 			t.Helper()
-			noted, err := w.Core.See(ctx, ref, from, to)
-			noError(t, "See", err)
+			noted, err := w.Core.MoveLastDoor(ctx, ref, from, to)
+			noError(t, "MoveLastDoor", err)
 			equal(t, fmt.Sprint("noted ", to), noted, want)
 		}
 		here, there, later := at(0, 52), at(1, 48), at(9, 52)
-		see(ref, nil, here, true)
-		see(ref, nil, here, true) // its answer was lost
-		see(ref, nil, there, false)
-		see(ref, &there, later, false)
-		see(ref, &here, later, true)
+		note(ref, nil, here, true)
+		note(ref, nil, here, true) // its answer was lost
+		note(ref, nil, there, false)
+		note(ref, &there, later, false)
+		note(ref, &here, later, true)
 		c, err := w.Core.Courier(ctx, ref)
 		noError(t, "Courier", err)
-		equal(t, "seen", c.Seen, &later)
-		see(Courier("nobody"), nil, here, false)
+		equal(t, "last door", c.LastDoor, &later)
+		note(Courier("nobody"), nil, here, false)
 
 		noted := make([]bool, 20)
 		for _, err := range together(20, func(i int) (err error) {
-			noted[i], err = w.Core.See(ctx, ref, &later, at(100+i, 50))
+			noted[i], err = w.Core.MoveLastDoor(ctx, ref, &later, at(100+i, 50))
 			return err
 		}) {
-			noError(t, "See", err)
+			noError(t, "MoveLastDoor", err)
 		}
 		n := 0
 		for _, won := range noted {
@@ -434,7 +434,7 @@ var doorTests = map[string]func(*testing.T, *World){
 		at := Home
 		noError(t, "PutDoor", w.Core.PutDoor(ctx, handoff.Door{ID: "d1", Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}))
 		g := w.Dispatch(t, Sample("p1"))
-		p, err := w.Service.Unlock(ctx, service.Knock{Courier: Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}})
+		p, err := w.Service.Unlock(ctx, service.UnlockRequest{Courier: Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}})
 		noError(t, "Unlock", err)
 		due := func() int {
 			ids, err := w.Core.Due(ctx, g.ID.Hash.Partition(), handoff.InstantOf(w.Clock.Now()), 10)

@@ -16,10 +16,10 @@ type distant struct{ Core }
 
 func travel() { time.Sleep(time.Millisecond + rand.N(time.Millisecond)) }
 
-func (d distant) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
+func (d distant) Prepare(ctx context.Context, p service.Preparation) (service.Snapshot, error) {
 	travel()
 	defer travel()
-	return d.Core.Load(ctx, q)
+	return d.Core.Prepare(ctx, p)
 }
 
 func (d distant) Commit(ctx context.Context, c service.Change) error {

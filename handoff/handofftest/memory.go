@@ -29,7 +29,7 @@ type Memory struct {
 	ofOrder  map[service.OrderRef]map[handoff.ParcelHash]bool
 	couriers map[handoff.CourierRef]*handoff.Courier
 	drivers  map[service.RouteRef]string
-	guesses  map[handoff.CourierRef]map[string]guess // by token
+	guesses  map[handoff.CourierRef]map[string]guess // by its id
 	logs     [handoff.Partitions]partition
 	groups   map[string]*group
 	arrivals int
@@ -89,24 +89,22 @@ func (m *Memory) begin(ctx context.Context) (end func(), err error) {
 
 // Load implements [service.Grants].
 func (m *Memory) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
+	return m.Prepare(ctx, service.Preparation{Query: q})
+}
+
+// Prepare implements [service.Grants].
+func (m *Memory) Prepare(ctx context.Context, q service.Preparation) (service.Snapshot, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return service.Snapshot{}, err
 	}
 	defer end()
-	if i := q.Index; i != nil {
-		add(m.ofOwner, i.Customer, q.Parcel, i.Until)
-		add(m.onRoute, i.Route, q.Parcel, i.Until)
-		if i.Order != (service.OrderRef{}) {
-			if m.ofOrder[i.Order] == nil {
-				m.ofOrder[i.Order] = map[handoff.ParcelHash]bool{}
-			}
-			m.ofOrder[i.Order][q.Parcel] = true
-		}
+	if q.Index != nil {
+		m.list(q.Parcel, *q.Index)
 	}
-	if r := q.Reservation; r != nil {
-		if _, known := m.guesses[r.Courier][r.Token]; !known && !r.Held {
-			m.guess(*r, guess{})
+	if g := q.Guess; g != nil {
+		if _, known := m.guesses[g.Courier][g.ID]; !known && !g.Held {
+			m.guess(*g, guess{})
 		}
 	}
 
@@ -126,8 +124,8 @@ func (m *Memory) Load(ctx context.Context, q service.Query) (service.Snapshot, e
 	if q.Courier != nil {
 		snap.Courier = clone(m.couriers[*q.Courier])
 		last := m.arrivals
-		if q.Reservation != nil {
-			own, known := m.guesses[*q.Courier][q.Reservation.Token]
+		if q.Guess != nil {
+			own, known := m.guesses[*q.Courier][q.Guess.ID]
 			last, snap.Account.Placed = own.arrived, known && !own.counted
 		}
 		for _, g := range m.guesses[*q.Courier] {
@@ -147,9 +145,31 @@ func (m *Memory) Load(ctx context.Context, q service.Query) (service.Snapshot, e
 		if _, known := m.permits[q.Permit.Permit]; !known {
 			m.permits[q.Permit.Permit] = *q.Permit
 		}
-		snap.Claimed = m.permits[q.Permit.Permit] == *q.Permit
+		snap.PermitHeld = m.permits[q.Permit.Permit] == *q.Permit
 	}
 	return snap, nil
+}
+
+// List implements [service.Lists].
+func (m *Memory) List(ctx context.Context, parcel handoff.ParcelHash, x service.Index) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	m.list(parcel, x)
+	return nil
+}
+
+func (m *Memory) list(parcel handoff.ParcelHash, x service.Index) {
+	add(m.ofOwner, x.Customer, parcel, x.Until)
+	add(m.onRoute, x.Route, parcel, x.Until)
+	if x.Order != (service.OrderRef{}) {
+		if m.ofOrder[x.Order] == nil {
+			m.ofOrder[x.Order] = map[handoff.ParcelHash]bool{}
+		}
+		m.ofOrder[x.Order][parcel] = true
+	}
 }
 
 func add[K comparable](index map[K]map[handoff.ParcelHash]handoff.Instant, k K, id handoff.ParcelHash, until handoff.Instant) {
@@ -191,7 +211,7 @@ func (m *Memory) Commit(ctx context.Context, c service.Change) error {
 	if version != c.From {
 		return storage.ErrConflict
 	}
-	if n := c.Count; n != nil && n.Wrong > 0 && m.carrierDay(n.Carrier, n.Hour).Wrong[id.Hash.Partition()] != n.Seen {
+	if n := c.Count; n != nil && n.Wrong > 0 && m.carrierDay(n.Carrier, n.Hour).Wrong[id.Hash.Partition()] != n.Before {
 		return storage.ErrConflict
 	}
 	record, err := cbor.Marshal(c.Record)
@@ -227,7 +247,7 @@ func (m *Memory) Commit(ctx context.Context, c service.Change) error {
 	return nil
 }
 
-// CarrierDay implements [service.Grants].
+// CarrierDay implements [service.Guesses].
 func (m *Memory) CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -263,7 +283,7 @@ func copied(e handoff.Event) (handoff.Event, error) {
 	return out, cbor.Unmarshal(b, &out)
 }
 
-// Settle implements [service.Grants].
+// Settle implements [service.Guesses].
 func (m *Memory) Settle(ctx context.Context, s service.Settlement) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -277,19 +297,19 @@ func (m *Memory) Settle(ctx context.Context, s service.Settlement) error {
 func (m *Memory) settle(s service.Settlement) {
 	switch {
 	case s.Counted:
-		m.guess(s.Reservation, guess{counted: true, excused: s.Excused})
-	case !m.guesses[s.Courier][s.Token].counted:
-		delete(m.guesses[s.Courier], s.Token)
+		m.guess(s.Guess, guess{counted: true, excused: s.Excused})
+	case !m.guesses[s.Courier][s.ID].counted:
+		delete(m.guesses[s.Courier], s.ID)
 	}
 }
 
-func (m *Memory) guess(r service.Reservation, g guess) {
+func (m *Memory) guess(r service.Guess, g guess) {
 	if m.guesses[r.Courier] == nil {
 		m.guesses[r.Courier] = map[string]guess{}
 	}
 	m.arrivals++
 	g.at, g.arrived = r.At, m.arrivals
-	m.guesses[r.Courier][r.Token] = g
+	m.guesses[r.Courier][r.ID] = g
 }
 
 // Many implements [service.Grants].
@@ -314,7 +334,7 @@ func (m *Memory) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.
 	return grants, nil
 }
 
-// OfCustomer implements [service.Grants].
+// OfCustomer implements [service.Lists].
 func (m *Memory) OfCustomer(ctx context.Context, c handoff.CustomerRef, after service.Listed, limit int) ([]service.Listed, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -334,7 +354,7 @@ func (m *Memory) OfCustomer(ctx context.Context, c handoff.CustomerRef, after se
 	return list[:min(limit, len(list))], nil
 }
 
-// OnRoute implements [service.Grants].
+// OnRoute implements [service.Lists].
 func (m *Memory) OnRoute(ctx context.Context, r service.RouteRef) ([]handoff.ParcelHash, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -344,7 +364,7 @@ func (m *Memory) OnRoute(ctx context.Context, r service.RouteRef) ([]handoff.Par
 	return slices.Collect(maps.Keys(m.onRoute[r])), nil
 }
 
-// OfOrder implements [service.Grants].
+// OfOrder implements [service.Lists].
 func (m *Memory) OfOrder(ctx context.Context, o service.OrderRef) ([]handoff.ParcelHash, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -354,7 +374,7 @@ func (m *Memory) OfOrder(ctx context.Context, o service.OrderRef) ([]handoff.Par
 	return slices.Collect(maps.Keys(m.ofOrder[o])), nil
 }
 
-// Due implements [service.Grants].
+// Due implements [service.Schedule].
 func (m *Memory) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.GrantID, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -371,8 +391,8 @@ func (m *Memory) Due(ctx context.Context, partition int, now handoff.Instant, li
 	return due[:min(limit, len(due))], nil
 }
 
-// Unclaim implements [service.Grants].
-func (m *Memory) Unclaim(ctx context.Context, ref service.PermitRef) error {
+// GiveBackPermit implements [service.Permits].
+func (m *Memory) GiveBackPermit(ctx context.Context, ref service.PermitRef) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -384,7 +404,7 @@ func (m *Memory) Unclaim(ctx context.Context, ref service.PermitRef) error {
 	return nil
 }
 
-// Unschedule implements [service.Grants].
+// Unschedule implements [service.Schedule].
 func (m *Memory) Unschedule(ctx context.Context, id handoff.GrantID) error {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -397,7 +417,7 @@ func (m *Memory) Unschedule(ctx context.Context, id handoff.GrantID) error {
 	return nil
 }
 
-// Unlist implements [service.Grants].
+// Unlist implements [service.Lists].
 func (m *Memory) Unlist(ctx context.Context, c handoff.CustomerRef, id handoff.ParcelHash) error {
 	end, err := m.begin(ctx)
 	if err != nil {

@@ -99,7 +99,7 @@ func (m *Memory) Doors(ctx context.Context, building string) ([]string, error) {
 	return ids, nil
 }
 
-// Permit implements [service.Grants].
+// Permit implements [service.Permits].
 func (m *Memory) Permit(ctx context.Context, id handoff.PermitID) (*service.PermitRef, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
@@ -113,8 +113,8 @@ func (m *Memory) Permit(ctx context.Context, id handoff.PermitID) (*service.Perm
 	return &ref, nil
 }
 
-// See implements [service.Grants].
-func (m *Memory) See(ctx context.Context, ref handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting) (bool, error) {
+// MoveLastDoor implements [service.LastDoors].
+func (m *Memory) MoveLastDoor(ctx context.Context, ref handoff.CourierRef, from *handoff.LastDoor, to handoff.LastDoor) (bool, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return false, err
@@ -124,11 +124,11 @@ func (m *Memory) See(ctx context.Context, ref handoff.CourierRef, from *handoff.
 	switch {
 	case courier == nil:
 		return false, nil
-	case courier.Seen != nil && *courier.Seen == to:
+	case courier.LastDoor != nil && *courier.LastDoor == to:
 		return true, nil
-	case (courier.Seen == nil) != (from == nil) || from != nil && *courier.Seen != *from:
+	case (courier.LastDoor == nil) != (from == nil) || from != nil && *courier.LastDoor != *from:
 		return false, nil
 	}
-	courier.Seen = &to
+	courier.LastDoor = &to
 	return true, nil
 }

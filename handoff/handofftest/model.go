@@ -53,30 +53,30 @@ func Model(open func() Core) func(*rapid.T) {
 	return func(t *rapid.T) {
 		m := newModel(t, open())
 		t.Repeat(map[string]func(*rapid.T){
-			"":           m.check,
-			"dispatch":   m.dispatch,
-			"verify":     m.verify,
-			"guess":      m.guess,
-			"siege":      m.siege,
-			"regret":     m.regret,
-			"abort":      m.abort,
-			"attempted":  m.attempted,
-			"order":      m.order,
-			"hold":       m.hold,
-			"override":   m.override,
-			"sweep":      m.sweep,
-			"wait":       m.wait,
-			"sleep":      m.sleep,
-			"courier":    m.courier,
-			"assign":     m.assign,
-			"lose reply": m.fault,
-			"knock":      m.knock,
-			"way in":     m.wayIn,
-			"detour":     m.detour,
-			"consent":    m.consent,
-			"report":     m.report,
-			"building":   m.building,
-			"door":       m.door,
+			"":                  m.check,
+			"dispatch":          m.dispatch,
+			"verify":            m.verify,
+			"guess":             m.guess,
+			"guess and reissue": m.guessAndReissue,
+			"take back":         m.takeBack,
+			"abort":             m.abort,
+			"attempted":         m.attempted,
+			"order":             m.order,
+			"hold":              m.hold,
+			"override":          m.override,
+			"sweep":             m.sweep,
+			"wait":              m.wait,
+			"sleep":             m.sleep,
+			"courier":           m.courier,
+			"assign":            m.assign,
+			"lose reply":        m.fault,
+			"unlock":            m.unlock,
+			"way in":            m.wayIn,
+			"detour":            m.detour,
+			"consent":           m.consent,
+			"report":            m.report,
+			"building":          m.building,
+			"door":              m.door,
 		})
 	}
 }
@@ -202,7 +202,7 @@ func (m *model) presentation(t *rapid.T) (service.Presentation, handoff.Grant) {
 	parcel := pick(t, "parcel", m.parcels)
 	g := m.Parcel(t, parcel)
 	p := AtDoor(pick(t, "courier", modelCouriers), parcel, otp.Code{})
-	if who, ok := m.drivers[service.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]; ok && rapid.IntRange(0, 3).Draw(t, "stranger") > 0 {
+	if who, ok := m.drivers[service.RouteRef{Carrier: Carrier, Route: g.Route(), Day: g.Day()}]; ok && rapid.IntRange(0, 3).Draw(t, "another courier") > 0 {
 		p.Courier = Courier(who)
 	}
 	if rapid.IntRange(0, 9).Draw(t, "far away") == 0 {
@@ -237,8 +237,8 @@ func (m *model) guess(t *rapid.T) {
 	}
 }
 
-// siege is a driver who guesses at one parcel and has a helper press "new code".
-func (m *model) siege(t *rapid.T) {
+// guessAndReissue is a driver who guesses at one parcel and has a helper press "new code".
+func (m *model) guessAndReissue(t *rapid.T) {
 	parcel := pick(t, "parcel", m.parcels)
 	for i := range 4 * 6 {
 		m.guessOnce(t, parcel, i)
@@ -257,8 +257,8 @@ func (m *model) guessOnce(t *rapid.T, parcel string, n int) {
 	}
 }
 
-// regret is a release taken back, as often as it goes.
-func (m *model) regret(t *rapid.T) {
+// takeBack is a release taken back, as often as it goes.
+func (m *model) takeBack(t *rapid.T) {
 	parcel := pick(t, "parcel", m.parcels)
 	for range 2 {
 		g := m.Parcel(t, parcel)

@@ -257,15 +257,15 @@ func (b *book) visited(door string, now time.Time) {
 	b.stays[door] = append(stays, stay{since: now, permits: 1})
 }
 
-// knock is a courier's request at a door and what the model knows of where it was made.
-type knock struct {
-	service.Knock
+// doorRequest is a courier's unlock request, and what the model knows of where it was made.
+type doorRequest struct {
+	service.UnlockRequest
 	meters float64 // from the door; negative: no position was sent
 	old    bool    // the position
 }
 
-func (m *model) at(courier, parcel, door string, meters float64, old bool, challenge []byte) knock {
-	k := knock{Knock: service.Knock{Courier: Courier(courier), Door: door, Parcel: parcel, Challenge: challenge}, meters: meters, old: old}
+func (m *model) at(courier, parcel, door string, meters float64, old bool, challenge []byte) doorRequest {
+	k := doorRequest{UnlockRequest: service.UnlockRequest{Courier: Courier(courier), Door: door, Parcel: parcel, Challenge: challenge}, meters: meters, old: old}
 	if meters < 0 {
 		return k
 	}
@@ -283,7 +283,7 @@ func (m *model) at(courier, parcel, door string, meters float64, old bool, chall
 
 var freshChallenge = []byte("12345678")
 
-// driver is who drives a parcel's route that day; a stranger where nobody does.
+// driver is who drives a parcel's route that day; any courier where there is none.
 func (m *model) driver(b *book) string {
 	if who, ok := m.drivers[service.RouteRef{Carrier: Carrier, Route: b.route, Day: b.day}]; ok {
 		return who
@@ -291,11 +291,11 @@ func (m *model) driver(b *book) string {
 	return modelCouriers[0]
 }
 
-// knock is anybody at any door with anything.
-func (m *model) knock(t *rapid.T) {
+// unlock is any courier at any door with any parcel.
+func (m *model) unlock(t *rapid.T) {
 	parcel := pick(t, "parcel", m.parcels)
 	who := m.driver(m.of(parcel))
-	if rapid.IntRange(0, 4).Draw(t, "stranger") == 0 {
+	if rapid.IntRange(0, 4).Draw(t, "another courier") == 0 {
 		who = pick(t, "courier", modelCouriers)
 	}
 	k := m.at(who, parcel, pick(t, "door", modelDoors),
@@ -373,7 +373,7 @@ func (m *model) detour(t *rapid.T) {
 }
 
 // lacks names what of a right's proofs does not hold at this moment; nothing if all do.
-func (m *model) lacks(k knock) string {
+func (m *model) lacks(k doorRequest) string {
 	now, b := m.Clock.Now(), m.of(k.Parcel)
 	d, known := m.doors[k.Door]
 	if !known {
@@ -447,7 +447,7 @@ func (m *model) guessedTooOften(courier string, now time.Time) bool {
 }
 
 // tooFar reports whether the courier was given a permit elsewhere a moment ago.
-func (m *model) tooFar(k knock) bool {
+func (m *model) tooFar(k doorRequest) bool {
 	last := m.seen[k.Courier.ID]
 	return last != nil && last.door.BuildingID != m.doors[k.Door].BuildingID && m.Clock.Now().Sub(last.at) < journey
 }
@@ -469,20 +469,20 @@ type permitted struct {
 }
 
 // ask asks for a permit, and holds the answer to the books.
-func (m *model) ask(t *rapid.T, k knock) {
+func (m *model) ask(t *rapid.T, k doorRequest) {
 	if len(m.guesses[k.Courier.ID]) >= 20 { // a store may count behind its answers
 		m.Account(t, k.Courier.ID)
 	}
 	b, now := m.of(k.Parcel), m.Clock.Now()
 	lacks, mayVisit, tooFar, crowded := m.lacks(k), b.mayVisit(k.Door, now), m.tooFar(k), m.live(b.id) >= mostLive
-	got, err := m.Service.Unlock(context.Background(), k.Knock)
+	got, err := m.Service.Unlock(context.Background(), k.UnlockRequest)
 	fresh := m.fresh(t)
 	answer := permitted{got.Permit, got.At}
 
 	key := attemptKey(b.id, k.Courier, k.Attempt)
 	if first, again := m.attempts[key]; k.Attempt != "" && again {
 		m.expect(t, fresh, 0, "an unlock sent again")
-		same := first.kind == "unlock" && reflect.DeepEqual(first.request, any(k.Knock))
+		same := first.kind == "unlock" && reflect.DeepEqual(first.request, any(k.UnlockRequest))
 		if _, there := m.doors[k.Door]; same && first.reason == "" && !there { // a permit is no use where nothing is
 			first.reason, first.receipt = string(handoff.AccessRefused), permitted{}
 		}
@@ -521,12 +521,12 @@ func (m *model) ask(t *rapid.T, k knock) {
 		}
 	}
 	if k.Attempt != "" && len(fresh) > 0 {
-		m.attempts[key] = told{request: k.Knock, kind: "unlock", receipt: answer, reason: reason(err)}
+		m.attempts[key] = told{request: k.UnlockRequest, kind: "unlock", receipt: answer, reason: reason(err)}
 	}
 }
 
 // given enters a permit.
-func (m *model) given(t *rapid.T, k knock, got service.Permission, e handoff.Event) {
+func (m *model) given(t *rapid.T, k doorRequest, got service.Permission, e handoff.Event) {
 	d, b := m.doors[k.Door], m.of(k.Parcel)
 	var challenge []byte
 	if bound(d) {

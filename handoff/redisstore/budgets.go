@@ -18,25 +18,25 @@ import (
 const settleWithin = 10 * time.Second
 
 // A courier's budget is a list of guesses in the order in which they arrived, each a
-// kind, the second of its time and a token: r1795518000.abc
+// kind, the second of its time and its id: r1795518000.abc
 const (
 	counted  = 'c'
 	excused  = 'x' // a counted one that was no guess
-	reserved = 'r'
+	reserved = 'r' // the request is under way
 	doubtful = 'd' // a commit of a wrong code was sent; the reservation still stands beside it
 )
 
-func guess(kind byte, r service.Reservation) string {
+func guess(kind byte, r service.Guess) string {
 	b := append(make([]byte, 0, 32), kind)
 	b = strconv.AppendInt(b, int64(r.At), 10)
-	return string(append(append(b, '.'), r.Token...))
+	return string(append(append(b, '.'), r.ID...))
 }
 
 // parseAccount reads a budget, the guesses in flight only as far as the asker's own. A
 // guess that stands there twice, since its first answer was lost, counts once.
-func parseAccount(guesses []string, own *service.Reservation) handoff.Account {
+func parseAccount(guesses []string, own *service.Guess) handoff.Account {
 	var a handoff.Account
-	var seen []string
+	var known []string
 	passed := false
 	for _, g := range guesses {
 		at, _, ok := strings.Cut(g[min(1, len(g)):], ".")
@@ -49,8 +49,8 @@ func parseAccount(guesses []string, own *service.Reservation) handoff.Account {
 			a.Excused = append(a.Excused, handoff.Instant(when))
 		case g[0] == doubtful:
 			a.Doubtful = append(a.Doubtful, handoff.Instant(when))
-		case !passed && !slices.Contains(seen, g):
-			seen = append(seen, g)
+		case !passed && !slices.Contains(known, g):
+			known = append(known, g)
 			a.Reserved = append(a.Reserved, handoff.Instant(when))
 			passed = own != nil && g == guess(reserved, *own)
 			a.Placed = passed
@@ -60,8 +60,8 @@ func parseAccount(guesses []string, own *service.Reservation) handoff.Account {
 }
 
 // countScript turns a reservation into a counted wrong code, once, and forgets what is
-// too old to count. Counting comes before giving back: whoever reads in between sees one
-// too many, never one too few.
+// too old to count. Counting comes before giving back: a reader in between sees one too
+// many, never one too few.
 //
 //	KEYS[1] budget
 //	ARGV[1] the reservation   ARGV[2] the guess as counted   ARGV[3] as in doubt
@@ -87,7 +87,7 @@ return 1
 
 // settleCmd counts a reservation as a wrong code, or gives it back.
 func settleCmd(ctx context.Context, s service.Settlement) redis.Cmder {
-	key, held := budgetKey(s.Courier), guess(reserved, s.Reservation)
+	key, held := budgetKey(s.Courier), guess(reserved, s.Guess)
 	if !s.Counted {
 		return redis.NewIntCmd(ctx, "lrem", key, 0, held)
 	}
@@ -96,7 +96,7 @@ func settleCmd(ctx context.Context, s service.Settlement) redis.Cmder {
 		kind = excused
 	}
 	keep := int64(budgetKept / time.Second)
-	return countScript.call(ctx, []string{key}, held, guess(kind, s.Reservation), guess(doubtful, s.Reservation),
+	return countScript.call(ctx, []string{key}, held, guess(kind, s.Guess), guess(doubtful, s.Guess),
 		int64(s.At)-keep, int64(s.At)-int64(excusedKept/time.Second), keep)
 }
 
@@ -107,15 +107,19 @@ const (
 	excusedKept = 48 * time.Hour
 )
 
-// Settle implements service.Grants.
+// Settle implements service.Guesses.
 func (s *Store) Settle(ctx context.Context, st service.Settlement) error {
-	return s.repeatable(ctx, func() []redis.Cmder { return []redis.Cmder{settleCmd(ctx, st)} })
+	err := s.repeatable(ctx, func() []redis.Cmder { return []redis.Cmder{settleCmd(ctx, st)} })
+	if err != nil {
+		return fmt.Errorf("settling a guess in a courier's budget: %w", err)
+	}
+	return nil
 }
 
 // carrierKept is longer than an hour counts to a carrier's day.
 const carrierKept = 26 * time.Hour
 
-// CarrierDay implements service.Grants: one trip to all partitions.
+// CarrierDay implements service.Guesses: one trip to all partitions.
 func (s *Store) CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error) {
 	day := handoff.CarrierDay{Hour: handoff.HourOf(now)}
 	var lines []line
@@ -124,7 +128,7 @@ func (s *Store) CarrierDay(ctx context.Context, carrier string, now handoff.Inst
 	}
 	parts, err := readEach(ctx, s, redis.NewMapStringStringCmd, lines...)
 	if err != nil {
-		return handoff.CarrierDay{}, err
+		return handoff.CarrierDay{}, fmt.Errorf("reading a carrier's counts: %w", err)
 	}
 	for p, part := range parts {
 		for field, text := range part {

@@ -24,7 +24,7 @@ func TestAWrongCodeInDoubtCounts(t *testing.T) {
 	g := w.Dispatch(t, handofftest.Sample("JJD1"))
 	ref := handofftest.Courier("cou_7")
 	for i := range 20 {
-		r := service.Reservation{Courier: ref, Token: strconv.Itoa(i), At: handoff.InstantOf(w.Clock.Now())}
+		r := service.Guess{Courier: ref, ID: strconv.Itoa(i), At: handoff.InstantOf(w.Clock.Now())}
 		if err := s.client.RPush(t.Context(), budgetKey(ref), guess(reserved, r), guess(doubtful, r)).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -48,8 +48,8 @@ func TestAnOvertakenWrongCodeLeavesNoDoubt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := service.Reservation{Courier: handofftest.Courier("cou_7"), Token: "t", At: handoff.InstantOf(w.Clock.Now())}
-	c := service.Change{From: snap.Version + 7, Record: *snap.Record, Now: r.At, Settle: &service.Settlement{Reservation: r, Counted: true}}
+	r := service.Guess{Courier: handofftest.Courier("cou_7"), ID: "t", At: handoff.InstantOf(w.Clock.Now())}
+	c := service.Change{From: snap.Version + 7, Record: *snap.Record, Now: r.At, Settle: &service.Settlement{Guess: r, Counted: true}}
 	if err := s.Commit(t.Context(), c); !errors.Is(err, storage.ErrConflict) {
 		t.Fatal(err)
 	}

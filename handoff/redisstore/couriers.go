@@ -14,43 +14,43 @@ import (
 	"latchkey/handoff/storage"
 )
 
-func formatSighting(s handoff.Sighting) string {
-	return fmt.Sprintf("%d %d %d", s.At, s.Place.Lat, s.Place.Lon)
+func formatLastDoor(l handoff.LastDoor) string {
+	return fmt.Sprintf("%d %d %d", l.At, l.Place.Lat, l.Place.Lon)
 }
 
-func parseSighting(text string) *handoff.Sighting {
-	s := new(handoff.Sighting)
-	if n, _ := fmt.Sscanf(text, "%d %d %d", &s.At, &s.Place.Lat, &s.Place.Lon); n != 3 {
+func parseLastDoor(text string) *handoff.LastDoor {
+	l := new(handoff.LastDoor)
+	if n, _ := fmt.Sscanf(text, "%d %d %d", &l.At, &l.Place.Lat, &l.Place.Lon); n != 3 {
 		return nil
 	}
-	return s
+	return l
 }
 
-// seeScript notes where a courier is.
+// lastDoorScript notes a courier's last door.
 //
 //	KEYS[1] courier
-//	ARGV[1] where the courier was last seen, or '' for nowhere   ARGV[2] where now
+//	ARGV[1] the last door that was read, or '' for none   ARGV[2] the new one
 //
-// It returns 1, or 0 if the courier was seen elsewhere or is not known. It may be repeated.
-var seeScript = newScript(`
-local seen = redis.call('HGET', KEYS[1], 'seen') or ''
-if seen == ARGV[2] then
+// It returns 1, or 0 if the last door is another or the courier is not known. It may be repeated.
+var lastDoorScript = newScript(`
+local last = redis.call('HGET', KEYS[1], 'door') or ''
+if last == ARGV[2] then
 	return 1
 end
-if seen ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then
+if last ~= ARGV[1] or redis.call('EXISTS', KEYS[1]) == 0 then
 	return 0
 end
-redis.call('HSET', KEYS[1], 'seen', ARGV[2])
+redis.call('HSET', KEYS[1], 'door', ARGV[2])
 return 1
 `)
 
-// See implements service.Grants.
-func (s *Store) See(ctx context.Context, courier handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting) (bool, error) {
+// MoveLastDoor implements service.LastDoors.
+func (s *Store) MoveLastDoor(ctx context.Context, courier handoff.CourierRef, from *handoff.LastDoor, to handoff.LastDoor) (bool, error) {
 	before := ""
 	if from != nil {
-		before = formatSighting(*from)
+		before = formatLastDoor(*from)
 	}
-	return s.writeIf(ctx, seeScript, []string{courierKey(courier)}, before, formatSighting(to))
+	return s.writeIf(ctx, lastDoorScript, []string{courierKey(courier)}, before, formatLastDoor(to))
 }
 
 // The fields of a courier's hash. Routes are fields of their own, d:DATE/ROUTE, so that
@@ -59,7 +59,7 @@ const (
 	fieldName      = "name" // sealed
 	fieldCleared   = "cleared"
 	fieldSuspended = "suspended"
-	fieldSeen      = "seen" // second, latitude and longitude in millionths of a degree
+	fieldLastDoor  = "door" // second, latitude and longitude in millionths of a degree
 	fieldDrive     = "d:"
 )
 
@@ -72,7 +72,7 @@ func parseCourier(ref handoff.CourierRef, fields map[string]string) *handoff.Cou
 	if t, err := strconv.ParseInt(fields[fieldCleared], 10, 64); err == nil {
 		c.ClearedUntil = handoff.Instant(t)
 	}
-	c.Seen = parseSighting(fields[fieldSeen])
+	c.LastDoor = parseLastDoor(fields[fieldLastDoor])
 	for field := range fields {
 		day, route, ok := strings.Cut(strings.TrimPrefix(field, fieldDrive), "/")
 		if !ok || !strings.HasPrefix(field, fieldDrive) {

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -15,13 +16,31 @@ import (
 
 // Load implements service.Grants.
 func (s *Store) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
+	snap, err := s.find(ctx, service.Preparation{Query: q})
+	if err != nil {
+		return service.Snapshot{}, fmt.Errorf("loading a grant: %w", err)
+	}
+	return snap, nil
+}
+
+// Prepare implements service.Grants.
+func (s *Store) Prepare(ctx context.Context, p service.Preparation) (service.Snapshot, error) {
+	snap, err := s.find(ctx, p)
+	if err != nil {
+		return service.Snapshot{}, fmt.Errorf("reading a grant and reserving beside it: %w", err)
+	}
+	return snap, nil
+}
+
+// find reads a grant and its facts, after it reserved what is to be reserved.
+func (s *Store) find(ctx context.Context, q service.Preparation) (service.Snapshot, error) {
 	var (
 		grant   *redis.StringCmd
 		archive *redis.StringCmd
 		courier *redis.MapStringStringCmd
 		account *redis.StringSliceCmd
 		door    doorRead
-		claim   *redis.StringCmd
+		holder  *redis.StringCmd
 	)
 	err := s.repeatable(ctx, func() []redis.Cmder {
 		cmds := make([]redis.Cmder, 0, 8)
@@ -31,10 +50,10 @@ func (s *Store) Load(ctx context.Context, q service.Query) (service.Snapshot, er
 			archive = redis.NewStringCmd(ctx, "get", archiveKey(q.Parcel, q.Generation))
 			cmds = append(cmds, archive)
 		}
-		if r := q.Reservation; r != nil && !r.Held {
+		if g := q.Guess; g != nil && !g.Held {
 			// Reserve before counting: then no two can overlook each other.
-			key := budgetKey(r.Courier)
-			cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", key, guess(reserved, *r)), redis.NewBoolCmd(ctx, "expire", key, int64(budgetKept/time.Second)))
+			key := budgetKey(g.Courier)
+			cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", key, guess(reserved, *g)), redis.NewBoolCmd(ctx, "expire", key, int64(budgetKept/time.Second)))
 		}
 		if q.Courier != nil {
 			courier = redis.NewMapStringStringCmd(ctx, "hgetall", courierKey(*q.Courier))
@@ -46,10 +65,13 @@ func (s *Store) Load(ctx context.Context, q service.Query) (service.Snapshot, er
 			cmds = append(cmds, door.cmds()...)
 		}
 		if p := q.Permit; p != nil {
-			claim = redis.NewStringCmd(ctx, "set", permitKey(p.Permit), permitEntry(p), "nx", "get", "ex", int64(permitAhead/time.Second))
-			cmds = append(cmds, claim)
+			holder = redis.NewStringCmd(ctx, "set", permitKey(p.Permit), permitEntry(p), "nx", "get", "ex", int64(permitAhead/time.Second))
+			cmds = append(cmds, holder)
 		}
-		return append(cmds, s.indexCmds(ctx, q)...)
+		if q.Index != nil {
+			cmds = append(cmds, s.indexCmds(ctx, q.Parcel, q.Index)...)
+		}
+		return cmds
 	})
 	if err != nil {
 		return service.Snapshot{}, err
@@ -63,7 +85,7 @@ func (s *Store) Load(ctx context.Context, q service.Query) (service.Snapshot, er
 	}
 	if q.Courier != nil {
 		snap.Courier = parseCourier(*q.Courier, courier.Val())
-		snap.Account = parseAccount(account.Val(), q.Reservation)
+		snap.Account = parseAccount(account.Val(), q.Guess)
 	}
 	if q.Door != "" {
 		if snap.Door, err = s.openDoor(ctx, q.Door, door); err != nil {
@@ -71,7 +93,7 @@ func (s *Store) Load(ctx context.Context, q service.Query) (service.Snapshot, er
 		}
 	}
 	if q.Permit != nil { // SET NX GET answers with what stood there before
-		snap.Claimed = errors.Is(claim.Err(), redis.Nil) || claim.Val() == permitEntry(q.Permit)
+		snap.PermitHeld = errors.Is(holder.Err(), redis.Nil) || holder.Val() == permitEntry(q.Permit)
 	}
 	if newest := snap.Version.Generation(); q.Generation != 0 && q.Generation != newest {
 		snap.Record, snap.Version, snap.Archived = nil, 0, true
@@ -179,7 +201,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	args = append(args, versionBytes(c.From), value, s.keepFor(g.Window.Until, c.Now)*1000, due, g.ID.String())
 	if n := c.Count; n != nil {
 		keys = append(keys, carrierKey(hash.Partition(), n.Carrier))
-		args = append(args, n.Hour, handoff.FirstHour(n.Hour), n.Wrong, n.Released, n.Seen, carrierKept.Milliseconds())
+		args = append(args, n.Hour, handoff.FirstHour(n.Hour), n.Wrong, n.Released, n.Before, carrierKept.Milliseconds())
 	} else {
 		args = append(args, "", "", "", "", "", "")
 	}
@@ -195,7 +217,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	cmds := []redis.Cmder{commit}
 	if c.Settle != nil && c.Settle.Counted {
 		// Should nobody come to count it, it is in doubt from here on.
-		cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(c.Settle.Courier), guess(doubtful, c.Settle.Reservation)))
+		cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(c.Settle.Courier), guess(doubtful, c.Settle.Guess)))
 	} else if c.Settle != nil {
 		cmds = append(cmds, settleCmd(ctx, *c.Settle))
 	}
@@ -215,9 +237,9 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	switch {
 	case err == nil && stored == 1:
 		if c.Settle != nil && c.Settle.Counted {
-			// The account lives in another slot, and may be charged only for a commit that
-			// happened: a trip of its own, for which nobody waits. Until it is made the guess
-			// keeps its place, and should it fail, the guess stays in doubt and counts.
+			// The budget lives in another slot, and may be charged only for a commit that
+			// happened: a trip of its own, which the answer does not wait for. Until then the
+			// guess keeps its place. If the trip fails, the guess stays in doubt and counts.
 			s.settling.Go(func() {
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 				defer cancel()
@@ -225,7 +247,10 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 			})
 		}
 		return nil
-	case err == nil || redis.HasErrorPrefix(err, "TRYAGAIN"): // its slot is being moved: nothing was written
+	case err == nil:
+		s.undoubt(ctx, c.Settle, cmds[1:])
+		return conflict(commit)
+	case redis.HasErrorPrefix(err, "TRYAGAIN"): // its slot is being moved: nothing was written
 		s.undoubt(ctx, c.Settle, cmds[1:])
 		return conflict(commit)
 	case refused(err) || notSent(err):
@@ -244,7 +269,7 @@ func (s *Store) undoubt(ctx context.Context, st *service.Settlement, beside []re
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoubtWithin)
 	defer cancel()
-	_ = s.write(ctx, line{"lrem", budgetKey(st.Courier), 0, guess(doubtful, st.Reservation)})
+	_ = s.write(ctx, line{"lrem", budgetKey(st.Courier), 0, guess(doubtful, st.Guess)})
 }
 
 const undoubtWithin = time.Second

@@ -42,7 +42,7 @@ import (
 //	lk:building:ID:doors                 set     ids of doors; one counts if the door names it        never
 //	lk:building:ID:residents             hash    resident id -> revision, then the sealed resident   never
 //	lk:building:ID:marks:OF:DATE         hash    topic -> its number, and whether it is done with    eight days after the last
-//	lk:permit:PERMIT                     string  grant's HASH, door, and whose claim it is           two days; unused, five minutes
+//	lk:permit:PERMIT                     string  grant's HASH, door, and the request that holds it   two days; reserved only, five minutes
 //	lk:apikey:ID                         string  sealed record of a key, a hash of its secret in it   until removed
 //	lk:apikeys                           set     ids of all keys (written first, removed last)       never
 //	lk:spent:ID                          string  who spent a token of one use, by chance             a minute after the token

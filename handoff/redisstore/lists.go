@@ -16,31 +16,32 @@ import (
 
 // indexCmds write where a grant will be found, ahead of its commit: an entry without a
 // grant is skipped by readers, a grant without an entry would be lost to its customer.
-func (s *Store) indexCmds(ctx context.Context, q service.Query) []redis.Cmder {
-	x := q.Index
-	if x == nil {
-		return nil
-	}
+func (s *Store) indexCmds(ctx context.Context, parcel handoff.ParcelHash, x *service.Index) []redis.Cmder {
 	keep := s.keepFor(x.Until, x.Now)
 	oldest := int64(x.Now) - int64(s.retention/time.Second)
 	customer, route := customerKey(x.Customer), routeGrantsKey(x.Route)
 	cmds := []redis.Cmder{
-		redis.NewIntCmd(ctx, "zadd", customer, "gt", int64(x.Until), string(q.Parcel)),
+		redis.NewIntCmd(ctx, "zadd", customer, "gt", int64(x.Until), string(parcel)),
 		redis.NewIntCmd(ctx, "zremrangebyscore", customer, "-inf", "("+strconv.FormatInt(oldest, 10)),
 		// A key without a TTL counts as endless for GT, hence both.
 		redis.NewBoolCmd(ctx, "expire", customer, keep, "nx"),
 		redis.NewBoolCmd(ctx, "expire", customer, keep, "gt"),
-		redis.NewIntCmd(ctx, "zadd", route, "gt", int64(x.Until), string(q.Parcel)),
+		redis.NewIntCmd(ctx, "zadd", route, "gt", int64(x.Until), string(parcel)),
 		redis.NewBoolCmd(ctx, "expire", route, keep),
 	}
 	if x.Order != (service.OrderRef{}) {
-		orders, hash := ordersKey(x.Order), q.Parcel.Bytes()
+		orders, hash := ordersKey(x.Order), parcel.Bytes()
 		cmds = append(cmds, redis.NewIntCmd(ctx, "hset", orders, string(x.Order.Name[:])+string(hash), ""), redis.NewBoolCmd(ctx, "expire", orders, keep))
 	}
 	return cmds
 }
 
-// OfOrder implements service.Grants.
+// List implements service.Lists.
+func (s *Store) List(ctx context.Context, parcel handoff.ParcelHash, x service.Index) error {
+	return s.repeatable(ctx, func() []redis.Cmder { return s.indexCmds(ctx, parcel, &x) })
+}
+
+// OfOrder implements service.Lists.
 func (s *Store) OfOrder(ctx context.Context, o service.OrderRef) ([]handoff.ParcelHash, error) {
 	fields, err := read(ctx, s, redis.NewStringSliceCmd, "hkeys", ordersKey(o))
 	if err != nil {
@@ -55,7 +56,7 @@ func (s *Store) OfOrder(ctx context.Context, o service.OrderRef) ([]handoff.Parc
 	return list, nil
 }
 
-// OfCustomer implements service.Grants. A set sorts members of one score by their bytes.
+// OfCustomer implements service.Lists. A set sorts members of one score by their bytes.
 func (s *Store) OfCustomer(ctx context.Context, c handoff.CustomerRef, after service.Listed, limit int) ([]service.Listed, error) {
 	from := "+inf"
 	if after != (service.Listed{}) {
@@ -81,7 +82,7 @@ func (s *Store) OfCustomer(ctx context.Context, c handoff.CustomerRef, after ser
 	}
 }
 
-// OnRoute implements service.Grants.
+// OnRoute implements service.Lists.
 func (s *Store) OnRoute(ctx context.Context, r service.RouteRef) ([]handoff.ParcelHash, error) {
 	members, err := read(ctx, s, redis.NewStringSliceCmd, "zrange", routeGrantsKey(r), 0, listed-1)
 	if err != nil {
@@ -97,7 +98,7 @@ func (s *Store) OnRoute(ctx context.Context, r service.RouteRef) ([]handoff.Parc
 // listed bounds a list: no van has so many parcels.
 const listed = 2000
 
-// Due implements service.Grants.
+// Due implements service.Schedule.
 func (s *Store) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.GrantID, error) {
 	members, err := read(ctx, s, redis.NewStringSliceCmd, "zrangebyscore", dueKey(partition), "-inf", int64(now), "limit", 0, limit)
 	if err != nil {
@@ -114,12 +115,12 @@ func (s *Store) Due(ctx context.Context, partition int, now handoff.Instant, lim
 	return due, nil
 }
 
-// Unschedule implements service.Grants.
+// Unschedule implements service.Schedule.
 func (s *Store) Unschedule(ctx context.Context, id handoff.GrantID) error {
 	return s.write(ctx, line{"zrem", dueKey(id.Hash.Partition()), id.String()})
 }
 
-// Unlist implements service.Grants.
+// Unlist implements service.Lists.
 func (s *Store) Unlist(ctx context.Context, c handoff.CustomerRef, id handoff.ParcelHash) error {
 	return s.write(ctx, line{"zrem", customerKey(c), string(id)})
 }

@@ -65,27 +65,27 @@ func TestLostReplyOfACommit(t *testing.T) {
 	}
 }
 
-// losesClaims loses the first reply to every claim of a permit.
-type losesClaims struct {
+// losesReservations loses the first reply to every reservation of a permit.
+type losesReservations struct {
 	handofftest.Store
 	wire *redistest.Wire
 }
 
-func (l losesClaims) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
-	if q.Permit != nil {
+func (l losesReservations) Prepare(ctx context.Context, p service.Preparation) (service.Snapshot, error) {
+	if p.Permit != nil {
 		l.wire.LoseReplies(1, redistest.Command("set"))
 	}
-	return l.Store.Load(ctx, q)
+	return l.Store.Prepare(ctx, p)
 }
 
-// A claim whose reply was lost is made again, and found to be one's own; a door whose
+// A reservation whose reply was lost is made again, and found to be one's own; a door whose
 // reply was lost is written.
-func TestLostReplyOfAClaim(t *testing.T) {
+func TestLostReplyOfAReservation(t *testing.T) {
 	for _, kind := range []string{"single", "cluster"} {
 		for _, lanes := range []int{0, 2} {
 			t.Run(fmt.Sprintf("%s/lanes=%d", kind, lanes), func(t *testing.T) {
 				s, wire := wired(t, kind, lanes)
-				w := handofftest.New(t, losesClaims{s, wire})
+				w := handofftest.New(t, losesReservations{s, wire})
 				w.Cleared(t, "cou_7")
 				w.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
 				putKeypad(t, s)
@@ -99,7 +99,7 @@ func TestLostReplyOfAClaim(t *testing.T) {
 						t.Errorf("minute %d, want %d: %v", p.Minute, minute+i, err)
 					}
 				}
-				// Two loads for the first, one that claims in vain more for the second.
+				// Two trips for the first, one that reserves in vain more for the second.
 				if lost := wire.LostReplies(); lost != 5 {
 					t.Errorf("%d replies were lost, want 5", lost)
 				}

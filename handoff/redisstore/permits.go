@@ -15,38 +15,40 @@ import (
 // network for a while.
 const permitKept = 48 * time.Hour
 
-// permitAhead is how long a permit is claimed ahead of its commit, which makes it
-// permitKept: who is refused should not fill the store. No PIN is given out for so long,
+// permitAhead is how long a permit's id is reserved ahead of its commit, which makes it
+// permitKept: a refused request must not fill the store. No PIN is given out for so long,
 // and no request lives as long.
 const permitAhead = 5 * time.Minute
 
-// permitEntry is a claim as it stands under its permit.
-func permitEntry(p *service.PermitRef) string { return string(p.Parcel) + " " + p.Door + " " + p.Claim }
+// permitEntry is what stands under a permit's id.
+func permitEntry(p *service.PermitRef) string {
+	return string(p.Parcel) + " " + p.Door + " " + p.Holder
+}
 
-// unclaimScript forgets a claim, if it is the claimer's.
+// giveBackScript ends the reservation of a permit's id, if it is the holder's.
 //
 //	KEYS[1] permit
 //	ARGV[1] the entry
-var unclaimScript = newScript(`
+var giveBackScript = newScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then
 	redis.call('DEL', KEYS[1])
 end
 return 1
 `)
 
-// Unclaim implements service.Grants.
-func (s *Store) Unclaim(ctx context.Context, ref service.PermitRef) error {
-	_, err := s.writeScript(ctx, unclaimScript, []string{permitKey(ref.Permit)}, permitEntry(&ref))
+// GiveBackPermit implements service.Permits.
+func (s *Store) GiveBackPermit(ctx context.Context, ref service.PermitRef) error {
+	_, err := s.writeScript(ctx, giveBackScript, []string{permitKey(ref.Permit)}, permitEntry(&ref))
 	return err
 }
 
-// Permit implements service.Grants.
+// Permit implements service.Permits.
 func (s *Store) Permit(ctx context.Context, id handoff.PermitID) (*service.PermitRef, error) {
 	entry, err := read(ctx, s, redis.NewStringCmd, "get", permitKey(id))
 	if err != nil || entry == "" {
 		return nil, err
 	}
 	parcel, rest, _ := strings.Cut(entry, " ")
-	door, claim, _ := strings.Cut(rest, " ")
-	return &service.PermitRef{Permit: id, Parcel: handoff.ParcelHash(parcel), Door: door, Claim: claim}, nil
+	door, holder, _ := strings.Cut(rest, " ")
+	return &service.PermitRef{Permit: id, Parcel: handoff.ParcelHash(parcel), Door: door, Holder: holder}, nil
 }

@@ -87,7 +87,7 @@ func wired(t *testing.T, kind string, lanes int) (*Store, *redistest.Wire) {
 func knowScripts(t *testing.T, client redis.UniversalClient) {
 	t.Helper()
 	load := func(ctx context.Context, c *redis.Client) error {
-		return errors.Join(c.ScriptLoad(ctx, commitScript.source).Err(), c.ScriptLoad(ctx, countScript.source).Err(), c.ScriptLoad(ctx, seeScript.source).Err())
+		return errors.Join(c.ScriptLoad(ctx, commitScript.source).Err(), c.ScriptLoad(ctx, countScript.source).Err(), c.ScriptLoad(ctx, lastDoorScript.source).Err())
 	}
 	var err error
 	switch c := client.(type) {
@@ -115,8 +115,8 @@ func putKeypad(t *testing.T, s *Store) {
 }
 
 // atPad is the courier cou_7 at that keypad.
-func atPad(parcel string) service.Knock {
-	return service.Knock{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: parcel, Position: &handoff.Position{Point: handofftest.Home}}
+func atPad(parcel string) service.UnlockRequest {
+	return service.UnlockRequest{Courier: handofftest.Courier("cou_7"), Door: "pad", Parcel: parcel, Position: &handoff.Position{Point: handofftest.Home}}
 }
 
 func refusedFor(err error, want handoff.Reason) error {

@@ -45,7 +45,7 @@ func TestTwoTrips(t *testing.T) {
 	}
 	unlock := func(door string) func() error {
 		return func() error {
-			_, err := w.Service.Unlock(t.Context(), service.Knock{Courier: handofftest.Courier("cou_7"), Door: door, Parcel: "JJD0", Position: &handoff.Position{Point: handofftest.Home}})
+			_, err := w.Service.Unlock(t.Context(), service.UnlockRequest{Courier: handofftest.Courier("cou_7"), Door: door, Parcel: "JJD0", Position: &handoff.Position{Point: handofftest.Home}})
 			return err
 		}
 	}
@@ -78,7 +78,7 @@ func TestTwoTrips(t *testing.T) {
 		}, 2, "expire:1 get:1 hgetall:1 lrange:1 lrem:1 rpush:1"},
 		{"unlock", unlock("gate"), 3, "evalsha:2 expire:1 get:3 hgetall:1 lrange:1 set:2"},
 		// Before a permit is given out for a place, the courier's being there is noted.
-		// Only when all else holds is a PIN claimed, which takes a trip more.
+		// Only when all else holds is a PIN reserved, which takes a trip more.
 		{"unlock at a keypad", unlock("pad"), 4, "evalsha:2 expire:1 get:6 hgetall:2 lrange:2 set:3"},
 		{"right code", func() error {
 			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("cou_7", "JJD0", code))

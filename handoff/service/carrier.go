@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -12,14 +13,70 @@ import (
 
 // CarrierCount is what a commit adds to a carrier's day.
 type CarrierCount struct {
-	Carrier         string
-	Hour            int64
-	Wrong, Released int // what is added; Released may be negative
+	Carrier  string
+	Hour     int64 // in which it is counted: hours since 1970
+	Wrong    int   // wrong codes to add
+	Released int   // releases to add; negative for one that was taken back
 
-	// Seen is how many wrong codes the day had in the grant's partition when this one was
-	// judged. With Wrong, a commit that finds another number is ErrConflict: without that,
-	// as many guesses would be let pass as can be under way at once.
-	Seen int
+	// Before is how many wrong codes the day had in the grant's partition when this one was
+	// judged. With Wrong, a commit that finds another number is storage.ErrConflict: without
+	// that, as many guesses would pass as can be under way at once.
+	Before int
+}
+
+// carrierDay is the reservation of a courier's request at a parcel: what its code, once
+// judged, adds to the carrier's day.
+//
+// Nothing is reserved ahead. The decision is made with a view of the day (see carriers), and
+// the commit of a wrong code holds only if the view is right for the grant's partition. A right
+// code needs no such condition: it does not bring the carrier nearer to its limit.
+type carrierDay struct {
+	unreserved
+	carriers *carriers
+	carrier  string
+	code     bool // the request brings a code: the decision needs the day
+	again    bool // the view was wrong: it must be read again
+	day      func() (handoff.CarrierDay, error)
+	added    *CarrierCount
+}
+
+func (c *carrierDay) reserve(ctx context.Context, _ *Preparation) {
+	if c.code { // asked beside the grant, not after it
+		c.day, c.again = c.carriers.ask(ctx, c.carrier, c.again), false
+	}
+}
+
+func (c *carrierDay) weigh(p *pass) (err error) {
+	if c.code {
+		p.facts.Carrier, err = c.day()
+	}
+	return err
+}
+
+func (c *carrierDay) name(_ context.Context, p *pass) error {
+	if d := &p.decision; d.Wrong != 0 || d.Released != 0 {
+		p.change.Count = &CarrierCount{
+			Carrier: c.carrier, Hour: handoff.HourOf(handoff.InstantOf(p.now)), Wrong: d.Wrong, Released: d.Released,
+			Before: p.facts.Carrier.Wrong[p.Record.Grant.ID.Hash.Partition()],
+		}
+	}
+	c.added = p.change.Count
+	return nil
+}
+
+func (c *carrierDay) missed(p *pass, why error) error {
+	n := p.change.Count
+	if n == nil || n.Wrong == 0 || !errors.Is(why, storage.ErrConflict) {
+		return nil
+	}
+	c.again = true
+	return nil
+}
+
+func (c *carrierDay) settle(_ context.Context, e ending) {
+	if e.acknowledged && c.added != nil {
+		c.carriers.add(c.added, e.grant.ID.Hash.Partition())
+	}
 }
 
 // carriers are the carriers' days as this service last saw them, so that a verify need not
@@ -31,7 +88,7 @@ type CarrierCount struct {
 // more than the limit pass on its own, and several at once are soon of one mind: they meet
 // in the same partitions, and read anew within a second in any case.
 type carriers struct {
-	store   Store
+	store   Guesses
 	clock   clock.Clock
 	reading *sync.WaitGroup
 
@@ -113,7 +170,7 @@ func (c *carriers) add(n *CarrierCount, partition int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if v := c.views[n.Carrier]; v != nil && v.day.Hour == n.Hour {
-		v.day.Wrong[partition] = max(v.day.Wrong[partition], n.Seen+n.Wrong)
+		v.day.Wrong[partition] = max(v.day.Wrong[partition], n.Before+n.Wrong)
 		v.day.Released += n.Released
 	}
 }

@@ -1,13 +1,10 @@
 package service
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
-	"io"
+	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"latchkey/handoff"
@@ -15,151 +12,227 @@ import (
 	"latchkey/otp"
 )
 
-// query is one run of change.
-type query struct {
-	Query
-	command func(*Snapshot) handoff.Command
-	secret  otp.Secret // mint
-	attempt string
-	digest  []byte
-	note    string
-
-	minute uint64      // of the PIN that Permit names
-	claims []PermitRef // of PINs, as far as they may be held
-}
-
-// outcome is what change did, or found done.
-type outcome struct {
-	act    handoff.Act
-	status handoff.Status // after the decision
-	grant  handoff.Grant
-	answer Answer
-	events []handoff.Event
-}
-
-// maxTries bounds the loop. A conflict means that another commit got through, and a
-// grant takes no more than a dozen or so that count; waiting for a place in a courier's
-// budget is rarer still.
-const maxTries = 40
-
-// change loads, decides and commits, again and again while others get in between.
+// change runs a request: prepare, already answered?, decide, commit, settle. It goes round
+// again while other commits get in between. A step that answers false has noted why.
 //
-// A lost answer is no reason to act twice: the next load shows whether the commit is
-// among the grant's last sixteen, and a request that carries an attempt id finds what
-// that attempt was told. Only what was committed is told.
-func (s *Service) change(ctx context.Context, q query) (told outcome, err error) {
-	tried := map[CommitID]outcome{}
-	anew := false
-	defer func() {
-		if len(tried) == 0 { // else a commit that uses one may yet have happened: the PIN is nobody's any more
-			s.unclaim(ctx, &q, told.answer.Permit)
-		}
-	}()
-	for try := range maxTries {
-		if err := pause(ctx, try); err != nil {
-			break
-		}
-		day := noCarrier
-		if q.Reservation != nil { // asked beside the grant, not after it
-			day, anew = s.carriers.ask(ctx, q.Courier.Carrier, anew), false
-		}
-		snap, err := s.store.Load(ctx, q.Query)
-		var carrier handoff.CarrierDay
-		if err == nil {
-			carrier, err = day()
-		}
-		if err != nil {
-			if len(tried) > 0 {
-				continue // a commit is in doubt: it is worth asking again
-			}
-			s.settle(ctx, q.settlement(nil))
-			return outcome{}, err
-		}
-		if o, done := committed(snap.Record, tried); done {
-			return s.tell(ctx, q, o)
-		}
-		now := s.clock.Now()
-		g := snap.grant()
-		cmd := q.command(&snap)
-		if o, known := q.answered(snap.Record, cmd.Act); known {
-			return s.tell(ctx, q, o)
-		}
-
-		facts := handoff.Facts{Policy: s.policy, Courier: snap.Courier, Budget: snap.Account.Budget(s.policy.Limits, now), Door: snap.Door, Carrier: carrier}
-		if facts.Claim, err = s.claimed(&q, &snap); err != nil {
-			return outcome{}, err
-		}
-		d := handoff.Decide(g, cmd, facts, now)
-		if d.Wait && cmd.Act == handoff.Open {
-			if err := s.claim(&q, &snap, facts.Claim, now); err != nil {
-				return outcome{}, err
-			}
+// Only what was committed is told. A reply that was lost is no reason to act twice: the
+// next pass finds the commit among the grant's last sixteen, and a request with an attempt
+// id finds the answer that the attempt was given.
+func (s *Service) change(ctx context.Context, q request, beside ...reservation) (outcome, error) {
+	r := &run{request: q, service: s, beside: beside, doubtful: map[CommitID]outcome{}}
+	for r.again(ctx) {
+		p, ok := r.prepare(ctx)
+		if !ok {
 			continue
 		}
-		if d.Wait {
-			q.Reservation.Held = snap.Account.Placed // it keeps its place in the queue
+		if o, known := r.answered(p); known {
+			return r.settle(ctx, o)
+		}
+		o, ok := r.decide(p)
+		if !ok {
 			continue
 		}
-		o := outcome{act: cmd.Act, answer: q.answerOf(&d, cmd, now), events: d.Events}
-		if g != nil {
-			o.grant, o.status = *g, g.Status
-		}
-		if len(d.Events) > 0 && snap.Archived && cmd.Act != handoff.Expire && cmd.Act != handoff.Erase {
-			o = outcome{act: o.act, grant: o.grant, status: o.status, answer: Answer{Reason: handoff.WrongStatus}}
-		}
-		if len(o.events) == 0 {
-			return s.tell(ctx, q, o)
-		}
-
-		seen, err := s.seen(ctx, &snap, cmd, &d, now)
-		if err != nil { // nothing was written to the grant, and an unlock reserves nothing
-			return outcome{}, err
-		}
-		if !seen {
-			s.observer.Conflicted(cmd.Act)
-			continue
-		}
-
-		change := s.changeOf(snap, q, cmd, &d, &o, now)
-		if n := change.Count; n != nil {
-			n.Seen = carrier.Wrong[snap.grant().ID.Hash.Partition()]
-		}
-		if q.Reservation != nil {
-			q.Reservation.Held = false // it may be given back with a commit that is overtaken
-		}
-		id := change.Record.Commits[len(change.Record.Commits)-1]
-		switch err := s.store.Commit(ctx, change); {
-		case err == nil:
-			if change.Count != nil {
-				s.carriers.add(change.Count, o.grant.ID.Hash.Partition())
-			}
-			s.observer.Decided(o.act, o.answer.Reason, o.events)
-			return o, o.answer.refusal()
-		case errors.Is(err, storage.ErrConflict):
-			s.observer.Conflicted(cmd.Act)
-			anew = change.Count != nil && change.Count.Wrong > 0
-		case errors.Is(err, storage.ErrUnknownOutcome):
-			tried[id] = o
-		default: // nothing was written
-			s.settle(ctx, q.settlement(nil))
-			return outcome{}, err
+		if r.commit(ctx, p, &o) {
+			return r.settle(ctx, o)
 		}
 	}
-	if len(tried) == 0 { // else it may have been counted
-		s.settle(ctx, q.settlement(nil))
-	}
-	return outcome{}, storage.ErrUnavailable
+	return r.giveUp(ctx)
 }
 
-func noCarrier() (handoff.CarrierDay, error) { return handoff.CarrierDay{}, nil }
+// request is what is asked of a grant. It does not change while it runs.
+type request struct {
+	Query                                   // what to read
+	command func(*Snapshot) handoff.Command // what is asked, given what was read
+	attempt attempt                         // zero: the request cannot be repeated
+	secret  otp.Secret                      // mint: of the new grant's codes
+	note    string                          // a person's reason, which is kept beside the grant
+}
 
-// pause waits before a try, not at all before the first three and then longer each
-// time up to 50 ms, at random, so that those who met do not meet again.
-func pause(ctx context.Context, try int) error {
-	if try < 3 {
+// run is one request on its way through the loop: all that changes.
+type run struct {
+	request
+	service  *Service
+	beside   []reservation
+	passes   int
+	doubtful map[CommitID]outcome // commits that were sent and whose outcome is unknown
+	err      error                // why the last pass came to no answer
+	over     bool                 // another pass cannot help
+}
+
+// pass is one way through the loop.
+type pass struct {
+	Snapshot
+	now      time.Time
+	facts    handoff.Facts
+	command  handoff.Command
+	decision handoff.Decision
+	change   Change
+}
+
+// outcome is what a run did, or found done.
+type outcome struct {
+	act          handoff.Act
+	status       handoff.Status // after the decision
+	grant        handoff.Grant
+	answer       Answer
+	events       []handoff.Event
+	committed    bool // the events are in the log
+	acknowledged bool // the store said so, and has ended what the change names
+}
+
+// prepare reads the grant and the facts, and reserves what lies beside the grant, in one trip.
+func (r *run) prepare(ctx context.Context) (*pass, bool) {
+	want := Preparation{Query: r.Query}
+	for _, b := range r.beside {
+		b.reserve(ctx, &want)
+	}
+	found, err := r.service.store.Prepare(ctx, want)
+	p := &pass{Snapshot: found, now: r.service.clock.Now()}
+	policy := r.service.policy
+	p.facts = handoff.Facts{Policy: policy, Courier: found.Courier, Budget: found.Account.Budget(policy.Limits, p.now), Door: found.Door}
+	for _, b := range r.beside {
+		if err == nil {
+			err = b.weigh(p)
+		}
+	}
+	if err != nil {
+		return nil, r.failed("prepare", err)
+	}
+	p.command = r.command(&p.Snapshot)
+	return p, true
+}
+
+// answered finds the run's own commit whose reply was lost, or what the attempt was told before.
+func (r *run) answered(p *pass) (outcome, bool) {
+	if p.Record == nil {
+		return outcome{}, false
+	}
+	for _, id := range p.Record.Commits {
+		if o, own := r.doubtful[id]; own {
+			o.committed = true
+			return o, true
+		}
+	}
+	return r.attempt.toldBefore(p.Record, p.command.Act)
+}
+
+// decide asks for the decision. It answers false where a reservation must be made, or must
+// come to its turn, before anything can be decided.
+func (r *run) decide(p *pass) (outcome, bool) {
+	p.decision = handoff.Decide(p.grant(), p.command, p.facts, p.now)
+	if p.decision.Wait {
+		return outcome{}, r.missed(p, "decide", errUndecided)
+	}
+	o := outcome{act: p.command.Act, answer: r.attempt.answer(p), events: p.decision.Events}
+	if g := p.grant(); g != nil {
+		o.grant, o.status = *g, g.Status
+	}
+	if byTime := o.act == handoff.Expire || o.act == handoff.Erase; p.Archived && !byTime && len(o.events) > 0 {
+		o.events, o.answer = nil, Answer{Reason: handoff.WrongStatus} // a later generation exists
+	}
+	return o, true
+}
+
+// commit writes what was decided, if anything: the grant after its events, and how each
+// reservation ends.
+func (r *run) commit(ctx context.Context, p *pass, o *outcome) bool {
+	if len(o.events) == 0 {
+		return true
+	}
+	id := r.service.commitID()
+	p.change = r.changeOf(p, o.answer, id)
+	o.grant, o.status = p.change.Record.Grant, p.change.Record.Grant.Status
+	for _, b := range r.beside {
+		if err := b.name(ctx, p); err != nil {
+			return r.missed(p, "reserve ahead of the commit", err)
+		}
+	}
+	err := r.service.store.Commit(ctx, p.change)
+	if errors.Is(err, storage.ErrUnknownOutcome) {
+		r.doubtful[id] = *o
+	}
+	if err != nil {
+		return r.missed(p, "commit", err)
+	}
+	o.committed, o.acknowledged = true, true
+	return true
+}
+
+// settle ends every reservation as the outcome demands, and gives the answer.
+func (r *run) settle(ctx context.Context, o outcome) (outcome, error) {
+	for _, b := range r.beside {
+		b.settle(ctx, ending{outcome: o, doubtful: len(r.doubtful) > 0})
+	}
+	r.service.observer.Decided(o.act, o.answer.Reason, o.events)
+	return o, o.answer.refusal()
+}
+
+// giveUp ends every reservation of a run without an answer, and says why there is none. The
+// error is storage.ErrUnavailable, unless a step's own error says more.
+func (r *run) giveUp(ctx context.Context) (outcome, error) {
+	for _, b := range r.beside {
+		b.settle(ctx, ending{doubtful: len(r.doubtful) > 0, gaveUp: true})
+	}
+	if r.over && !errors.Is(r.err, context.Canceled) && !errors.Is(r.err, context.DeadlineExceeded) {
+		return outcome{}, fmt.Errorf("service: %w", r.err)
+	}
+	return outcome{}, fmt.Errorf("%w: no answer in %d passes: %w", storage.ErrUnavailable, r.passes, r.err)
+}
+
+// missed tells every reservation that the pass committed nothing that is known of.
+func (r *run) missed(p *pass, step string, err error) bool {
+	if errors.Is(err, storage.ErrConflict) {
+		r.service.observer.Conflicted(p.command.Act)
+	}
+	for _, b := range r.beside {
+		if failed := b.missed(p, err); failed != nil {
+			return r.failed(step, failed)
+		}
+	}
+	return r.failed(step, err)
+}
+
+// failed notes why a step came to nothing. Another pass helps after a conflict, and is worth
+// a try after anything else while a commit is in doubt.
+func (r *run) failed(step string, err error) bool {
+	r.err = fmt.Errorf("%s: %w", step, err)
+	again := errors.Is(err, errUndecided) || errors.Is(err, storage.ErrConflict) || errors.Is(err, storage.ErrUnknownOutcome)
+	r.over = !again && len(r.doubtful) == 0
+	return false
+}
+
+// errUndecided says that a decision waits for a reservation.
+var errUndecided = errors.New("a reservation is not made yet, or others are before it")
+
+// maxPasses bounds the loop. A conflict means that another commit got through, and a grant
+// takes no more than a dozen or so that count; waiting for a place in a courier's budget is
+// rarer still.
+const maxPasses = 40
+
+// again reports whether there is to be another pass, and waits before it where the last ones
+// met with other requests.
+func (r *run) again(ctx context.Context) bool {
+	if r.over || r.passes == maxPasses {
+		return false
+	}
+	if err := pause(ctx, r.passes); err != nil {
+		if r.err == nil {
+			r.err = errors.New("before the first pass")
+		}
+		r.err, r.over = fmt.Errorf("%w, %w", r.err, err), true
+		return false
+	}
+	r.passes++
+	return true
+}
+
+// pause waits before the n-th pass, not at all before the first three and then longer each
+// time up to 50 ms, at random, so that requests that met do not meet again. The error is ctx's.
+func pause(ctx context.Context, n int) error {
+	if n < 3 {
 		return ctx.Err()
 	}
-	most := min(time.Duration(1)<<min(try-3, 6), 50) * time.Millisecond
+	most := min(time.Duration(1)<<min(n-3, 6), 50) * time.Millisecond
 	t := time.NewTimer(rand.N(most) + 1)
 	defer t.Stop()
 	select {
@@ -168,172 +241,4 @@ func pause(ctx context.Context, try int) error {
 	case <-t.C:
 		return nil
 	}
-}
-
-// changeOf is the commit of a decision: the grant after its events, and the memory
-// that retries need.
-func (s *Service) changeOf(snap Snapshot, q query, cmd handoff.Command, d *handoff.Decision, o *outcome, now time.Time) Change {
-	var next Record
-	if snap.Record != nil {
-		next = *snap.Record
-	}
-	if cmd.Act == handoff.Mint && d.Refusal == nil {
-		next = Record{Grant: handoff.Seed(d.Events[0].Grant, *cmd.Dispatch, handoff.CodeState{})}
-		if d.Events[0].Issue != 0 {
-			next.Grant.Code.Secret = q.secret
-		}
-	}
-	next.Grant = handoff.Replay(next.Grant, d.Events)
-	next.Commits = keep(next.Commits, commitsKept, s.commitID())
-	if q.attempt != "" {
-		next.Answers = keep(next.Answers, answersKept, o.answer)
-	}
-	if q.note != "" {
-		next.Notes = keep(next.Notes, notesKept, Note{At: handoff.InstantOf(now), Act: cmd.Act, Text: q.note})
-	}
-	o.grant, o.status = next.Grant, next.Grant.Status
-
-	if next.Grant.Scrubbed != nil {
-		next.Notes = nil // they may name people
-	}
-	change := Change{From: snap.Version, Record: next, Events: d.Events, Archived: snap.Archived, Now: handoff.InstantOf(now)}
-	if cmd.Act == handoff.Open && d.Refusal == nil {
-		change.Permit = q.Permit
-	}
-	if d.Wrong != 0 || d.Released != 0 {
-		change.Count = &CarrierCount{Carrier: next.Grant.Dispatch.Carrier, Hour: handoff.HourOf(handoff.InstantOf(now)), Wrong: d.Wrong, Released: d.Released}
-	}
-	change.Settle = q.settlement(d.Events)
-	return change
-}
-
-// settlement is how a decision with these events ends the request's reservation; nil if
-// it made none.
-func (q *query) settlement(events []handoff.Event) *Settlement {
-	if q.Reservation == nil {
-		return nil
-	}
-	st := &Settlement{Reservation: *q.Reservation}
-	for i := range events {
-		if e := &events[i]; e.Type == handoff.EventCodeRefused {
-			st.Counted, st.Excused = true, e.Excused
-		}
-	}
-	return st
-}
-
-func keep[T any](list []T, most int, v T) []T {
-	list = append(slices.Clone(list), v)
-	return list[max(0, len(list)-most):]
-}
-
-func (s *Service) commitID() CommitID {
-	var b [8]byte
-	if _, err := io.ReadFull(s.random, b[:]); err != nil {
-		panic("handoff: the source of randomness failed: " + err.Error())
-	}
-	return CommitID(binary.LittleEndian.Uint64(b[:]))
-}
-
-// tell answers with what needs no commit of its own (any more), and settles the
-// reservation as the answer demands. Giving back twice, or counting twice, is harmless.
-func (s *Service) tell(ctx context.Context, q query, o outcome) (outcome, error) {
-	s.settle(ctx, q.settlement(o.events))
-	s.observer.Decided(o.act, o.answer.Reason, o.events)
-	return o, o.answer.refusal()
-}
-
-// settleWithin is how long one try to settle may take, and settleFor how long a failed
-// one is tried again behind the answer: less than it takes to be abandoned.
-const (
-	settleWithin = 5 * time.Second
-	settleFor    = 30 * time.Second
-)
-
-// settle ends the request's reservation. One that cannot be settled takes up a place
-// until it is abandoned, so that a store that stumbles is asked again.
-func (s *Service) settle(ctx context.Context, st *Settlement) {
-	if st == nil {
-		return
-	}
-	ctx = context.WithoutCancel(ctx)
-	try := func() error {
-		ctx, cancel := context.WithTimeout(ctx, settleWithin)
-		defer cancel()
-		return s.store.Settle(ctx, *st)
-	}
-	if try() == nil {
-		return
-	}
-	s.settling.Go(func() {
-		giveUp := time.Now().Add(settleFor)
-		for n := 3; time.Now().Before(giveUp); n++ {
-			if pause(ctx, n) == nil && try() == nil {
-				return
-			}
-		}
-		s.observer.Unsettled()
-	})
-}
-
-// committed looks for a commit in doubt among those the record remembers.
-func committed(r *Record, tried map[CommitID]outcome) (outcome, bool) {
-	if r == nil || len(tried) == 0 {
-		return outcome{}, false
-	}
-	for _, id := range r.Commits {
-		if o, ok := tried[id]; ok {
-			return o, true
-		}
-	}
-	return outcome{}, false
-}
-
-// answered finds what this courier's attempt was told before.
-func (q *query) answered(r *Record, act handoff.Act) (outcome, bool) {
-	if q.attempt == "" || r == nil {
-		return outcome{}, false
-	}
-	for _, a := range r.Answers {
-		if a.Attempt != q.attempt || a.Courier != q.Courier.ID {
-			continue
-		}
-		o := outcome{act: act, grant: r.Grant, answer: a}
-		o.status = statusAfter[act]
-		if !bytes.Equal(a.Digest, q.digest) {
-			o.answer.Reason, o.answer.Verdict, o.answer.Left, o.answer.Replaced = handoff.AttemptReused, nil, 0, 0
-		}
-		return o, true
-	}
-	return outcome{}, false
-}
-
-// statusAfter is what a courier's act, once done, left behind; the grant may have moved on.
-var statusAfter = map[handoff.Act]handoff.Status{handoff.Release: handoff.Released, handoff.Collect: handoff.Collected, handoff.Abort: handoff.Active, handoff.Attempt: handoff.Active, handoff.Open: handoff.Active}
-
-// answerOf puts a decision into the form that is remembered and told.
-func (q *query) answerOf(d *handoff.Decision, cmd handoff.Command, now time.Time) Answer {
-	a := Answer{Attempt: q.attempt, Courier: cmd.Evidence.Courier.ID, Digest: q.digest, At: handoff.InstantOf(now), Verdict: d.Verdict.Bytes()}
-	if d.Refusal != nil {
-		a.Reason, a.Left, a.retry = d.Refusal.Reason, d.Refusal.AttemptsLeft, d.Refusal.RetryAfter
-		a.Replaced = d.Refusal.ReplacedAt
-	} else if len(d.Events) > 0 {
-		a.Distance = d.Events[0].Distance
-		a.Permit, a.Relock = d.Events[0].Permit, d.Events[0].Relock
-	}
-	return a
-}
-
-// refusal is the answer as the error it is, or nil.
-func (a *Answer) refusal() error {
-	if a.Reason == "" {
-		return nil
-	}
-	r := &handoff.Refusal{Reason: a.Reason, AttemptsLeft: a.Left, ReplacedAt: a.Replaced, RetryAfter: a.retry}
-	for i, b := range a.Verdict {
-		if i < len(r.Verdict) {
-			r.Verdict[i] = handoff.Result(b)
-		}
-	}
-	return r
 }

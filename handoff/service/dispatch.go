@@ -10,7 +10,9 @@ import (
 
 // Dispatch makes the grant of a parcel that left the warehouse. Created is false
 // where the same dispatch came before: its grant is returned, in whatever status.
-// A *Refusal says why there is none.
+// Refused as dispatch-conflict, carrier-not-enabled, parcel-not-allowed,
+// destination-not-allowed, window-over, time-zone-unknown, delivery-date-unknown or
+// delivery-date-too-far.
 func (s *Service) Dispatch(ctx context.Context, d handoff.Dispatch) (g handoff.Grant, created bool, err error) {
 	return s.DispatchBy(ctx, handoff.Actor{}, d)
 }
@@ -27,13 +29,14 @@ func (s *Service) DispatchBy(ctx context.Context, by handoff.Actor, d handoff.Di
 	}
 	hash := s.ParcelHash(d.Carrier, d.Parcel)
 	mint := handoff.Command{Act: handoff.Mint, Parcel: hash, Dispatch: &d, Who: s.Who(by)}
-	var index *Index
-	// What Decide would refuse to mint, and only answers if it came before, is not indexed.
-	if fresh := handoff.Decide(nil, mint, handoff.Facts{Policy: s.policy}, s.clock.Now()); fresh.Refusal == nil {
-		index = s.index(&d, d.Route, d.Day)
+	lists := entries{service: s}
+	now := s.clock.Now()
+	if _, window, refused := s.policy.Terms(&d, now); refused == "" {
+		x := s.index(&d, d.Route, d.Day, window, handoff.InstantOf(now))
+		lists.minted = &x
 	}
-	q := query{
-		Query: Query{Parcel: hash, Index: index},
+	q := request{
+		Query: Query{Parcel: hash},
 		command: func(found *Snapshot) handoff.Command {
 			c := mint
 			if g := found.grant(); g != nil && g.Scrubbed != nil {
@@ -43,7 +46,7 @@ func (s *Service) DispatchBy(ctx context.Context, by handoff.Actor, d handoff.Di
 		},
 		secret: secret,
 	}
-	o, err := s.change(ctx, q)
+	o, err := s.change(ctx, q, lists)
 	var refused *handoff.Refusal
 	if errors.As(err, &refused) && refused.Reason == handoff.DispatchConflict && o.grant.Dispatch.Shop == d.Shop {
 		return s.dispatchedBefore(ctx, o.grant, by, d, err)
@@ -80,37 +83,3 @@ func (s *Service) dispatchedBefore(ctx context.Context, newest handoff.Grant, by
 func (s *Service) digestOf(d *handoff.Dispatch) []byte {
 	return s.names.Name("dispatch", d.Parts()...)[:16]
 }
-
-func (s *Service) index(d *handoff.Dispatch, route string, day handoff.Date) *Index {
-	zone, err := handoff.Zone(d.To.Zone)
-	if err != nil {
-		return nil // Decide refuses it
-	}
-	w, err := handoff.DayWindow(day, zone)
-	if err != nil {
-		return nil
-	}
-	return &Index{
-		Customer: handoff.CustomerRef{Shop: d.Shop, ID: d.Customer.ID},
-		Route:    RouteRef{Carrier: d.Carrier, Route: route, Day: day},
-		Order:    s.orderRef(d.Shop, d.Order, day),
-		Until:    w.Until, Now: handoff.InstantOf(s.clock.Now()),
-	}
-}
-
-func (s *Service) orderRef(shop, order string, day handoff.Date) (o OrderRef) {
-	if order == "" {
-		return o
-	}
-	copy(o.Name[:], s.names.Name("order", shop, order))
-	o.Day = day
-	return o
-}
-
-// OrderRef names an order among those of one delivery day.
-type OrderRef struct {
-	Name [orderLen]byte // keyed, of the shop and its order: it tells nothing to who reads it
-	Day  handoff.Date
-}
-
-const orderLen = 8

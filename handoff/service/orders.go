@@ -56,26 +56,14 @@ func (s *Service) Override(ctx context.Context, by handoff.Actor, id handoff.Gra
 // order runs a command that needs no courier.
 func (s *Service) order(ctx context.Context, id handoff.GrantID, c handoff.Command, note string) (handoff.Grant, error) {
 	c.Who = s.Who(c.By)
-	q := query{Query: Query{Parcel: id.Hash, Generation: id.Generation}, note: note}
-	q.command = func(*Snapshot) handoff.Command { return c }
-	if c.Act == handoff.Reschedule {
-		// The index is written ahead of the commit, so the address must be known first.
-		g, err := s.Grant(ctx, c.By, id)
-		if err != nil {
-			return handoff.Grant{}, err
-		}
-		if fresh := handoff.Decide(&g, c, handoff.Facts{Policy: s.policy}, s.clock.Now()); fresh.Refusal != nil {
-			return handoff.Grant{}, fresh.Refusal
-		}
-		route := c.Route
-		if route == "" {
-			route = g.Route()
-		}
-		q.Index = s.index(&g.Dispatch, route, c.Day)
+	q := request{
+		Query:   Query{Parcel: id.Hash, Generation: id.Generation},
+		command: func(*Snapshot) handoff.Command { return c },
+		note:    note,
 	}
-	o, err := s.change(ctx, q)
+	o, err := s.change(ctx, q, entries{service: s})
 	if err != nil {
-		return handoff.Grant{}, err // and not the grant: it may be somebody else's
+		return handoff.Grant{}, err // and not the grant: it may be another shop's or customer's
 	}
 	return o.grant, nil
 }

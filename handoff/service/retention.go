@@ -85,7 +85,7 @@ func (s *Service) eraseOne(ctx context.Context, c handoff.CustomerRef, id handof
 // one grant.
 func (s *Service) Expire(ctx context.Context, id handoff.GrantID) error {
 	var forgotten *handoff.CustomerRef
-	o, err := s.change(ctx, query{
+	o, err := s.change(ctx, request{
 		Query: Query{Parcel: id.Hash, Generation: id.Generation},
 		command: func(found *Snapshot) handoff.Command {
 			c := handoff.Command{Act: handoff.Expire, By: handoff.Actor{Role: handoff.RoleService}}

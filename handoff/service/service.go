@@ -1,5 +1,13 @@
-// Package service runs commands on grants: it loads, lets handoff.Decide judge and
-// handoff.Apply change, and commits. change.go holds the loop; there is no other.
+// Package service runs commands on grants: it reads, lets handoff.Decide judge and
+// handoff.Apply change, and commits.
+//
+// change.go holds the loop; there is no other. What a request takes along beside its grant (a
+// guess, a PIN, a carrier's count, a courier's last door, entries in lists) is a reservation:
+// reservation.go has the protocol, and each kind has a file of its own.
+//
+// Words: a request is what is asked; a run is one request on its way through the loop, a pass
+// one way through it. An attempt is a request with an id, under which it may be repeated. A
+// guess is a request with a code. What is reserved is settled: used, or given back.
 package service
 
 import (
@@ -15,15 +23,23 @@ import (
 // Observer hears of every decision that was told to a caller. It must not block, and
 // sees no codes.
 type Observer interface {
+	// Decided says what a caller was told: reason is empty if the act was done, and events
+	// are what the decision caused.
 	Decided(act handoff.Act, reason handoff.Reason, events []handoff.Event)
+
+	// Conflicted says that another commit got in between, and that the act is decided again.
 	Conflicted(act handoff.Act)
 
-	// Unsettled says that a guess could not be settled, and takes up a place for a while.
+	// Unsettled says that a guess could not be settled. It takes up a place in its courier's
+	// budget until it lapses.
 	Unsettled()
 }
 
-// Service runs commands: it loads, lets [Decide] judge and [Apply] change, and commits.
-// The loop that does so, change, is the only one there is.
+// Service runs commands. It is safe for concurrent use; several may share a store.
+//
+// Its methods return a *handoff.Refusal where the answer is no, storage.ErrUnavailable where
+// there is no answer for now (asking again later is right), and storage.ErrSealed where a
+// stored value cannot be opened. Each method names the reasons that are its own.
 type Service struct {
 	store    Store
 	policy   *handoff.Policy
@@ -41,8 +57,8 @@ type Config struct {
 	Store    Store
 	Policy   *handoff.Policy
 	Clock    clock.Clock
-	Namer    handoff.Namer
-	Random   io.Reader // a cryptographic source
+	Namer    handoff.Namer // names grants, so it never changes
+	Random   io.Reader     // a cryptographic source
 	Keypads  Keypads
 	Observer Observer
 }
@@ -86,7 +102,7 @@ func (s *Service) ParcelHash(carrier, parcel string) handoff.ParcelHash {
 	return handoff.HashParcel(s.names, carrier, parcel)
 }
 
-// Who is the pseudonym under which events name an actor; empty if it is nobody in particular.
+// Who is the pseudonym under which events name an actor; empty for an actor without a subject.
 func (s *Service) Who(by handoff.Actor) string { return handoff.Pseudonym(s.names, "who", by.Subject) }
 
 // Close waits for what is still being settled behind answers that were given.

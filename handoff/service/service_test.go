@@ -276,8 +276,8 @@ func TestAnAbandonedGuessCountsForNothing(t *testing.T) {
 	g := w.Dispatch(t, handofftest.Sample("p1"))
 	ref := handofftest.Courier("c1")
 	for i := range 20 {
-		r := service.Reservation{Courier: ref, Token: fmt.Sprint(i), At: handoff.InstantOf(w.Clock.Now())}
-		if _, err := w.Core.Load(t.Context(), service.Query{Parcel: g.ID.Hash, Courier: &ref, Reservation: &r}); err != nil {
+		r := service.Guess{Courier: ref, ID: fmt.Sprint(i), At: handoff.InstantOf(w.Clock.Now())}
+		if _, err := w.Core.Prepare(t.Context(), service.Preparation{Query: service.Query{Parcel: g.ID.Hash, Courier: &ref}, Guess: &r}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -319,11 +319,11 @@ type poisoned struct {
 	hash handoff.ParcelHash
 }
 
-func (p *poisoned) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
+func (p *poisoned) Prepare(ctx context.Context, q service.Preparation) (service.Snapshot, error) {
 	if q.Parcel == p.hash {
 		return service.Snapshot{}, storage.ErrSealed
 	}
-	return p.Core.Load(ctx, q)
+	return p.Core.Prepare(ctx, q)
 }
 
 func TestOneBadGrantDoesNotStopTheSweeper(t *testing.T) {

@@ -2,8 +2,6 @@ package service
 
 import (
 	"context"
-	"regexp"
-	"strconv"
 	"time"
 
 	"latchkey/handoff"
@@ -12,88 +10,56 @@ import (
 // Store is all that the service needs of a store.
 //
 // All methods may be called concurrently. Errors that are none of those that a method
-// names come wrapped in storage.ErrUnavailable. The store seals personal data and
-// secrets: nothing it writes shows them.
+// names come wrapped in storage.ErrUnavailable, and keep their cause. The store seals personal
+// data and secrets: nothing it writes shows them, and no error either.
 type Store interface {
 	Grants
+	Guesses
+	Permits
+	LastDoors
 	Lists
 	Schedule
-	Permits
 	Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error) // see Couriers
 	Log
 	Sessions
 }
 
-// Grants keeps grants, and the facts that a decision on one needs.
+// Grants keeps grants, and reads the facts that a decision on one needs.
 //
 //   - Commit is atomic: the grant, its events, its place in the schedule and (for a
 //     next generation) the closed grant's new place are written together or not at
-//     all, and only if the grant's version is still the one that was loaded.
-//   - Load sees every commit that was acknowledged before it began.
+//     all, and only if the grant's version is still the one that was read.
+//   - A read sees every commit that was acknowledged before it began.
 //   - A commit that was acknowledged survives whatever the store's operator promised
 //     (see Durability in docs/settings.md); the store itself never drops one.
-//
-// Who may retry: Load is idempotent and the store may retry it. A Commit is never
-// run again by the store on its own; a caller that gets storage.ErrUnknownOutcome loads
-// again and looks for its commit id.
 type Grants interface {
-	// Load reads a grant and all the facts that a decision on it needs, in one trip.
-	// With an Index it writes the index entries, with a Reservation it reserves one guess
-	// in the courier's budget, and with a Permit it claims the permit's id, in the same
-	// trip. An unknown grant or courier is nil, and no error. The courier's name, which no
-	// decision needs, is left out.
-	//
-	// Of all who ever claim one id, one at most finds it Claimed, as long as the claim
-	// stands. It stands for at least five minutes, and from a commit that uses it for two
-	// days; Unclaim ends it. Claiming again what is one's own is harmless. A claim is as
-	// durable as a commit.
+	// Load reads a grant and the facts that a decision on it needs, in one trip. It writes
+	// nothing. An unknown grant, courier or door is nil, and no error. The courier's name,
+	// which no decision needs, is left out. The error is storage.ErrUnavailable or
+	// storage.ErrSealed.
 	Load(ctx context.Context, q Query) (Snapshot, error)
 
-	// Commit stores a record and appends its events, if the version is still c.From.
-	// It returns ErrConflict, ErrUnknownOutcome or ErrUnavailable (nothing was written).
+	// Prepare is Load that reserves in the same trip what the commit to come needs in other
+	// slots. It may be repeated, by the store and by the caller: what is reserved already is
+	// reserved once. After an error it is unknown what was reserved.
+	//
+	// A reserved permit id is held by one request at most, as long as the reservation stands:
+	// five minutes at least, and from a commit that uses it for two days. GiveBackPermit ends
+	// it. It is as durable as a commit.
+	Prepare(ctx context.Context, p Preparation) (Snapshot, error)
+
+	// Commit stores a record and appends its events, if the version is still c.From. The
+	// store never runs it again on its own. Its errors are storage.ErrConflict (nothing was
+	// written), storage.ErrUnknownOutcome (the caller reads again and looks for its commit id)
+	// and storage.ErrUnavailable (nothing was written).
 	Commit(ctx context.Context, c Change) error
 
-	// Settle ends a reservation outside of a commit: it becomes a counted wrong code,
-	// excused or not, or is given back. Settling twice is harmless. An excused one may be
-	// forgotten after two days.
-	Settle(ctx context.Context, s Settlement) error
-
-	// See notes where a courier is, ahead of the commit that gives out a permit there, if
-	// the courier was last seen where the caller believes: from, or nil for nowhere. False:
-	// the courier was seen elsewhere meanwhile, or is not known. Noting the same again is
-	// harmless; what was noted stays, even if the commit is overtaken.
-	See(ctx context.Context, courier handoff.CourierRef, from *handoff.Sighting, to handoff.Sighting) (bool, error)
-
-	// CarrierDay reads what a carrier's couriers have done with codes in the last 24 hours,
-	// and up to an hour before. Its parts are of about the same moment.
-	CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error)
-
-	// Many loads grants in one trip, in no particular order, leaving out those that are
-	// gone.
+	// Many reads the newest grants of parcels in one trip, in no particular order, leaving
+	// out those that are gone. The error is storage.ErrUnavailable or storage.ErrSealed.
 	Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.Grant, error)
 }
 
-// Lists finds grants besides by their parcel. Load writes the entries (see Index), ahead of
-// the commit: an entry counts only if its grant says the same.
-type Lists interface {
-	// OfCustomer lists up to limit parcels indexed for a customer, the one whose window
-	// ends last first and among equals the greater hash, beginning after a place (zero:
-	// with the first). The index is written before the commit: an entry counts only if its
-	// grant names this shop and customer. A parcel that is moved to a later day meanwhile
-	// moves up, so that whoever pages may see it twice or not at all.
-	OfCustomer(ctx context.Context, c handoff.CustomerRef, after Listed, limit int) ([]Listed, error)
-
-	// OnRoute lists the parcels indexed for a route on a day, with the same caution.
-	OnRoute(ctx context.Context, r RouteRef) ([]handoff.ParcelHash, error)
-
-	// OfOrder lists the parcels indexed for an order, with the same caution: names may collide.
-	OfOrder(ctx context.Context, o OrderRef) ([]handoff.ParcelHash, error)
-
-	// Unlist takes a parcel out of a customer's index.
-	Unlist(ctx context.Context, c handoff.CustomerRef, id handoff.ParcelHash) error
-}
-
-// Schedule is which grants time alone will change.
+// Schedule is which grants time alone will change. All errors are storage.ErrUnavailable.
 type Schedule interface {
 	// Due lists up to limit grants of a partition that time alone changes by now: see
 	// Grant.Due. A generation that is archived stays on the schedule.
@@ -101,17 +67,6 @@ type Schedule interface {
 
 	// Unschedule takes a grant that no longer exists off the schedule.
 	Unschedule(ctx context.Context, id handoff.GrantID) error
-}
-
-// Permits finds the grant of a permit.
-type Permits interface {
-	// Permit says which grant and door a permit belongs to; nil if there is none, or not
-	// any more. An entry counts only if its grant has the permit.
-	Permit(ctx context.Context, id handoff.PermitID) (*PermitRef, error)
-
-	// Unclaim gives a claim back, so that another may have it. Only whoever is sure that
-	// no commit uses it may do so. Another's claim is left alone.
-	Unclaim(ctx context.Context, ref PermitRef) error
 }
 
 // Log is what the service writes to the event log beside its commits; see eventlog.Log.
@@ -125,85 +80,36 @@ type Sessions interface {
 	RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) error
 }
 
-// Query is what Load reads.
+// Query is what to read: a grant, and facts.
 type Query struct {
 	Parcel     handoff.ParcelHash
 	Generation int // 0: the newest
 
-	Courier     *handoff.CourierRef // whose record and budget to read
-	Door        string              // the door to read, with its building
-	Permit      *PermitRef          // a permit to claim: where it is to be found, written ahead of its commit
-	Reservation *Reservation        // a guess to reserve in that courier's budget
-	Index       *Index              // entries to write ahead of a commit
+	Courier *handoff.CourierRef // whose record and budget to read; nil: nobody's
+	Door    string              // the door to read, with its building; empty: none
 }
 
-// Index is where a grant is to be found besides by its parcel.
-type Index struct {
-	Customer handoff.CustomerRef
-	Route    RouteRef
-	Order    OrderRef        // zero: there is none
-	Until    handoff.Instant // end of the grant's window
-	Now      handoff.Instant
+// Preparation is what to read, and what to reserve in the same trip.
+type Preparation struct {
+	Query
+	Guess  *Guess     // a guess of Query.Courier, in the courier's budget; nil: none
+	Permit *PermitRef // a permit's id, under which its grant and door are found; nil: none
+	Index  *Index     // the grant's entries in lists; nil: none
 }
 
-// Listed is a place in a customer's list: a parcel and the end of its window.
-type Listed struct {
-	Parcel handoff.ParcelHash
-	Until  handoff.Instant
-}
-
-// String is the place in a form that ParseListed reads; empty for none.
-func (l Listed) String() string {
-	if l == (Listed{}) {
-		return ""
-	}
-	return strconv.FormatInt(int64(l.Until), 10) + "-" + string(l.Parcel)
-}
-
-var listedRule = regexp.MustCompile(`^([0-9]{1,12})-([0-9a-f]{24})$`)
-
-// ParseListed reads what String writes.
-func ParseListed(text string) (l Listed, ok bool) {
-	if text == "" {
-		return Listed{}, true
-	}
-	m := listedRule.FindStringSubmatch(text)
-	if m == nil {
-		return Listed{}, false
-	}
-	until, err := strconv.ParseInt(m[1], 10, 64)
-	return Listed{Parcel: handoff.ParcelHash(m[2]), Until: handoff.Instant(until)}, err == nil
-}
-
-// RouteRef names one route of a carrier on one day.
-type RouteRef struct {
-	Carrier, Route string
-	Day            handoff.Date
-}
-
-// PermitRef says which grant and door a permit belongs to.
-type PermitRef struct {
-	Permit handoff.PermitID
-	Parcel handoff.ParcelHash
-	Door   string
-
-	// Claim is random: whose claim to the permit it is. Two requests never share one, not
-	// even two of one attempt, so that neither can give back what the other used.
-	Claim string
-}
-
-// Snapshot is what Load found, all of one moment per key.
+// Snapshot is what was found, all of one moment per key.
 type Snapshot struct {
-	Record  *Record
+	Record  *Record // nil: there is no such grant
 	Version Version
-	Courier *handoff.Courier
-	Account handoff.Account
-	Door    *handoff.Door
+	Courier *handoff.Courier // nil: unknown, or not asked for
+	Account handoff.Account  // of the courier
+	Door    *handoff.Door    // nil: unknown, or not asked for
 
-	// Claimed says that the permit that was asked for is the asker's, and nobody else's.
-	Claimed bool
+	// PermitHeld says that the permit's id is reserved for the request that asked, and for no
+	// other.
+	PermitHeld bool
 
-	// Archived says that a later generation exists: to this one only time does something.
+	// Archived says that a later generation exists: only time changes this one.
 	Archived bool
 }
 
@@ -231,41 +137,23 @@ func (v Version) Next(n int) Version {
 
 // Change is one commit.
 type Change struct {
-	From   Version
+	From   Version // of the record that was read; 0: there was none
 	Record Record
 	Events []handoff.Event
 
 	// Archived says that the record is of a generation that a later one followed.
 	Archived bool
 
-	// Settle ends the courier's reservation along with the commit. A wrong code is
-	// counted only if the commit happened; giving back needs no such care, since whoever
-	// commits again reserves again.
+	// Settle ends the courier's guess along with the commit; nil: there is none. A wrong code
+	// is counted only if the commit happened; giving back needs no such care, since a request
+	// that commits again reserves again.
 	Settle *Settlement
 
-	// Permit is the claim that the commit uses; nil if it gives out no permit.
+	// Permit is the reserved id that the commit uses; nil if it gives out no permit.
 	Permit *PermitRef
 
 	// Count adds to the carrier's day along with the grant, once; nil adds nothing.
 	Count *CarrierCount
 
-	Now handoff.Instant
-}
-
-// Reservation is one guess reserved in a courier's budget. Token is random: two
-// requests never share one, so that neither can give back what the other was charged.
-type Reservation struct {
-	Courier handoff.CourierRef
-	Token   string
-	At      handoff.Instant
-
-	// Held says that it was made by an earlier load, and is only asked about again.
-	Held bool
-}
-
-// Settlement ends a reservation.
-type Settlement struct {
-	Reservation
-	Counted bool // a wrong code was counted; false gives the reservation back
-	Excused bool // with Counted: it was no guess
+	Now handoff.Instant // by the service's clock
 }

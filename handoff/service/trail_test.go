@@ -36,7 +36,7 @@ func TestTheTrailSaysWho(t *testing.T) {
 	_, err = w.Service.Reissue(ctx, clerk, g.ID)
 	must(err, "")
 	g = w.Parcel(t, "p1")
-	knock := service.Knock{Courier: handofftest.Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}, Device: "phone-3", Claimed: claimed}
+	knock := service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}, Device: "phone-3", Claimed: claimed}
 	_, err = w.Service.Unlock(ctx, knock)
 	must(err, "")
 	knock.Position, knock.Device = nil, "phone-4"

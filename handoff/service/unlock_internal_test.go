@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-func TestStrangers(t *testing.T) {
+func TestUnknownParcelsAreToldInNumbers(t *testing.T) {
 	told, sum := 0, 0
 	var counts []string
 	for n := 1; n <= 1000; n++ {
-		if count, ok := strangers(n); ok {
+		if count, ok := unknownTold(n); ok {
 			told++
 			sum += max(count, 1)
 			if count > 0 {

@@ -13,17 +13,17 @@ import (
 	"latchkey/handoff/storage"
 )
 
-// betweenLoads is a store to which something happens before a load that claims a PIN, and
-// which may lose what a load said.
-type betweenLoads struct {
+// betweenTrips is a store to which something happens before a trip that reserves a PIN, and
+// which may lose what the trip said.
+type betweenTrips struct {
 	handofftest.Core
 	before func(service.PermitRef) error
 }
 
-// A PIN that was claimed and then not given out is there for the next courier: the grant
-// was recalled meanwhile, the store failed after the claim, the door got another key, or
+// A PIN that was reserved and then not given out is there for the next courier: the grant
+// was recalled meanwhile, the store failed after it was reserved, the door got another key, or
 // its minute passed.
-func TestAClaimedPINIsGivenBack(t *testing.T) {
+func TestAReservedPINIsGivenBack(t *testing.T) {
 	for name, happens := range map[string]func(t *testing.T, w *handofftest.World) (want handoff.Reason, err error){
 		"recalled": func(t *testing.T, w *handofftest.World) (handoff.Reason, error) {
 			_, err := w.Service.Recall(t.Context(), handoff.Actor{Role: handoff.RoleShop, Shop: handofftest.Shop}, w.Parcel(t, "p1").ID, "")
@@ -43,40 +43,40 @@ func TestAClaimedPINIsGivenBack(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			store := &betweenLoads{Core: handofftest.NewMemory(), before: func(service.PermitRef) error { return nil }}
+			store := &betweenTrips{Core: handofftest.NewMemory(), before: func(service.PermitRef) error { return nil }}
 			w := handofftest.New(t, store)
 			w.Cleared(t, "c1")
 			w.Drives(t, "c1", handofftest.Route, handofftest.Today)
 			putPad(t, w, "a keypad's key of 23 by")
 			w.Dispatch(t, handofftest.Sample("p1"))
 			w.Dispatch(t, handofftest.Sample("p2"))
-			var claimed []service.PermitRef
+			var reserved []service.PermitRef
 			var want handoff.Reason
-			loads := 0
+			trips := 0
 			store.before = func(ref service.PermitRef) (err error) {
-				if loads++; loads > 1 { // the first finds out that it is a keypad
-					claimed = append(claimed, ref)
+				if trips++; trips > 1 { // the first finds out that it is a keypad
+					reserved = append(reserved, ref)
 				}
-				if loads == 2 {
+				if trips == 2 {
 					want, err = happens(t, w)
 				}
 				return err
 			}
-			k := service.Knock{Courier: handofftest.Courier("c1"), Door: "pad", Parcel: "p1", Position: &handoff.Position{Point: handofftest.Home}}
+			k := service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "pad", Parcel: "p1", Position: &handoff.Position{Point: handofftest.Home}}
 			got, err := w.Service.Unlock(t.Context(), k)
 			var refused *handoff.Refusal
 			if errors.As(err, &refused) != (want != "") || want != "" && refused.Reason != want {
 				t.Fatalf("%v, want %s", err, want)
 			}
 			store.before = func(service.PermitRef) error { return nil }
-			for i, ref := range claimed {
+			for i, ref := range reserved {
 				kept, err := w.Core.Permit(t.Context(), ref.Permit)
 				if err != nil || (kept != nil) != (ref.Permit == got.Permit) {
-					t.Errorf("claim %d of %d: %+v %v", i+1, len(claimed), kept, err)
+					t.Errorf("reservation %d of %d: %+v %v", i+1, len(reserved), kept, err)
 				}
 			}
-			if len(claimed) == 0 {
-				t.Error("nothing was claimed")
+			if len(reserved) == 0 {
+				t.Error("nothing was reserved")
 			}
 			k.Parcel = "p2"
 			if p, err := w.Service.Unlock(t.Context(), k); err != nil || p.Permit == got.Permit || got.Minute == 0 && p.Minute != uint64(w.Clock.Now().Unix()/60) {
@@ -124,7 +124,7 @@ func TestTwoDistantDoorsAtOnce(t *testing.T) {
 		w.Dispatch(t, d)
 	}
 	unlock := func(id string, at handoff.Point) error {
-		_, err := w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("c1"), Door: id, Parcel: "p-" + id, Position: &handoff.Position{Point: at}})
+		_, err := w.Service.Unlock(ctx, service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: id, Parcel: "p-" + id, Position: &handoff.Position{Point: at}})
 		return err
 	}
 	store.once = func() {
@@ -140,18 +140,18 @@ func TestTwoDistantDoorsAtOnce(t *testing.T) {
 	}
 }
 
-func (b *betweenLoads) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
-	if q.Permit != nil {
-		if err := b.before(*q.Permit); err != nil {
-			_, _ = b.Core.Load(ctx, q)
+func (b *betweenTrips) Prepare(ctx context.Context, p service.Preparation) (service.Snapshot, error) {
+	if p.Permit != nil {
+		if err := b.before(*p.Permit); err != nil {
+			_, _ = b.Core.Prepare(ctx, p)
 			return service.Snapshot{}, err
 		}
 	}
-	return b.Core.Load(ctx, q)
+	return b.Core.Prepare(ctx, p)
 }
 
-func (m *meanwhile) Load(ctx context.Context, q service.Query) (service.Snapshot, error) {
-	snap, err := m.Core.Load(ctx, q)
+func (m *meanwhile) Prepare(ctx context.Context, q service.Preparation) (service.Snapshot, error) {
+	snap, err := m.Core.Prepare(ctx, q)
 	if once := m.once; once != nil && q.Door == m.door {
 		m.once = nil
 		once()
@@ -183,7 +183,7 @@ func TestDoorsGoOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.Dispatch(t, handofftest.Sample("p1"))
-		p, err := w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}})
+		p, err := w.Service.Unlock(ctx, service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +217,7 @@ func TestALivePermitIsNeverForgotten(t *testing.T) {
 		if err := w.Core.PutDoor(ctx, handoff.Door{ID: id, Kind: handoff.Lobby, Mode: handoff.Connected, Location: &at, BuildingID: "bld_turm5"}); err != nil {
 			t.Fatal(err)
 		}
-		return w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("c1"), Door: id, Parcel: "p1", Position: &handoff.Position{Point: at}})
+		return w.Service.Unlock(ctx, service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: id, Parcel: "p1", Position: &handoff.Position{Point: at}})
 	}
 	var given []service.Permission
 	for n := range 16 {
@@ -266,7 +266,7 @@ func TestNoAnswerIsSaidOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Dispatch(t, handofftest.Sample("p1"))
-	p, err := w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}})
+	p, err := w.Service.Unlock(ctx, service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +330,7 @@ func TestConsentIsUsedByAPermitThatMayOpen(t *testing.T) {
 			if _, err := w.Service.Consent(ctx, customer, g.ID, []handoff.TargetKind{handoff.Garage}); err != nil {
 				t.Fatal(err)
 			}
-			p, err := w.Service.Unlock(ctx, service.Knock{Courier: handofftest.Courier("c1"), Door: "garage", Parcel: "p1", Challenge: []byte("12345678"), Position: &handoff.Position{Point: handofftest.Home}})
+			p, err := w.Service.Unlock(ctx, service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "garage", Parcel: "p1", Challenge: []byte("12345678"), Position: &handoff.Position{Point: handofftest.Home}})
 			if err != nil {
 				t.Fatal(err)
 			}

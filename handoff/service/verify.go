@@ -8,21 +8,22 @@ import (
 	"latchkey/otp"
 )
 
-// Presentation is a courier's request at a door.
+// Presentation is a courier's request at a parcel's address.
 type Presentation struct {
 	Courier  handoff.CourierRef
-	Parcel   string   // as read from the label
-	Code     otp.Code // zero: none entered
-	Position *handoff.Position
+	Parcel   string            // as read from the label
+	Code     otp.Code          // zero: none entered
+	Position *handoff.Position // nil: the device sent none
 
-	// Device is on which device the courier works, as its token says; empty if it does not.
+	// Device is the id of the device that the courier works on, as the courier's bearer token
+	// says; empty if the token says none.
 	Device string
 
 	// Claimed is when it was done, by the device's clock; zero if it told no time.
 	Claimed time.Time
 
 	// Attempt is the caller's id for this request, under which it may be repeated: the
-	// first answer is given again. Empty: every request is a new attempt.
+	// first answer is given again. Empty: it cannot be repeated.
 	Attempt string
 
 	// Note is why the courier does it, in the courier's words. Abort and Attempted only.
@@ -34,15 +35,15 @@ type Receipt struct {
 	Grant    handoff.GrantID
 	Parcel   string
 	Act      handoff.Act
-	Status   handoff.Status
-	Courier  string
-	At       time.Time
-	Placed   bool // whether a place was asked for
-	Distance int  // meters from it, rounded to ten
+	Status   handoff.Status // after it
+	Courier  string         // the courier's id
+	At       time.Time      // by the service's clock
+	Placed   bool           // whether a place was asked for
+	Distance int            // meters from it, rounded to ten; 0 if none was asked for
 }
 
-// Verify hands a parcel over, or takes a return along, whichever the parcel is for.
-// The error is a *Refusal, ErrUnavailable, or the store's.
+// Verify hands a parcel over, or takes a return along, whichever the parcel is for. The
+// reasons of a refusal stand in handoff/refusal.go, in the order in which they are found.
 func (s *Service) Verify(ctx context.Context, p Presentation) (Receipt, error) {
 	return s.present(ctx, p, "verify", func(g *handoff.Grant) handoff.Act {
 		if g == nil {
@@ -52,12 +53,15 @@ func (s *Service) Verify(ctx context.Context, p Presentation) (Receipt, error) {
 	})
 }
 
-// Abort takes a handoff back: the courier made it a moment ago and it did not happen.
+// Abort takes a handoff back: the courier made it a moment ago and it did not happen. Refused
+// as not-your-handoff, already-aborted, abort-too-late, reissue-limit, wrong-status, or for the
+// courier, the place and the time as Verify.
 func (s *Service) Abort(ctx context.Context, p Presentation) (Receipt, error) {
 	return s.present(ctx, p, "abort", func(*handoff.Grant) handoff.Act { return handoff.Abort })
 }
 
-// Attempted records that the courier was there and nobody answered.
+// Attempted records that the courier was there and nobody answered. Refused as attempted-limit,
+// or for the courier, the route, the status and the time as Verify.
 func (s *Service) Attempted(ctx context.Context, p Presentation) (Receipt, error) {
 	return s.present(ctx, p, "attempted", func(*handoff.Grant) handoff.Act { return handoff.Attempt })
 }
@@ -67,9 +71,11 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 	if p.Parcel, reason = s.policy.Label(p.Courier.Carrier, p.Parcel); reason != "" {
 		return Receipt{}, s.refused(act(nil), reason)
 	}
-	q := query{
+	q := request{
 		Query: Query{Parcel: s.ParcelHash(p.Courier.Carrier, p.Parcel), Courier: &p.Courier},
 		note:  p.Note,
+		// The domain "attempt" and the order of the parts are kept with stored answers.
+		attempt: s.attemptOf(p.Attempt, p.Courier, p.Claimed, kind, p.Parcel, p.Code.Reveal(), positionText(p.Position), p.Note),
 		command: func(found *Snapshot) handoff.Command {
 			return handoff.Command{Act: act(found.grant()), Target: handoff.Parcel, Evidence: handoff.Evidence{
 				Courier: p.Courier, Parcel: p.Parcel, Position: p.Position, Code: p.Code,
@@ -77,13 +83,12 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 			}}
 		},
 	}
-	if p.Attempt != "" {
-		q.attempt, q.digest = p.Attempt, s.digest(p, kind)
+	coded := !p.Code.IsZero()
+	beside := []reservation{&carrierDay{carriers: &s.carriers, carrier: p.Courier.Carrier, code: coded}}
+	if coded {
+		beside = append(beside, s.guess(p.Courier))
 	}
-	if !p.Code.IsZero() {
-		q.Reservation = &Reservation{Courier: p.Courier, Token: token(), At: handoff.InstantOf(s.clock.Now())}
-	}
-	o, err := s.change(ctx, q)
+	o, err := s.change(ctx, q, beside...)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -94,20 +99,7 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 	}, nil
 }
 
-// digest is a keyed hash of what a repeated attempt must repeat. It is kept with the
-// sealed grant, for as long as the grant.
-func (s *Service) digest(p Presentation, kind string) []byte {
-	return s.attemptDigest(p.Claimed, p.Courier.Carrier, p.Courier.ID, p.Attempt, kind, p.Parcel, p.Code.Reveal(), position(p.Position), p.Note)
-}
-
-// attemptDigest adds a time to what was said, where one was told.
-func (s *Service) attemptDigest(claimed time.Time, said ...string) []byte {
-	if !claimed.IsZero() {
-		said = append(said, claimed.UTC().Format(time.RFC3339))
-	}
-	return s.names.Name("attempt", said...)[:8]
-}
-
+// claimed is the time that a device told; 0 if it told none.
 func claimed(t time.Time) handoff.Instant {
 	if t.IsZero() {
 		return 0
@@ -115,7 +107,7 @@ func claimed(t time.Time) handoff.Instant {
 	return handoff.InstantOf(t)
 }
 
-// device is the pseudonym of a courier's device. Carriers give out ids of their own.
+// device is the pseudonym of a courier's device; empty for none. Ids of two carriers may be equal.
 func (s *Service) device(c handoff.CourierRef, id string) string {
 	if id == "" {
 		return ""

@@ -93,7 +93,7 @@ func newHall(t *testing.T) *hall {
 
 func (h *hall) unlock(t *testing.T, id string) service.Permission {
 	t.Helper()
-	p, err := h.Service.Unlock(t.Context(), service.Knock{
+	p, err := h.Service.Unlock(t.Context(), service.UnlockRequest{
 		Courier: handofftest.Courier("cou_7"), Door: id, Parcel: "P1", Challenge: []byte("challenge of a door"),
 		Position: &handoff.Position{Point: handofftest.Home, Accuracy: 5},
 	})

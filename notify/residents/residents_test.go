@@ -158,7 +158,7 @@ func (s *street) unlocks(parcel, door string, states ...handoff.DoorState) {
 	s.t.Helper()
 	s.Dispatch(s.t, handofftest.Sample(parcel))
 	at := handofftest.Home
-	p, err := s.Service.Unlock(s.t.Context(), service.Knock{Courier: handofftest.Courier("cou_7"), Door: door, Parcel: parcel, Position: &handoff.Position{Point: at}})
+	p, err := s.Service.Unlock(s.t.Context(), service.UnlockRequest{Courier: handofftest.Courier("cou_7"), Door: door, Parcel: parcel, Position: &handoff.Position{Point: at}})
 	s.must(err)
 	for _, state := range states {
 		s.must(s.Service.Reported(s.t.Context(), door, p.Permit, state))

@@ -1,0 +1,129 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"latchkey/handoff"
+)
+
+// Guesses keeps the couriers' budgets and the carriers' days. A guess is one request with a
+// code, of which nobody knows yet whether it is right.
+type Guesses interface {
+	// Settle ends a guess outside of a commit: it becomes a counted wrong code, excused or
+	// not, or is given back. Settling twice is harmless, and a counted one is not given back.
+	// An excused one may be forgotten after two days. The error is storage.ErrUnavailable.
+	Settle(ctx context.Context, s Settlement) error
+
+	// CarrierDay reads what a carrier's couriers have done with codes in the 24 hours before
+	// now, and up to an hour before these. Its parts are of about the same moment. The error
+	// is storage.ErrUnavailable.
+	CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error)
+}
+
+// Guess is one guess reserved in a courier's budget.
+type Guess struct {
+	Courier handoff.CourierRef
+	ID      string          // random: no request gives back what another was charged
+	At      handoff.Instant // when the request came, by its instance's clock
+
+	// Held says that an earlier Prepare made the reservation, and that this one only reads
+	// how it stands.
+	Held bool
+}
+
+// Settlement ends a guess.
+type Settlement struct {
+	Guess
+	Counted bool // a wrong code was counted; false gives the reservation back
+	Excused bool // with Counted: it was a slip or a superseded code, and no guess
+}
+
+// guess is the reservation of a request that brings a code: a place in the courier's budget.
+//
+// A wrong code is charged with its commit. An answer other than "wrong code" costs nothing,
+// since it tells nothing of the code.
+type guess struct {
+	unreserved
+	Guess
+	service *Service
+}
+
+func (s *Service) guess(courier handoff.CourierRef) *guess {
+	return &guess{service: s, Guess: Guess{Courier: courier, ID: randomID(), At: handoff.InstantOf(s.clock.Now())}}
+}
+
+func (g *guess) reserve(_ context.Context, want *Preparation) {
+	reserved := g.Guess
+	want.Guess = &reserved
+}
+
+func (g *guess) name(_ context.Context, p *pass) error {
+	p.change.Settle = g.settlement(codeRefused(p.decision.Events))
+	return nil
+}
+
+func (g *guess) missed(p *pass, why error) error {
+	// A guess that waits keeps its place in the queue. One whose commit failed may have been
+	// given back with it, and is reserved anew.
+	g.Held = errors.Is(why, errUndecided) && p.Account.Placed
+	return nil
+}
+
+func (g *guess) settle(ctx context.Context, e ending) {
+	if e.acknowledged || e.gaveUp && e.doubtful {
+		return // the commit settled it, or may yet have counted it
+	}
+	g.service.settleGuess(ctx, *g.settlement(codeRefused(e.events)))
+}
+
+// settlement counts the guess as the wrong code of an event, or gives it back where there is none.
+func (g *guess) settlement(wrong *handoff.Event) *Settlement {
+	return &Settlement{Guess: g.Guess, Counted: wrong != nil, Excused: wrong != nil && wrong.Excused}
+}
+
+// codeRefused is the event of a wrong code; nil if none was counted.
+func codeRefused(events []handoff.Event) *handoff.Event {
+	for i := range events {
+		if events[i].Type == handoff.EventCodeRefused {
+			return &events[i]
+		}
+	}
+	return nil
+}
+
+// settleWithin is how long one try to settle may take, and settleFor how long a failed
+// one is tried again behind the answer: less than it takes until the reservation lapses.
+const (
+	settleWithin = 5 * time.Second
+	settleFor    = 30 * time.Second
+)
+
+// settleGuess ends a guess. One that cannot be settled takes up a place in the budget until it
+// lapses, so the store is asked again behind the answer.
+func (s *Service) settleGuess(ctx context.Context, st Settlement) {
+	ctx = context.WithoutCancel(ctx)
+	try := func() error {
+		ctx, cancel := context.WithTimeout(ctx, settleWithin)
+		defer cancel()
+		return s.store.Settle(ctx, st)
+	}
+	if try() == nil {
+		return
+	}
+	s.settling.Go(func() {
+		giveUp := time.Now().Add(settleFor) // by the process's own monotonic clock
+		for n := 3; time.Now().Before(giveUp); n++ {
+			if pause(ctx, n) == nil && try() == nil {
+				return
+			}
+		}
+		s.observer.Unsettled()
+	})
+}
+
+// randomID is 64 random bits: no two requests share one.
+func randomID() string { return strconv.FormatUint(rand.Uint64(), 36) }
