@@ -47,6 +47,7 @@ func CoreConformance(t *testing.T, open func(t *testing.T) Core) {
 		{"Doors", doorTests},
 		{"Faults", faultTests},
 		{"Contention", contentionTests},
+		{"Clocks", clockTests},
 	})
 }
 

@@ -160,11 +160,15 @@ var contentionTests = map[string]func(*testing.T, *World){
 		})
 		answers := tally(errs)
 		if told := answers[string(handoff.CodeMismatch)]; stumbled.Load() > 0 && told < 20 {
-			// Whoever was counted, and not told because the answer was lost, asked again.
+			// A request that was charged, and was not told because the store stumbled, asked again.
 			answers[string(handoff.CodeMismatch)], answers[string(handoff.BudgetExhausted)] = 20, answers[string(handoff.BudgetExhausted)]-(20-told)
 		}
 		equal(t, "answers", answers, map[string]int{string(handoff.CodeMismatch): 20, string(handoff.BudgetExhausted): 730})
-		equal(t, "counted attempts", Count(w.Events(t), handoff.EventCodeRefused), 20)
+		// A code that was compared is charged even if its commit failed, so that a store that
+		// stumbles leaves fewer events than charges.
+		if counted := Count(w.Events(t), handoff.EventCodeRefused); counted > 20 || counted < 20 && stumbled.Load() == 0 {
+			t.Errorf("%d counted attempts, want 20, %d requests having stumbled", counted, stumbled.Load())
+		}
 		settled(t, w, 20)
 		_, err := w.Service.Verify(t.Context(), AtDoor("c1", "p0", grants[0].CurrentCode()))
 		equal(t, "the right code of a spent budget", reason(err), string(handoff.BudgetExhausted))

@@ -211,8 +211,10 @@ func (m *Memory) Commit(ctx context.Context, c service.Change) error {
 	if version != c.From {
 		return storage.ErrConflict
 	}
-	if n := c.Count; n != nil && n.Wrong > 0 && m.carrierDay(n.Carrier, n.Hour).Wrong[id.Hash.Partition()] != n.Before {
-		return storage.ErrConflict
+	if n := c.Count; n != nil && n.Wrong > 0 {
+		if wrong := m.carrierDay(n.Carrier, n.Hour).Wrong[id.Hash.Partition()]; wrong != n.Before {
+			return &service.CountConflict{Wrong: wrong}
+		}
 	}
 	record, err := cbor.Marshal(c.Record)
 	if err != nil {

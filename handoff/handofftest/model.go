@@ -18,7 +18,8 @@ import (
 )
 
 // Model is a property of a service on any store: whatever is asked of it, in whatever
-// order, with replies lost and the clock moving by days, the rules of the house hold.
+// order, with replies lost and the clock moving by days and set back by minutes, the rules
+// of the house hold.
 //
 //   - A parcel has at most one standing handoff.
 //   - Nothing is handed over outside its window, by a courier who is not cleared, or by
@@ -67,6 +68,7 @@ func Model(open func() Core) func(*rapid.T) {
 			"sweep":             m.sweep,
 			"wait":              m.wait,
 			"sleep":             m.sleep,
+			"step back":         m.step,
 			"courier":           m.courier,
 			"assign":            m.assign,
 			"lose reply":        m.fault,
@@ -460,6 +462,18 @@ func closedAt(life []handoff.Event) (at handoff.Instant) {
 		}
 	}
 	return at
+}
+
+// step sets the clock back, by up to an hour and not into the day before, as an operator or a
+// time server may.
+func (m *model) step(t *rapid.T) {
+	zone, err := handoff.Zone(Zone)
+	if err != nil {
+		panic(err) // the zone is a constant
+	}
+	now := m.Clock.Now().In(zone)
+	today := now.Hour()*3600 + now.Minute()*60 + now.Second()
+	m.Clock.Step(-time.Duration(rapid.IntRange(0, min(today, 3600)).Draw(t, "seconds back")) * time.Second)
 }
 
 func (m *model) wait(t *rapid.T) {

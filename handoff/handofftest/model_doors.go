@@ -72,6 +72,7 @@ type pass struct {
 	said    map[handoff.DoorState]bool // what the log has
 	state   handoff.DoorState
 	courier string
+	over    bool // its time was over once: it may be forgotten, wherever the clock is set
 }
 
 // Numbers of the design, said once more: a model that took them from the code would
@@ -452,11 +453,14 @@ func (m *model) tooFar(k doorRequest) bool {
 	return last != nil && last.door.BuildingID != m.doors[k.Door].BuildingID && m.Clock.Now().Sub(last.at) < journey
 }
 
-// live counts the permits of a grant that may still open a door.
+// live counts the permits of a grant that may still open a door, among the newest 16.
 func (m *model) live(id handoff.GrantID) int {
-	n := 0
-	for _, p := range m.passes {
-		if p.grant == id && m.Clock.Now().Sub(p.at) < permitLife {
+	n, newest := 0, 0
+	for _, p := range slices.Backward(m.passes) {
+		if p.grant != id {
+			continue
+		}
+		if newest++; newest <= mostLive && m.Clock.Now().Sub(p.at) < permitLife {
 			n++
 		}
 	}
@@ -695,7 +699,8 @@ func (m *model) remembered(t *rapid.T, g *handoff.Grant) {
 			continue
 		}
 		u := g.Unlock(p.permit)
-		if u == nil && m.Clock.Now().Sub(p.at) < permitLife {
+		p.over = p.over || m.Clock.Now().Sub(p.at) >= permitLife
+		if u == nil && !p.over {
 			t.Fatalf("%s forgot a permit for %s after %v", g.ID, p.door.ID, m.Clock.Now().Sub(p.at))
 		}
 		if u != nil && u.State != p.state {

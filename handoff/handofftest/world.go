@@ -33,8 +33,9 @@ type TB interface {
 
 // Clock is a clock that stands until it is moved. It may be used concurrently.
 type Clock struct {
-	mu  sync.Mutex
-	now time.Time
+	mu      sync.Mutex
+	now     time.Time
+	elapsed time.Duration
 }
 
 // NewClock makes a clock that stands at now.
@@ -47,14 +48,29 @@ func (c *Clock) Now() time.Time {
 	return c.now
 }
 
-// Set moves the clock to now.
+// Elapsed is the time that passed, which Step does not change: see [latchkey/handoff/clock.Elapsed].
+func (c *Clock) Elapsed() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.elapsed
+}
+
+// Set lets time pass until now.
 func (c *Clock) Set(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.elapsed += max(now.Sub(c.now), 0)
 	c.now = now
 }
 
-// Advance moves the clock by d.
+// Step sets the clock forward or back by d, while no time passes.
+func (c *Clock) Step(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Advance lets d pass.
 func (c *Clock) Advance(d time.Duration) { c.Set(c.Now().Add(d)) }
 
 // Namer is a keyed hash with a key that everybody knows, so that names are the same

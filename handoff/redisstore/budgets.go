@@ -116,8 +116,9 @@ func (s *Store) Settle(ctx context.Context, st service.Settlement) error {
 	return nil
 }
 
-// carrierKept is longer than an hour counts to a carrier's day.
-const carrierKept = 26 * time.Hour
+// carrierKept is longer than an hour counts to a carrier's day, by a day for instances whose
+// clocks are behind.
+const carrierKept = 50 * time.Hour
 
 // CarrierDay implements service.Guesses: one trip to all partitions.
 func (s *Store) CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error) {

@@ -121,14 +121,16 @@ func (s *Store) keepFor(until, now handoff.Instant) int64 {
 //	ARGV[3] milliseconds until the grant may be forgotten
 //	ARGV[4] when the grant is due, in seconds, or '' to take it off the schedule
 //	ARGV[5] the grant's name on the schedule: each generation has its own
-//	ARGV[6] the hour of a count, or '' for none   ARGV[7] the first hour that counts
+//	ARGV[6] the hour of a count, or '' for none   ARGV[7] the first hour that counts (hours up to
+//	        a day before it are kept, for instances whose clocks are behind)
 //	ARGV[8] wrong codes to add   ARGV[9] releases to add
 //	ARGV[10] wrong codes that the partition must have, if any are added
 //	ARGV[11] milliseconds until the count may be forgotten
 //	ARGV[12...] events
 //
-// It returns 1, or 0 if the version or the count is another; then nothing was written. The check
-// comes before the first write, because Lua never rolls back.
+// It returns 1. If nothing was written it returns 0 (another version), or -1 less the wrong codes
+// that the partition has (another count). The checks come before the first write, because Lua
+// never rolls back.
 var commitScript = newScript(`
 if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
 	return 0
@@ -143,7 +145,7 @@ if counts and ARGV[8] ~= '0' then
 		end
 	end
 	if wrong ~= tonumber(ARGV[10]) then
-		return 0
+		return -1 - wrong
 	end
 end
 if KEYS[4] and not counts then
@@ -165,7 +167,7 @@ if counts then
 	end
 	if redis.call('HLEN', KEYS[4]) > first then
 		for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
-			if tonumber(string.sub(field, 1, -2)) < tonumber(ARGV[7]) then
+			if tonumber(string.sub(field, 1, -2)) < tonumber(ARGV[7]) - 24 then
 				redis.call('HDEL', KEYS[4], field)
 			end
 		end
@@ -247,6 +249,9 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 			})
 		}
 		return nil
+	case err == nil && stored < 0:
+		s.undoubt(ctx, c.Settle, cmds[1:])
+		return &service.CountConflict{Wrong: int(-1 - stored)}
 	case err == nil:
 		s.undoubt(ctx, c.Settle, cmds[1:])
 		return conflict(commit)

@@ -22,7 +22,7 @@ import (
 //	lk:{pp}:grant:HASH:N                 string  the same, of the closed generation N                as above
 //	lk:{pp}:log                          stream  events: field e = format, grant, then CBOR          trimmed (see Trim)
 //	lk:{pp}:due                          zset    HASH-N by when time alone changes the grant         when nothing is due any more
-//	lk:{pp}:carrier:CARRIER              hash    HOURw, HOURr: wrong codes and releases of an hour   26 hours after the last
+//	lk:{pp}:carrier:CARRIER              hash    HOURw, HOURr: wrong codes and releases of an hour   50 hours after the last
 //	lk:{pp}:work:GROUP                   zset    event ids taken and not finished, by when due       with the event
 //	lk:{pp}:tries:GROUP                  hash    event id -> failures so far, and the event          with the event
 //	lk:{pp}:dead:GROUP                   hash    event id -> dead letter, the event included         until replayed

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -172,5 +173,41 @@ func TestManyInstancesKeepTheCarriersLimit(t *testing.T) {
 	all.Wait()
 	if n := told[handoff.CodeMismatch]; n < most || n > most*instances {
 		t.Errorf("%d guesses are let pass at a limit of %d: %v", n, most, told)
+	}
+}
+
+// frozen is a store of which every reading of a carrier's day says what the first one said: as
+// where a part of the store is away, or a view comes late.
+type frozen struct {
+	handofftest.Core
+	once  sync.Once
+	first handoff.CarrierDay
+	err   error
+}
+
+func (f *frozen) CarrierDay(ctx context.Context, carrier string, now handoff.Instant) (handoff.CarrierDay, error) {
+	f.once.Do(func() { f.first, f.err = f.Core.CarrierDay(ctx, carrier, now) })
+	return f.first, f.err
+}
+
+// With views that are forever late, a wrong code is answered and counted as such: the commit
+// itself says what its partition has. "Unavailable" never means "wrong".
+func TestAViewThatIsLateAnswersNoWrongCodeWithUnavailable(t *testing.T) {
+	memory := handofftest.NewMemory()
+	one, two := carrierWorld(t, &frozen{Core: memory}, 50, 0), carrierWorld(t, &frozen{Core: memory}, 50, 0)
+	for n := range 40 {
+		w := []*handofftest.World{one, two}[n%2]
+		parcel := fmt.Sprintf("p%d", n/4)
+		if n%4 == 0 {
+			one.Dispatch(t, handofftest.Sample(parcel))
+		}
+		g := one.Parcel(t, parcel)
+		_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", parcel, handofftest.WrongCode(&g, n)))
+		if refusal(err) != handoff.CodeMismatch {
+			t.Errorf("wrong code %d: %v", n+1, err)
+		}
+	}
+	if n := len(one.Account(t, "c1").Counted); n != 40 {
+		t.Errorf("%d wrong codes were charged, want 40", n)
 	}
 }

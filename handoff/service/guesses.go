@@ -44,12 +44,14 @@ type Settlement struct {
 
 // guess is the reservation of a request that brings a code: a place in the courier's budget.
 //
-// A wrong code is charged with its commit. An answer other than "wrong code" costs nothing,
-// since it tells nothing of the code.
+// A code that was compared and found wrong is charged, even if its commit came to nothing:
+// else a courier who can make commits fail could guess without end. An answer other than
+// "wrong code" costs nothing, since it tells nothing of the code.
 type guess struct {
 	unreserved
 	Guess
 	service *Service
+	wrong   *handoff.Event // the code was compared, and found wrong; the newest such event
 }
 
 func (s *Service) guess(courier handoff.CourierRef) *guess {
@@ -67,6 +69,9 @@ func (g *guess) name(_ context.Context, p *pass) error {
 }
 
 func (g *guess) missed(p *pass, why error) error {
+	if wrong := codeRefused(p.decision.Events); wrong != nil {
+		g.wrong = wrong
+	}
 	// A guess that waits keeps its place in the queue. One whose commit failed may have been
 	// given back with it, and is reserved anew.
 	g.Held = errors.Is(why, errUndecided) && p.Account.Placed
@@ -74,10 +79,15 @@ func (g *guess) missed(p *pass, why error) error {
 }
 
 func (g *guess) settle(ctx context.Context, e ending) {
-	if e.acknowledged || e.gaveUp && e.doubtful {
-		return // the commit settled it, or may yet have counted it
+	wrong := codeRefused(e.events)
+	switch {
+	case e.acknowledged:
+		return // the commit settled it
+	case e.committed: // the reply was lost, perhaps before the store settled it
+	case e.gaveUp, e.doubtful:
+		wrong = g.wrong
 	}
-	g.service.settleGuess(ctx, *g.settlement(codeRefused(e.events)))
+	g.service.settleGuess(ctx, *g.settlement(wrong))
 }
 
 // settlement counts the guess as the wrong code of an event, or gives it back where there is none.

@@ -76,7 +76,10 @@ func New(c Config) (*Service, error) {
 		c.Observer = noObserver{}
 	}
 	s := &Service{store: c.Store, policy: c.Policy, clock: c.Clock, names: c.Namer, random: c.Random, keypads: c.Keypads, observer: c.Observer}
-	s.carriers.store, s.carriers.clock, s.carriers.reading, s.carriers.views = c.Store, c.Clock, &s.settling, map[string]*carrierView{}
+	s.carriers = carriers{
+		store: c.Store, clock: c.Clock, elapsed: clock.Elapsed(c.Clock), limits: &c.Policy.Limits,
+		reading: &s.settling, views: map[string]*carrierView{},
+	}
 	return s, nil
 }
 

@@ -291,24 +291,36 @@ func TestAnAbandonedGuessCountsForNothing(t *testing.T) {
 	}
 }
 
-// A request that gives up has been told nothing, and is charged for nothing.
-func TestGivingUpCostsNothing(t *testing.T) {
+// A wrong code that was compared is charged, whatever becomes of its commit: else a courier who
+// can make commits fail could guess without end. A right one costs nothing, and neither does a
+// request that gave up before its code was compared.
+func TestAComparedCodeIsCharged(t *testing.T) {
 	for name, faults := range map[string][]handofftest.Fault{
 		"refused":          {handofftest.Refused},
 		"always overtaken": slices.Repeat([]handofftest.Fault{handofftest.Overtaken}, 100),
+		"always in doubt":  slices.Repeat([]handofftest.Fault{handofftest.RequestLost}, 100),
 	} {
-		faulty := &handofftest.Faulty{Core: handofftest.NewMemory()}
-		w := handofftest.New(t, faulty)
-		w.Cleared(t, "c1")
-		w.Drives(t, "c1", handofftest.Route, handofftest.Today)
-		g := w.Dispatch(t, handofftest.Sample("p1"))
-		faulty.Next(faults...)
-		_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", "p1", handofftest.WrongCode(&g, 1)))
-		if !errors.Is(err, storage.ErrUnavailable) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if a := w.Account(t, "c1"); len(a.Counted)+len(a.Reserved) != 0 {
-			t.Errorf("%s: left behind %+v, which will count as a wrong code", name, a)
+		for code, c := range map[string]struct {
+			of               func(*handoff.Grant) otp.Code
+			counted, excused int
+		}{
+			"guess": {func(g *handoff.Grant) otp.Code { return handofftest.WrongCode(g, 1) }, 1, 0},
+			"slip":  {func(g *handoff.Grant) otp.Code { return handofftest.SlipOf(g, 1) }, 0, 1},
+			"right": {(*handoff.Grant).CurrentCode, 0, 0},
+		} {
+			faulty := &handofftest.Faulty{Core: handofftest.NewMemory()}
+			w := handofftest.New(t, faulty)
+			w.Cleared(t, "c1")
+			w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+			g := w.Dispatch(t, handofftest.Sample("p1"))
+			faulty.Next(faults...)
+			_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", "p1", c.of(&g)))
+			if !errors.Is(err, storage.ErrUnavailable) {
+				t.Errorf("%s, %s: %v", name, code, err)
+			}
+			if a := w.Account(t, "c1"); len(a.Counted) != c.counted || len(a.Excused) != c.excused || len(a.Reserved) != 0 {
+				t.Errorf("%s, %s: charged %+v", name, code, a)
+			}
 		}
 	}
 }

@@ -50,8 +50,9 @@ type Grants interface {
 
 	// Commit stores a record and appends its events, if the version is still c.From. The
 	// store never runs it again on its own. Its errors are storage.ErrConflict (nothing was
-	// written), storage.ErrUnknownOutcome (the caller reads again and looks for its commit id)
-	// and storage.ErrUnavailable (nothing was written).
+	// written; a *CountConflict if c.Count was the reason), storage.ErrUnknownOutcome (the
+	// caller reads again and looks for its commit id) and storage.ErrUnavailable (nothing was
+	// written).
 	Commit(ctx context.Context, c Change) error
 
 	// Many reads the newest grants of parcels in one trip, in no particular order, leaving
