@@ -83,21 +83,50 @@ type Fences struct {
 	Door    float64 `json:"door_m"`
 }
 
-// Limits are the numbers that stand between a guesser and a parcel.
+// Limits are the numbers that stand between a guesser and a parcel. Each is at least 1 but for
+// CarrierShare, and has an upper end, so that a slip of the pen is refused.
 type Limits struct {
-	CodeTries    int           `json:"wrong_codes_per_code"`
-	GrantTries   int           `json:"wrong_codes_per_grant"`
-	CourierDay   int           `json:"wrong_codes_per_courier_day"`
-	CourierMonth int           `json:"wrong_codes_per_courier_month"`
-	CarrierDay   int           `json:"wrong_codes_per_carrier_day"`
-	CarrierShare float64       `json:"wrong_codes_per_100_releases"`
-	Reissues     int           `json:"reissues_per_grant"`
-	Resends      int           `json:"resends_per_grant"`
-	Attempted    int           `json:"attempted_per_grant"`
-	ResendEvery  time.Duration `json:"-"`
-	AbortWithin  time.Duration `json:"-"`
+	// CodeTries is how many wrong codes lock a code, until a new one is issued. At most 10.
+	CodeTries int `json:"wrong_codes_per_code"`
 
-	// OverrideMinutes is how long the wish for a release by hand waits for its approval.
+	// GrantTries is how many wrong codes lock a grant for good, whatever codes it had. At most 30.
+	GrantTries int `json:"wrong_codes_per_grant"`
+
+	// CourierDay is how many wrong codes over all parcels stop a courier who entered them in 24
+	// hours, excused ones included (these for 26 hours). At most 100, and at most CourierMonth.
+	CourierDay int `json:"wrong_codes_per_courier_day"`
+
+	// CourierMonth is the same for thirty days, excused ones of the last 26 hours included. At
+	// most 500. A courier who is stopped by either stays so until a person clears the budget or
+	// the wrong codes are old enough.
+	CourierMonth int `json:"wrong_codes_per_courier_month"`
+
+	// CarrierDay is how many wrong codes of all its couriers together stop a carrier's couriers
+	// from entering codes, in 24 hours and what has passed of the hour before. It has no upper
+	// end: carriers differ too much in size.
+	CarrierDay int `json:"wrong_codes_per_carrier_day"`
+
+	// CarrierShare is how many more a carrier may have for each hundred parcels that its
+	// couriers released for a right code in the same time. From 0 to 100.
+	CarrierShare float64 `json:"wrong_codes_per_100_releases"`
+
+	// Reissues is how many new codes a grant may have, one for an abort included. At most 10.
+	Reissues int `json:"reissues_per_grant"`
+
+	// Resends is how often the same code may be mailed again. At most 20.
+	Resends int `json:"resends_per_grant"`
+
+	// Attempted is how often it may be recorded that a courier met no one. At most 50.
+	Attempted int `json:"attempted_per_grant"`
+
+	// ResendEvery is the shortest time between two such mails. Not in the policy file.
+	ResendEvery time.Duration `json:"-"`
+
+	// AbortWithin is how long after a release its courier may take it back. Not in the policy file.
+	AbortWithin time.Duration `json:"-"`
+
+	// OverrideMinutes is for how many minutes the wish for a release by hand waits for its
+	// approval. At most 1440: no parcel is released by hand outside of its window.
 	OverrideMinutes int `json:"override_minutes"`
 }
 

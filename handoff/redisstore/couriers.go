@@ -165,7 +165,7 @@ return 1
 `)
 
 // AssignRoute implements service.Couriers. The route and its couriers are keys in slots
-// of their own. The route's key orders all assignments; whoever had the route stops
+// of their own. The route's key orders all assignments; the couriers who had the route stop
 // driving first, then the new courier starts, and stops again if the route was assigned
 // anew meanwhile. Every step may be repeated, so that a call that broke off is mended by
 // the next one.

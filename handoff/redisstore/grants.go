@@ -218,7 +218,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	commit := commitScript.call(ctx, keys, args...)
 	cmds := []redis.Cmder{commit}
 	if c.Settle != nil && c.Settle.Counted {
-		// Should nobody come to count it, it is in doubt from here on.
+		// It is in doubt from here on, should this process die before it is counted.
 		cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(c.Settle.Courier), guess(doubtful, c.Settle.Guess)))
 	} else if c.Settle != nil {
 		cmds = append(cmds, settleCmd(ctx, *c.Settle))

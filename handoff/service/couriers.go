@@ -6,7 +6,8 @@ import (
 	"latchkey/handoff"
 )
 
-// Couriers keeps what carriers say of their couriers and routes.
+// Couriers keeps what carriers say of their couriers and routes. All errors are
+// storage.ErrUnavailable, and of Courier also storage.ErrSealed.
 type Couriers interface {
 	// Courier reads one courier's record; nil if there is none.
 	Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error)
@@ -19,7 +20,7 @@ type Couriers interface {
 	ClearBudget(ctx context.Context, ref handoff.CourierRef) error
 
 	// AssignRoute makes courier the only one who drives the route that day. It is three
-	// writes in an order that fails closed: whoever drove it before stops first.
+	// writes in an order that fails closed: the courier who drove it before stops first.
 	AssignRoute(ctx context.Context, r RouteRef, courier string, now handoff.Instant) error
 
 	// Driver is the courier that the route was last assigned to; empty if it never was, or

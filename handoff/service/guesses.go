@@ -11,7 +11,7 @@ import (
 )
 
 // Guesses keeps the couriers' budgets and the carriers' days. A guess is one request with a
-// code, of which nobody knows yet whether it is right.
+// code, as long as it is not known to be wrong.
 type Guesses interface {
 	// Settle ends a guess outside of a commit: it becomes a counted wrong code, excused or
 	// not, or is given back. Settling twice is harmless, and a counted one is not given back.

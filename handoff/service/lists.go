@@ -21,7 +21,8 @@ func (s *Service) OfOrder(ctx context.Context, shop, order string, day handoff.D
 	return grants, err
 }
 
-// Grant reads one grant on behalf of an actor, to whom another's does not exist.
+// Grant reads one grant on behalf of an actor, to whom another's does not exist: it is refused as
+// grant-unknown.
 func (s *Service) Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
 	r, err := s.Record(ctx, by, id)
 	if err != nil {
@@ -66,7 +67,8 @@ func (s *Service) OfCustomer(ctx context.Context, c handoff.CustomerRef, after L
 	return grants, next, nil
 }
 
-// Stops lists the grants on the routes that a courier drives at this hour.
+// Stops lists the grants on the routes that a courier drives at this hour. Refused as
+// courier-not-cleared.
 func (s *Service) Stops(ctx context.Context, ref handoff.CourierRef) ([]handoff.Grant, error) {
 	now := s.clock.Now()
 	courier, err := s.store.Courier(ctx, ref)

@@ -6,49 +6,61 @@ import (
 	"latchkey/handoff"
 )
 
+// The methods of this file run a command for an actor. To an actor who may not see the grant
+// they refuse with grant-unknown; all but Erase and Expire refuse in a status in which the act
+// is not possible (handoff/decide.go has the table). They return the grant after the command.
+// A note is a person's reason; it is kept beside the grant and stands in no event.
+
 // Consent sets which kinds of door, of garage and home, the customer agrees to have
-// opened. What was used cannot be taken back.
+// opened. Refused as no-consent-needed for a kind that asks for none, and as consent-used where
+// a permit may have been used that rested on it.
 func (s *Service) Consent(ctx context.Context, by handoff.Actor, id handoff.GrantID, kinds []handoff.TargetKind) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Consent, By: by, Consents: kinds}, "")
 }
 
-// Recall calls a parcel back: its rights end at once.
+// Recall calls a parcel back for its shop: its rights end at once.
 func (s *Service) Recall(ctx context.Context, by handoff.Actor, id handoff.GrantID, note string) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Recall, By: by}, note)
 }
 
-// Reschedule moves a parcel to a later day. An empty route keeps the route.
+// Reschedule moves a parcel to a later day, with a new code. An empty route keeps the route.
+// Refused as delivery-date-not-later, delivery-date-unknown, delivery-date-too-far, window-over,
+// or code-locked where the grant's codes are locked for good.
 func (s *Service) Reschedule(ctx context.Context, by handoff.Actor, id handoff.GrantID, day handoff.Date, route string) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Reschedule, By: by, Day: day, Route: route}, "")
 }
 
-// Resend mails the code that counts once more.
+// Resend mails the code that counts once more. Refused as no-code, code-locked, window-over,
+// resend-limit or resend-too-soon; the last two say when to ask again.
 func (s *Service) Resend(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Resend, By: by}, "")
 }
 
-// Reissue mints a new code; the one before is superseded.
+// Reissue mints a new code; the one before is superseded. Refused as no-code, code-locked,
+// window-over or reissue-limit.
 func (s *Service) Reissue(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Reissue, By: by}, "")
 }
 
-// Hold stops everything about a grant until Lift.
+// Hold stops everything about a grant until Lift. For a shop or ops.
 func (s *Service) Hold(ctx context.Context, by handoff.Actor, id handoff.GrantID, note string) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Hold, By: by}, note)
 }
 
-// Lift ends a hold.
+// Lift ends a hold: the grant goes on in the status that it had. For a shop or ops.
 func (s *Service) Lift(ctx context.Context, by handoff.Actor, id handoff.GrantID, note string) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Lift, By: by}, note)
 }
 
 // AskOverride asks for a release by hand, which a second person must approve with Override
-// before the wish ends (Limits.OverrideMinutes).
+// before the wish ends (Limits.OverrideMinutes). Refused as person-required for a key.
 func (s *Service) AskOverride(ctx context.Context, by handoff.Actor, id handoff.GrantID, note string) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.AskOverride, By: by}, note)
 }
 
-// Override approves what somebody else asked for, and releases the parcel.
+// Override approves a release by hand, and so releases the parcel. Refused as person-required,
+// as approval-missing where none was asked for or it was too long ago, and as self-approval to
+// the person who asked.
 func (s *Service) Override(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Override, By: by}, "")
 }

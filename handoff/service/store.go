@@ -86,7 +86,7 @@ type Query struct {
 	Parcel     handoff.ParcelHash
 	Generation int // 0: the newest
 
-	Courier *handoff.CourierRef // whose record and budget to read; nil: nobody's
+	Courier *handoff.CourierRef // whose record and budget to read; nil: none
 	Door    string              // the door to read, with its building; empty: none
 }
 

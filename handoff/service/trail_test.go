@@ -36,11 +36,11 @@ func TestTheTrailSaysWho(t *testing.T) {
 	_, err = w.Service.Reissue(ctx, clerk, g.ID)
 	must(err, "")
 	g = w.Parcel(t, "p1")
-	knock := service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}, Device: "phone-3", Claimed: claimed}
-	_, err = w.Service.Unlock(ctx, knock)
+	r := service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "d1", Parcel: "p1", Position: &handoff.Position{Point: at}, Device: "phone-3", Claimed: claimed}
+	_, err = w.Service.Unlock(ctx, r)
 	must(err, "")
-	knock.Position, knock.Device = nil, "phone-4"
-	_, err = w.Service.Unlock(ctx, knock)
+	r.Position, r.Device = nil, "phone-4"
+	_, err = w.Service.Unlock(ctx, r)
 	must(err, handoff.OutsideGeofence)
 	p := handofftest.AtDoor("c1", "p1", handofftest.WrongCode(&g, 1))
 	p.Device, p.Claimed = "phone-3", claimed

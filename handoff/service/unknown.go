@@ -33,7 +33,7 @@ func unknownTold(n int) (count int, told bool) {
 func (s *Service) tellUnknownParcel(ctx context.Context, r *UnlockRequest, d *handoff.Door) error {
 	now := s.clock.Now()
 	hour := now.Unix() / int64(time.Hour/time.Second)
-	n, err := s.store.Tally(ctx, fmt.Sprintf("stranger:%s:%s:%d", d.ID, r.Courier.Carrier, hour), 2*time.Hour)
+	n, err := s.store.Tally(ctx, fmt.Sprintf("unknown:%s:%s:%d", d.ID, r.Courier.Carrier, hour), 2*time.Hour)
 	if err != nil {
 		return fmt.Errorf("service: counting the refusals at a door: %w", err)
 	}

@@ -29,11 +29,11 @@ type UnlockRequest struct {
 type Permission struct {
 	Permit    handoff.PermitID
 	Grant     handoff.GrantID
-	Ref       [8]byte // names the grant to the door, and means nothing to it
-	Door      handoff.Door
-	Challenge []byte // what the permit is bound to; empty where no presence is asked
-	Relock    int    // seconds; 0: as the door is set itself
-	At        time.Time
+	Ref       [8]byte      // names the grant to the door, and means nothing to it
+	Door      handoff.Door // as it was when it was asked for
+	Challenge []byte       // what the permit is bound to; empty where no presence is asked
+	Relock    int          // seconds; 0: as the door is set itself
+	At        time.Time    // when it was given, by the service's clock
 
 	// Minute is the minute since 1970 whose PIN it is, at a keypad. No other permission has
 	// the same PIN.
@@ -45,7 +45,8 @@ type Permission struct {
 //
 // A refusal is told to the building, too. One that has a grant is an event of that grant;
 // one that has none is told of the first twenty of a carrier at a door in an hour, and then
-// of how many there were.
+// of how many there were. The reasons of a refusal: access-refused, visit-over,
+// impossible-journey, too-many-permits, keypad-busy, and those of Verify.
 func (s *Service) Unlock(ctx context.Context, r UnlockRequest) (Permission, error) {
 	var id handoff.PermitID
 	if _, err := io.ReadFull(s.random, id[:]); err != nil {
@@ -100,6 +101,7 @@ func (s *Service) Unlock(ctx context.Context, r UnlockRequest) (Permission, erro
 }
 
 // Reported records what a door says of one of its permits. Saying it again is harmless.
+// Refused as permit-unknown for a permit that is not the door's or is forgotten.
 func (s *Service) Reported(ctx context.Context, door string, permit handoff.PermitID, state handoff.DoorState) error {
 	ref, err := s.store.Permit(ctx, permit)
 	if err != nil {
@@ -117,7 +119,8 @@ func (s *Service) Reported(ctx context.Context, door string, permit handoff.Perm
 	return err
 }
 
-// UnlockOf reads how far a permit of a door came, and the grant that it is of.
+// UnlockOf reads how far a permit of a door came, and the grant that it is of. Refused as
+// permit-unknown for a permit that is not the door's or is forgotten.
 func (s *Service) UnlockOf(ctx context.Context, door string, permit handoff.PermitID) (handoff.Unlock, handoff.Grant, error) {
 	ref, err := s.store.Permit(ctx, permit)
 	if err != nil {

@@ -60,7 +60,7 @@ func (s *Service) Abort(ctx context.Context, p Presentation) (Receipt, error) {
 	return s.present(ctx, p, "abort", func(*handoff.Grant) handoff.Act { return handoff.Abort })
 }
 
-// Attempted records that the courier was there and nobody answered. Refused as attempted-limit,
+// Attempted records that the courier was there and met no one. Refused as attempted-limit,
 // or for the courier, the route, the status and the time as Verify.
 func (s *Service) Attempted(ctx context.Context, p Presentation) (Receipt, error) {
 	return s.present(ctx, p, "attempted", func(*handoff.Grant) handoff.Act { return handoff.Attempt })
