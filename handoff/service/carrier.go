@@ -45,7 +45,6 @@ func (*CountConflict) Unwrap() error { return storage.ErrConflict }
 // the commit of a wrong code holds only if the view is right for the grant's partition. A right
 // code needs no such condition: it does not bring the carrier nearer to its limit.
 type carrierDay struct {
-	unreserved
 	carriers *carriers
 	carrier  string
 	code     bool           // the request brings a code: the decision needs the day

@@ -46,7 +46,6 @@ type PermitRef struct {
 // A PIN is reserved only when all else holds, in a pass of its own; a refused courier reserves
 // none.
 type permit struct {
-	unreserved
 	service *Service
 	ref     PermitRef   // what the next trip reserves
 	minute  uint64      // whose PIN ref names; 0: it names no PIN

@@ -325,6 +325,36 @@ func TestAComparedCodeIsCharged(t *testing.T) {
 	}
 }
 
+// A request without an answer says which step failed and why, and names nothing that a person is
+// known by.
+func TestGivingUpSaysWhy(t *testing.T) {
+	for _, c := range []struct {
+		faults []handofftest.Fault
+		cause  error
+		says   string
+	}{
+		{[]handofftest.Fault{handofftest.Refused}, storage.ErrUnavailable, "commit: handoff: the store is unavailable: by the test"},
+		{slices.Repeat([]handofftest.Fault{handofftest.Overtaken}, 100), storage.ErrConflict, "no answer in 40 passes: commit: "},
+		{slices.Repeat([]handofftest.Fault{handofftest.RequestLost}, 100), storage.ErrUnknownOutcome, "no answer in 40 passes: commit: "},
+	} {
+		faulty := &handofftest.Faulty{Core: handofftest.NewMemory()}
+		w := handofftest.New(t, faulty)
+		w.Cleared(t, "c1")
+		w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+		g := w.Dispatch(t, handofftest.Sample("p1"))
+		faulty.Next(c.faults...)
+		_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", "p1", g.CurrentCode()))
+		if !errors.Is(err, storage.ErrUnavailable) || !errors.Is(err, c.cause) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v, want %v and %q", err, c.cause, c.says)
+		}
+		for _, secret := range []string{"c1", "p1", g.CurrentCode().Reveal(), string(g.ID.Hash)} {
+			if strings.Contains(fmt.Sprint(err), secret) {
+				t.Errorf("%v names %q", err, secret)
+			}
+		}
+	}
+}
+
 // poisoned is a store in which one value cannot be opened.
 type poisoned struct {
 	handofftest.Core
