@@ -1,0 +1,165 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"latchkey/api/auth"
+	"latchkey/handoff"
+)
+
+// guard lets in who holds a scope of the route, and bounds the time of the work.
+func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
+	op := ctx.Operation()
+	var p *auth.Principal
+	var problem *Problem
+	x := exchangeOf(humafiber.Unwrap(ctx).Context())
+	x.operation, x.caller = op.OperationID, a.caller(humafiber.Unwrap(ctx).Context())
+	header := ""
+	if scopes := a.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
+		caller, shown := x.caller, a.credentials(humafiber.Unwrap(ctx).Context())
+		header = cmp.Or(shown.authorization, shown.cookie)
+		if problem = a.limits.knocks(caller, header); problem == nil {
+			p, problem = a.admit(auth.WithCaller(ctx.Context(), caller), shown, scopes)
+		}
+		x.looked.Store(time.Now().Unix())
+		x.again = func() *Problem {
+			bounded, cancel := context.WithTimeout(context.Background(), a.RequestTimeout)
+			defer cancel()
+			_, problem := a.admit(auth.WithCaller(bounded, caller), shown, scopes)
+			return problem
+		}
+	}
+	if problem == nil {
+		problem = a.limits.asks(x.caller, header, op.OperationID, p)
+	}
+	if problem == nil {
+		problem = acceptable(ctx, op)
+	}
+	if problem != nil {
+		_ = huma.WriteErr(a.huma, ctx, problem.Status, "", problem)
+		return
+	}
+	x.principal = p
+	bounded, cancel := context.WithTimeout(ctx.Context(), a.RequestTimeout)
+	defer cancel()
+	next(huma.WithContext(ctx, bounded))
+}
+
+// credentials are what a request shows of its caller. Nothing in it points into the
+// request, since streams look at it again.
+type credentials struct {
+	authorization string
+	cookie        string // of a session
+
+	unsafe     bool
+	sameOrigin bool
+	csrf       string
+}
+
+// credentials reads them. An Authorization header counts alone, be it good or not: a
+// script put it there on purpose, while a browser adds cookies to whatever it sends.
+func (a *api) credentials(c *fasthttp.RequestCtx) credentials {
+	h := &c.Request.Header
+	shown := credentials{authorization: string(h.Peek(fiber.HeaderAuthorization))}
+	if shown.authorization == "" && a.Sessions != nil {
+		shown.cookie = string(h.Cookie(a.Sessions.CookieName()))
+		shown.unsafe, shown.csrf = auth.Unsafe(string(c.Method())), string(h.Peek(auth.CSRFHeader))
+		shown.sameOrigin = auth.SameOrigin(string(h.Peek("Sec-Fetch-Site")), string(h.Peek(fiber.HeaderOrigin)), string(c.Host()))
+	}
+	return shown
+}
+
+// admit authenticates, and authorises for any one of the scopes (RFC 6750 section 3).
+func (a *api) admit(ctx context.Context, shown credentials, scopes []auth.Scope) (*auth.Principal, *Problem) {
+	const realm = `Bearer realm="latchkey"`
+	if shown.authorization == "" && shown.cookie == "" {
+		p := newProblem(http.StatusUnauthorized)
+		p.challenge, p.why = realm, &auth.Refusal{Why: auth.WhyNone}
+		return nil, p
+	}
+	p, err := a.authenticate(ctx, shown)
+	var refused *Problem
+	switch {
+	case err == nil:
+		for _, s := range scopes {
+			if p.Has(s) && complete(p, s) {
+				return p, nil
+			}
+		}
+		return nil, insufficient(scopes...)
+	case errors.As(err, &refused):
+		return nil, refused
+	case !errors.Is(err, auth.ErrToken): // nobody can tell: no reason to throw a token away
+		return nil, problemOf(err)
+	}
+	refused = newProblem(http.StatusUnauthorized)
+	errors.As(err, &refused.why)
+	if refused.challenge = realm; shown.cookie == "" {
+		refused.challenge += `, error="invalid_token"`
+	}
+	return nil, refused
+}
+
+// authenticate says who calls, by token or by session. A browser sends a session's cookie
+// along with what any page makes it send, so by cookie an unsafe request must come from
+// our own pages: the browser says so, and the session's token shows it.
+func (a *api) authenticate(ctx context.Context, shown credentials) (*auth.Principal, error) {
+	if shown.cookie == "" {
+		token, ok := auth.BearerToken(shown.authorization)
+		if !ok {
+			return nil, &auth.Refusal{Why: auth.WhyMalformed}
+		}
+		return a.Verifier.Verify(ctx, token)
+	}
+	if shown.unsafe && !shown.sameOrigin {
+		return nil, problemOfCode(codeCrossSite)
+	}
+	session, err := a.Sessions.Verify(ctx, shown.cookie)
+	if err != nil {
+		return nil, err
+	}
+	if shown.unsafe && !session.Meant(shown.csrf) {
+		return nil, problemOfCode(codeCrossSite)
+	}
+	return session.Principal, nil
+}
+
+// complete reports whether a token says what its scope is worth nothing without.
+func complete(p *auth.Principal, s auth.Scope) bool {
+	switch s {
+	case auth.Dispatch, auth.Shop:
+		return p.Shop != ""
+	case auth.Customer:
+		return p.Shop != "" && handoff.CheckID(p.Subject) == nil
+	case auth.Carrier:
+		return p.Carrier != ""
+	case auth.Courier:
+		return p.Carrier != "" && handoff.CheckID(p.Subject) == nil
+	case auth.Building:
+		return p.Building != ""
+	case auth.Door:
+		return handoff.CheckID(p.Subject) == nil
+	}
+	return true
+}
+
+// insufficient is the refusal of a token that does not reach that far.
+func insufficient(scopes ...auth.Scope) *Problem {
+	names := make([]string, len(scopes))
+	for i, s := range scopes {
+		names[i] = string(s)
+	}
+	p := newProblem(http.StatusForbidden)
+	p.challenge = `Bearer realm="latchkey", error="insufficient_scope", scope="` + strings.Join(names, " ") + `"`
+	return p
+}

@@ -1,0 +1,18 @@
+package api
+
+import (
+	"latchkey/api/headers"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+)
+
+// harden sets what every answer carries. A page may set its own afterwards.
+func (a *api) harden(c *fasthttp.RequestCtx) {
+	for _, h := range headers.All {
+		c.Response.Header.Set(h.Name, h.Value)
+	}
+	if a.TLS {
+		c.Response.Header.Set(fiber.HeaderStrictTransportSecurity, "max-age=31536000")
+	}
+}

@@ -1,0 +1,35 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/valyala/fasthttp/fasthttpadaptor"
+)
+
+// health serves whether the process lives, whether it can serve, and its metrics.
+func (a *api) health(app *fiber.App) {
+	app.Get("/healthz", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "ok"}) })
+	app.Get("/readyz", func(c *fiber.Ctx) error {
+		if a.Ready != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			if err := a.Ready(ctx); err != nil {
+				p := newProblem(http.StatusServiceUnavailable)
+				p.cause = err
+				return p
+			}
+		}
+		return c.JSON(fiber.Map{"status": "ready"})
+	})
+	if a.Gatherer != nil {
+		show := fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(a.Gatherer, promhttp.HandlerOpts{}))
+		app.Get("/metrics", func(c *fiber.Ctx) error {
+			show(c.Context())
+			return nil
+		})
+	}
+}

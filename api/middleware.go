@@ -1,0 +1,108 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/oklog/ulid/v2"
+
+	"latchkey/handoff"
+)
+
+// serve is the outermost handler: whatever happens inside, an answer comes out that is
+// safe to show, and is logged and measured.
+func (a *api) serve(c *fiber.Ctx) error {
+	x := &exchange{id: c.Get(fiber.HeaderXRequestID), route: "unmatched", start: time.Now()}
+	if handoff.CheckID(x.id) != nil {
+		x.id = ulid.Make().String()
+	}
+	c.Locals(exchangeKey{}, x)
+	c.Set(fiber.HeaderXRequestID, x.id)
+	a.harden(c.Context())
+
+	own := c.Route()
+	if err := a.contained(c); err != nil {
+		_ = a.failed(c, err)
+	}
+	if x.streams {
+		return nil
+	}
+	route := x.route
+	if c.Route() != own {
+		route = a.pattern(c.Route().Path)
+	}
+	a.limits.note(x, c.Response().StatusCode())
+	a.finish(x, c.Method(), route, c.Response().StatusCode())
+	return nil
+}
+
+// contained runs the handlers and turns a panic into an error.
+func (a *api) contained(c *fiber.Ctx) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicked(r)
+		}
+	}()
+	if a.AllowHost != nil && !a.AllowHost(string(c.Context().Host())) {
+		return newProblem(http.StatusMisdirectedRequest)
+	}
+	if err := receive(c); err != nil {
+		return err
+	}
+	err = c.Next()
+	var router *fiber.Error
+	if a.site != nil && errors.As(err, &router) && router.Code == http.StatusNotFound && !strings.HasPrefix(c.Path(), "/v1/") {
+		x := exchangeOf(c.Context())
+		x.route = "site"
+		a.elsewhere(c.Context())
+		if pattern := x.page.Load(); pattern != nil {
+			if _, path, _ := strings.Cut(*pattern, " "); path != "" && path != "/" {
+				x.route = path
+			}
+		}
+		return nil
+	}
+	return err
+}
+
+// panicked describes a panic for the log. Its value is told only where it comes from
+// the runtime: any other may hold what was sent.
+func panicked(r any) error {
+	p := newProblem(http.StatusInternalServerError)
+	if failure, ok := r.(runtime.Error); ok {
+		p.cause = failure
+	} else {
+		p.cause = errors.New("panic")
+	}
+	p.cause = &stackError{p.cause, debug.Stack()}
+	return p
+}
+
+type stackError struct {
+	error
+	stack []byte
+}
+
+// failed is fiber's error handler: for unknown pages, for methods that a page does not
+// know, for heads that fasthttp refuses, and for what serve caught.
+func (a *api) failed(c *fiber.Ctx, err error) error {
+	var router *fiber.Error
+	var p *Problem
+	switch {
+	case errors.As(err, &p):
+	case errors.As(err, &router):
+		p = newProblem(router.Code)
+	default:
+		p = problemOf(err)
+	}
+	if exchangeOf(c.Context()) == nil { // it never came to serve
+		a.harden(c.Context())
+	}
+	p.write(c.Context())
+	return nil
+}
