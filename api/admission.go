@@ -88,21 +88,18 @@ func (a *api) admit(ctx context.Context, shown credentials, scopes []auth.Scope)
 		return nil, p
 	}
 	p, err := a.authenticate(ctx, shown)
-	var refused *Problem
-	switch {
-	case err == nil:
+	if err == nil {
 		for _, s := range scopes {
 			if p.Has(s) && complete(p, s) {
 				return p, nil
 			}
 		}
 		return nil, insufficient(scopes...)
-	case errors.As(err, &refused):
-		return nil, refused
-	case !errors.Is(err, auth.ErrToken): // nobody can tell: no reason to throw a token away
-		return nil, problemOf(err)
 	}
-	refused = newProblem(http.StatusUnauthorized)
+	refused := problemOf(err)
+	if refused.Status != http.StatusUnauthorized {
+		return nil, refused // a store that does not answer is no reason to throw a token away
+	}
 	errors.As(err, &refused.why)
 	if refused.challenge = realm; shown.cookie == "" {
 		refused.challenge += `, error="invalid_token"`

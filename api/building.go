@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 
@@ -212,12 +211,7 @@ func (a *api) putDoor(ctx context.Context, in *putDoorInput) (*doorOutput, error
 	if b == nil {
 		return nil, invalid(violations{{Location: "body.building_id", Message: "must name a building that is registered"}})
 	}
-	switch err := a.Registry.EnrollDoor(ctx, d); {
-	case errors.Is(err, handoff.ErrDoorMoved):
-		return nil, problemOfCode(codeDoorMoved)
-	case errors.Is(err, handoff.ErrKeypadKey):
-		return nil, invalid(violations{{Location: "body.keypad_key", Message: "is required: the door has none yet"}})
-	case err != nil:
+	if err := a.Registry.EnrollDoor(ctx, d); err != nil {
 		return nil, err
 	}
 	return a.doorOutput(&d), nil

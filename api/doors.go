@@ -128,7 +128,7 @@ func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error
 	k.Courier, k.Device, k.Door = ofCourier(ctx), principal(ctx).Device, in.Door.id
 	granted, err := a.Service.Unlock(ctx, k)
 	if err != nil {
-		return nil, turnedAway(err)
+		return nil, refusedAtDoor(err)
 	}
 	if granted.Door.Mode == handoff.Keypad {
 		return pinOf(granted)
@@ -164,28 +164,6 @@ func permitOf(g service.Permission) door.Permit {
 	return door.Opening{
 		ID: door.PermitID(g.Permit), Door: g.Door.ID, Grant: door.GrantRef(g.Ref), At: g.At, Challenge: g.Challenge, Relock: g.Relock,
 	}.Permit()
-}
-
-// turnedAway makes every refusal at a door access-refused. Why is told beside it, but
-// for a parcel that is not the courier's: there all look alike.
-func turnedAway(err error) error {
-	saysOfRequest := map[handoff.Reason]bool{handoff.AttemptReused: true, handoff.ParcelMalformed: true, handoff.ParcelCheckDigit: true}
-	var refused *handoff.Refusal
-	if !errors.As(err, &refused) || saysOfRequest[refused.Reason] {
-		return err
-	}
-	told := handoff.Refusal{Reason: handoff.AccessRefused, Verdict: refused.Verdict, RetryAfter: refused.RetryAfter}
-	p := kinds[handoff.AccessRefused]
-	if refused.Reason == handoff.ParcelUnknown {
-		told.Verdict = handoff.Verdict{handoff.ProofParcel: handoff.Failed}
-		return refusal(&told, p, false)
-	}
-	p.detail = kinds[refused.Reason].detail
-	problem := refusal(&told, p, false)
-	if refused.Reason != handoff.AccessRefused {
-		problem.Reason = string(refused.Reason)
-	}
-	return problem
 }
 
 type unlockPath struct {

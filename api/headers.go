@@ -1,10 +1,10 @@
 package api
 
 import (
-	"latchkey/api/headers"
-
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
+
+	"latchkey/api/headers"
 )
 
 // harden sets what every answer carries. A page may set its own afterwards.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,7 +15,11 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/residents"
 	"latchkey/handoff/storage"
+	"latchkey/handoff/trail"
 )
 
 // Problem is an error as callers see it: RFC 9457 problem details. It never repeats
@@ -173,6 +178,7 @@ const (
 	codeNoResidents       = "residents-not-configured"
 	codeLinkUnknown       = "link-unknown"
 	codeCrossSite         = "cross-site"
+	codeUnauthorized      = "unauthorized"
 	codeUnavailable       = "unavailable"
 	codeInternal          = "internal-error"
 )
@@ -180,7 +186,7 @@ const (
 // plain are the problems that are no refusal of the domain, by status.
 var plain = map[int]struct{ code, title, detail string }{
 	400: {"bad-request", "Not understood", ""},
-	401: {"unauthorized", "Not authenticated", "Send a valid token as Authorization: Bearer."},
+	401: {codeUnauthorized, "Not authenticated", "Send a valid token as Authorization: Bearer."},
 	403: {codeInsufficientScope, "Not allowed with this token", ""},
 	404: {"not-found", "No such page", ""},
 	405: {"method-not-allowed", "Method not allowed", ""},
@@ -213,9 +219,16 @@ var special = map[string]struct {
 	codeNoDoors:         {503, "This service opens no doors", "It was started without signing keys for doors."},
 }
 
-// problemOfCode is one of the special problems.
+// problemOfCode is the problem of a code: one of the special ones, or of a plain status.
 func problemOfCode(code string) *Problem {
-	s := special[code]
+	s, known := special[code]
+	if !known {
+		for status, p := range plain {
+			if p.code == code {
+				return newProblem(status)
+			}
+		}
+	}
 	return &Problem{Type: problemType + code, Code: code, Title: s.title, Status: s.status, Detail: s.detail}
 }
 
@@ -234,6 +247,48 @@ func newProblem(status int) *Problem {
 	return &Problem{Type: problemType + p.code, Code: p.code, Title: p.title, Status: status, Detail: p.detail}
 }
 
+// errorRow is how one error of a room below looks over HTTP.
+type errorRow struct {
+	err  error
+	code string // of the problem
+
+	// Where the error lies in one field of the request, the problem is invalid-request and
+	// says so: field is where, rule what is broken there.
+	field, rule string
+
+	retry time.Duration // Retry-After; 0 sends none
+}
+
+// errorRows is the one map from the errors of the rooms below to HTTP, beside kinds, which
+// has the domain's refusals. An error that means a fault of ours says internal-error: no
+// caller can bring it about, and none is told more. A test holds the list complete.
+var errorRows = []errorRow{
+	{err: storage.ErrUnavailable, code: codeUnavailable, retry: time.Second},
+	{err: storage.ErrUnknownOutcome, code: codeUnavailable, retry: time.Second},
+	{err: storage.ErrConflict, code: codeUnavailable, retry: time.Second},
+	{err: context.DeadlineExceeded, code: codeUnavailable, retry: time.Second},
+	{err: storage.ErrSealed, code: codeInternal},
+
+	{err: auth.ErrToken, code: codeUnauthorized},
+	{err: identity.ErrLink, code: codeLinkUnknown},
+	{err: residents.ErrResidentUnknown, code: codeResidentUnknown},
+	{err: handoff.ErrDoorMoved, code: codeDoorMoved},
+	{err: handoff.ErrKeypadKey, field: "body.keypad_key", rule: "is required: the door has none yet"},
+
+	// A path or a parameter is held to these rules where it is read; past that point they
+	// are faults of ours.
+	{err: handoff.ErrID, code: codeInternal},
+	{err: handoff.ErrGrantID, code: codeInternal},
+	{err: handoff.ErrDate, code: codeInternal},
+	{err: handoff.ErrZone, code: codeInternal},
+	{err: handoff.ErrNoSuchDay, code: codeInternal},
+
+	{err: eventlog.ErrNotJoined, code: codeInternal},
+	{err: trail.ErrForged, code: codeInternal},
+	{err: trail.ErrSignature, code: codeInternal},
+	{err: trail.ErrNoChain, code: codeInternal},
+}
+
 // problemOf turns any error into the problem that a caller may see. What is not known
 // here is a failure of ours: it stays inside, but for its cause, which the log tells.
 func problemOf(err error) *Problem { return problemFor(err, false) }
@@ -242,24 +297,51 @@ func problemOf(err error) *Problem { return problemFor(err, false) }
 func inputProblem(err error) *Problem { return problemFor(err, true) }
 
 func problemFor(err error, input bool) *Problem {
-	var refused *handoff.Refusal
 	var ready *Problem
-	switch {
-	case errors.As(err, &ready):
+	if errors.As(err, &ready) {
 		return ready
-	case errors.As(err, &refused):
+	}
+	var refused *handoff.Refusal
+	if errors.As(err, &refused) {
 		if k, known := kinds[refused.Reason]; known {
 			return refusal(refused, k, input)
 		}
-	case errors.Is(err, storage.ErrUnavailable), errors.Is(err, storage.ErrUnknownOutcome),
-		errors.Is(err, storage.ErrConflict), errors.Is(err, context.DeadlineExceeded):
-		p := newProblem(http.StatusServiceUnavailable)
-		p.retryAfter, p.cause = time.Second, err
-		return p
 	}
-	p := newProblem(http.StatusInternalServerError)
-	p.cause = err
+	row := errorRow{code: codeInternal}
+	if i := slices.IndexFunc(errorRows, func(r errorRow) bool { return errors.Is(err, r.err) }); i >= 0 {
+		row = errorRows[i]
+	}
+	if row.field != "" {
+		return invalid(violations{{Location: row.field, Message: row.rule}})
+	}
+	p := problemOfCode(row.code)
+	if p.retryAfter = row.retry; p.Status >= http.StatusInternalServerError {
+		p.cause = err
+	}
 	return p
+}
+
+// refusedAtDoor makes every refusal at a door access-refused. Why is told beside it, but
+// for a parcel that is not the courier's: there all look alike.
+func refusedAtDoor(err error) error {
+	var refused *handoff.Refusal
+	saysOfRequest := []handoff.Reason{handoff.AttemptReused, handoff.ParcelMalformed, handoff.ParcelCheckDigit}
+	if !errors.As(err, &refused) || slices.Contains(saysOfRequest, refused.Reason) {
+		return err
+	}
+	told := handoff.Refusal{Reason: handoff.AccessRefused, Verdict: refused.Verdict, RetryAfter: refused.RetryAfter}
+	p := kinds[handoff.AccessRefused]
+	if refused.Reason == handoff.ParcelUnknown {
+		told.Verdict = handoff.Verdict{}
+		told.Verdict[handoff.ProofParcel] = handoff.Failed
+		return refusal(&told, p, false)
+	}
+	p.detail = kinds[refused.Reason].detail
+	problem := refusal(&told, p, false)
+	if refused.Reason != handoff.AccessRefused {
+		problem.Reason = string(refused.Reason)
+	}
+	return problem
 }
 
 func refusal(r *handoff.Refusal, k kind, input bool) *Problem {

@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -79,6 +80,108 @@ func TestEveryReasonHasItsProblem(t *testing.T) {
 	for reason := range kinds {
 		if !found[reason] {
 			t.Errorf("kinds has %s, which is no reason", reason)
+		}
+	}
+}
+
+// sentinels reads the error variables out of the source of a package, by the name under
+// which others know them: storage.ErrConflict.
+func sentinels(t *testing.T, folder string) []string {
+	t.Helper()
+	files, err := filepath.Glob(folder + "/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %d files, %v", folder, len(files), err)
+	}
+	var found []string
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			general, is := d.(*ast.GenDecl)
+			if !is || general.Tok != token.VAR {
+				continue
+			}
+			for _, spec := range general.Specs {
+				for _, id := range spec.(*ast.ValueSpec).Names {
+					if strings.HasPrefix(id.Name, "Err") {
+						found = append(found, file.Name.Name+"."+id.Name)
+					}
+				}
+			}
+		}
+	}
+	return found
+}
+
+// mappedErrors reads the names in errorRows out of problem.go.
+func mappedErrors(t *testing.T) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "problem.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, is := n.(*ast.ValueSpec)
+		if !is || spec.Names[0].Name != "errorRows" {
+			return true
+		}
+		for _, row := range spec.Values[0].(*ast.CompositeLit).Elts {
+			for _, field := range row.(*ast.CompositeLit).Elts {
+				pair := field.(*ast.KeyValueExpr)
+				if s, is := pair.Value.(*ast.SelectorExpr); is && pair.Key.(*ast.Ident).Name == "err" {
+					found = append(found, s.X.(*ast.Ident).Name+"."+s.Sel.Name)
+				}
+			}
+		}
+		return false
+	})
+	return found
+}
+
+func TestEveryErrorOfARoomHasItsRow(t *testing.T) {
+	rows := mappedErrors(t)
+	if len(rows) != len(errorRows) {
+		t.Fatalf("%d rows were read of %d", len(rows), len(errorRows))
+	}
+	var declared []string
+	for _, folder := range []string{"", "/storage", "/registry", "/residents", "/identity", "/trail", "/eventlog", "/service"} {
+		declared = append(declared, sentinels(t, "../handoff"+folder)...)
+	}
+	declared = append(declared, sentinels(t, "auth")...)
+	if len(declared) < 15 {
+		t.Fatalf("only %d errors found: is the source read rightly?", len(declared))
+	}
+	for _, name := range declared {
+		if !slices.Contains(rows, name) {
+			t.Errorf("%s has no row in errorRows: which problem is it, or is it internal-error?", name)
+		}
+	}
+	for _, name := range rows {
+		if !slices.Contains(declared, name) && !strings.HasPrefix(name, "context.") {
+			t.Errorf("errorRows has %s, which no room declares", name)
+		}
+	}
+}
+
+func TestErrorRows(t *testing.T) {
+	for _, row := range errorRows {
+		p := problemOf(fmt.Errorf("wrapped: %w", row.err))
+		switch {
+		case row.field != "":
+			if p.Status != http.StatusUnprocessableEntity || len(p.Errors) != 1 || p.Errors[0].Location != row.field || p.Errors[0].Message != row.rule {
+				t.Errorf("%v makes %+v", row.err, p)
+			}
+		case p.Code != row.code || p.Title == "" || p.Status < 400:
+			t.Errorf("%v makes %+v", row.err, p)
+		}
+		if kept := p.cause != nil; kept != (p.Status >= 500) {
+			t.Errorf("%v: the cause is kept: %v, at status %d", row.err, kept, p.Status)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
-	"latchkey/handoff/identity"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/trail"
 )
@@ -258,12 +256,7 @@ func (a *api) decideResident(ctx context.Context, in *residentPath, do func(cont
 	if !ok {
 		return nil, problemOfCode(codeResidentUnknown)
 	}
-	if err := do(ctx, in.Building.id, id); errors.Is(err, residents.ErrResidentUnknown) {
-		return nil, problemOfCode(codeResidentUnknown)
-	} else if err != nil {
-		return nil, err
-	}
-	return nil, nil
+	return nil, do(ctx, in.Building.id, id)
 }
 
 func (a *api) announce(ctx context.Context, in *buildingPath) (*acceptedOutput, error) {
@@ -308,9 +301,6 @@ func (a *api) linkedLog(ctx context.Context, in *tokenPath) (*linkedLogOutput, e
 		return nil, problemOfCode(codeNoResidents)
 	}
 	link, _, err := a.Directory.Follow(ctx, residents.LinkLog, in.Token.text)
-	if errors.Is(err, identity.ErrLink) {
-		return nil, problemOfCode(codeLinkUnknown)
-	}
 	if err != nil {
 		return nil, err
 	}
