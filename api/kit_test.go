@@ -19,6 +19,7 @@ import (
 
 	"latchkey/api"
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/api/metrics"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
@@ -30,7 +31,7 @@ import (
 type house struct {
 	*handofftest.World
 	app    *fiber.App
-	issuer *auth.Issuer
+	issuer *authtest.Issuer
 	log    *logBuffer
 	signer *door.Signer
 }
@@ -70,7 +71,7 @@ func newHouse(t testing.TB, store handofftest.Store, change ...func(*api.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.issuer, err = auth.NewIssuer(rand.Reader, "https://issuer.example", "latchkey", h.Clock.Now); err != nil {
+	if h.issuer, err = authtest.NewIssuer(rand.Reader, "https://issuer.example", "latchkey", h.Clock.Now); err != nil {
 		t.Fatal(err)
 	}
 	verifier, err := auth.NewIssuers(t.Context(), auth.Config{Now: h.Clock.Now}, h.issuer.Trust())

@@ -1,4 +1,4 @@
-package auth
+package auth_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"latchkey/api/auth"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
@@ -37,7 +38,7 @@ func newKey(t *testing.T, store identity.Keys, k identity.APIKey) (token string,
 	if k.Created == 0 {
 		k.Created = handoff.InstantOf(start)
 	}
-	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, k)
+	token, k, err := auth.NewKey(rand.Reader, handofftest.Namer{}, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,24 +50,24 @@ func newKey(t *testing.T, store identity.Keys, k identity.APIKey) (token string,
 
 func TestKeySaysWho(t *testing.T) {
 	c, store := &clock{now: start}, embedded.New(t)
-	v := Either(newIssuers(t, c), NewKeys(store, handofftest.Namer{}, c.Now))
+	v := auth.Either(newIssuers(t, c), auth.NewKeys(store, handofftest.Namer{}, c.Now))
 	near := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	for name, k := range map[string]struct {
 		key  identity.APIKey
-		want Principal
+		want auth.Principal
 	}{
-		"warehouse": {identity.APIKey{Scopes: []string{"dispatch", "shop"}, Shop: "demo"}, Principal{Shop: "demo", Scopes: []Scope{Dispatch, Shop}}},
-		"carrier":   {identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"}, Principal{Carrier: "swift", Scopes: []Scope{Carrier}}},
-		"building":  {identity.APIKey{Scopes: []string{"building"}, Building: "b1"}, Principal{Building: "b1", Scopes: []Scope{Building}}},
-		"door":      {identity.APIKey{Scopes: []string{"door"}, Door: "d1"}, Principal{Subject: "d1", Scopes: []Scope{Door}}},
-		"operator":  {identity.APIKey{Scopes: []string{"ops"}, Networks: near}, Principal{Scopes: []Scope{Ops}}},
+		"warehouse": {identity.APIKey{Scopes: []string{"dispatch", "shop"}, Shop: "demo"}, auth.Principal{Shop: "demo", Scopes: []auth.Scope{auth.Dispatch, auth.Shop}}},
+		"carrier":   {identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"}, auth.Principal{Carrier: "swift", Scopes: []auth.Scope{auth.Carrier}}},
+		"building":  {identity.APIKey{Scopes: []string{"building"}, Building: "b1"}, auth.Principal{Building: "b1", Scopes: []auth.Scope{auth.Building}}},
+		"door":      {identity.APIKey{Scopes: []string{"door"}, Door: "d1"}, auth.Principal{Subject: "d1", Scopes: []auth.Scope{auth.Door}}},
+		"operator":  {identity.APIKey{Scopes: []string{"ops"}, Networks: near}, auth.Principal{Scopes: []auth.Scope{auth.Ops}}},
 	} {
 		token, id := newKey(t, store, k.key)
 		k.want.Key = id
 		if k.want.Subject == "" {
 			k.want.Subject = "lk_" + id
 		}
-		p, err := v.Verify(WithCaller(t.Context(), netip.MustParseAddr("10.1.2.3")), token)
+		p, err := v.Verify(auth.WithCaller(t.Context(), netip.MustParseAddr("10.1.2.3")), token)
 		if err != nil || !reflect.DeepEqual(*p, k.want) {
 			t.Errorf("%s: %+v %v", name, p, err)
 		}
@@ -85,8 +86,8 @@ func TestKeyIsStoredAsAHash(t *testing.T) {
 		t.Fatalf("a key reads %d parts", len(parts))
 	}
 	other, _ := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
-	v := NewKeys(store, handofftest.Namer{}, c.Now)
-	stranger, k, err := NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
+	v := auth.NewKeys(store, handofftest.Namer{}, c.Now)
+	stranger, k, err := auth.NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func TestKeyIsStoredAsAHash(t *testing.T) {
 	for name, forged := range map[string]string{
 		"nothing":           "lk_",
 		"no secret":         "lk_" + id,
-		"the hash":          "lk_" + id + "_" + base32Lower.EncodeToString(k.Hash[:]),
+		"the hash":          "lk_" + id + "_" + auth.Base32Lower.EncodeToString(k.Hash[:]),
 		"another's secret":  "lk_" + id + "_" + strings.Split(other, "_")[2],
 		"another service's": stranger,
 		"in capitals":       "lk_" + strings.ToUpper(id) + "_" + parts[2],
@@ -105,7 +106,7 @@ func TestKeyIsStoredAsAHash(t *testing.T) {
 		"a longer id":       "lk_" + id + "a_" + parts[2],
 		"a broken line":     "lk_" + id[:8] + "\n" + id[8:] + "_" + parts[2],
 		"a slip":            slip(token),
-		"long":              token + strings.Repeat("a", maxToken),
+		"long":              token + strings.Repeat("a", auth.MaxToken),
 	} {
 		if good(t, v, forged) {
 			t.Errorf("%s is accepted", name)
@@ -140,9 +141,9 @@ func (otherNamer) Name(domain string, parts ...string) []byte {
 // Made-up keys ask the store nothing, and a key that is gone next to nothing.
 func TestWrongKeysAreCheap(t *testing.T) {
 	c, store := &clock{now: start}, &counted{Keys: embedded.New(t)}
-	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	v := auth.NewKeys(store, handofftest.Namer{}, c.Now)
 	for range 500 {
-		forged, _, err := NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
+		forged, _, err := auth.NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +172,7 @@ func TestWrongKeysAreCheap(t *testing.T) {
 // seconds on both.
 func TestRevokedKeyStops(t *testing.T) {
 	c, store := &clock{now: start}, &counted{Keys: embedded.New(t)}
-	here, there := NewKeys(store, handofftest.Namer{}, c.Now), NewKeys(store, handofftest.Namer{}, c.Now)
+	here, there := auth.NewKeys(store, handofftest.Namer{}, c.Now), auth.NewKeys(store, handofftest.Namer{}, c.Now)
 	token, id := newKey(t, store, identity.APIKey{Scopes: []string{"dispatch"}, Shop: "demo"})
 	for range 100 {
 		if !good(t, here, token) || !good(t, there, token) {
@@ -196,7 +197,7 @@ func TestRevokedKeyStops(t *testing.T) {
 
 func TestKeyExpires(t *testing.T) {
 	c, store := &clock{now: start}, embedded.New(t)
-	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	v := auth.NewKeys(store, handofftest.Namer{}, c.Now)
 	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift", Expires: handoff.InstantOf(start.Add(time.Second))})
 	if !good(t, v, token) {
 		t.Error("refused before its end")
@@ -214,21 +215,21 @@ func TestKeysEnd(t *testing.T) {
 	for name, c := range map[string]struct {
 		expires, life, want time.Duration
 	}{
-		"without an end":          {0, LongestKeyLife, 365 * day},
-		"for ten years":           {3650 * day, LongestKeyLife, 365 * day},
-		"for a week":              {7 * day, LongestKeyLife, 7 * day},
+		"without an end":          {0, auth.LongestKeyLife, 365 * day},
+		"for ten years":           {3650 * day, auth.LongestKeyLife, 365 * day},
+		"for a week":              {7 * day, auth.LongestKeyLife, 7 * day},
 		"without, of thirty days": {0, 30 * day, 30 * day},
 		"with, of thirty days":    {90 * day, 30 * day, 30 * day},
 		"a life of ten years":     {0, 3650 * day, 365 * day},
 	} {
 		now, store := &clock{now: start}, embedded.New(t)
-		v := NewKeys(store, handofftest.Namer{}, now.Now).Within(c.life)
+		v := auth.NewKeys(store, handofftest.Namer{}, now.Now).Within(c.life)
 		k := identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift", Created: handoff.InstantOf(start)}
 		if c.expires != 0 {
 			k.Expires = handoff.InstantOf(start.Add(c.expires))
 		}
 		token, id := newKey(t, store, k)
-		if end := KeyEnd(k, c.life); !end.Equal(start.Add(c.want)) {
+		if end := auth.KeyEnd(k, c.life); !end.Equal(start.Add(c.want)) {
 			t.Errorf("%s: ends at %v", name, end)
 		}
 		now.at(c.want - time.Second)
@@ -236,8 +237,8 @@ func TestKeysEnd(t *testing.T) {
 			t.Errorf("%s: refused before its end", name)
 		}
 		now.at(c.want)
-		var why *Refusal
-		if _, err := v.Verify(t.Context(), token); !errors.As(err, &why) || why.Why != WhyKeyExpired || why.Key != id {
+		var why *auth.Refusal
+		if _, err := v.Verify(t.Context(), token); !errors.As(err, &why) || why.Why != auth.WhyKeyExpired || why.Key != id {
 			t.Errorf("%s: at its end: %v", name, err)
 		}
 	}
@@ -246,9 +247,9 @@ func TestKeysEnd(t *testing.T) {
 // An ops key of before, which is bound to no network, works no more; the log says why.
 func TestOpsKeysNeedNetworks(t *testing.T) {
 	c, store := &clock{now: start}, embedded.New(t)
-	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	v := auth.NewKeys(store, handofftest.Namer{}, c.Now)
 	k := identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift", Created: handoff.InstantOf(start)}
-	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, k)
+	token, k, err := auth.NewKey(rand.Reader, handofftest.Namer{}, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,15 +257,15 @@ func TestOpsKeysNeedNetworks(t *testing.T) {
 	if err := store.AddAPIKey(t.Context(), k); err != nil {
 		t.Fatal(err)
 	}
-	var why *Refusal
-	if _, err := v.Verify(WithCaller(t.Context(), netip.MustParseAddr("10.1.2.3")), token); !errors.As(err, &why) || why.Why != WhyKeyOpen {
+	var why *auth.Refusal
+	if _, err := v.Verify(auth.WithCaller(t.Context(), netip.MustParseAddr("10.1.2.3")), token); !errors.As(err, &why) || why.Why != auth.WhyKeyOpen {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestKeyIsBoundToNetworks(t *testing.T) {
 	c, store := &clock{now: start}, embedded.New(t)
-	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	v := auth.NewKeys(store, handofftest.Namer{}, c.Now)
 	token, _ := newKey(t, store, identity.APIKey{
 		Scopes: []string{"ops"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 	})
@@ -273,7 +274,7 @@ func TestKeyIsBoundToNetworks(t *testing.T) {
 	} {
 		ctx := t.Context()
 		if from != "" {
-			ctx = WithCaller(ctx, netip.MustParseAddr(from))
+			ctx = auth.WithCaller(ctx, netip.MustParseAddr(from))
 		}
 		if _, err := v.Verify(ctx, token); (err == nil) != want {
 			t.Errorf("from %q: %v", from, err)
@@ -284,10 +285,10 @@ func TestKeyIsBoundToNetworks(t *testing.T) {
 // Out of reach is not the same as wrong: who is told so keeps the key.
 func TestKeysOutOfReach(t *testing.T) {
 	c, store := &clock{now: start}, &counted{Keys: embedded.New(t)}
-	v := NewKeys(store, handofftest.Namer{}, c.Now)
+	v := auth.NewKeys(store, handofftest.Namer{}, c.Now)
 	token, _ := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	store.down = true
-	if _, err := v.Verify(t.Context(), token); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrToken) {
+	if _, err := v.Verify(t.Context(), token); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, auth.ErrToken) {
 		t.Errorf("%v", err)
 	}
 	store.down = false
@@ -317,7 +318,7 @@ func TestCheckKey(t *testing.T) {
 		"ops from nearly":        {identity.APIKey{Scopes: []string{"ops"}, Networks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1")}}, "name the networks"},
 		"ops from a net and all": {identity.APIKey{Scopes: []string{"ops"}, Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::/0")}}, "name the networks"},
 	} {
-		err := CheckKey(c.key)
+		err := auth.CheckKey(c.key)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -325,17 +326,17 @@ func TestCheckKey(t *testing.T) {
 }
 
 func TestKeyID(t *testing.T) {
-	token, k, err := NewKey(rand.Reader, handofftest.Namer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
+	token, k, err := auth.NewKey(rand.Reader, handofftest.Namer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{token, k.ID, "lk_" + k.ID} {
-		if id, ok := KeyID(text); !ok || id != k.ID {
+		if id, ok := auth.KeyID(text); !ok || id != k.ID {
 			t.Errorf("an id is read as %q, %v", id, ok)
 		}
 	}
 	for _, text := range []string{"", "lk_", "a", k.ID + "a", "eyJhbGciOiJFZERTQSJ9.e30.c2ln"} {
-		if id, ok := KeyID(text); ok {
+		if id, ok := auth.KeyID(text); ok {
 			t.Errorf("%q is an id: %q", text, id)
 		}
 	}

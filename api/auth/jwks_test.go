@@ -1,4 +1,4 @@
-package auth
+package auth_test
 
 import (
 	"encoding/json"
@@ -12,12 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
+
 	"github.com/golang-jwt/jwt/v5"
 )
 
 // provider is an identity provider on loopback.
 type provider struct {
-	*Issuer
+	*authtest.Issuer
 	server  *httptest.Server
 	fetches atomic.Int64
 	keys    atomic.Pointer[[]byte]
@@ -48,7 +51,7 @@ func newProvider(t *testing.T, c *clock) *provider {
 }
 
 // publish makes the key set that of these issuers.
-func (p *provider) publish(issuers ...*Issuer) {
+func (p *provider) publish(issuers ...*authtest.Issuer) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
@@ -69,25 +72,25 @@ func (p *provider) publish(issuers ...*Issuer) {
 func (p *provider) answerWith(h http.HandlerFunc) { p.answer.Store(&h) }
 
 // discovered trusts the provider, whose keys are to be found by discovery.
-func (p *provider) discovered() Trust {
+func (p *provider) discovered() auth.Trust {
 	e := p.Trust()
 	e.Keys = nil
 	return e
 }
 
-func (p *provider) verifier(t *testing.T, c *clock, entries ...Trust) *Issuers {
+func (p *provider) verifier(t *testing.T, c *clock, entries ...auth.Trust) *auth.Issuers {
 	t.Helper()
-	v, err := NewIssuers(t.Context(), Config{Now: c.Now, Failed: func(_ string, err error) { p.failed <- err }}, entries...)
+	v, err := auth.NewIssuers(t.Context(), auth.Config{Now: c.Now, Failed: func(_ string, err error) { p.failed <- err }}, entries...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v
 }
 
-func good(t *testing.T, v Verifier, token string) bool {
+func good(t *testing.T, v auth.Verifier, token string) bool {
 	t.Helper()
 	_, err := v.Verify(t.Context(), token)
-	if err != nil && !errors.Is(err, ErrToken) {
+	if err != nil && !errors.Is(err, auth.ErrToken) {
 		t.Fatal(err)
 	}
 	return err == nil
@@ -131,14 +134,14 @@ func TestWrongAnswers(t *testing.T) {
 		}, "redirected"},
 		"a flood": {func(*provider) http.HandlerFunc {
 			return func(w http.ResponseWriter, _ *http.Request) {
-				_, _ = fmt.Fprintf(w, `{"issuer":"%s"}`, strings.Repeat("x", maxFetched))
+				_, _ = fmt.Fprintf(w, `{"issuer":"%s"}`, strings.Repeat("x", auth.MaxFetched))
 			}
 		}, "longer than"},
 		"no JSON": {func(*provider) http.HandlerFunc {
 			return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>hunter2")) }
 		}, "not the JSON"},
 		"too many keys": {func(p *provider) http.HandlerFunc {
-			set := []byte(`{"keys":[{"kty":"oct"}` + strings.Repeat(`,{"kty":"oct"}`, maxKeys) + `]}`)
+			set := []byte(`{"keys":[{"kty":"oct"}` + strings.Repeat(`,{"kty":"oct"}`, auth.MaxKeys) + `]}`)
 			return func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/keys" {
 					_, _ = w.Write(set)
@@ -188,10 +191,10 @@ func TestOnlyVerifyingKeysCount(t *testing.T) {
 	if !good(t, v, sign(t, p.Issuer, cou7)) {
 		t.Error("the good key is spoilt")
 	}
-	ours := func(m jwt.MapClaims) { m["iss"] = p.name }
+	ours := func(m jwt.MapClaims) { m["iss"] = p.Name }
 	for name, token := range map[string]string{
 		"a published secret":   signed(t, jwt.SigningMethodHS256, []byte("secret"), "secret", ours),
-		"a key for encryption": signed(t, jwt.SigningMethodEdDSA, p.key, "for-encryption", ours),
+		"a key for encryption": signed(t, jwt.SigningMethodEdDSA, p.Key, "for-encryption", ours),
 	} {
 		if good(t, v, token) {
 			t.Errorf("%s verifies", name)
@@ -203,15 +206,15 @@ func TestOnlyVerifyingKeysCount(t *testing.T) {
 func TestTokenWithoutKeyID(t *testing.T) {
 	c := &clock{now: start}
 	p := newProvider(t, c)
-	unnamed := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"iss": p.name, "aud": audience, "sub": "s", "iat": start.Unix(), "exp": start.Add(time.Hour).Unix()})
-	token, err := unnamed.SignedString(p.key)
+	unnamed := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{"iss": p.Name, "aud": audience, "sub": "s", "iat": start.Unix(), "exp": start.Add(time.Hour).Unix()})
+	token, err := unnamed.SignedString(p.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !good(t, p.verifier(t, c, p.discovered()), token) {
 		t.Error("refused though there is one key")
 	}
-	p.publish(p.Issuer, newIssuer(t, p.name, audience, c))
+	p.publish(p.Issuer, newIssuer(t, p.Name, audience, c))
 	if good(t, p.verifier(t, c, p.discovered()), token) {
 		t.Error("accepted though there are two keys")
 	}
@@ -227,9 +230,9 @@ func TestForgedTokensCauseNoFlood(t *testing.T) {
 	}
 	var forgers sync.WaitGroup
 	for n := range 500 {
-		forged := signed(t, jwt.SigningMethodEdDSA, p.key, fmt.Sprint("made-up-", n), func(m jwt.MapClaims) { m["iss"] = p.name })
+		forged := signed(t, jwt.SigningMethodEdDSA, p.Key, fmt.Sprint("made-up-", n), func(m jwt.MapClaims) { m["iss"] = p.Name })
 		forgers.Go(func() {
-			if _, err := v.Verify(t.Context(), forged); !errors.Is(err, ErrToken) {
+			if _, err := v.Verify(t.Context(), forged); !errors.Is(err, auth.ErrToken) {
 				t.Error(err)
 			}
 		})
@@ -249,13 +252,13 @@ func TestForgedTokensCauseNoFlood(t *testing.T) {
 func TestRotation(t *testing.T) {
 	c := &clock{now: start}
 	p := newProvider(t, c)
-	young := newIssuer(t, p.name, audience, c)
+	young := newIssuer(t, p.Name, audience, c)
 	v := p.verifier(t, c, p.discovered())
 	if !good(t, v, sign(t, p.Issuer, cou7)) {
 		t.Fatal("the first key is refused")
 	}
 	p.publish(p.Issuer, young)
-	for _, i := range []*Issuer{young, p.Issuer} {
+	for _, i := range []*authtest.Issuer{young, p.Issuer} {
 		if !good(t, v, sign(t, i, cou7)) {
 			t.Error("refused after a rotation")
 		}
@@ -274,7 +277,7 @@ func TestWithdrawnKey(t *testing.T) {
 			if !good(t, v, token) {
 				t.Fatal("refused at first")
 			}
-			p.publish(newIssuer(t, p.name, audience, c))
+			p.publish(newIssuer(t, p.Name, audience, c))
 			for after := every; after <= 5*time.Minute; after += every {
 				c.at(after)
 				if !good(t, v, token) {

@@ -1,4 +1,4 @@
-package auth
+package auth_test
 
 import (
 	"crypto/ecdsa"
@@ -14,6 +14,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -43,9 +46,9 @@ func (c *clock) at(since time.Duration) {
 	c.now = start.Add(since)
 }
 
-func newIssuer(t testing.TB, name, audience string, c *clock) *Issuer {
+func newIssuer(t testing.TB, name, audience string, c *clock) *authtest.Issuer {
 	t.Helper()
-	i, err := NewIssuer(rand.Reader, name, audience, c.Now)
+	i, err := authtest.NewIssuer(rand.Reader, name, audience, c.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,23 +56,23 @@ func newIssuer(t testing.TB, name, audience string, c *clock) *Issuer {
 }
 
 // believing is a Verifier that trusts all that an issuer with these keys says.
-func believing(t testing.TB, jwks []byte, c *clock) *Issuers {
+func believing(t testing.TB, jwks []byte, c *clock) *auth.Issuers {
 	t.Helper()
 	all := newIssuer(t, issuerName, audience, c).Trust()
 	all.Keys = jwks
 	return newIssuers(t, c, all)
 }
 
-func newIssuers(t testing.TB, c *clock, entries ...Trust) *Issuers {
+func newIssuers(t testing.TB, c *clock, entries ...auth.Trust) *auth.Issuers {
 	t.Helper()
-	v, err := NewIssuers(t.Context(), Config{Now: c.Now}, entries...)
+	v, err := auth.NewIssuers(t.Context(), auth.Config{Now: c.Now}, entries...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v
 }
 
-func sign(t testing.TB, i *Issuer, p Principal) string {
+func sign(t testing.TB, i *authtest.Issuer, p auth.Principal) string {
 	t.Helper()
 	token, err := i.Sign(p, time.Hour)
 	if err != nil {
@@ -78,8 +81,8 @@ func sign(t testing.TB, i *Issuer, p Principal) string {
 	return token
 }
 
-var cou7 = Principal{
-	Subject: "cou_7", Carrier: "swift", Shop: "demo", Building: "bld_1", Scopes: []Scope{Courier, Carrier}, Issuer: issuerName, Device: "phone-3",
+var cou7 = auth.Principal{
+	Subject: "cou_7", Carrier: "swift", Shop: "demo", Building: "bld_1", Scopes: []auth.Scope{auth.Courier, auth.Carrier}, Issuer: issuerName, Device: "phone-3",
 }
 
 func TestTokenSaysWho(t *testing.T) {
@@ -118,50 +121,50 @@ func TestForgedAndForeignTokens(t *testing.T) {
 	i := newIssuer(t, issuerName, audience, c)
 	v := believing(t, i.JWKS(), c)
 	ed := func(change func(jwt.MapClaims)) string {
-		return signed(t, jwt.SigningMethodEdDSA, i.key, i.kid, change)
+		return signed(t, jwt.SigningMethodEdDSA, i.Key, i.KeyID, change)
 	}
 	nothing := func(jwt.MapClaims) {}
 	if _, err := v.Verify(t.Context(), ed(nothing)); err != nil {
 		t.Fatal("the good one is refused:", err)
 	}
 	parts := strings.Split(ed(nothing), ".")
-	public := i.key.Public().(ed25519.PublicKey)
+	public := i.Key.Public().(ed25519.PublicKey)
 	for name, c := range map[string]struct {
 		token string
-		why   Why
+		why   auth.Why
 	}{
-		"empty":                         {"", WhyMalformed},
-		"three dots":                    {"...", WhyMalformed},
-		"other key":                     {sign(t, newIssuer(t, issuerName, audience, c), cou7), WhySigningKey},
-		"other issuer":                  {ed(func(m jwt.MapClaims) { m["iss"] = "https://other.example" }), WhyIssuer},
-		"no issuer":                     {ed(func(m jwt.MapClaims) { delete(m, "iss") }), WhyIssuer},
-		"other audience":                {ed(func(m jwt.MapClaims) { m["aud"] = "shop" }), WhyAudience},
-		"no audience":                   {ed(func(m jwt.MapClaims) { delete(m, "aud") }), WhyAudience},
-		"no expiry":                     {ed(func(m jwt.MapClaims) { delete(m, "exp") }), WhyClaims},
-		"expired":                       {ed(func(m jwt.MapClaims) { m["exp"] = start.Add(-leeway - time.Second).Unix() }), WhyExpired},
-		"not yet":                       {ed(func(m jwt.MapClaims) { m["nbf"] = start.Add(leeway + time.Minute).Unix() }), WhyNotYet},
-		"carrier no id":                 {ed(func(m jwt.MapClaims) { m["carrier_id"] = "a:b" }), WhyTenant},
-		"shop no id":                    {ed(func(m jwt.MapClaims) { m["shop_id"] = "a b" }), WhyTenant},
-		"building no id":                {ed(func(m jwt.MapClaims) { m["building_id"] = "{}" }), WhyTenant},
-		"device no id":                  {ed(func(m jwt.MapClaims) { m["device_id"] = "a b" }), WhyUnusable},
-		"carrier a list":                {ed(func(m jwt.MapClaims) { m["carrier_id"] = []string{"swift"} }), WhyUnusable},
-		"scope of numbers":              {ed(func(m jwt.MapClaims) { m["scope"] = []int{1} }), WhyUnusable},
-		"scope an object":               {ed(func(m jwt.MapClaims) { m["scope"] = map[string]string{"courier": "courier"} }), WhyUnusable},
-		"subject of control characters": {ed(func(m jwt.MapClaims) { m["sub"] = "a\x00b" }), WhyUnusable},
-		"critical header":               {critical(t, i), WhyMalformed},
-		"unsigned":                      {signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, i.kid, nothing), WhySignature},
-		"signature gone":                {parts[0] + "." + parts[1] + ".", WhySignature},
-		"key as a secret":               {signed(t, jwt.SigningMethodHS256, []byte(public), i.kid, nothing), WhySignature},
-		"payload swapped":               {parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"scope":"ops","exp":9999999999}`)) + "." + parts[2], WhyIssuer},
-		"long":                          {ed(func(m jwt.MapClaims) { m["x"] = strings.Repeat("x", maxToken) }), WhyMalformed},
-		"no time of issue":              {ed(func(m jwt.MapClaims) { delete(m, "iat") }), WhyClaims},
-		"issued tomorrow":               {ed(func(m jwt.MapClaims) { m["iat"] = start.Add(leeway + time.Minute).Unix() }), WhyNotYet},
-		"issued yesterday":              {ed(func(m jwt.MapClaims) { m["iat"] = start.Add(-longestTokenLife - leeway).Unix() }), WhyTooOld},
-		"other signature":               {parts[0] + "." + parts[1] + "." + strings.Split(ed(func(m jwt.MapClaims) { m["jti"] = "x" }), ".")[2], WhySignature},
+		"empty":                         {"", auth.WhyMalformed},
+		"three dots":                    {"...", auth.WhyMalformed},
+		"other key":                     {sign(t, newIssuer(t, issuerName, audience, c), cou7), auth.WhySigningKey},
+		"other issuer":                  {ed(func(m jwt.MapClaims) { m["iss"] = "https://other.example" }), auth.WhyIssuer},
+		"no issuer":                     {ed(func(m jwt.MapClaims) { delete(m, "iss") }), auth.WhyIssuer},
+		"other audience":                {ed(func(m jwt.MapClaims) { m["aud"] = "shop" }), auth.WhyAudience},
+		"no audience":                   {ed(func(m jwt.MapClaims) { delete(m, "aud") }), auth.WhyAudience},
+		"no expiry":                     {ed(func(m jwt.MapClaims) { delete(m, "exp") }), auth.WhyClaims},
+		"expired":                       {ed(func(m jwt.MapClaims) { m["exp"] = start.Add(-auth.Leeway - time.Second).Unix() }), auth.WhyExpired},
+		"not yet":                       {ed(func(m jwt.MapClaims) { m["nbf"] = start.Add(auth.Leeway + time.Minute).Unix() }), auth.WhyNotYet},
+		"carrier no id":                 {ed(func(m jwt.MapClaims) { m["carrier_id"] = "a:b" }), auth.WhyTenant},
+		"shop no id":                    {ed(func(m jwt.MapClaims) { m["shop_id"] = "a b" }), auth.WhyTenant},
+		"building no id":                {ed(func(m jwt.MapClaims) { m["building_id"] = "{}" }), auth.WhyTenant},
+		"device no id":                  {ed(func(m jwt.MapClaims) { m["device_id"] = "a b" }), auth.WhyUnusable},
+		"carrier a list":                {ed(func(m jwt.MapClaims) { m["carrier_id"] = []string{"swift"} }), auth.WhyUnusable},
+		"scope of numbers":              {ed(func(m jwt.MapClaims) { m["scope"] = []int{1} }), auth.WhyUnusable},
+		"scope an object":               {ed(func(m jwt.MapClaims) { m["scope"] = map[string]string{"courier": "courier"} }), auth.WhyUnusable},
+		"subject of control characters": {ed(func(m jwt.MapClaims) { m["sub"] = "a\x00b" }), auth.WhyUnusable},
+		"critical header":               {critical(t, i), auth.WhyMalformed},
+		"unsigned":                      {signed(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, i.KeyID, nothing), auth.WhySignature},
+		"signature gone":                {parts[0] + "." + parts[1] + ".", auth.WhySignature},
+		"key as a secret":               {signed(t, jwt.SigningMethodHS256, []byte(public), i.KeyID, nothing), auth.WhySignature},
+		"payload swapped":               {parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"scope":"ops","exp":9999999999}`)) + "." + parts[2], auth.WhyIssuer},
+		"long":                          {ed(func(m jwt.MapClaims) { m["x"] = strings.Repeat("x", auth.MaxToken) }), auth.WhyMalformed},
+		"no time of issue":              {ed(func(m jwt.MapClaims) { delete(m, "iat") }), auth.WhyClaims},
+		"issued tomorrow":               {ed(func(m jwt.MapClaims) { m["iat"] = start.Add(auth.Leeway + time.Minute).Unix() }), auth.WhyNotYet},
+		"issued yesterday":              {ed(func(m jwt.MapClaims) { m["iat"] = start.Add(-auth.LongestTokenLife - auth.Leeway).Unix() }), auth.WhyTooOld},
+		"other signature":               {parts[0] + "." + parts[1] + "." + strings.Split(ed(func(m jwt.MapClaims) { m["jti"] = "x" }), ".")[2], auth.WhySignature},
 	} {
 		p, err := v.Verify(t.Context(), c.token)
-		var why *Refusal
-		if !errors.Is(err, ErrToken) || p != nil || !errors.As(err, &why) || why.Why != c.why {
+		var why *auth.Refusal
+		if !errors.Is(err, auth.ErrToken) || p != nil || !errors.As(err, &why) || why.Why != c.why {
 			t.Errorf("%s: %+v %v, want %s", name, p, err, c.why)
 		}
 		if c.token != "" && strings.Contains(fmt.Sprint(err), c.token) {
@@ -174,9 +177,9 @@ func TestForgedAndForeignTokens(t *testing.T) {
 // from memory.
 func TestTokenLife(t *testing.T) {
 	for name, c := range map[string]struct {
-		life Life
+		life auth.Life
 		want time.Duration
-	}{"as usual": {0, 24 * time.Hour}, "an hour": {Life(time.Hour), time.Hour}} {
+	}{"as usual": {0, 24 * time.Hour}, "an hour": {auth.Life(time.Hour), time.Hour}} {
 		now := &clock{now: start}
 		i := newIssuer(t, issuerName, audience, now)
 		trust := i.Trust()
@@ -190,22 +193,22 @@ func TestTokenLife(t *testing.T) {
 		if _, err := v.Verify(t.Context(), token); err != nil {
 			t.Errorf("%s: refused before it is too old: %v", name, err)
 		}
-		now.at(c.want + leeway)
-		var why *Refusal
-		if _, err := v.Verify(t.Context(), token); !errors.As(err, &why) || why.Why != WhyTooOld {
+		now.at(c.want + auth.Leeway)
+		var why *auth.Refusal
+		if _, err := v.Verify(t.Context(), token); !errors.As(err, &why) || why.Why != auth.WhyTooOld {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 // critical is a good token but for a header that must be understood.
-func critical(t *testing.T, i *Issuer) string {
+func critical(t *testing.T, i *authtest.Issuer) string {
 	t.Helper()
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
 		"iss": issuerName, "aud": audience, "sub": "cou_7", "scope": "courier", "exp": start.Add(time.Hour).Unix(),
 	})
-	token.Header["kid"], token.Header["crit"] = i.kid, []string{"b64"}
-	text, err := token.SignedString(i.key)
+	token.Header["kid"], token.Header["crit"] = i.KeyID, []string{"b64"}
+	text, err := token.SignedString(i.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,9 +267,7 @@ func TestMemoryEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, e := range v.trusted.Load().issuers[issuerName] { // the key is withdrawn
-		e.source = &keySource{set: believing(t, newIssuer(t, issuerName, audience, c).JWKS(), c).trusted.Load().issuers[issuerName][0].source.set}
-	}
+	v.SwapKeys(issuerName, believing(t, newIssuer(t, issuerName, audience, c).JWKS(), c)) // the key is withdrawn
 	for _, step := range []struct {
 		after time.Duration
 		token string
@@ -274,8 +275,8 @@ func TestMemoryEnds(t *testing.T) {
 	}{
 		{29 * time.Second, short, true},
 		{30 * time.Second, short, false},
-		{tokenKept - time.Second, long, true},
-		{tokenKept, long, false},
+		{auth.TokenKept - time.Second, long, true},
+		{auth.TokenKept, long, false},
 	} {
 		c.at(step.after)
 		if _, err := v.Verify(t.Context(), step.token); (err == nil) != step.good {
@@ -284,28 +285,12 @@ func TestMemoryEnds(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBounded(t *testing.T) {
-	var c cache[[32]byte, *Principal]
-	p, until := &Principal{}, start.Add(time.Hour)
-	var hot [32]byte
-	c.put(hot, p, until)
-	for n := range 5 * cacheSize {
-		c.put([32]byte{1, byte(n), byte(n >> 8), byte(n >> 16)}, p, until)
-		if _, ok := c.get(hot, start); !ok {
-			t.Fatalf("what is asked for all the time is forgotten after %d", n)
-		}
-	}
-	if n := len(c.young) + len(c.old); n > 2*cacheSize {
-		t.Errorf("%d tokens remembered", n)
-	}
-}
-
 func TestBearerToken(t *testing.T) {
 	for header, want := range map[string]string{
 		"Bearer abc": "abc", "bearer abc": "abc", "BEARER  abc": "abc",
 		"": "", "Bearer": "", "Bearer ": "", "Basic abc": "", "Bearer a b": "", "Bearer a, Basic b": "", "Bearerabc": "",
 	} {
-		if got, ok := BearerToken(header); ok != (want != "") || ok && got != want {
+		if got, ok := auth.BearerToken(header); ok != (want != "") || ok && got != want {
 			t.Errorf("%q: %q %v", header, got, ok)
 		}
 	}
@@ -318,7 +303,7 @@ func BenchmarkVerify(b *testing.B) {
 	token := sign(b, i, cou7)
 	b.Run("first", func(b *testing.B) {
 		for b.Loop() {
-			v.trusted.Load().cache = cache[[32]byte, *Principal]{}
+			v.Forget()
 			if _, err := v.Verify(b.Context(), token); err != nil {
 				b.Fatal(err)
 			}

@@ -1,4 +1,4 @@
-package auth
+package auth_test
 
 import (
 	"crypto/rand"
@@ -18,19 +18,21 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/handoff/keyring"
 )
 
 // shopfront is where people sign in, at the providers of a test.
 type shopfront struct {
-	*Logins
+	*auth.Logins
 	clock *clock
 }
 
 // idp is a provider at which somebody is signed in, and who may answer wrongly.
 type idp struct {
-	*Provider
-	who       Principal
+	*authtest.Provider
+	who       auth.Principal
 	says      func(metadata map[string]any)    // changes its discovery document
 	back      func(q url.Values)               // changes what it sends people back with
 	claims    func(c jwt.MapClaims)            // changes its ID token
@@ -43,26 +45,26 @@ const publicURL = "https://latchkey.example"
 
 func newIDP(t *testing.T, c *clock) *idp {
 	t.Helper()
-	p := &idp{who: Principal{Subject: "cou_7", Carrier: "swift", Scopes: []Scope{Courier, Ops}}}
+	p := &idp{who: auth.Principal{Subject: "cou_7", Carrier: "swift", Scopes: []auth.Scope{auth.Courier, auth.Ops}}}
 	server := httptest.NewServer(http.HandlerFunc(p.serve))
 	t.Cleanup(server.Close)
-	p.Provider = NewProvider(ProviderConfig{
-		Issuer: newIssuer(t, server.URL, "pages", c), Random: rand.Reader, ClientID: "pages", Redirect: publicURL + CallbackPath, Now: c.Now,
+	p.Provider = authtest.NewProvider(authtest.ProviderConfig{
+		Issuer: newIssuer(t, server.URL, "pages", c), Random: rand.Reader, ClientID: "pages", Redirect: publicURL + auth.CallbackPath, Now: c.Now,
 	})
 	return p
 }
 
 func (p *idp) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
-	case strings.HasSuffix(r.URL.Path, discoveryPath):
+	case strings.HasSuffix(r.URL.Path, authtest.DiscoveryPath):
 		p.discovers++
-		m := p.metadata()
+		m := p.Metadata()
 		if p.says != nil {
 			p.says(m)
 		}
 		answerJSON(w, http.StatusOK, m)
 		return
-	case strings.HasSuffix(r.URL.Path, tokenPath):
+	case strings.HasSuffix(r.URL.Path, authtest.TokenPath):
 		_ = r.ParseForm()
 		p.asked = append(p.asked, r.PostForm)
 		if p.token != nil && p.token(w) {
@@ -76,6 +78,12 @@ func (p *idp) serve(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	p.ServeHTTP(w, r)
+}
+
+func answerJSON(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client has gone
 }
 
 // forge signs the ID token anew, with other claims.
@@ -95,23 +103,21 @@ func (p *idp) forge(w http.ResponseWriter, answered *httptest.ResponseRecorder) 
 		panic(err)
 	}
 	p.claims(c)
-	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
-	token.Header["kid"] = p.Issuer.kid
-	body["id_token"], _ = token.SignedString(p.Issuer.key)
+	body["id_token"], _ = p.Issuer.SignClaims(c)
 	answerJSON(w, http.StatusOK, body)
 }
 
 // entry trusts the provider for one carrier's couriers.
-func (p *idp) entry(name string) Trust {
-	return Trust{
-		Issuer: p.Issuer.name, Audience: "latchkey", Keys: p.Issuer.JWKS(), Scopes: []Scope{Courier, Customer}, Carriers: []string{"swift"}, Shops: []string{"demo", "other"},
+func (p *idp) entry(name string) auth.Trust {
+	return auth.Trust{
+		Issuer: p.Issuer.Name, Audience: "latchkey", Keys: p.Issuer.JWKS(), Scopes: []auth.Scope{auth.Courier, auth.Customer}, Carriers: []string{"swift"}, Shops: []string{"demo", "other"},
 		Login: p.Login(name),
 	}
 }
 
-func newShopfront(t *testing.T, c *clock, entries ...Trust) *shopfront {
+func newShopfront(t *testing.T, c *clock, entries ...auth.Trust) *shopfront {
 	t.Helper()
-	issuers, err := NewIssuers(t.Context(), Config{Now: c.Now}, entries...)
+	issuers, err := auth.NewIssuers(t.Context(), auth.Config{Now: c.Now}, entries...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +125,7 @@ func newShopfront(t *testing.T, c *clock, entries ...Trust) *shopfront {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := NewLogins(LoginConfig{Issuers: issuers, Sealer: ring, Random: rand.Reader, PublicURL: publicURL, Now: c.Now})
+	l, err := auth.NewLogins(auth.LoginConfig{Issuers: issuers, Sealer: ring, Random: rand.Reader, PublicURL: publicURL, Now: c.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +175,7 @@ func (v *visit) meet(t *testing.T, p *idp) *visit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.back, v.callback = u.Query(), strings.TrimPrefix(strings.TrimPrefix(u.Path, CallbackPath), "/")
+	v.back, v.callback = u.Query(), strings.TrimPrefix(strings.TrimPrefix(u.Path, auth.CallbackPath), "/")
 	if p.back != nil {
 		p.back(v.back)
 	}
@@ -177,10 +183,10 @@ func (v *visit) meet(t *testing.T, p *idp) *visit {
 }
 
 // kind is what a sign-in came to; empty: somebody is signed in.
-func (s *shopfront) kind(t *testing.T, v *visit) LoginKind {
+func (s *shopfront) kind(t *testing.T, v *visit) auth.LoginKind {
 	t.Helper()
 	_, _, err := s.Finish(t.Context(), v.carried, v.callback, v.back)
-	var why *LoginError
+	var why *auth.LoginError
 	if err != nil && !errors.As(err, &why) {
 		t.Fatal(err)
 	}
@@ -210,7 +216,7 @@ func TestSignIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Of its scopes the issuer may give one; of its shops the token names none.
-	want := &Principal{Issuer: p.Issuer.name, Subject: "cou_7", Carrier: "swift", Scopes: []Scope{Courier}}
+	want := &auth.Principal{Issuer: p.Issuer.Name, Subject: "cou_7", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}}
 	if !reflect.DeepEqual(who.Principal, want) || who.Client != "pages" || who.Name != "Courier 7" || next != "/courier" {
 		t.Errorf("%+v %+v to %s", who.Principal, who, next)
 	}
@@ -235,82 +241,82 @@ func TestSignIn(t *testing.T) {
 func TestSignInIsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(s *shopfront, p *idp, v *visit, t *testing.T)
-		want   LoginKind
+		want   auth.LoginKind
 	}{
 		"nothing": {func(*shopfront, *idp, *visit, *testing.T) {}, ""},
 
-		"no state":        {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Del("state") }, LoginOver},
-		"a made-up state": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Set("state", "x") }, LoginOver},
+		"no state":        {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Del("state") }, auth.LoginOver},
+		"a made-up state": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Set("state", "x") }, auth.LoginOver},
 		"another's state": {func(s *shopfront, _ *idp, v *visit, t *testing.T) {
 			v.back.Set("state", s.begin(t, "Swift").to.Get("state"))
-		}, LoginOver},
-		"two states":         {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Add("state", v.back.Get("state")) }, LoginRefused},
-		"another browser":    {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.carried = "" }, LoginOver},
-		"a victim's browser": {func(s *shopfront, _ *idp, v *visit, t *testing.T) { v.carried = s.begin(t, "Swift").carried }, LoginOver},
+		}, auth.LoginOver},
+		"two states":         {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Add("state", v.back.Get("state")) }, auth.LoginRefused},
+		"another browser":    {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.carried = "" }, auth.LoginOver},
+		"a victim's browser": {func(s *shopfront, _ *idp, v *visit, t *testing.T) { v.carried = s.begin(t, "Swift").carried }, auth.LoginOver},
 		"a forged cookie": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) {
 			v.carried = v.carried[:40] + "AAAA" + v.carried[44:]
-		}, LoginOver},
-		"a cookie that is none": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.carried = "%%%" }, LoginOver},
-		"ten minutes":           {func(s *shopfront, _ *idp, _ *visit, _ *testing.T) { s.clock.at(10 * time.Minute) }, LoginOver},
+		}, auth.LoginOver},
+		"a cookie that is none": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.carried = "%%%" }, auth.LoginOver},
+		"ten minutes":           {func(s *shopfront, _ *idp, _ *visit, _ *testing.T) { s.clock.at(10 * time.Minute) }, auth.LoginOver},
 		"its entry is gone": {func(s *shopfront, p *idp, _ *visit, t *testing.T) {
 			e := p.entry("Swift")
 			e.Login = nil
 			if err := s.Issuers.Trust(e); err != nil {
 				t.Error(err)
 			}
-		}, LoginOver},
+		}, auth.LoginOver},
 
-		"it says no": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Set("error", "access_denied") }, LoginDeclined},
+		"it says no": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Set("error", "access_denied") }, auth.LoginDeclined},
 		"it says anything": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) {
 			v.back.Set("error", "<script>alert(1)</script> hunter2 hunter2")
-		}, LoginDeclined},
-		"no code":         {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Del("code") }, LoginRefused},
-		"two codes":       {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Add("code", "x") }, LoginRefused},
-		"a made-up code":  {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Set("code", "x") }, LoginRefused},
-		"a replayed code": {func(s *shopfront, _ *idp, v *visit, t *testing.T) { is(t, s.kind(t, v), "") }, LoginRefused},
-		"an old code":     {func(s *shopfront, _ *idp, _ *visit, _ *testing.T) { s.clock.at(time.Minute) }, LoginRefused},
+		}, auth.LoginDeclined},
+		"no code":         {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Del("code") }, auth.LoginRefused},
+		"two codes":       {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Add("code", "x") }, auth.LoginRefused},
+		"a made-up code":  {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Set("code", "x") }, auth.LoginRefused},
+		"a replayed code": {func(s *shopfront, _ *idp, v *visit, t *testing.T) { is(t, s.kind(t, v), "") }, auth.LoginRefused},
+		"an old code":     {func(s *shopfront, _ *idp, _ *visit, _ *testing.T) { s.clock.at(time.Minute) }, auth.LoginRefused},
 		// The code of somebody else's sign-in, brought into a sign-in of one's own: PKCE.
 		"another's code": {func(s *shopfront, p *idp, v *visit, t *testing.T) {
 			v.back.Set("code", s.begin(t, "Swift").meet(t, p).back.Get("code"))
-		}, LoginRefused},
+		}, auth.LoginRefused},
 
-		"another issuer": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Set("iss", "https://evil.example") }, LoginRefused},
-		"no issuer":      {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Del("iss") }, LoginRefused},
+		"another issuer": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Set("iss", "https://evil.example") }, auth.LoginRefused},
+		"no issuer":      {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.back.Del("iss") }, auth.LoginRefused},
 		"another issuer, a refusal": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) {
 			v.back.Set("iss", "https://evil.example")
 			v.back.Set("error", "access_denied")
-		}, LoginRefused},
-		"another callback": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.callback = "other" }, LoginRefused},
+		}, auth.LoginRefused},
+		"another callback": {func(_ *shopfront, _ *idp, v *visit, _ *testing.T) { v.callback = "other" }, auth.LoginRefused},
 
-		"no nonce":            claim(func(c jwt.MapClaims) { delete(c, "nonce") }, LoginRefused),
-		"another nonce":       claim(func(c jwt.MapClaims) { c["nonce"] = "x" }, LoginRefused),
-		"another audience":    claim(func(c jwt.MapClaims) { c["aud"] = "other" }, LoginRefused),
-		"a bearer token":      claim(func(c jwt.MapClaims) { c["aud"] = "latchkey" }, LoginRefused),
-		"two audiences":       claim(func(c jwt.MapClaims) { c["aud"] = []string{"pages", "other"} }, LoginRefused),
-		"for another party":   claim(func(c jwt.MapClaims) { c["azp"] = "other" }, LoginRefused),
+		"no nonce":            claim(func(c jwt.MapClaims) { delete(c, "nonce") }, auth.LoginRefused),
+		"another nonce":       claim(func(c jwt.MapClaims) { c["nonce"] = "x" }, auth.LoginRefused),
+		"another audience":    claim(func(c jwt.MapClaims) { c["aud"] = "other" }, auth.LoginRefused),
+		"a bearer token":      claim(func(c jwt.MapClaims) { c["aud"] = "latchkey" }, auth.LoginRefused),
+		"two audiences":       claim(func(c jwt.MapClaims) { c["aud"] = []string{"pages", "other"} }, auth.LoginRefused),
+		"for another party":   claim(func(c jwt.MapClaims) { c["azp"] = "other" }, auth.LoginRefused),
 		"for us among others": claim(func(c jwt.MapClaims) { c["aud"], c["azp"] = []string{"pages", "other"}, "pages" }, ""),
-		"of another issuer":   claim(func(c jwt.MapClaims) { c["iss"] = "https://evil.example" }, LoginRefused),
-		"an old token":        claim(func(c jwt.MapClaims) { c["exp"] = start.Add(-time.Second).Unix() }, LoginRefused),
-		"no expiry":           claim(func(c jwt.MapClaims) { delete(c, "exp") }, LoginRefused),
+		"of another issuer":   claim(func(c jwt.MapClaims) { c["iss"] = "https://evil.example" }, auth.LoginRefused),
+		"an old token":        claim(func(c jwt.MapClaims) { c["exp"] = start.Add(-time.Second).Unix() }, auth.LoginRefused),
+		"no expiry":           claim(func(c jwt.MapClaims) { delete(c, "exp") }, auth.LoginRefused),
 
-		"another carrier": claim(func(c jwt.MapClaims) { c["carrier_id"] = "rival" }, LoginNobody),
-		"another shop":    claim(func(c jwt.MapClaims) { c["shop_id"] = "foreign" }, LoginNobody),
-		"no scope":        claim(func(c jwt.MapClaims) { delete(c, "scope") }, LoginNobody),
-		"others' scopes":  claim(func(c jwt.MapClaims) { c["scope"] = "ops dispatch building" }, LoginNobody),
+		"another carrier": claim(func(c jwt.MapClaims) { c["carrier_id"] = "rival" }, auth.LoginNobody),
+		"another shop":    claim(func(c jwt.MapClaims) { c["shop_id"] = "foreign" }, auth.LoginNobody),
+		"no scope":        claim(func(c jwt.MapClaims) { delete(c, "scope") }, auth.LoginNobody),
+		"others' scopes":  claim(func(c jwt.MapClaims) { c["scope"] = "ops dispatch building" }, auth.LoginNobody),
 
-		"a broken token endpoint": answered(http.StatusBadGateway, `<html>hunter2`, LoginUnavailable),
-		"a refusal":               answered(http.StatusBadRequest, `{"error":"invalid_grant","error_description":"hunter2"}`, LoginRefused),
-		"no ID token":             answered(http.StatusOK, `{"access_token":"hunter2","token_type":"Bearer"}`, LoginRefused),
-		"no JSON":                 answered(http.StatusOK, `<html>hunter2`, LoginUnavailable),
+		"a broken token endpoint": answered(http.StatusBadGateway, `<html>hunter2`, auth.LoginUnavailable),
+		"a refusal":               answered(http.StatusBadRequest, `{"error":"invalid_grant","error_description":"hunter2"}`, auth.LoginRefused),
+		"no ID token":             answered(http.StatusOK, `{"access_token":"hunter2","token_type":"Bearer"}`, auth.LoginRefused),
+		"no JSON":                 answered(http.StatusOK, `<html>hunter2`, auth.LoginUnavailable),
 		"not signed": answered(http.StatusOK, `{"access_token":"a","token_type":"Bearer","id_token":"`+
-			base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`))+`.e30."}`, LoginRefused),
+			base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`))+`.e30."}`, auth.LoginRefused),
 		"a redirect": {func(_ *shopfront, p *idp, _ *visit, _ *testing.T) {
 			p.token = func(w http.ResponseWriter) bool {
-				w.Header().Set("Location", p.Issuer.name+"/stolen")
+				w.Header().Set("Location", p.Issuer.Name+"/stolen")
 				w.WriteHeader(http.StatusTemporaryRedirect)
 				return true
 			}
-		}, LoginRefused},
+		}, auth.LoginRefused},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := &clock{now: start}
@@ -329,7 +335,7 @@ func TestSignInIsRefused(t *testing.T) {
 	}
 }
 
-func is(t *testing.T, got, want LoginKind) {
+func is(t *testing.T, got, want auth.LoginKind) {
 	t.Helper()
 	if got != want {
 		t.Errorf("came to %q, want %q", got, want)
@@ -338,14 +344,14 @@ func is(t *testing.T, got, want LoginKind) {
 
 type change = struct {
 	change func(s *shopfront, p *idp, v *visit, t *testing.T)
-	want   LoginKind
+	want   auth.LoginKind
 }
 
-func claim(f func(jwt.MapClaims), want LoginKind) change {
+func claim(f func(jwt.MapClaims), want auth.LoginKind) change {
 	return change{func(_ *shopfront, p *idp, _ *visit, _ *testing.T) { p.claims = f }, want}
 }
 
-func answered(status int, body string, want LoginKind) change {
+func answered(status int, body string, want auth.LoginKind) change {
 	return change{func(_ *shopfront, p *idp, _ *visit, _ *testing.T) {
 		p.token = func(w http.ResponseWriter) bool {
 			w.Header().Set("Content-Type", "application/json")
@@ -370,19 +376,19 @@ func TestMixUp(t *testing.T) {
 			}
 			s := newShopfront(t, c, honest.entry("Honest"), evil.entry("Evil"))
 			v := s.begin(t, "Evil").meet(t, honest) // where the victim signs in
-			is(t, s.kind(t, v), LoginRefused)
+			is(t, s.kind(t, v), auth.LoginRefused)
 			if len(evil.asked) != 0 {
 				t.Error("the code went to the dishonest one")
 			}
 			if silent { // who does not say who it is, is not let in at the common callback either
-				is(t, s.kind(t, s.begin(t, "Honest").meet(t, honest)), LoginRefused)
+				is(t, s.kind(t, s.begin(t, "Honest").meet(t, honest)), auth.LoginRefused)
 			}
 		})
 	}
 	t.Run("callbacks of their own", func(t *testing.T) {
 		c := &clock{now: start}
 		honest, evil := newIDP(t, c), newIDP(t, c)
-		var entries []Trust
+		var entries []auth.Trust
 		for own, p := range map[string]*idp{"honest": honest, "evil": evil} {
 			p.says = func(m map[string]any) { delete(m, "authorization_response_iss_parameter_supported") }
 			p.back = func(q url.Values) { q.Del("iss") }
@@ -398,7 +404,7 @@ func TestMixUp(t *testing.T) {
 			t.Error("the honest one sends people back to the other's callback")
 		}
 		v.to.Set("redirect_uri", honest.Redirect)
-		is(t, s.kind(t, v.meet(t, honest)), LoginRefused)
+		is(t, s.kind(t, v.meet(t, honest)), auth.LoginRefused)
 		if len(evil.asked) != 0 {
 			t.Error("the code went to the dishonest one")
 		}
@@ -412,34 +418,34 @@ func TestSignInCannotBegin(t *testing.T) {
 		"another issuer":     func(m map[string]any) { m["issuer"] = "https://evil.example" },
 		"a token in clear":   func(m map[string]any) { m["token_endpoint"] = "http://id.example/token" },
 		"no place to ask at": func(m map[string]any) { delete(m, "authorization_endpoint") },
-		"a flood":            func(m map[string]any) { m["x"] = strings.Repeat("hunter2", maxFetched/7) },
+		"a flood":            func(m map[string]any) { m["x"] = strings.Repeat("hunter2", auth.MaxFetched/7) },
 	} {
 		c := &clock{now: start}
 		p := newIDP(t, c)
 		p.says = says
 		s := newShopfront(t, c, p.entry("Swift"))
-		try := func() LoginKind {
+		try := func() auth.LoginKind {
 			_, _, err := s.Start(t.Context(), s.Choices()[0].ID, "")
-			var why *LoginError
+			var why *auth.LoginError
 			if !errors.As(err, &why) || strings.Contains(err.Error(), "hunter2") {
 				t.Fatalf("%s: %v", name, err)
 			}
 			return why.Kind
 		}
-		is(t, try(), LoginUnavailable)
-		is(t, try(), LoginUnavailable)
+		is(t, try(), auth.LoginUnavailable)
+		is(t, try(), auth.LoginUnavailable)
 		if p.discovers != 1 {
 			t.Errorf("%s: asked %d times in a moment", name, p.discovers)
 		}
 		p.says = nil
-		c.at(metadataAgain)
+		c.at(auth.MetadataAgain)
 		s.begin(t, "Swift") // and once it is mended
 	}
 	c := &clock{now: start}
 	s := newShopfront(t, c, newIDP(t, c).entry("Swift"))
 	_, _, err := s.Start(t.Context(), "0123456789abcdef", "")
-	var why *LoginError
-	if !errors.As(err, &why) || why.Kind != LoginOver {
+	var why *auth.LoginError
+	if !errors.As(err, &why) || why.Kind != auth.LoginOver {
 		t.Errorf("a made-up choice: %v", err)
 	}
 }
@@ -454,7 +460,7 @@ func TestClientSecret(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "secret")
 		e := p.entry("Swift")
 		e.Login.SecretFile = file
-		issuers, err := NewIssuers(t.Context(), Config{}, e)
+		issuers, err := auth.NewIssuers(t.Context(), auth.Config{}, e)
 		if err == nil {
 			t.Fatalf("%s: no secret, and accepted: %v", name, issuers)
 		}
@@ -465,7 +471,7 @@ func TestClientSecret(t *testing.T) {
 		got := s.kind(t, s.begin(t, "Swift").meet(t, p))
 		posted := p.asked[0].Get("client_secret")
 		if name == "post" { // which this provider does not take
-			is(t, got, LoginRefused)
+			is(t, got, auth.LoginRefused)
 			if posted != "s3cret" {
 				t.Error("not posted")
 			}
@@ -479,29 +485,29 @@ func TestClientSecret(t *testing.T) {
 }
 
 func TestLoginEntries(t *testing.T) {
-	good := func() []Trust {
+	good := func() []auth.Trust {
 		a, b := signInEntry(), signInEntry()
 		a.Keys, b.Keys, b.Issuer = nil, nil, "https://id.rapid.example"
-		a.Login, b.Login = &Login{Name: "Swift", ClientID: "pages", Callback: "swift"}, &Login{Name: "Rapid", ClientID: "pages"}
-		return []Trust{a, b}
+		a.Login, b.Login = &auth.Login{Name: "Swift", ClientID: "pages", Callback: "swift"}, &auth.Login{Name: "Rapid", ClientID: "pages"}
+		return []auth.Trust{a, b}
 	}
 	for name, c := range map[string]struct {
-		change func([]Trust)
+		change func([]auth.Trust)
 		want   string
 	}{
-		"good":                        {func([]Trust) {}, ""},
-		"no client":                   {func(e []Trust) { e[0].Login.ClientID = "" }, "client_id is missing"},
-		"no name":                     {func(e []Trust) { e[0].Login.Name = "" }, "name is missing"},
-		"a callback that is a path":   {func(e []Trust) { e[0].Login.Callback = "a/b" }, "callback"},
-		"the same callback":           {func(e []Trust) { e[1].Login.Callback = "swift" }, "same callback as issuers[0]"},
-		"an ID token as bearer":       {func(e []Trust) { e[0].Login.ClientID = "latchkey" }, "client_id is the audience"},
-		"an ID token as other bearer": {func(e []Trust) { e[1].Issuer, e[1].Audience = e[0].Issuer, "pages" }, "client_id is the audience"},
-		"the same client":             {func(e []Trust) { e[1].Issuer, e[1].Audience = e[0].Issuer, "second" }, "client_id of issuers[0]"},
-		"an issuer that is no URL":    {func(e []Trust) { e[0].Issuer, e[0].JWKSURL = "swift", "https://id.swift.example/keys" }, "login: issuer must be an https URL"},
+		"good":                        {func([]auth.Trust) {}, ""},
+		"no client":                   {func(e []auth.Trust) { e[0].Login.ClientID = "" }, "client_id is missing"},
+		"no name":                     {func(e []auth.Trust) { e[0].Login.Name = "" }, "name is missing"},
+		"a callback that is a path":   {func(e []auth.Trust) { e[0].Login.Callback = "a/b" }, "callback"},
+		"the same callback":           {func(e []auth.Trust) { e[1].Login.Callback = "swift" }, "same callback as issuers[0]"},
+		"an ID token as bearer":       {func(e []auth.Trust) { e[0].Login.ClientID = "latchkey" }, "client_id is the audience"},
+		"an ID token as other bearer": {func(e []auth.Trust) { e[1].Issuer, e[1].Audience = e[0].Issuer, "pages" }, "client_id is the audience"},
+		"the same client":             {func(e []auth.Trust) { e[1].Issuer, e[1].Audience = e[0].Issuer, "second" }, "client_id of issuers[0]"},
+		"an issuer that is no URL":    {func(e []auth.Trust) { e[0].Issuer, e[0].JWKSURL = "swift", "https://id.swift.example/keys" }, "login: issuer must be an https URL"},
 	} {
 		entries := good()
 		c.change(entries)
-		if err := checkTrust(entries); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+		if err := auth.CheckTrust(entries); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -517,7 +523,7 @@ func TestPublicURL(t *testing.T) {
 	} {
 		config := s.LoginConfig
 		config.PublicURL = public
-		l, err := NewLogins(config)
+		l, err := auth.NewLogins(config)
 		if (err == nil) != (want != "") || err == nil && l.PublicURL != want {
 			t.Errorf("%q: %v", public, err)
 		}
@@ -526,9 +532,9 @@ func TestPublicURL(t *testing.T) {
 
 func TestGreeting(t *testing.T) {
 	for name, want := range map[any]string{
-		"Courier 7": "Courier 7", " Jo\u00e3o ": "Jo\u00e3o", "a\nb\u202ec": "a bc", "\u200b\u3164": "", "Jo\u0061\u0303o": "Jo\u00e3o", 7: "", nil: "", strings.Repeat("\u00e9", 200): strings.Repeat("\u00e9", maxName),
+		"Courier 7": "Courier 7", " Jo\u00e3o ": "Jo\u00e3o", "a\nb\u202ec": "a bc", "\u200b\u3164": "", "Jo\u0061\u0303o": "Jo\u00e3o", 7: "", nil: "", strings.Repeat("\u00e9", 200): strings.Repeat("\u00e9", auth.MaxName),
 	} {
-		if got := greeting(jwt.MapClaims{"name": name}); got != want {
+		if got := auth.Greeting(jwt.MapClaims{"name": name}); got != want {
 			t.Errorf("%v: %q", name, got)
 		}
 	}

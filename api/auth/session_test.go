@@ -1,4 +1,4 @@
-package auth
+package auth_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"latchkey/api/auth"
 	"latchkey/handoff"
 	"latchkey/handoff/identity"
 	"latchkey/handoff/redisstore/embedded"
@@ -20,32 +21,32 @@ import (
 )
 
 // entry is a trusted issuer at which people can sign in.
-func signInEntry() Trust {
-	return Trust{
-		Issuer: "https://id.swift.example", Audience: "latchkey", Keys: []byte(`{"keys":[]}`), Scopes: []Scope{Courier, Carrier},
-		Carriers: []string{"swift", "rapid"}, Login: &Login{Name: "Swift", ClientID: "pages"},
+func signInEntry() auth.Trust {
+	return auth.Trust{
+		Issuer: "https://id.swift.example", Audience: "latchkey", Keys: []byte(`{"keys":[]}`), Scopes: []auth.Scope{auth.Courier, auth.Carrier},
+		Carriers: []string{"swift", "rapid"}, Login: &auth.Login{Name: "Swift", ClientID: "pages"},
 	}
 }
 
-var driver = Session{
-	Principal: &Principal{Issuer: "https://id.swift.example", Subject: "cou_7", Carrier: "swift", Scopes: []Scope{Courier}},
+var driver = auth.Session{
+	Principal: &auth.Principal{Issuer: "https://id.swift.example", Subject: "cou_7", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}},
 	Name:      "Courier 7", Client: "pages",
 }
 
-func newSessions(t *testing.T, c *clock, store identity.Sessions, entries ...Trust) *Sessions {
+func newSessions(t *testing.T, c *clock, store identity.Sessions, entries ...auth.Trust) *auth.Sessions {
 	t.Helper()
-	issuers, err := NewIssuers(t.Context(), Config{Now: c.Now}, entries...)
+	issuers, err := auth.NewIssuers(t.Context(), auth.Config{Now: c.Now}, entries...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := NewSessions(SessionConfig{Store: store, Issuers: issuers, Random: rand.Reader, Now: c.Now})
+	s, err := auth.NewSessions(auth.SessionConfig{Store: store, Issuers: issuers, Random: rand.Reader, Now: c.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func begin(t *testing.T, s *Sessions, who Session) string {
+func begin(t *testing.T, s *auth.Sessions, who auth.Session) string {
 	t.Helper()
 	cookie, err := s.Begin(t.Context(), who)
 	if err != nil {
@@ -54,10 +55,10 @@ func begin(t *testing.T, s *Sessions, who Session) string {
 	return cookie
 }
 
-func signedIn(t *testing.T, s *Sessions, cookie string) bool {
+func signedIn(t *testing.T, s *auth.Sessions, cookie string) bool {
 	t.Helper()
 	_, err := s.Verify(t.Context(), cookie)
-	if err != nil && !errors.Is(err, ErrToken) {
+	if err != nil && !errors.Is(err, auth.ErrToken) {
 		t.Fatal(err)
 	}
 	return err == nil
@@ -75,7 +76,7 @@ func TestSessionSaysWho(t *testing.T) {
 	if err != nil || cookie == other || again.CSRF == got.CSRF || len(got.CSRF) != 43 {
 		t.Errorf("two sign-ins share a cookie or a token: %v", err)
 	}
-	if !got.Meant(got.CSRF) || got.Meant(again.CSRF) || got.Meant("") || (&Session{CSRF: "x"}).Meant("") {
+	if !got.Meant(got.CSRF) || got.Meant(again.CSRF) || got.Meant("") || (&auth.Session{CSRF: "x"}).Meant("") {
 		t.Error("the token is not what shows that a request is meant")
 	}
 	for name, forged := range map[string]string{
@@ -97,7 +98,7 @@ func next(c byte) string {
 
 func idOf(t *testing.T, cookie string) []byte {
 	t.Helper()
-	value, ok := sessionValue(cookie)
+	value, ok := auth.SessionValue(cookie)
 	if !ok {
 		t.Fatal("no cookie of ours")
 	}
@@ -171,8 +172,8 @@ func TestSessionEndsEverywhere(t *testing.T) {
 func TestSessionEndsWithItsCustomer(t *testing.T) {
 	c, store := &clock{now: start}, embedded.New(t)
 	s := newSessions(t, c, store, signInEntry())
-	customer := func(id string) Session {
-		return Session{Principal: &Principal{Subject: id, Shop: "demo", Scopes: []Scope{Customer}}}
+	customer := func(id string) auth.Session {
+		return auth.Session{Principal: &auth.Principal{Subject: id, Shop: "demo", Scopes: []auth.Scope{auth.Customer}}}
 	}
 	one, two := begin(t, s, customer("cus_81")), begin(t, s, customer("cus_81"))
 	others := []string{begin(t, s, customer("cus_82")), begin(t, s, driver)}
@@ -205,19 +206,19 @@ func TestSessionEndsWithItsIssuer(t *testing.T) {
 	c, store := &clock{now: start}, embedded.New(t)
 	s := newSessions(t, c, store, signInEntry())
 	for name, change := range map[string]struct {
-		to   func(*Trust)
+		to   func(*auth.Trust)
 		want bool
 	}{
-		"nothing":              {func(*Trust) {}, true},
-		"more":                 {func(e *Trust) { e.Scopes, e.Shops = append(e.Scopes, Shop), []string{"demo"} }, true},
-		"its scope":            {func(e *Trust) { e.Scopes = []Scope{Carrier} }, false},
-		"another scope":        {func(e *Trust) { e.Scopes = []Scope{Courier} }, true},
-		"its carrier":          {func(e *Trust) { e.Carriers = []string{"rapid"} }, false},
-		"another carrier":      {func(e *Trust) { e.Carriers = []string{"swift"} }, true},
-		"sign-in":              {func(e *Trust) { e.Login = nil }, false},
-		"its client":           {func(e *Trust) { e.Login = &Login{Name: "Swift", ClientID: "new"} }, false},
-		"the issuer's name":    {func(e *Trust) { e.Issuer = "https://id.rapid.example" }, false},
-		"what the button says": {func(e *Trust) { e.Login = &Login{Name: "Rapid", ClientID: "pages"} }, true},
+		"nothing":              {func(*auth.Trust) {}, true},
+		"more":                 {func(e *auth.Trust) { e.Scopes, e.Shops = append(e.Scopes, auth.Shop), []string{"demo"} }, true},
+		"its scope":            {func(e *auth.Trust) { e.Scopes = []auth.Scope{auth.Carrier} }, false},
+		"another scope":        {func(e *auth.Trust) { e.Scopes = []auth.Scope{auth.Courier} }, true},
+		"its carrier":          {func(e *auth.Trust) { e.Carriers = []string{"rapid"} }, false},
+		"another carrier":      {func(e *auth.Trust) { e.Carriers = []string{"swift"} }, true},
+		"sign-in":              {func(e *auth.Trust) { e.Login = nil }, false},
+		"its client":           {func(e *auth.Trust) { e.Login = &auth.Login{Name: "Swift", ClientID: "new"} }, false},
+		"the issuer's name":    {func(e *auth.Trust) { e.Issuer = "https://id.rapid.example" }, false},
+		"what the button says": {func(e *auth.Trust) { e.Login = &auth.Login{Name: "Rapid", ClientID: "pages"} }, true},
 	} {
 		cookie := begin(t, s, driver)
 		e := signInEntry()
@@ -232,7 +233,7 @@ func TestSessionEndsWithItsIssuer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	vouched := begin(t, s, Session{Principal: &Principal{Subject: "cus_81", Shop: "demo", Scopes: []Scope{Customer}}})
+	vouched := begin(t, s, auth.Session{Principal: &auth.Principal{Subject: "cus_81", Shop: "demo", Scopes: []auth.Scope{auth.Customer}}})
 	if !signedIn(t, s, vouched) {
 		t.Error("a session that the service vouched for ended")
 	}
@@ -245,13 +246,13 @@ func TestSessionsOutOfReach(t *testing.T) {
 	cookie := begin(t, s, driver)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Verify(gone, cookie); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, ErrToken) {
+	if _, err := s.Verify(gone, cookie); !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, auth.ErrToken) {
 		t.Errorf("%v", err)
 	}
 	if _, err := s.Begin(gone, driver); !errors.Is(err, storage.ErrUnavailable) {
 		t.Errorf("%v", err)
 	}
-	s.Random = bytes.NewReader(make([]byte, sessionLen-1))
+	s.Random = bytes.NewReader(make([]byte, auth.SessionLen-1))
 	if _, err := s.Begin(t.Context(), driver); err == nil {
 		t.Error("a session of too little randomness")
 	}
@@ -276,7 +277,7 @@ func TestSessionCookie(t *testing.T) {
 	}
 	value := begin(t, s, driver)
 	r.AddCookie(&http.Cookie{Name: "latchkey", Value: value}) // which a page of a sister domain could set
-	if _, err := s.Of(r); !errors.Is(err, ErrToken) {
+	if _, err := s.Of(r); !errors.Is(err, auth.ErrToken) {
 		t.Errorf("a cookie without the prefix: %v", err)
 	}
 	r.AddCookie(&http.Cookie{Name: "__Host-latchkey", Value: value})
@@ -286,18 +287,18 @@ func TestSessionCookie(t *testing.T) {
 }
 
 func TestSessionConfig(t *testing.T) {
-	issuers, err := NewIssuers(t.Context(), Config{}, signInEntry())
+	issuers, err := auth.NewIssuers(t.Context(), auth.Config{}, signInEntry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]SessionConfig{
+	for name, c := range map[string]auth.SessionConfig{
 		"no store":               {Issuers: issuers, Random: rand.Reader},
 		"no issuers":             {Store: embedded.New(t), Random: rand.Reader},
 		"no randomness":          {Store: embedded.New(t), Issuers: issuers},
 		"over at once":           {Store: embedded.New(t), Issuers: issuers, Random: rand.Reader, Idle: time.Second},
 		"longer unused than all": {Store: embedded.New(t), Issuers: issuers, Random: rand.Reader, Life: time.Hour},
 	} {
-		if _, err := NewSessions(c); err == nil {
+		if _, err := auth.NewSessions(c); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}
@@ -323,7 +324,7 @@ func TestSameOrigin(t *testing.T) {
 		{"", "", "h", false},
 		{"", "", "", false},
 	} {
-		if got := SameOrigin(c.fetchSite, c.origin, c.host); got != c.want {
+		if got := auth.SameOrigin(c.fetchSite, c.origin, c.host); got != c.want {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

@@ -1,10 +1,13 @@
-package auth
+package auth_test
 
 import (
 	"os"
 	"reflect"
 	"strings"
 	"testing"
+
+	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -15,15 +18,15 @@ func TestExampleFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, err := ParseTrust(content)
+	entries, err := auth.ParseTrust(content)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var scopes []Scope
+	var scopes []auth.Scope
 	for _, e := range entries {
 		scopes = append(scopes, e.Scopes...)
 	}
-	for _, s := range []Scope{Courier, Carrier, Shop, Customer, Building, Ops} {
+	for _, s := range []auth.Scope{auth.Courier, auth.Carrier, auth.Shop, auth.Customer, auth.Building, auth.Ops} {
 		if !strings.Contains(string(content), `"`+string(s)+`"`) {
 			t.Errorf("the example gives nobody the scope %s", s)
 		}
@@ -35,7 +38,7 @@ func TestExampleFile(t *testing.T) {
 
 func TestFileIsStrict(t *testing.T) {
 	const good = `{"issuer":"https://id.swift.example","audience":"latchkey","scopes":["courier"],"carriers":["swift"]}`
-	if _, err := ParseTrust([]byte(`{"issuers":[` + good + `]}`)); err != nil {
+	if _, err := auth.ParseTrust([]byte(`{"issuers":[` + good + `]}`)); err != nil {
 		t.Fatal(err)
 	}
 	entry := func(members string) string { return `{"issuers":[` + good + `,{` + members + `}]}` }
@@ -75,7 +78,7 @@ func TestFileIsStrict(t *testing.T) {
 		"a life in seconds":  {entry(`"issuer":"https://b.example","audience":"a","scopes":["ops"],"token_life":3600}`), "issuers"},
 		"the same again":     {`{"issuers":[` + good + `,` + good + `]}`, "same issuer and audience as issuers[0]"},
 	} {
-		_, err := ParseTrust([]byte(c.content))
+		_, err := auth.ParseTrust([]byte(c.content))
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -87,7 +90,7 @@ func TestFileIsStrict(t *testing.T) {
 		"a token's life":      `"issuer":"https://b.example","audience":"a","scopes":["ops"],"token_life":"7d"`,
 		"a name and its keys": `"issuer":"accounts.b.example","jwks_url":"https://b.example/keys","audience":"a","scopes":["ops"]`,
 	} {
-		if _, err := ParseTrust([]byte(entry(members))); err != nil {
+		if _, err := auth.ParseTrust([]byte(entry(members))); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -99,59 +102,61 @@ func TestIssuersSpeakForTheirOwn(t *testing.T) {
 	swift := newIssuer(t, "https://id.swift.example", audience, c)
 	rival := newIssuer(t, "https://id.rival.example", audience, c)
 	both := newIssuer(t, "https://id.platform.example", audience, c)
-	trust := func(i *Issuer, change func(*Trust)) Trust {
-		e := Trust{Issuer: i.name, Audience: i.audience, Keys: i.JWKS()}
+	trust := func(i *authtest.Issuer, change func(*auth.Trust)) auth.Trust {
+		e := auth.Trust{Issuer: i.Name, Audience: i.Audience, Keys: i.JWKS()}
 		change(&e)
 		return e
 	}
 	v := newIssuers(
 		t, c,
-		trust(swift, func(e *Trust) { e.Scopes, e.Carriers = []Scope{Courier, Carrier}, []string{"swift"} }),
-		trust(rival, func(e *Trust) { e.Scopes, e.Carriers = []Scope{Courier}, []string{"rival"} }),
-		trust(both, func(e *Trust) {
-			e.Scopes, e.Shops, e.Buildings = []Scope{Shop, Dispatch, Door}, []string{"one", "two"}, []string{"b1", "b2"}
+		trust(swift, func(e *auth.Trust) {
+			e.Scopes, e.Carriers = []auth.Scope{auth.Courier, auth.Carrier}, []string{"swift"}
+		}),
+		trust(rival, func(e *auth.Trust) { e.Scopes, e.Carriers = []auth.Scope{auth.Courier}, []string{"rival"} }),
+		trust(both, func(e *auth.Trust) {
+			e.Scopes, e.Shops, e.Buildings = []auth.Scope{auth.Shop, auth.Dispatch, auth.Door}, []string{"one", "two"}, []string{"b1", "b2"}
 		}),
 	)
 	for name, c := range map[string]struct {
-		by   *Issuer
-		says Principal
-		want *Principal // nil: refused
+		by   *authtest.Issuer
+		says auth.Principal
+		want *auth.Principal // nil: refused
 	}{
 		"its own": {
 			swift,
-			Principal{Subject: "c1", Carrier: "swift", Scopes: []Scope{Courier}},
-			&Principal{Subject: "c1", Carrier: "swift", Scopes: []Scope{Courier}, Issuer: swift.name},
+			auth.Principal{Subject: "c1", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}},
+			&auth.Principal{Subject: "c1", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}, Issuer: swift.Name},
 		},
 		"its only one, unsaid": {
 			swift,
-			Principal{Subject: "c1", Scopes: []Scope{Courier}},
-			&Principal{Subject: "c1", Carrier: "swift", Scopes: []Scope{Courier}, Issuer: swift.name},
+			auth.Principal{Subject: "c1", Scopes: []auth.Scope{auth.Courier}},
+			&auth.Principal{Subject: "c1", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}, Issuer: swift.Name},
 		},
-		"another carrier":     {swift, Principal{Subject: "c1", Carrier: "rival", Scopes: []Scope{Courier}}, nil},
-		"back the other way":  {rival, Principal{Subject: "c1", Carrier: "swift", Scopes: []Scope{Courier}}, nil},
-		"a shop besides":      {swift, Principal{Subject: "c1", Carrier: "swift", Shop: "one", Scopes: []Scope{Courier}}, nil},
-		"a building besides":  {swift, Principal{Subject: "c1", Carrier: "swift", Building: "b1", Scopes: []Scope{Courier}}, nil},
-		"anyone, by its sign": {both, Principal{Subject: "c1", Shop: "*", Scopes: []Scope{Shop}}, nil},
+		"another carrier":     {swift, auth.Principal{Subject: "c1", Carrier: "rival", Scopes: []auth.Scope{auth.Courier}}, nil},
+		"back the other way":  {rival, auth.Principal{Subject: "c1", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}}, nil},
+		"a shop besides":      {swift, auth.Principal{Subject: "c1", Carrier: "swift", Shop: "one", Scopes: []auth.Scope{auth.Courier}}, nil},
+		"a building besides":  {swift, auth.Principal{Subject: "c1", Carrier: "swift", Building: "b1", Scopes: []auth.Scope{auth.Courier}}, nil},
+		"anyone, by its sign": {both, auth.Principal{Subject: "c1", Shop: "*", Scopes: []auth.Scope{auth.Shop}}, nil},
 		"scopes it may not give": {
 			rival,
-			Principal{Subject: "c1", Scopes: []Scope{"openid", Courier, Carrier, Ops, Courier}},
-			&Principal{Subject: "c1", Carrier: "rival", Scopes: []Scope{Courier}, Issuer: rival.name},
+			auth.Principal{Subject: "c1", Scopes: []auth.Scope{"openid", auth.Courier, auth.Carrier, auth.Ops, auth.Courier}},
+			&auth.Principal{Subject: "c1", Carrier: "rival", Scopes: []auth.Scope{auth.Courier}, Issuer: rival.Name},
 		},
 		"one of several": {
 			both,
-			Principal{Subject: "w", Shop: "two", Scopes: []Scope{Dispatch}},
-			&Principal{Subject: "w", Shop: "two", Scopes: []Scope{Dispatch}, Issuer: both.name},
+			auth.Principal{Subject: "w", Shop: "two", Scopes: []auth.Scope{auth.Dispatch}},
+			&auth.Principal{Subject: "w", Shop: "two", Scopes: []auth.Scope{auth.Dispatch}, Issuer: both.Name},
 		},
 		"several, unsaid": {
 			both,
-			Principal{Subject: "w", Scopes: []Scope{Dispatch}},
-			&Principal{Subject: "w", Scopes: []Scope{Dispatch}, Issuer: both.name},
+			auth.Principal{Subject: "w", Scopes: []auth.Scope{auth.Dispatch}},
+			&auth.Principal{Subject: "w", Scopes: []auth.Scope{auth.Dispatch}, Issuer: both.Name},
 		},
-		"a door of no building": {both, Principal{Subject: "d1", Scopes: []Scope{Door}}, &Principal{Subject: "d1", Issuer: both.name}},
+		"a door of no building": {both, auth.Principal{Subject: "d1", Scopes: []auth.Scope{auth.Door}}, &auth.Principal{Subject: "d1", Issuer: both.Name}},
 		"a door of its building": {
 			both,
-			Principal{Subject: "d1", Building: "b2", Scopes: []Scope{Door}},
-			&Principal{Subject: "d1", Building: "b2", Scopes: []Scope{Door}, Issuer: both.name},
+			auth.Principal{Subject: "d1", Building: "b2", Scopes: []auth.Scope{auth.Door}},
+			&auth.Principal{Subject: "d1", Building: "b2", Scopes: []auth.Scope{auth.Door}, Issuer: both.Name},
 		},
 	} {
 		p, err := v.Verify(t.Context(), sign(t, c.by, c.says))
@@ -165,14 +170,14 @@ func TestClaimNames(t *testing.T) {
 	c := &clock{now: start}
 	i := newIssuer(t, issuerName, audience, c)
 	e := i.Trust()
-	e.Claims = Claims{Scope: "roles", Device: "did", Carrier: "https://latchkey.example/carrier"}
+	e.Claims = auth.Claims{Scope: "roles", Device: "did", Carrier: "https://latchkey.example/carrier"}
 	v := newIssuers(t, c, e)
-	token := signed(t, jwt.SigningMethodEdDSA, i.key, i.kid, func(m jwt.MapClaims) {
+	token := signed(t, jwt.SigningMethodEdDSA, i.Key, i.KeyID, func(m jwt.MapClaims) {
 		delete(m, "carrier_id")
 		m["scope"], m["roles"], m["did"], m["https://latchkey.example/carrier"] = "ops", []string{"courier"}, "phone-1", "swift"
 	})
 	p, err := v.Verify(t.Context(), token)
-	want := &Principal{Subject: "cou_7", Carrier: "swift", Scopes: []Scope{Courier}, Issuer: issuerName, Device: "phone-1"}
+	want := &auth.Principal{Subject: "cou_7", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}, Issuer: issuerName, Device: "phone-1"}
 	if err != nil || !reflect.DeepEqual(p, want) {
 		t.Errorf("%+v %v", p, err)
 	}
@@ -182,20 +187,20 @@ func TestClaimNames(t *testing.T) {
 func TestAudienceChooses(t *testing.T) {
 	c := &clock{now: start}
 	shops, ops := newIssuer(t, issuerName, "shops", c), newIssuer(t, issuerName, "ops", c)
-	ops.key, ops.kid, ops.jwks = shops.key, shops.kid, shops.jwks
+	ops.Key, ops.KeyID, ops.KeySet = shops.Key, shops.KeyID, shops.KeySet
 	v := newIssuers(
 		t, c,
-		Trust{Issuer: issuerName, Audience: "shops", Keys: shops.JWKS(), Scopes: []Scope{Shop}, Shops: []string{"demo"}},
-		Trust{Issuer: issuerName, Audience: "ops", Keys: ops.JWKS(), Scopes: []Scope{Ops}},
+		auth.Trust{Issuer: issuerName, Audience: "shops", Keys: shops.JWKS(), Scopes: []auth.Scope{auth.Shop}, Shops: []string{"demo"}},
+		auth.Trust{Issuer: issuerName, Audience: "ops", Keys: ops.JWKS(), Scopes: []auth.Scope{auth.Ops}},
 	)
-	says := Principal{Subject: "s", Scopes: []Scope{Shop, Ops}}
-	for i, want := range map[*Issuer]Scope{shops: Shop, ops: Ops} {
+	says := auth.Principal{Subject: "s", Scopes: []auth.Scope{auth.Shop, auth.Ops}}
+	for i, want := range map[*authtest.Issuer]auth.Scope{shops: auth.Shop, ops: auth.Ops} {
 		p, err := v.Verify(t.Context(), sign(t, i, says))
-		if err != nil || !reflect.DeepEqual(p.Scopes, []Scope{want}) || (want == Shop) != (p.Shop == "demo") {
-			t.Errorf("for %s: %+v %v", i.audience, p, err)
+		if err != nil || !reflect.DeepEqual(p.Scopes, []auth.Scope{want}) || (want == auth.Shop) != (p.Shop == "demo") {
+			t.Errorf("for %s: %+v %v", i.Audience, p, err)
 		}
 	}
-	both := signed(t, jwt.SigningMethodEdDSA, shops.key, shops.kid, func(m jwt.MapClaims) { m["aud"] = []string{"shops", "ops"}; delete(m, "carrier_id") })
+	both := signed(t, jwt.SigningMethodEdDSA, shops.Key, shops.KeyID, func(m jwt.MapClaims) { m["aud"] = []string{"shops", "ops"}; delete(m, "carrier_id") })
 	if p, err := v.Verify(t.Context(), both); err == nil {
 		t.Errorf("for both: %+v", p)
 	}
@@ -205,16 +210,16 @@ func TestAudienceChooses(t *testing.T) {
 func TestTwoIssuersOneKeyID(t *testing.T) {
 	c := &clock{now: start}
 	a, b := newIssuer(t, "https://a.example", audience, c), newIssuer(t, "https://b.example", audience, c)
-	b.jwks = []byte(strings.ReplaceAll(string(b.jwks), b.kid, a.kid))
-	b.kid = a.kid
+	b.KeySet = []byte(strings.ReplaceAll(string(b.KeySet), b.KeyID, a.KeyID))
+	b.KeyID = a.KeyID
 	v := newIssuers(t, c, a.Trust(), b.Trust())
-	for _, i := range []*Issuer{a, b} {
-		if p, err := v.Verify(t.Context(), sign(t, i, cou7)); err != nil || p.Issuer != i.name {
-			t.Errorf("%s: %+v %v", i.name, p, err)
+	for _, i := range []*authtest.Issuer{a, b} {
+		if p, err := v.Verify(t.Context(), sign(t, i, cou7)); err != nil || p.Issuer != i.Name {
+			t.Errorf("%s: %+v %v", i.Name, p, err)
 		}
 	}
 	forged := *b
-	forged.name = a.name
+	forged.Name = a.Name
 	if p, err := v.Verify(t.Context(), sign(t, &forged, cou7)); err == nil {
 		t.Errorf("b signed for a: %+v", p)
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
@@ -360,7 +361,7 @@ func TestRefusalsSayWhy(t *testing.T) {
 	c := client{t, p.url(t)}
 	sign := func(issuer, audience string, life time.Duration, now func() time.Time) string {
 		t.Helper()
-		i, err := auth.NewIssuer(rand.Reader, issuer, audience, now)
+		i, err := authtest.NewIssuer(rand.Reader, issuer, audience, now)
 		if err != nil {
 			t.Fatal(err)
 		}

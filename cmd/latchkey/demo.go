@@ -14,6 +14,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/api/web/frame"
 	"latchkey/cmd/latchkey/demo"
 	"latchkey/cmd/latchkey/sample"
@@ -146,11 +147,11 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 
 	// One issuer signs the tokens that are there for the asking, and the pages' visitors in.
 	url := "http://" + addr.String()
-	issuer, err := auth.NewIssuer(rand.Reader, url+demo.IssuerPath, demoAudience, time.Now)
+	issuer, err := authtest.NewIssuer(rand.Reader, url+demo.IssuerPath, demoAudience, time.Now)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	provider := auth.NewProvider(auth.ProviderConfig{
+	provider := authtest.NewProvider(authtest.ProviderConfig{
 		Issuer: issuer, Random: rand.Reader, ClientID: demoClient, Redirect: url + auth.CallbackPath,
 	})
 	trust := issuer.Trust()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 )
 
 // asked is what a token gets on a route that looks at nothing else: 404 for whoever is let in.
@@ -29,7 +30,7 @@ func TestIssuersAreReadAgain(t *testing.T) {
 	if got := c.asked(token); got != http.StatusNotFound {
 		t.Fatalf("at first: %d", got)
 	}
-	other, err := auth.NewIssuer(strings.NewReader(strings.Repeat("s", 32)), "https://id.other.example", "latchkey", time.Now)
+	other, err := authtest.NewIssuer(strings.NewReader(strings.Repeat("s", 32)), "https://id.other.example", "latchkey", time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

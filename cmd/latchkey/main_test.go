@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/cmd/latchkey/sample"
 	"latchkey/handoff/door"
 	"latchkey/handoff/redisstore/redistest"
@@ -298,7 +299,7 @@ func TestDemoStaysOnLoopback(t *testing.T) {
 type production struct {
 	redis  *redistest.Server
 	sink   *mailtest.SinkServer
-	issuer *auth.Issuer
+	issuer *authtest.Issuer
 	args   []string
 
 	issuers string // the file
@@ -310,7 +311,7 @@ func newService(t *testing.T, redisConf ...string) *production {
 	t.Helper()
 	s := &production{redis: redistest.Single(t, redisConf...), sink: mailtest.Sink(t)}
 	var err error
-	if s.issuer, err = auth.NewIssuer(rand.Reader, "issuer", "latchkey", func() time.Time { return time.Now().Add(s.late) }); err != nil {
+	if s.issuer, err = authtest.NewIssuer(rand.Reader, "issuer", "latchkey", func() time.Time { return time.Now().Add(s.late) }); err != nil {
 		t.Fatal(err)
 	}
 	keys := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(s.issuer.JWKS()) }))

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/api/web/webtest"
 	"latchkey/cmd/latchkey/demo"
 )
@@ -212,10 +213,10 @@ func TestDemoIssuerIsNoBypass(t *testing.T) {
 	} {
 		q := to.Query()
 		change(q)
-		if v := s.get(base + demo.IssuerPath + auth.AuthorizePath + "?" + q.Encode()); v.status != http.StatusBadRequest {
+		if v := s.get(base + demo.IssuerPath + authtest.AuthorizePath + "?" + q.Encode()); v.status != http.StatusBadRequest {
 			t.Errorf("%s: the page %d", name, v.status)
 		}
-		if v := s.do("POST", base+demo.IssuerPath+auth.AuthorizePath, url.Values{"request": {q.Encode()}, "who": {"0"}}); v.status != http.StatusBadRequest {
+		if v := s.do("POST", base+demo.IssuerPath+authtest.AuthorizePath, url.Values{"request": {q.Encode()}, "who": {"0"}}); v.status != http.StatusBadRequest {
 			t.Errorf("%s: its answer %d", name, v.status)
 		}
 	}
@@ -224,12 +225,12 @@ func TestDemoIssuerIsNoBypass(t *testing.T) {
 		"nobody": {}, "one too many": {"who": {"99"}}, "no number": {"who": {"-1"}}, "a courier of no carrier": {"scope": {"courier"}, "sub": {"c"}},
 	} {
 		form.Set("request", good.Get("request"))
-		if v := s.do("POST", base+demo.IssuerPath+auth.AuthorizePath, form); v.status != http.StatusUnprocessableEntity {
+		if v := s.do("POST", base+demo.IssuerPath+authtest.AuthorizePath, form); v.status != http.StatusUnprocessableEntity {
 			t.Errorf("%s: %d", name, v.status)
 		}
 	}
 	good.Set("who", "0")
-	if v := s.do("POST", base+demo.IssuerPath+auth.AuthorizePath, good, "Sec-Fetch-Site", "cross-site"); v.status != http.StatusForbidden {
+	if v := s.do("POST", base+demo.IssuerPath+authtest.AuthorizePath, good, "Sec-Fetch-Site", "cross-site"); v.status != http.StatusForbidden {
 		t.Errorf("chosen by a page of another site: %d", v.status)
 	}
 	token := func(form url.Values) (int, string) {
@@ -243,7 +244,7 @@ func TestDemoIssuerIsNoBypass(t *testing.T) {
 	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	code := func() string {
 		t.Helper()
-		v := s.do("POST", base+demo.IssuerPath+auth.AuthorizePath, good)
+		v := s.do("POST", base+demo.IssuerPath+authtest.AuthorizePath, good)
 		back, err := url.Parse(v.header.Get("Location"))
 		if err != nil || v.status != http.StatusSeeOther || back.Query().Get("iss") != base+demo.IssuerPath {
 			t.Fatalf("%d %v", v.status, v.header)
@@ -381,7 +382,7 @@ func TestServeSignIn(t *testing.T) {
 
 // idp is an identity provider at which nobody is asked who they are.
 type idp struct {
-	*auth.Provider
+	*authtest.Provider
 	url string
 	who auth.Principal // of whoever signs in next
 }
@@ -390,7 +391,7 @@ func newIDP(t *testing.T, base string, who auth.Principal) *idp {
 	t.Helper()
 	p := &idp{who: who}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != auth.AuthorizePath {
+		if r.URL.Path != authtest.AuthorizePath {
 			p.ServeHTTP(w, r)
 			return
 		}
@@ -406,12 +407,12 @@ func newIDP(t *testing.T, base string, who auth.Principal) *idp {
 		http.Redirect(w, r, to, http.StatusFound)
 	}))
 	t.Cleanup(server.Close)
-	issuer, err := auth.NewIssuer(rand.Reader, server.URL, "latchkey", time.Now)
+	issuer, err := authtest.NewIssuer(rand.Reader, server.URL, "latchkey", time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.url = server.URL
-	p.Provider = auth.NewProvider(auth.ProviderConfig{
+	p.Provider = authtest.NewProvider(authtest.ProviderConfig{
 		Issuer: issuer, Random: rand.Reader, ClientID: "pages", Secret: rand.Text(), Redirect: base + auth.CallbackPath,
 	})
 	return p

@@ -27,6 +27,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/cmd/latchkey/sample"
 	"latchkey/handoff"
 	"latchkey/handoff/door"
@@ -281,7 +282,7 @@ func newBench(tb testing.TB, redisAddr string) *bench {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	issuer, err := auth.NewIssuer(rand.Reader, "bench", "bench", time.Now)
+	issuer, err := authtest.NewIssuer(rand.Reader, "bench", "bench", time.Now)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/api/web/frame"
 	"latchkey/api/web/signin"
 	"latchkey/handoff/handofftest"
@@ -60,16 +61,16 @@ func newDoor(t *testing.T, store handofftest.Store, entries ...auth.Trust) *door
 }
 
 // provider is one that a test goes to by its own feet, and its entry.
-func provider(t *testing.T) (auth.Trust, *auth.Provider) {
+func provider(t *testing.T) (auth.Trust, *authtest.Provider) {
 	t.Helper()
-	var p *auth.Provider
+	var p *authtest.Provider
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.ServeHTTP(w, r) }))
 	t.Cleanup(server.Close)
-	issuer, err := auth.NewIssuer(rand.Reader, server.URL, "unused", time.Now)
+	issuer, err := authtest.NewIssuer(rand.Reader, server.URL, "unused", time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = auth.NewProvider(auth.ProviderConfig{Issuer: issuer, Random: rand.Reader, ClientID: "pages", Redirect: public + auth.CallbackPath})
+	p = authtest.NewProvider(authtest.ProviderConfig{Issuer: issuer, Random: rand.Reader, ClientID: "pages", Redirect: public + auth.CallbackPath})
 	return auth.Trust{
 		Issuer: server.URL, Audience: "latchkey", Keys: issuer.JWKS(), Scopes: []auth.Scope{auth.Customer}, Shops: []string{"demo"}, Login: p.Login("Demo Shop"),
 	}, p
@@ -118,7 +119,7 @@ func (d *door) begin(t *testing.T, cookies ...*http.Cookie) (*url.URL, []*http.C
 }
 
 // back is what the provider sends the browser back with.
-func back(t *testing.T, p *auth.Provider, to *url.URL, who auth.Principal) url.Values {
+func back(t *testing.T, p *authtest.Provider, to *url.URL, who auth.Principal) url.Values {
 	t.Helper()
 	asked, err := p.Authorization(to.Query())
 	if err != nil {

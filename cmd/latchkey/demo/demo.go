@@ -23,6 +23,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/api/headers"
 	"latchkey/api/web/frame"
 	"latchkey/handoff"
@@ -37,7 +38,7 @@ type Config struct {
 	House *House
 
 	// Provider is the issuer, at IssuerPath, at which people sign in; nil for none.
-	Provider *auth.Provider
+	Provider *authtest.Provider
 
 	// Sign makes a bearer token that the API takes.
 	Sign func(auth.Principal) (string, error)
@@ -79,7 +80,7 @@ func (d *Demo) Set() frame.Set {
 //	POST /demo/doors/{id}/permit     {"permit"} holds a phone to a door -> {"result","reason"}
 //	GET  /demo/id/authorize    asks the visitor who they are, and
 //	POST /demo/id/authorize    sends them back to sign in: OpenID Connect's authorization endpoint
-//	     /demo/id/...          the rest of the issuer (auth.Provider)
+//	     /demo/id/...          the rest of the issuer (authtest.Provider)
 //
 // Errors are RFC 9457 problems. Host headers are checked here too, not only where the
 // caller puts Guard around the rest of the service.
@@ -97,7 +98,7 @@ func New(c Config) *Demo {
 	mux.Handle("/demo/doors/{id}/permit", methods{http.MethodPost: s.read})
 	if c.Provider != nil {
 		mux.Handle(IssuerPath+"/", c.Provider)
-		mux.Handle(IssuerPath+auth.AuthorizePath, methods{http.MethodGet: s.authorize, http.MethodPost: s.answer})
+		mux.Handle(IssuerPath+authtest.AuthorizePath, methods{http.MethodGet: s.authorize, http.MethodPost: s.answer})
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { newProblem(http.StatusNotFound).write(w) })
 

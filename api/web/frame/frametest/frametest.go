@@ -24,6 +24,7 @@ import (
 
 	"latchkey/api"
 	"latchkey/api/auth"
+	"latchkey/api/auth/authtest"
 	"latchkey/api/web/frame"
 	"latchkey/api/web/frame/frametest/markup"
 	"latchkey/api/web/signin"
@@ -40,7 +41,7 @@ type House struct {
 	Site *frame.Site
 
 	app    *fiber.App
-	issuer *auth.Issuer
+	issuer *authtest.Issuer
 	log    *syncBuffer
 
 	sessions *auth.Sessions
@@ -68,7 +69,7 @@ func New(t testing.TB, store handofftest.Store, sets func(*handofftest.World) []
 		}
 	}
 	var err error
-	h.issuer, err = auth.NewIssuer(rand.Reader, issuer, "latchkey", h.Clock.Now)
+	h.issuer, err = authtest.NewIssuer(rand.Reader, issuer, "latchkey", h.Clock.Now)
 	must(err)
 	trust := h.issuer.Trust()
 	trust.Login = &auth.Login{Name: "Test", ClientID: client}

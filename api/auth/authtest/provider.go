@@ -1,4 +1,4 @@
-package auth
+package authtest
 
 import (
 	"crypto/sha256"
@@ -14,11 +14,13 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"latchkey/api/auth"
 )
 
 // Provider lets people sign in at an Issuer, as OpenID Connect Core 1.0 says, by the code
-// flow alone and with PKCE demanded, for one client. The demonstration and the tests use it,
-// and ask on a page of their own who somebody is.
+// flow alone and with PKCE demanded, for one client. Who is signed in, the
+// demonstration and the tests ask on a page of their own.
 type Provider struct {
 	ProviderConfig
 
@@ -39,22 +41,23 @@ type ProviderConfig struct {
 
 // The places of a Provider below its issuer's name. Authorize is served by whoever asks.
 const (
-	discoveryPath = "/.well-known/openid-configuration"
+	DiscoveryPath = "/.well-known/openid-configuration"
 	AuthorizePath = "/authorize"
-	tokenPath     = "/token"
+	TokenPath     = "/token"
 	keysPath      = "/keys"
 )
 
 const (
 	codeLife  = time.Minute
 	codesMost = 1000
+	maxForm   = 8 << 10 // bytes of a request to the token endpoint
 	idLife    = 5 * time.Minute
 )
 
 // granted is what a code stands for.
 type granted struct {
 	Authorization
-	who   Principal
+	who   auth.Principal
 	name  string
 	until time.Time
 }
@@ -71,7 +74,9 @@ func NewProvider(c ProviderConfig) *Provider {
 }
 
 // Login is how the issuer's entry lets people sign in here.
-func (p *Provider) Login(name string) *Login { return &Login{Name: name, ClientID: p.ClientID} }
+func (p *Provider) Login(name string) *auth.Login {
+	return &auth.Login{Name: name, ClientID: p.ClientID}
+}
 
 // Authorization checks an authorization request. The error says what is wrong with it.
 func (p *Provider) Authorization(q url.Values) (Authorization, error) {
@@ -95,10 +100,10 @@ func (p *Provider) Authorization(q url.Values) (Authorization, error) {
 }
 
 // Grant answers a request: somebody is who. It returns where to send the browser.
-func (p *Provider) Grant(a Authorization, who Principal, name string) (string, error) {
+func (p *Provider) Grant(a Authorization, who auth.Principal, name string) (string, error) {
 	raw := make([]byte, 32)
 	if _, err := io.ReadFull(p.Random, raw); err != nil {
-		return "", fmt.Errorf("auth: reading a new code: %w", err)
+		return "", fmt.Errorf("authtest: reading a new code: %w", err)
 	}
 	code, now := base64.RawURLEncoding.EncodeToString(raw), p.Now()
 	p.mu.Lock()
@@ -109,35 +114,36 @@ func (p *Provider) Grant(a Authorization, who Principal, name string) (string, e
 		}
 	}
 	p.codes[sha256.Sum256([]byte(code))] = granted{a, who, name, now.Add(codeLife)}
-	return p.Redirect + "?" + url.Values{"code": {code}, "state": {a.State}, "iss": {p.Issuer.name}}.Encode(), nil
+	return p.Redirect + "?" + url.Values{"code": {code}, "state": {a.State}, "iss": {p.Issuer.Name}}.Encode(), nil
 }
 
 // ServeHTTP implements http.Handler for all but the authorization endpoint.
 func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	base, _ := url.Parse(p.Issuer.name)
+	base, _ := url.Parse(p.Issuer.Name)
 	place, below := strings.CutPrefix(r.URL.Path, strings.TrimSuffix(base.Path, "/"))
 	w.Header().Set("Cache-Control", "no-store")
 	switch {
-	case below && place == discoveryPath && r.Method == http.MethodGet:
-		answerJSON(w, http.StatusOK, p.metadata())
+	case below && place == DiscoveryPath && r.Method == http.MethodGet:
+		answerJSON(w, http.StatusOK, p.Metadata())
 	case below && place == keysPath && r.Method == http.MethodGet:
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(p.Issuer.jwks) // the client has gone
-	case below && place == tokenPath && r.Method == http.MethodPost:
+		_, _ = w.Write(p.Issuer.KeySet) // the client has gone
+	case below && place == TokenPath && r.Method == http.MethodPost:
 		p.token(w, r)
 	default:
 		answerJSON(w, http.StatusNotFound, map[string]string{"error": "not_found"})
 	}
 }
 
-func (p *Provider) metadata() map[string]any {
+// Metadata is its discovery document (OpenID Connect Discovery 1.0 section 3).
+func (p *Provider) Metadata() map[string]any {
 	ways := []string{"none"}
 	if p.Secret != "" {
 		ways = []string{"client_secret_basic"}
 	}
 	return map[string]any{
-		"issuer": p.Issuer.name, "authorization_endpoint": p.Issuer.name + AuthorizePath, "token_endpoint": p.Issuer.name + tokenPath,
-		"jwks_uri": p.Issuer.name + keysPath, "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"},
+		"issuer": p.Issuer.Name, "authorization_endpoint": p.Issuer.Name + AuthorizePath, "token_endpoint": p.Issuer.Name + TokenPath,
+		"jwks_uri": p.Issuer.Name + keysPath, "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"},
 		"id_token_signing_alg_values_supported": []string{"EdDSA"}, "code_challenge_methods_supported": []string{"S256"},
 		"token_endpoint_auth_methods_supported": ways, "authorization_response_iss_parameter_supported": true,
 	}
@@ -145,7 +151,7 @@ func (p *Provider) metadata() map[string]any {
 
 // token trades a code for an ID token (Core 1.0 section 3.1.3), once.
 func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxToken)
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	refuse := func(code string) { answerJSON(w, http.StatusBadRequest, map[string]string{"error": code}) }
 	if r.ParseForm() != nil || r.PostForm.Get("grant_type") != "authorization_code" {
 		refuse("unsupported_grant_type")

@@ -9,12 +9,12 @@ import (
 
 var write = flag.Bool("write", false, "write the tables into docs/threats.md")
 
-const page, begin, end = "../../docs/threats.md", "<!-- simulation: begin -->\n", "<!-- simulation: end -->"
+const page, begin, end = "../../../docs/threats.md", "<!-- simulation: begin -->\n", "<!-- simulation: end -->"
 
 // The tables of docs/threats.md are what this code prints, to the letter: the plays draw
 // from a seeded source. After a change of the rules:
 //
-//	go test ./handoff/simulation -run TestTheTables -write
+//	go test ./handoff/handofftest/simulation -run TestTheTables -write
 func TestTheTables(t *testing.T) {
 	var tables strings.Builder
 	if err := Write(&tables); err != nil {

@@ -1,4 +1,7 @@
-package auth
+// Package authtest is an identity provider of our own, for tests and the demonstration: an
+// [Issuer] that signs tokens, and a [Provider] at which people sign in. A real service
+// trusts an identity provider that somebody else runs; nothing here is part of one.
+package authtest
 
 import (
 	"crypto/ed25519"
@@ -12,18 +15,21 @@ import (
 	"strings"
 	"time"
 
+	"latchkey/api/auth"
+
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Issuer signs tokens with an Ed25519 key of its own. The demonstration and the tests
-// use it; a real service trusts an identity provider.
+// Issuer signs tokens with an Ed25519 key of its own.
 type Issuer struct {
-	key      ed25519.PrivateKey
-	kid      string
-	jwks     []byte
-	name     string
-	audience string
-	now      func() time.Time
+	Name     string // the iss of its tokens
+	Audience string // and their aud
+
+	Key    ed25519.PrivateKey
+	KeyID  string // kid: the thumbprint of the key (RFC 7638)
+	KeySet []byte // what JWKS answers
+
+	now func() time.Time
 }
 
 // NewIssuer draws a key from random, which must be a cryptographic source. Name and
@@ -32,7 +38,7 @@ func NewIssuer(random io.Reader, name, audience string, now func() time.Time) (*
 	// Not ed25519.GenerateKey, which for good reason ignores the reader's determinism.
 	seed := make([]byte, ed25519.SeedSize)
 	if _, err := io.ReadFull(random, seed); err != nil {
-		return nil, fmt.Errorf("auth: reading a new key: %w", err)
+		return nil, fmt.Errorf("authtest: reading a new key: %w", err)
 	}
 	key := ed25519.NewKeyFromSeed(seed)
 	x := base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey))
@@ -44,28 +50,28 @@ func NewIssuer(random io.Reader, name, audience string, now func() time.Time) (*
 		{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": x},
 	}})
 	if err != nil {
-		return nil, fmt.Errorf("auth: key set: %w", err)
+		return nil, fmt.Errorf("authtest: key set: %w", err)
 	}
-	return &Issuer{key: key, kid: kid, jwks: jwks, name: name, audience: audience, now: now}, nil
+	return &Issuer{Key: key, KeyID: kid, KeySet: jwks, Name: name, Audience: audience, now: now}, nil
 }
 
 // JWKS is the issuer's key set as JSON (RFC 7517 section 5), public keys only.
-func (i *Issuer) JWKS() []byte { return append([]byte(nil), i.jwks...) }
+func (i *Issuer) JWKS() []byte { return append([]byte(nil), i.KeySet...) }
 
 // Sign returns a token that speaks for p from now on and for as long as life.
-func (i *Issuer) Sign(p Principal, life time.Duration) (string, error) {
-	return i.sign(i.audience, p, life, nil)
+func (i *Issuer) Sign(p auth.Principal, life time.Duration) (string, error) {
+	return i.sign(i.Audience, p, life, nil)
 }
 
 // SignID returns an ID token (OpenID Connect Core 1.0 section 2) that tells a client who
 // signed in. It answers a request with that nonce.
-func (i *Issuer) SignID(client, nonce, name string, p Principal, life time.Duration) (string, error) {
+func (i *Issuer) SignID(client, nonce, name string, p auth.Principal, life time.Duration) (string, error) {
 	return i.sign(client, p, life, jwt.MapClaims{"nonce": nonce, "name": name})
 }
 
-func (i *Issuer) sign(audience string, p Principal, life time.Duration, more jwt.MapClaims) (string, error) {
+func (i *Issuer) sign(audience string, p auth.Principal, life time.Duration, more jwt.MapClaims) (string, error) {
 	if life <= 0 {
-		return "", errors.New("auth: a token must live for some time")
+		return "", errors.New("authtest: a token must live for some time")
 	}
 	scopes := make([]string, len(p.Scopes))
 	for n, s := range p.Scopes {
@@ -73,7 +79,7 @@ func (i *Issuer) sign(audience string, p Principal, life time.Duration, more jwt
 	}
 	now := i.now()
 	c := jwt.MapClaims{
-		"iss": i.name, "aud": audience, "sub": p.Subject, "scope": strings.Join(scopes, " "),
+		"iss": i.Name, "aud": audience, "sub": p.Subject, "scope": strings.Join(scopes, " "),
 		"iat": jwt.NewNumericDate(now), "exp": jwt.NewNumericDate(now.Add(life)),
 	}
 	for name, value := range map[string]string{"carrier_id": p.Carrier, "shop_id": p.Shop, "building_id": p.Building, "device_id": p.Device} {
@@ -82,18 +88,23 @@ func (i *Issuer) sign(audience string, p Principal, life time.Duration, more jwt
 		}
 	}
 	maps.Copy(c, more)
-	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, c)
-	token.Header["kid"] = i.kid
-	return token.SignedString(i.key)
+	return i.SignClaims(c)
+}
+
+// SignClaims signs any claims, also those that no honest issuer would.
+func (i *Issuer) SignClaims(c map[string]any) (string, error) {
+	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims(c))
+	token.Header["kid"] = i.KeyID
+	return token.SignedString(i.Key)
 }
 
 // Trust is the entry that believes all that this issuer says.
-func (i *Issuer) Trust() Trust {
-	anyone := []string{Anyone}
-	return Trust{
-		Issuer: i.name, Audience: i.audience, Keys: i.JWKS(),
-		TokenLife: Life(longestTokenLife),
-		Scopes:    []Scope{Dispatch, Shop, Customer, Carrier, Courier, Building, Door, Ops},
+func (i *Issuer) Trust() auth.Trust {
+	anyone := []string{auth.Anyone}
+	return auth.Trust{
+		Issuer: i.Name, Audience: i.Audience, Keys: i.JWKS(),
+		TokenLife: auth.Life(365 * 24 * time.Hour),
+		Scopes:    []auth.Scope{auth.Dispatch, auth.Shop, auth.Customer, auth.Carrier, auth.Courier, auth.Building, auth.Door, auth.Ops},
 		Carriers:  anyone, Shops: anyone, Buildings: anyone,
 	}
 }
