@@ -14,19 +14,25 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"latchkey/api/auth"
+	"latchkey/handoff/registry"
 	"latchkey/handoff/trail"
 )
 
-// access are the routes to what happened at a building's doors.
-func (a *api) access() {
+// accessRoutes are the routes to what happened at a building's doors.
+type accessRoutes struct {
+	registry *registry.Registry
+	log      *trail.Reader
+}
+
+func (a *accessRoutes) register(r *registrar) {
 	managers := []auth.Scope{auth.Building, auth.Ops}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "access-log", Method: http.MethodGet, Path: "/v1/buildings/{building_id}/access-log",
 		Summary: "What happened at a building's doors", Tags: []string{"Building"},
 		Description: "Newest first, one line for each permit, refusal or alarm. It names carriers and doors, and no customer, unit, courier or parcel; of a garage or a home only the kind. " +
 			"A line is about what the door itself said; what it says long afterwards makes a line of its own. head is worth keeping: see the export.",
 	}, managers, a.accessLog)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "access-log-export", Method: http.MethodGet, Path: "/v1/buildings/{building_id}/access-log/export",
 		Summary: "The whole access log, to be verified", Tags: []string{"Building"},
 		Description: "A hash chain with a signed head, oldest entry first, one JSON object a line: what latchkey audit verify takes. docs/audit.md describes it.",
@@ -34,7 +40,7 @@ func (a *api) access() {
 			Description: "The export", Content: map[string]*huma.MediaType{ndjsonType: {Schema: &huma.Schema{Type: huma.TypeString}}},
 		}},
 	}, managers, a.accessExport)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "audit-keys", Method: http.MethodGet, Path: "/v1/audit/keys",
 		Summary: "The key that signs the heads of access logs", Tags: []string{"Building"},
 		Description: "A JWK Set (RFC 7517) of one Ed25519 key (RFC 8037), whose kid is its x. It never rotates. Needs no token.",
@@ -49,8 +55,8 @@ type auditKeysOutput struct {
 	}
 }
 
-func (a *api) auditKeys(context.Context, *struct{}) (*auditKeysOutput, error) {
-	key, err := a.Access.AuditKey()
+func (a *accessRoutes) auditKeys(context.Context, *struct{}) (*auditKeysOutput, error) {
+	key, err := a.log.AuditKey()
 	if err != nil {
 		return nil, err
 	}
@@ -103,18 +109,18 @@ const (
 )
 
 // ownBuilding finds a building that the caller runs. Another's does not exist.
-func (a *api) ownBuilding(ctx context.Context, id string) error {
+func ownBuilding(ctx context.Context, r *registry.Registry, id string) error {
 	if !manages(principal(ctx), id) {
 		return problemOfCode(codeBuildingUnknown)
 	}
-	b, err := a.Registry.Building(ctx, id)
+	b, err := r.Building(ctx, id)
 	if err == nil && b == nil {
 		err = problemOfCode(codeBuildingUnknown)
 	}
 	return err
 }
 
-func (a *api) accessLog(ctx context.Context, in *accessInput) (*accessOutput, error) {
+func (a *accessRoutes) accessLog(ctx context.Context, in *accessInput) (*accessOutput, error) {
 	page := trail.AccessPage{Limit: accessLimit}
 	var bad violations
 	if in.Before != "" {
@@ -134,10 +140,10 @@ func (a *api) accessLog(ctx context.Context, in *accessInput) (*accessOutput, er
 	if len(bad) > 0 {
 		return nil, invalid(bad)
 	}
-	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
+	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
 	}
-	log, err := a.Access.AccessLog(ctx, in.Building.id, page)
+	log, err := a.log.AccessLog(ctx, in.Building.id, page)
 	if err != nil {
 		return nil, err
 	}
@@ -170,13 +176,13 @@ const (
 	exportWrite  = 15 * time.Second // for one write of it
 )
 
-func (a *api) accessExport(ctx context.Context, in *buildingPath) (*huma.StreamResponse, error) {
-	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
+func (a *accessRoutes) accessExport(ctx context.Context, in *buildingPath) (*huma.StreamResponse, error) {
+	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
 	}
 	// The work goes on when the handler has returned.
 	working, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportWithin)
-	next, stop := iter.Pull2(a.Access.ExportAccess(working, in.Building.id))
+	next, stop := iter.Pull2(a.log.ExportAccess(working, in.Building.id))
 	end := func() { stop(); cancel() }
 	first, err, _ := next()
 	if err != nil {

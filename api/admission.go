@@ -18,39 +18,39 @@ import (
 )
 
 // guard lets in who holds a scope of the route, and bounds the time of the work.
-func (a *api) guard(ctx huma.Context, next func(huma.Context)) {
+func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
 	var p *auth.Principal
 	var problem *Problem
 	x := exchangeOf(humafiber.Unwrap(ctx).Context())
-	x.operation, x.caller = op.OperationID, a.caller(humafiber.Unwrap(ctx).Context())
+	x.operation, x.caller = op.OperationID, s.caller(humafiber.Unwrap(ctx).Context())
 	header := ""
-	if scopes := a.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
-		caller, shown := x.caller, a.credentials(humafiber.Unwrap(ctx).Context())
+	if scopes := s.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
+		caller, shown := x.caller, s.credentials(humafiber.Unwrap(ctx).Context())
 		header = cmp.Or(shown.authorization, shown.cookie)
-		if problem = a.limits.knocks(caller, header); problem == nil {
-			p, problem = a.admit(auth.WithCaller(ctx.Context(), caller), shown, scopes)
+		if problem = s.limits.knocks(caller, header); problem == nil {
+			p, problem = s.admit(auth.WithCaller(ctx.Context(), caller), shown, scopes)
 		}
 		x.looked.Store(time.Now().Unix())
 		x.again = func() *Problem {
-			bounded, cancel := context.WithTimeout(context.Background(), a.RequestTimeout)
+			bounded, cancel := context.WithTimeout(context.Background(), s.timeout)
 			defer cancel()
-			_, problem := a.admit(auth.WithCaller(bounded, caller), shown, scopes)
+			_, problem := s.admit(auth.WithCaller(bounded, caller), shown, scopes)
 			return problem
 		}
 	}
 	if problem == nil {
-		problem = a.limits.asks(x.caller, header, op.OperationID, p)
+		problem = s.limits.asks(x.caller, header, op.OperationID, p)
 	}
 	if problem == nil {
 		problem = acceptable(ctx, op)
 	}
 	if problem != nil {
-		_ = huma.WriteErr(a.huma, ctx, problem.Status, "", problem)
+		_ = huma.WriteErr(s.huma, ctx, problem.Status, "", problem)
 		return
 	}
 	x.principal = p
-	bounded, cancel := context.WithTimeout(ctx.Context(), a.RequestTimeout)
+	bounded, cancel := context.WithTimeout(ctx.Context(), s.timeout)
 	defer cancel()
 	next(huma.WithContext(ctx, bounded))
 }
@@ -68,11 +68,11 @@ type credentials struct {
 
 // credentials reads them. An Authorization header counts alone, be it good or not: a
 // script put it there on purpose, while a browser adds cookies to whatever it sends.
-func (a *api) credentials(c *fasthttp.RequestCtx) credentials {
+func (s *server) credentials(c *fasthttp.RequestCtx) credentials {
 	h := &c.Request.Header
 	shown := credentials{authorization: string(h.Peek(fiber.HeaderAuthorization))}
-	if shown.authorization == "" && a.Sessions != nil {
-		shown.cookie = string(h.Cookie(a.Sessions.CookieName()))
+	if shown.authorization == "" && s.Sessions != nil {
+		shown.cookie = string(h.Cookie(s.Sessions.CookieName()))
 		shown.unsafe, shown.csrf = auth.Unsafe(string(c.Method())), string(h.Peek(auth.CSRFHeader))
 		shown.sameOrigin = auth.SameOrigin(string(h.Peek("Sec-Fetch-Site")), string(h.Peek(fiber.HeaderOrigin)), string(c.Host()))
 	}
@@ -80,17 +80,17 @@ func (a *api) credentials(c *fasthttp.RequestCtx) credentials {
 }
 
 // admit authenticates, and authorises for any one of the scopes (RFC 6750 section 3).
-func (a *api) admit(ctx context.Context, shown credentials, scopes []auth.Scope) (*auth.Principal, *Problem) {
+func (s *server) admit(ctx context.Context, shown credentials, scopes []auth.Scope) (*auth.Principal, *Problem) {
 	const realm = `Bearer realm="latchkey"`
 	if shown.authorization == "" && shown.cookie == "" {
 		p := newProblem(http.StatusUnauthorized)
 		p.challenge, p.why = realm, &auth.Refusal{Why: auth.WhyNone}
 		return nil, p
 	}
-	p, err := a.authenticate(ctx, shown)
+	p, err := s.authenticate(ctx, shown)
 	if err == nil {
-		for _, s := range scopes {
-			if p.Has(s) && complete(p, s) {
+		for _, scope := range scopes {
+			if p.Has(scope) && complete(p, scope) {
 				return p, nil
 			}
 		}
@@ -110,18 +110,18 @@ func (a *api) admit(ctx context.Context, shown credentials, scopes []auth.Scope)
 // authenticate says who calls, by token or by session. A browser sends a session's cookie
 // along with what any page makes it send, so by cookie an unsafe request must come from
 // our own pages: the browser says so, and the session's token shows it.
-func (a *api) authenticate(ctx context.Context, shown credentials) (*auth.Principal, error) {
+func (s *server) authenticate(ctx context.Context, shown credentials) (*auth.Principal, error) {
 	if shown.cookie == "" {
 		token, ok := auth.BearerToken(shown.authorization)
 		if !ok {
 			return nil, &auth.Refusal{Why: auth.WhyMalformed}
 		}
-		return a.Verifier.Verify(ctx, token)
+		return s.Verifier.Verify(ctx, token)
 	}
 	if shown.unsafe && !shown.sameOrigin {
 		return nil, problemOfCode(codeCrossSite)
 	}
-	session, err := a.Sessions.Verify(ctx, shown.cookie)
+	session, err := s.Sessions.Verify(ctx, shown.cookie)
 	if err != nil {
 		return nil, err
 	}

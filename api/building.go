@@ -10,34 +10,40 @@ import (
 	"latchkey/api/auth"
 	"latchkey/handoff"
 	"latchkey/handoff/door"
+	"latchkey/handoff/registry"
 )
 
-// building are the routes of a building's manager: what the building allows, and which
+// buildingRoutes are the routes of a building's manager: what the building allows, and which
 // doors it has. Both count at the next unlock.
-func (a *api) building() {
+type buildingRoutes struct {
+	registry *registry.Registry
+	policy   *handoff.Policy // whose fence holds for a door that names none
+}
+
+func (a *buildingRoutes) register(r *registrar) {
 	managers := []auth.Scope{auth.Building, auth.Ops}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "put-building", Method: http.MethodPut, Path: "/v1/buildings/{building_id}",
 		Summary: "What a building allows", Tags: []string{"Building"},
 		Description: "Replaces all of it; counts at the next unlock. Where it changes what residents are told, they are told an hour after the last change, or at once by announce. Repeat a call that failed.", DefaultStatus: http.StatusOK,
 	}, managers, a.putBuilding)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "get-building", Method: http.MethodGet, Path: "/v1/buildings/{building_id}",
 		Summary: "What a building allows, and its doors", Tags: []string{"Building"},
 	}, managers, a.getBuilding)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "put-door", Method: http.MethodPut, Path: "/v1/doors/{door_id}",
 		Summary: "A door of a building", Tags: []string{"Building"},
 		Description: "Replaces all of it but a keypad's key, which is kept where none is sent; counts at the next unlock. The building must exist, and stays the same.", DefaultStatus: http.StatusOK,
 	}, managers, a.putDoor)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "remove-door", Method: http.MethodDelete, Path: "/v1/doors/{door_id}",
 		Summary: "Remove a door", Tags: []string{"Building"},
 		Description: "From the next unlock on it opens nothing, its controller finds no door, and residents are told as of every change. " +
 			"A permit that was given out before opens it until it expires, within a minute or so. " +
 			"The id stays the building's: a PUT brings the door back, with nothing kept of what it was.", DefaultStatus: http.StatusNoContent,
 	}, managers, a.removeDoor)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "get-door", Method: http.MethodGet, Path: "/v1/doors/{door_id}",
 		Summary: "A door as it was registered", Tags: []string{"Building"},
 	}, managers, a.getDoor)
@@ -94,8 +100,8 @@ func hoursOf(h *handoff.Hours) *hoursAnswer {
 
 type buildingOutput struct{ Body buildingAnswer }
 
-func (a *api) buildingOutput(ctx context.Context, b handoff.Building) (*buildingOutput, error) {
-	doors, err := a.Registry.Doors(ctx, b.ID)
+func (a *buildingRoutes) buildingOutput(ctx context.Context, b handoff.Building) (*buildingOutput, error) {
+	doors, err := a.registry.Doors(ctx, b.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -112,13 +118,13 @@ type putBuildingInput struct {
 	Body     body[buildingRequest, handoff.Building, *buildingRequest]
 }
 
-func (a *api) putBuilding(ctx context.Context, in *putBuildingInput) (*buildingOutput, error) {
+func (a *buildingRoutes) putBuilding(ctx context.Context, in *putBuildingInput) (*buildingOutput, error) {
 	if !manages(principal(ctx), in.Building.id) {
 		return nil, insufficient(auth.Building)
 	}
 	b := in.Body.value
 	b.ID = in.Building.id
-	if err := a.Registry.Enroll(ctx, b); err != nil {
+	if err := a.registry.Enroll(ctx, b); err != nil {
 		return nil, err
 	}
 	return a.buildingOutput(ctx, b)
@@ -128,11 +134,11 @@ type buildingPath struct {
 	Building pathID `path:"building_id"`
 }
 
-func (a *api) getBuilding(ctx context.Context, in *buildingPath) (*buildingOutput, error) {
+func (a *buildingRoutes) getBuilding(ctx context.Context, in *buildingPath) (*buildingOutput, error) {
 	if !manages(principal(ctx), in.Building.id) {
 		return nil, problemOfCode(codeBuildingUnknown)
 	}
-	b, err := a.Registry.Building(ctx, in.Building.id)
+	b, err := a.registry.Building(ctx, in.Building.id)
 	if err != nil {
 		return nil, err
 	}
@@ -165,13 +171,13 @@ type ownerAnswer struct {
 
 type doorOutput struct{ Body doorAnswer }
 
-func (a *api) doorOutput(d *handoff.Door) *doorOutput {
+func (a *buildingRoutes) doorOutput(d *handoff.Door) *doorOutput {
 	answer := doorAnswer{
 		DoorID: d.ID, BuildingID: d.BuildingID, Kind: d.Kind.String(), Mode: d.Mode.String(),
 		Location: pointOf(d.Location), GeofenceM: d.Fence, KeypadKey: d.Mode == handoff.Keypad, RelockS: d.Relock, Carriers: d.Carriers,
 	}
 	if answer.GeofenceM == 0 {
-		answer.GeofenceM = a.Service.Policy().Fences.Door
+		answer.GeofenceM = a.policy.Fences.Door
 	}
 	if key, ok := keyOf(d); ok {
 		answer.PublicKey = key.String()
@@ -195,7 +201,7 @@ type putDoorInput struct {
 // reservedDoor would hide behind the route of the signing keys.
 const reservedDoor = "keys"
 
-func (a *api) putDoor(ctx context.Context, in *putDoorInput) (*doorOutput, error) {
+func (a *buildingRoutes) putDoor(ctx context.Context, in *putDoorInput) (*doorOutput, error) {
 	d := in.Body.value
 	d.ID = in.Door.id
 	if !manages(principal(ctx), d.BuildingID) {
@@ -204,14 +210,14 @@ func (a *api) putDoor(ctx context.Context, in *putDoorInput) (*doorOutput, error
 	if d.ID == reservedDoor {
 		return nil, invalid(violations{{Location: "path.door_id", Message: "is a reserved name"}})
 	}
-	b, err := a.Registry.Building(ctx, d.BuildingID)
+	b, err := a.registry.Building(ctx, d.BuildingID)
 	if err != nil {
 		return nil, err
 	}
 	if b == nil {
 		return nil, invalid(violations{{Location: "body.building_id", Message: "must name a building that is registered"}})
 	}
-	if err := a.Registry.EnrollDoor(ctx, d); err != nil {
+	if err := a.registry.EnrollDoor(ctx, d); err != nil {
 		return nil, err
 	}
 	return a.doorOutput(&d), nil
@@ -221,7 +227,7 @@ type doorPath struct {
 	Door pathID `path:"door_id"`
 }
 
-func (a *api) getDoor(ctx context.Context, in *doorPath) (*doorOutput, error) {
+func (a *buildingRoutes) getDoor(ctx context.Context, in *doorPath) (*doorOutput, error) {
 	d, err := a.managedDoor(ctx, in.Door.id)
 	if err != nil {
 		return nil, err
@@ -229,20 +235,20 @@ func (a *api) getDoor(ctx context.Context, in *doorPath) (*doorOutput, error) {
 	return a.doorOutput(d), nil
 }
 
-func (a *api) removeDoor(ctx context.Context, in *doorPath) (*struct{}, error) {
+func (a *buildingRoutes) removeDoor(ctx context.Context, in *doorPath) (*struct{}, error) {
 	d, err := a.managedDoor(ctx, in.Door.id)
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.Registry.RemoveDoor(ctx, *d)
+	return nil, a.registry.RemoveDoor(ctx, *d)
 }
 
 // managedDoor is a door of a building that the caller runs. Another's does not exist.
-func (a *api) managedDoor(ctx context.Context, id string) (*handoff.Door, error) {
+func (a *buildingRoutes) managedDoor(ctx context.Context, id string) (*handoff.Door, error) {
 	if p := principal(ctx); !p.Has(auth.Ops) {
 		// The building's own list is asked first, so that another's door costs what one costs
 		// that does not exist.
-		doors, err := a.Registry.Doors(ctx, p.Building)
+		doors, err := a.registry.Doors(ctx, p.Building)
 		if err != nil {
 			return nil, err
 		}
@@ -250,7 +256,7 @@ func (a *api) managedDoor(ctx context.Context, id string) (*handoff.Door, error)
 			return nil, problemOfCode(codeDoorUnknown)
 		}
 	}
-	d, err := a.Registry.Door(ctx, id)
+	d, err := a.registry.Door(ctx, id)
 	if err != nil {
 		return nil, err
 	}

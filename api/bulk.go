@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"reflect"
@@ -19,6 +20,7 @@ import (
 	"latchkey/api/auth"
 	"latchkey/api/ndjson"
 	"latchkey/handoff"
+	"latchkey/handoff/service"
 )
 
 const (
@@ -26,11 +28,23 @@ const (
 	ndjsonType = "application/x-ndjson"
 )
 
-// bulk is a file of dispatches in one request. It streams both ways: results go out
+// bulkRoutes take a file of dispatches in one request. It streams both ways: results go out
 // while lines still come in, so that neither the file nor its results are ever held.
-func (a *api) bulk() {
-	schemas := a.huma.OpenAPI().Components.Schemas
-	route(a, huma.Operation{
+type bulkRoutes struct {
+	service  *service.Service
+	huma     huma.API
+	timeout  time.Duration // for the work on one line
+	limit    int64         // bytes of one body
+	workers  int           // lines of one body in work at once
+	places   bulks
+	log      *slog.Logger
+	recorder *recorder
+}
+
+func (a *bulkRoutes) register(r *registrar) {
+	a.huma = r.huma
+	schemas := r.huma.OpenAPI().Components.Schemas
+	route(r, huma.Operation{
 		OperationID: "dispatch-bulk", Method: http.MethodPost, Path: bulkPath,
 		Summary: "A file of dispatches", Tags: []string{"Warehouse"},
 		Description: "One dispatch a line, at most 64 KiB each; one result a line, in the same order. Blank lines give no result, but count. Lines end with LF, CR or CR LF; a byte order mark is passed over, and ends a line where files were joined. " +
@@ -43,7 +57,7 @@ func (a *api) bulk() {
 		}},
 	}, []auth.Scope{auth.Dispatch, auth.Shop}, a.dispatchBulk)
 
-	op := a.huma.OpenAPI().Paths[bulkPath].Post
+	op := r.huma.OpenAPI().Paths[bulkPath].Post
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
 		ndjsonType: {Schema: schemas.Schema(reflect.TypeFor[dispatchRequest](), true, "")},
 	}}
@@ -62,16 +76,16 @@ type lineResult struct {
 	Warnings []warning `json:"warnings,omitempty" doc:"Of a line that was taken: what was read in the safe direction, and should be mended"`
 }
 
-func (a *api) dispatchBulk(context.Context, *struct{}) (*huma.StreamResponse, error) {
+func (a *bulkRoutes) dispatchBulk(context.Context, *struct{}) (*huma.StreamResponse, error) {
 	return &huma.StreamResponse{Body: func(h huma.Context) {
 		c := humafiber.Unwrap(h)
-		if c.Request().Header.ContentLength() > int(a.BulkLimit) {
+		if c.Request().Header.ContentLength() > int(a.limit) {
 			_ = huma.WriteErr(a.huma, h, http.StatusRequestEntityTooLarge, "")
 			return
 		}
 		request := c.Context()
 		x := exchangeOf(request)
-		if !a.bulks.enter(x.principal.Shop) {
+		if !a.places.enter(x.principal.Shop) {
 			_ = huma.WriteErr(a.huma, h, http.StatusTooManyRequests, "", tooManyBulks())
 			return
 		}
@@ -135,7 +149,7 @@ func tooManyBulks() *Problem {
 // between the two, and only there, the server keeps its hands off the connection's
 // buffer.
 type stream struct {
-	api      *api
+	bulk     *bulkRoutes
 	exchange *exchange
 	in       *patient
 
@@ -160,13 +174,13 @@ type line struct {
 // lineTimeout is how long either side of a bulk request may keep still.
 const lineTimeout = 30 * time.Second
 
-func (a *api) newStream(body io.Reader, conn net.Conn, x *exchange) *stream {
+func (a *bulkRoutes) newStream(body io.Reader, conn net.Conn, x *exchange) *stream {
 	if body == nil {
 		body = bytes.NewReader(nil)
 	}
 	s := &stream{
-		api: a, exchange: x, in: &patient{body: body, conn: conn, write: lineTimeout + a.RequestTimeout},
-		work: make(chan *line), order: make(chan *line, 2*a.BulkWorkers), results: newSpool(),
+		bulk: a, exchange: x, in: &patient{body: body, conn: conn, write: lineTimeout + a.timeout},
+		work: make(chan *line), order: make(chan *line, 2*a.workers), results: newSpool(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -184,7 +198,7 @@ func (s *stream) run() {
 		}
 		s.results.end(io.EOF)
 	})
-	for range s.api.BulkWorkers {
+	for range s.bulk.workers {
 		s.done.Go(func() {
 			for l := range s.work {
 				l.result <- s.dispatch(l)
@@ -204,8 +218,8 @@ func (s *stream) Close() error {
 	s.results.end(net.ErrClosed)
 	s.done.Wait()
 	s.results.close()
-	s.api.bulks.leave(s.exchange.principal.Shop)
-	s.api.finish(s.exchange, http.MethodPost, bulkPath, http.StatusOK)
+	s.bulk.places.leave(s.exchange.principal.Shop)
+	s.bulk.recorder.finish(s.exchange, http.MethodPost, bulkPath, http.StatusOK)
 	return nil
 }
 
@@ -245,7 +259,7 @@ func (p *patient) stop() {
 
 // read cuts the body into lines until it ends, fails, or is too long.
 func (s *stream) read() {
-	in := ndjson.NewReader(&bounded{in: s.in, left: s.api.BulkLimit})
+	in := ndjson.NewReader(&bounded{in: s.in, left: s.bulk.limit})
 	for {
 		next, err := in.Next()
 		l := &line{number: next.Number, data: bytes.Clone(next.Data), result: make(chan []byte, 1)}
@@ -332,9 +346,9 @@ func (s *stream) dispatch(l *line) (result []byte) {
 		return
 	}
 	d.Shop = s.exchange.principal.Shop
-	ctx, cancel := context.WithTimeout(s.ctx, s.api.RequestTimeout)
+	ctx, cancel := context.WithTimeout(s.ctx, s.bulk.timeout)
 	defer cancel()
-	g, created, err := s.api.Service.DispatchBy(ctx, shopOf(s.exchange.principal), d)
+	g, created, err := s.bulk.service.DispatchBy(ctx, shopOf(s.exchange.principal), d)
 	switch {
 	case err != nil:
 		p := inputProblem(err)
@@ -343,9 +357,9 @@ func (s *stream) dispatch(l *line) (result []byte) {
 		}
 		r.refused(p)
 	case created:
-		r.Status, r.GrantID, r.Warnings = http.StatusCreated, g.ID.String(), s.api.warnings(&d)
+		r.Status, r.GrantID, r.Warnings = http.StatusCreated, g.ID.String(), warningsOf(s.bulk.service.Policy(), &d)
 	default:
-		r.Status, r.GrantID, r.Warnings = http.StatusOK, g.ID.String(), s.api.warnings(&d)
+		r.Status, r.GrantID, r.Warnings = http.StatusOK, g.ID.String(), warningsOf(s.bulk.service.Policy(), &d)
 	}
 	return
 }
@@ -355,7 +369,7 @@ func (s *stream) failed(l *line, p *Problem) {
 	if s.ctx.Err() != nil {
 		return // the client has gone, and we stopped the work ourselves
 	}
-	s.api.Log.Error("line failed", "request_id", s.exchange.id, "line", l.number, "error", p.cause.Error())
+	s.bulk.log.Error("line failed", "request_id", s.exchange.id, "line", l.number, "error", p.cause.Error())
 }
 
 func (r *lineResult) refused(p *Problem) { r.Status, r.Code, r.Errors = p.Status, p.Code, p.Errors }

@@ -19,13 +19,13 @@ const hops = 16
 // before was written by whoever called. An entry that is no address ends it as well.
 //
 // It is personal data: it goes into no log, and elsewhere as a keyed hash.
-func (a *api) caller(c *fasthttp.RequestCtx) netip.Addr {
+func (s *server) caller(c *fasthttp.RequestCtx) netip.Addr {
 	peer, ok := c.RemoteAddr().(*net.TCPAddr)
 	if !ok {
 		return netip.Addr{}
 	}
 	addr := peer.AddrPort().Addr().Unmap().WithZone("")
-	if !a.trusted(addr) {
+	if !s.trusted(addr) {
 		return addr
 	}
 	lines := c.Request.Header.PeekAll(fiber.HeaderXForwardedFor)
@@ -39,7 +39,7 @@ func (a *api) caller(c *fasthttp.RequestCtx) netip.Addr {
 			if !ok || looked == hops {
 				return addr
 			}
-			if addr = before; !a.trusted(addr) {
+			if addr = before; !s.trusted(addr) {
 				return addr
 			}
 		}
@@ -47,8 +47,8 @@ func (a *api) caller(c *fasthttp.RequestCtx) netip.Addr {
 	return addr
 }
 
-func (a *api) trusted(addr netip.Addr) bool {
-	return slices.ContainsFunc(a.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
+func (s *server) trusted(addr netip.Addr) bool {
+	return slices.ContainsFunc(s.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // hop reads an entry of X-Forwarded-For: an address, with a port or without.

@@ -11,28 +11,35 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/service"
 )
 
-// carrier are the routes of a carrier's dispatcher.
-func (a *api) carrier() {
+// carrierRoutes are the routes of a carrier's dispatcher.
+type carrierRoutes struct {
+	service  *service.Service
+	couriers service.Couriers
+	clock    clock.Clock
+}
+
+func (a *carrierRoutes) register(r *registrar) {
 	dispatchers := []auth.Scope{auth.Carrier, auth.Ops}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "assign-route", Method: http.MethodPut, Path: "/v1/routes/{carrier_id}/{route_id}/{date}",
 		Summary: "Who drives a route on a day", Tags: []string{"Carrier"},
 		Description: "Whoever drove it before does so no longer.", DefaultStatus: http.StatusOK,
 	}, dispatchers, a.assignRoute)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "put-courier", Method: http.MethodPut, Path: "/v1/couriers/{carrier_id}/{courier_id}",
 		Summary: "What is known of a courier", Tags: []string{"Carrier"},
 		Description: "Fields that are given are set, others stay. A courier who was never cleared is not cleared.", DefaultStatus: http.StatusOK,
 	}, dispatchers, a.putCourier)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "get-route", Method: http.MethodGet, Path: "/v1/routes/{carrier_id}/{route_id}/{date}",
 		Summary: "Who drives a route on a day, and the parcels on it", Tags: []string{"Carrier"},
 		Description: "The carrier's own parcel ids, and nothing about the people who send and get them.",
 	}, dispatchers, a.getRoute)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "get-courier", Method: http.MethodGet, Path: "/v1/couriers/{carrier_id}/{courier_id}",
 		Summary: "A courier as the carrier registered them", Tags: []string{"Carrier"},
 	}, dispatchers, a.getCourier)
@@ -75,12 +82,12 @@ type routeAnswer struct {
 
 type routeOutput struct{ Body routeAnswer }
 
-func (a *api) assignRoute(ctx context.Context, in *routeInput) (*routeOutput, error) {
+func (a *carrierRoutes) assignRoute(ctx context.Context, in *routeInput) (*routeOutput, error) {
 	if !mayRun(principal(ctx), in.Carrier.id) {
 		return nil, insufficient(auth.Carrier)
 	}
 	ref := service.RouteRef{Carrier: in.Carrier.id, Route: in.Route.id, Day: in.Date.day}
-	if err := a.Couriers.AssignRoute(ctx, ref, in.Body.value, handoff.InstantOf(a.Clock.Now())); err != nil {
+	if err := a.couriers.AssignRoute(ctx, ref, in.Body.value, handoff.InstantOf(a.clock.Now())); err != nil {
 		return nil, err
 	}
 	return &routeOutput{Body: routeAnswer{
@@ -103,7 +110,7 @@ type courierAnswer struct {
 
 type courierOutput struct{ Body courierAnswer }
 
-func (a *api) putCourier(ctx context.Context, in *courierInput) (*courierOutput, error) {
+func (a *carrierRoutes) putCourier(ctx context.Context, in *courierInput) (*courierOutput, error) {
 	p, ref := principal(ctx), handoff.CourierRef{Carrier: in.Carrier.id, ID: in.Courier.id}
 	if !mayRun(p, ref.Carrier) {
 		return nil, insufficient(auth.Carrier)
@@ -111,11 +118,11 @@ func (a *api) putCourier(ctx context.Context, in *courierInput) (*courierOutput,
 	if in.Body.value.clearBudget && !p.Has(auth.Ops) {
 		return nil, insufficient(auth.Ops)
 	}
-	if err := a.Couriers.PutCourier(ctx, ref, in.Body.value.CourierUpdate); err != nil {
+	if err := a.couriers.PutCourier(ctx, ref, in.Body.value.CourierUpdate); err != nil {
 		return nil, err
 	}
 	if in.Body.value.clearBudget {
-		if err := a.Couriers.ClearBudget(ctx, ref); err != nil {
+		if err := a.couriers.ClearBudget(ctx, ref); err != nil {
 			return nil, err
 		}
 	}
@@ -152,16 +159,16 @@ type routeParcelsOutput struct{ Body routeParcelsAnswer }
 
 // getRoute answers for another's route, without looking, what it answers for one that
 // does not exist.
-func (a *api) getRoute(ctx context.Context, in *routePath) (*routeParcelsOutput, error) {
+func (a *carrierRoutes) getRoute(ctx context.Context, in *routePath) (*routeParcelsOutput, error) {
 	if !mayRun(principal(ctx), in.Carrier.id) {
 		return nil, problemOfCode(codeRouteUnknown)
 	}
 	ref := service.RouteRef{Carrier: in.Carrier.id, Route: in.Route.id, Day: in.Date.day}
-	driver, err := a.Couriers.Driver(ctx, ref)
+	driver, err := a.couriers.Driver(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	grants, err := a.Service.OnRoute(ctx, ref)
+	grants, err := a.service.OnRoute(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +181,7 @@ func (a *api) getRoute(ctx context.Context, in *routePath) (*routeParcelsOutput,
 	for i := range grants {
 		g := &grants[i]
 		answer.Parcels[i] = routeParcel{
-			ParcelID: g.Dispatch.Parcel, Purpose: g.Dispatch.Purpose.String(), Status: g.StatusAt(a.Clock.Now()).String(),
+			ParcelID: g.Dispatch.Parcel, Purpose: g.Dispatch.Purpose.String(), Status: g.StatusAt(a.clock.Now()).String(),
 			CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(), Attempted: g.Attempts,
 		}
 	}
@@ -204,11 +211,11 @@ type courierRoute struct {
 
 type courierRecordOutput struct{ Body courierRecord }
 
-func (a *api) getCourier(ctx context.Context, in *courierPath) (*courierRecordOutput, error) {
+func (a *carrierRoutes) getCourier(ctx context.Context, in *courierPath) (*courierRecordOutput, error) {
 	if !mayRun(principal(ctx), in.Carrier.id) {
 		return nil, problemOfCode(codeCourierUnknown) // without looking, as in getRoute
 	}
-	c, err := a.Couriers.Courier(ctx, handoff.CourierRef{Carrier: in.Carrier.id, ID: in.Courier.id})
+	c, err := a.couriers.Courier(ctx, handoff.CourierRef{Carrier: in.Carrier.id, ID: in.Courier.id})
 	if err != nil {
 		return nil, err
 	}

@@ -10,28 +10,36 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/registry"
 	"latchkey/handoff/service"
 )
 
-// courier are the routes of those at the door. No answer to them ever holds a code,
+// courierRoutes are the routes of those at the door. No answer to them ever holds a code,
 // and none a full parcel id that the courier did not send.
-func (a *api) courier() {
+type courierRoutes struct {
+	service  *service.Service
+	registry *registry.Registry
+	clock    clock.Clock
+}
+
+func (a *courierRoutes) register(r *registrar) {
 	couriers := []auth.Scope{auth.Courier}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "courier-stops", Method: http.MethodGet, Path: "/v1/courier/stops",
 		Summary: "Today's stops of my routes", Tags: []string{"Courier"},
 	}, couriers, a.stops)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "verify", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/verify",
 		Summary: "Hand a parcel over, or take a return along", Tags: []string{"Courier"},
 		Description: "The code is compared only when every other proof holds. Without an attempt_id every request is a new attempt.",
 		RequestBody: &huma.RequestBody{Required: false},
 	}, couriers, a.verify)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "abort", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/abort",
 		Summary: "Take a handoff of a moment ago back", Tags: []string{"Courier"},
 	}, couriers, a.abort)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "attempted", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/attempted",
 		Summary: "Nobody answered", Tags: []string{"Courier"},
 	}, couriers, a.attempted)
@@ -89,16 +97,16 @@ func present(ctx context.Context, parcel pathLabel, p service.Presentation,
 	return &receiptOutput{Body: answer}, nil
 }
 
-func (a *api) verify(ctx context.Context, in *verifyInput) (*receiptOutput, error) {
-	return present(ctx, in.Parcel, in.Body.value, a.Service.Verify)
+func (a *courierRoutes) verify(ctx context.Context, in *verifyInput) (*receiptOutput, error) {
+	return present(ctx, in.Parcel, in.Body.value, a.service.Verify)
 }
 
-func (a *api) abort(ctx context.Context, in *reportInput) (*receiptOutput, error) {
-	return present(ctx, in.Parcel, in.Body.value, a.Service.Abort)
+func (a *courierRoutes) abort(ctx context.Context, in *reportInput) (*receiptOutput, error) {
+	return present(ctx, in.Parcel, in.Body.value, a.service.Abort)
 }
 
-func (a *api) attempted(ctx context.Context, in *reportInput) (*receiptOutput, error) {
-	return present(ctx, in.Parcel, in.Body.value, a.Service.Attempted)
+func (a *courierRoutes) attempted(ctx context.Context, in *reportInput) (*receiptOutput, error) {
+	return present(ctx, in.Parcel, in.Body.value, a.service.Attempted)
 }
 
 type stopsAnswer struct {
@@ -149,8 +157,8 @@ type stopPoint struct {
 
 type stopsOutput struct{ Body stopsAnswer }
 
-func (a *api) stops(ctx context.Context, _ *struct{}) (*stopsOutput, error) {
-	grants, err := a.Service.Stops(ctx, ofCourier(ctx))
+func (a *courierRoutes) stops(ctx context.Context, _ *struct{}) (*stopsOutput, error) {
+	grants, err := a.service.Stops(ctx, ofCourier(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -158,10 +166,10 @@ func (a *api) stops(ctx context.Context, _ *struct{}) (*stopsOutput, error) {
 	for i := range grants {
 		g := &grants[i]
 		stops[i] = a.stopOf(g, ofCourier(ctx).ID)
-		if g.StatusAt(a.Clock.Now()) != handoff.Active || g.Dispatch.To.Building == "" {
+		if g.StatusAt(a.clock.Now()) != handoff.Active || g.Dispatch.To.Building == "" {
 			continue
 		}
-		all, err := remembered(doors, g.Dispatch.To.Building, func() ([]handoff.Door, error) { return a.doorsOf(ctx, g.Dispatch.To.Building) })
+		all, err := remembered(doors, g.Dispatch.To.Building, func() ([]handoff.Door, error) { return doorsOf(ctx, a.registry, g.Dispatch.To.Building) })
 		if err != nil {
 			return nil, err
 		}
@@ -195,11 +203,11 @@ func doorsOnTheWay(g *handoff.Grant, all []handoff.Door) []stopDoor {
 	return doors
 }
 
-func (a *api) stopOf(g *handoff.Grant, courier string) stop {
-	d, now := &g.Dispatch, a.Clock.Now()
+func (a *courierRoutes) stopOf(g *handoff.Grant, courier string) stop {
+	d, now := &g.Dispatch, a.clock.Now()
 	s := stop{
-		StopID: a.Service.StopID(g.ID), TimeZone: d.To.Zone, BuildingID: d.To.Building, Doors: []stopDoor{},
-		AbortableUntil: timeOf(g.AbortableUntil(courier, a.Service.Policy().Limits, now)),
+		StopID: a.service.StopID(g.ID), TimeZone: d.To.Zone, BuildingID: d.To.Building, Doors: []stopDoor{},
+		AbortableUntil: timeOf(g.AbortableUntil(courier, a.service.Policy().Limits, now)),
 		// Never so much of a short id that naming it could be told for having read it.
 		ParcelLast4: d.Parcel[len(d.Parcel)-min(4, len(d.Parcel)/2):], RouteID: g.Route(), Purpose: d.Purpose.String(),
 		Status: g.StatusAt(now).String(), CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(),

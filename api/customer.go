@@ -13,34 +13,47 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/identity"
+	"latchkey/handoff/registry"
 	"latchkey/handoff/service"
 )
 
-// customer are the routes of the recipient, and of the shop on the recipient's behalf.
-func (a *api) customer() {
+// customerRoutes are the routes of the recipient, and of the shop on the recipient's behalf.
+type customerRoutes struct {
+	service  *service.Service
+	couriers service.Couriers
+	registry *registry.Registry
+	links    *identity.PageLinks
+	clock    clock.Clock
+
+	carrierNames map[string]string // what people call the carriers, by id
+}
+
+func (a *customerRoutes) register(r *registrar) {
 	either := []auth.Scope{auth.Customer, auth.Shop}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "customer-handoffs", Method: http.MethodGet, Path: "/v1/customers/{customer_id}/handoffs",
 		Summary: "A customer's parcels", Tags: []string{"Customer"}, Description: "The one that ends last comes first. Where there may be more, next is the cursor of the next page, which may be shorter or empty.",
 	}, either, a.handoffs)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "get-handoff", Method: http.MethodGet, Path: "/v1/handoffs/{grant_id}",
 		Summary: "One parcel, its code and its history", Tags: []string{"Customer"},
 	}, either, a.handoff)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "resend-code", Method: http.MethodPost, Path: "/v1/handoffs/{grant_id}/resend",
 		Summary: "Mail the same code again", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
 	}, either, a.resend)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "reissue-code", Method: http.MethodPost, Path: "/v1/handoffs/{grant_id}/reissue",
 		Summary: "A new code; the old one counts no longer", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
 	}, either, a.reissue)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "consent", Method: http.MethodPost, Path: "/v1/handoffs/{grant_id}/consent",
 		Summary: "Agree to a garage or home being opened, or no longer", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
 		Description: "Sets the whole list. What was used cannot be taken back.",
 	}, []auth.Scope{auth.Customer}, a.consent)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "page-link", Method: http.MethodPost, Path: "/v1/customers/{customer_id}/page-link",
 		Summary: "A link that lets one customer in", Tags: []string{"Customer"}, DefaultStatus: http.StatusCreated,
 		Description: "For a shop that has an account page of its own: it sends its customer, who is signed in there, on to ours. The link holds for five minutes and once. Make it when the customer asks for it, and send it to nobody else.",
@@ -158,11 +171,11 @@ type besides struct {
 	doors   []handoff.Door
 }
 
-func (a *api) handoffAnswer(g *handoff.Grant, more besides) handoffAnswer {
-	now := a.Clock.Now()
-	d, limits, status := &g.Dispatch, a.Service.Policy().Limits, g.StatusAt(now)
+func (a *customerRoutes) handoffAnswer(g *handoff.Grant, more besides) handoffAnswer {
+	now := a.clock.Now()
+	d, limits, status := &g.Dispatch, a.service.Policy().Limits, g.StatusAt(now)
 	answer := handoffAnswer{
-		GrantID: g.ID.String(), ParcelID: d.Parcel, OrderID: d.Order, CarrierID: d.Carrier, CarrierName: a.carrierName(d.Carrier), Status: status.String(),
+		GrantID: g.ID.String(), ParcelID: d.Parcel, OrderID: d.Order, CarrierID: d.Carrier, CarrierName: a.carrierNames[d.Carrier], Status: status.String(),
 		Purpose: d.Purpose.String(), CodeRequired: g.CodeRequired(), CodeState: codeState(g, status, limits),
 		DeliveryDate: g.Day().String(), ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(),
 		Journey: journeyOf(g.JourneyAt(now, more.driven)),
@@ -208,14 +221,6 @@ func (a *api) handoffAnswer(g *handoff.Grant, more besides) handoffAnswer {
 
 type handoffOutput struct{ Body handoffAnswer }
 
-// carrierName is what people call a carrier; empty if nobody said.
-func (a *api) carrierName(id string) string {
-	if a.Residents == nil {
-		return ""
-	}
-	return a.Residents.CarrierNames[id]
-}
-
 func journeyOf(j handoff.Journey) journeyShort {
 	return journeyShort{
 		LeftWarehouseAt: timeOf(j.Left), OutForDelivery: j.Out, AtDoorAt: timeOf(j.AtDoor), HandedOverAt: timeOf(j.Over),
@@ -231,7 +236,7 @@ func timeOf(i handoff.Instant) *time.Time {
 	return &t
 }
 
-func (a *api) handoffOutput(ctx context.Context, g handoff.Grant, err error) (*handoffOutput, error) {
+func (a *customerRoutes) handoffOutput(ctx context.Context, g handoff.Grant, err error) (*handoffOutput, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -247,29 +252,30 @@ func (a *api) handoffOutput(ctx context.Context, g handoff.Grant, err error) (*h
 
 // lookups reads what stands besides grants, each thing once for a request.
 type lookups struct {
-	a       *api
-	names   map[handoff.CourierRef]string
-	drivers map[service.RouteRef]string
+	couriers service.Couriers
+	clock    clock.Clock
+	names    map[handoff.CourierRef]string
+	drivers  map[service.RouteRef]string
 }
 
-func (a *api) lookups() *lookups {
-	return &lookups{a: a, names: map[handoff.CourierRef]string{}, drivers: map[service.RouteRef]string{}}
+func (a *customerRoutes) lookups() *lookups {
+	return &lookups{couriers: a.couriers, clock: a.clock, names: map[handoff.CourierRef]string{}, drivers: map[service.RouteRef]string{}}
 }
 
 func (l *lookups) besides(ctx context.Context, g *handoff.Grant) (more besides, err error) {
 	if g.Handoff != nil && g.Handoff.Courier != "" {
 		ref := handoff.CourierRef{Carrier: g.Dispatch.Carrier, ID: g.Handoff.Courier}
 		more.courier, err = remembered(l.names, ref, func() (string, error) {
-			c, err := l.a.Couriers.Courier(ctx, ref)
+			c, err := l.couriers.Courier(ctx, ref)
 			if err != nil || c == nil {
 				return "", err
 			}
 			return c.Name, nil
 		})
-	} else if g.StatusAt(l.a.Clock.Now()) == handoff.Active {
+	} else if g.StatusAt(l.clock.Now()) == handoff.Active {
 		ref := service.RouteRef{Carrier: g.Dispatch.Carrier, Route: g.Route(), Day: g.Day()}
 		var driver string
-		driver, err = remembered(l.drivers, ref, func() (string, error) { return l.a.Couriers.Driver(ctx, ref) })
+		driver, err = remembered(l.drivers, ref, func() (string, error) { return l.couriers.Driver(ctx, ref) })
 		more.driven = driver != ""
 	}
 	return more, err
@@ -288,25 +294,25 @@ func remembered[K comparable, V any](known map[K]V, key K, read func() (V, error
 
 // ownDoors are the doors of the grant's building that are its customer's own and ask for
 // consent, while that matters.
-func (a *api) ownDoors(ctx context.Context, g *handoff.Grant) ([]handoff.Door, error) {
+func (a *customerRoutes) ownDoors(ctx context.Context, g *handoff.Grant) ([]handoff.Door, error) {
 	asks := slices.ContainsFunc(g.Rights, func(r handoff.Right) bool { return r.Proofs.Has(handoff.ProofConsent) })
-	if !asks || g.StatusAt(a.Clock.Now()) != handoff.Active {
+	if !asks || g.StatusAt(a.clock.Now()) != handoff.Active {
 		return nil, nil
 	}
-	doors, err := a.doorsOf(ctx, g.Dispatch.To.Building)
+	doors, err := doorsOf(ctx, a.registry, g.Dispatch.To.Building)
 	return slices.DeleteFunc(doors, func(d handoff.Door) bool {
 		return d.Owner == nil || *d.Owner != handoff.CustomerRef{Shop: g.Dispatch.Shop, ID: g.Dispatch.Customer.ID}
 	}), err
 }
 
 // doorsOf are the doors of a building, by id.
-func (a *api) doorsOf(ctx context.Context, building string) (doors []handoff.Door, err error) {
-	ids, err := a.Registry.Doors(ctx, building)
+func doorsOf(ctx context.Context, r *registry.Registry, building string) (doors []handoff.Door, err error) {
+	ids, err := r.Doors(ctx, building)
 	if err != nil {
 		return nil, err
 	}
 	for _, id := range slices.Sorted(slices.Values(ids)) {
-		d, err := a.Registry.Door(ctx, id)
+		d, err := r.Door(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -317,30 +323,30 @@ func (a *api) doorsOf(ctx context.Context, building string) (doors []handoff.Doo
 	return doors, nil
 }
 
-func (a *api) handoff(ctx context.Context, in *grantInput) (*handoffOutput, error) {
+func (a *customerRoutes) handoff(ctx context.Context, in *grantInput) (*handoffOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.Service.Grant(ctx, asActor(principal(ctx)), id)
+	g, err := a.service.Grant(ctx, asActor(principal(ctx)), id)
 	return a.handoffOutput(ctx, g, err)
 }
 
-func (a *api) resend(ctx context.Context, in *grantInput) (*handoffOutput, error) {
+func (a *customerRoutes) resend(ctx context.Context, in *grantInput) (*handoffOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.Service.Resend(ctx, asActor(principal(ctx)), id)
+	g, err := a.service.Resend(ctx, asActor(principal(ctx)), id)
 	return a.handoffOutput(ctx, g, err)
 }
 
-func (a *api) reissue(ctx context.Context, in *grantInput) (*handoffOutput, error) {
+func (a *customerRoutes) reissue(ctx context.Context, in *grantInput) (*handoffOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.Service.Reissue(ctx, asActor(principal(ctx)), id)
+	g, err := a.service.Reissue(ctx, asActor(principal(ctx)), id)
 	return a.handoffOutput(ctx, g, err)
 }
 
@@ -349,14 +355,14 @@ type consentInput struct {
 	Body  body[consentRequest, []handoff.TargetKind, *consentRequest]
 }
 
-func (a *api) consent(ctx context.Context, in *consentInput) (*handoffOutput, error) {
+func (a *customerRoutes) consent(ctx context.Context, in *consentInput) (*handoffOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
 	p := principal(ctx)
 	by := handoff.Actor{Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject, Subject: p.Identity()}
-	g, err := a.Service.Consent(ctx, by, id, in.Body.value)
+	g, err := a.service.Consent(ctx, by, id, in.Body.value)
 	return a.handoffOutput(ctx, g, err)
 }
 
@@ -416,12 +422,12 @@ type handoffsAnswer struct {
 
 type handoffsOutput struct{ Body handoffsAnswer }
 
-func (a *api) handoffs(ctx context.Context, in *handoffsInput) (*handoffsOutput, error) {
+func (a *customerRoutes) handoffs(ctx context.Context, in *handoffsInput) (*handoffsOutput, error) {
 	by := asActor(principal(ctx))
 	if by.Role == handoff.RoleCustomer && by.Customer != in.Customer.id {
 		return nil, problemOfCode(codeCustomerUnknown) // whether there is such a customer stays untold
 	}
-	grants, next, err := a.Service.OfCustomer(ctx, handoff.CustomerRef{Shop: by.Shop, ID: in.Customer.id}, in.Cursor.Listed, cmp.Or(in.Limit.n, longestPage))
+	grants, next, err := a.service.OfCustomer(ctx, handoff.CustomerRef{Shop: by.Shop, ID: in.Customer.id}, in.Cursor.Listed, cmp.Or(in.Limit.n, longestPage))
 	if err != nil {
 		return nil, err
 	}
@@ -449,8 +455,8 @@ type customerPath struct {
 	Customer pathID `path:"customer_id"`
 }
 
-func (a *api) pageLink(ctx context.Context, in *customerPath) (*pageLinkOutput, error) {
-	token, until, err := a.PageLinks.Make(handoff.CustomerRef{Shop: principal(ctx).Shop, ID: in.Customer.id})
+func (a *customerRoutes) pageLink(ctx context.Context, in *customerPath) (*pageLinkOutput, error) {
+	token, until, err := a.links.Make(handoff.CustomerRef{Shop: principal(ctx).Shop, ID: in.Customer.id})
 	if err != nil {
 		return nil, err
 	}

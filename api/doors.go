@@ -30,29 +30,39 @@ type Doors struct {
 	Heartbeat time.Duration // of a stream that has no news; 0 is 10 s
 }
 
-// doors are the routes at the doors themselves: the courier's before one, the keys for
+// doorRoutes are the routes at the doors themselves: the courier's before one, the keys for
 // everybody, and those of the door controllers.
-func (a *api) doors() {
+type doorRoutes struct {
+	service  *service.Service
+	registry *registry.Registry
+	opening  *Doors // nil: doors can be registered, but not opened
+	streams  streams
+	timeout  time.Duration // for one question to the store, of a stream
+	log      *slog.Logger
+	recorder *recorder
+}
+
+func (a *doorRoutes) register(r *registrar) {
 	couriers, controllers := []auth.Scope{auth.Courier}, []auth.Scope{auth.Door}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "door-keys", Method: http.MethodGet, Path: "/v1/doors/keys",
 		Summary: "The keys that sign permits", Tags: []string{"Door"},
 		Description: "A JWK Set (RFC 7517) of two Ed25519 keys (RFC 8037), the current one first, and the list of keys that no longer count. Needs no token.",
 	}, public, a.doorKeys)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "unlock", Method: http.MethodPost, Path: "/v1/doors/{door_id}/unlock", DefaultStatus: http.StatusOK,
 		Summary: "Ask for a permit to open a door", Tags: []string{"Courier"},
 		Description: "A permit opens this door once, within a minute. A connected door gets it on its own; to a carried one the courier's phone brings it. " +
 			"At a keypad the answer is a PIN in the permit's place, which this request alone is given: where others took all PINs of the minute, the reason is keypad-busy, and Retry-After says when there are more. " +
 			"Every refusal is access-refused, and its proofs say what each was worth.",
 	}, couriers, a.unlock)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "get-unlock", Method: http.MethodGet, Path: "/v1/doors/{door_id}/unlocks/{permit_id}",
 		Summary: "How far an unlock came", Tags: []string{"Courier", "Building"},
 		Description: "What the door itself said, and no more.",
 	}, []auth.Scope{auth.Courier, auth.Building}, a.unlockState)
-	a.feed(controllers)
-	route(a, huma.Operation{
+	a.feed(r, controllers)
+	route(r, huma.Operation{
 		OperationID: "door-reports", Method: http.MethodPost, Path: "/v1/doors/{door_id}/reports", DefaultStatus: http.StatusOK,
 		Summary: "What a door did", Tags: []string{"Door", "Courier"},
 		Description: "Sending a report again is harmless. A report that does not verify stops no other. " +
@@ -85,17 +95,17 @@ type keysOutput struct {
 	Body         keysAnswer
 }
 
-func (a *api) doorKeys(context.Context, *struct{}) (*keysOutput, error) {
-	if a.Doors == nil {
+func (a *doorRoutes) doorKeys(context.Context, *struct{}) (*keysOutput, error) {
+	if a.opening == nil {
 		return nil, problemOfCode(codeNoDoors)
 	}
 	out := &keysOutput{CacheControl: "public, max-age=60"}
-	for _, k := range a.Doors.Signer.Publish() {
+	for _, k := range a.opening.Signer.Publish() {
 		out.Body.Keys = append(out.Body.Keys, keyAnswer{
 			Type: "OKP", Curve: "Ed25519", X: k.String(), ID: k.ID().String(), Alg: "EdDSA", Use: "sig",
 		})
 	}
-	if list := a.Doors.Revocation; len(list) > 0 {
+	if list := a.opening.Revocation; len(list) > 0 {
 		text := base64url.EncodeToString(list)
 		out.Body.Revocation = &text
 	}
@@ -120,13 +130,13 @@ type permitAnswer struct {
 
 type permitOutput struct{ Body permitAnswer }
 
-func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error) {
-	if a.Doors == nil {
+func (a *doorRoutes) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error) {
+	if a.opening == nil {
 		return nil, problemOfCode(codeNoDoors)
 	}
 	k := in.Body.value
 	k.Courier, k.Device, k.Door = ofCourier(ctx), principal(ctx).Device, in.Door.id
-	granted, err := a.Service.Unlock(ctx, k)
+	granted, err := a.service.Unlock(ctx, k)
 	if err != nil {
 		return nil, refusedAtDoor(err)
 	}
@@ -134,7 +144,7 @@ func (a *api) unlock(ctx context.Context, in *unlockInput) (*permitOutput, error
 		return pinOf(granted)
 	}
 	p := permitOf(granted)
-	raw, err := a.Doors.Signer.Permit(p)
+	raw, err := a.opening.Signer.Permit(p)
 	if err != nil {
 		return nil, err
 	}
@@ -183,20 +193,20 @@ type unlockAnswer struct {
 
 type unlockOutput struct{ Body unlockAnswer }
 
-func (a *api) unlockState(ctx context.Context, in *unlockPath) (*unlockOutput, error) {
+func (a *doorRoutes) unlockState(ctx context.Context, in *unlockPath) (*unlockOutput, error) {
 	none := &handoff.Refusal{Reason: handoff.PermitUnknown}
 	id, ok := handoff.ParsePermitID(in.Permit)
 	if !ok {
 		return nil, none
 	}
-	u, g, err := a.Service.UnlockOf(ctx, in.Door.id, id)
+	u, g, err := a.service.UnlockOf(ctx, in.Door.id, id)
 	if err != nil {
 		return nil, err
 	}
 	p := principal(ctx)
 	mayAsk := p.Has(auth.Courier) && complete(p, auth.Courier) && p.Carrier == g.Dispatch.Carrier
 	if !mayAsk && p.Has(auth.Building) {
-		d, err := a.Registry.Door(ctx, in.Door.id)
+		d, err := a.registry.Door(ctx, in.Door.id)
 		if err != nil {
 			return nil, err
 		}
@@ -213,11 +223,11 @@ func (a *api) unlockState(ctx context.Context, in *unlockPath) (*unlockOutput, e
 }
 
 // ownDoor is the door that a controller speaks for. Another's does not exist.
-func (a *api) ownDoor(ctx context.Context, id string) (*handoff.Door, error) {
+func (a *doorRoutes) ownDoor(ctx context.Context, id string) (*handoff.Door, error) {
 	if principal(ctx).Subject != id {
 		return nil, problemOfCode(codeDoorUnknown)
 	}
-	d, err := a.Registry.Door(ctx, id)
+	d, err := a.registry.Door(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +258,7 @@ const codeBadReport = "bad-report"
 
 type doorReportsOutput struct{ Body doorReportsAnswer }
 
-func (a *api) doorReports(ctx context.Context, in *doorReportsInput) (*doorReportsOutput, error) {
+func (a *doorRoutes) doorReports(ctx context.Context, in *doorReportsInput) (*doorReportsOutput, error) {
 	p := principal(ctx)
 	own := p.Has(auth.Door) && p.Subject == in.Door.id
 	verifier := door.ReportVerifier{Door: in.Door.id}
@@ -275,8 +285,8 @@ func (a *api) doorReports(ctx context.Context, in *doorReportsInput) (*doorRepor
 			}
 			out.Body.Accepted++
 		}
-		if a.Metrics != nil {
-			a.Metrics.DoorReported(result)
+		if a.recorder.metrics != nil {
+			a.recorder.metrics.DoorReported(result)
 		}
 	}
 	return out, nil
@@ -292,9 +302,9 @@ var doorStates = map[door.State]handoff.DoorState{
 // reporting is the door whose reports are brought. To a courier a door that does not
 // exist looks like one that did not sign: nil. A courier may bring any door's reports,
 // for a signature is worth the same whoever carries it.
-func (a *api) reporting(ctx context.Context, id string, own bool) (*handoff.Door, error) {
+func (a *doorRoutes) reporting(ctx context.Context, id string, own bool) (*handoff.Door, error) {
 	if p := principal(ctx); !own && p.Has(auth.Courier) && complete(p, auth.Courier) {
-		return a.Registry.Door(ctx, id)
+		return a.registry.Door(ctx, id)
 	}
 	return a.ownDoor(ctx, id)
 }
@@ -308,17 +318,17 @@ var alarms = map[door.State]handoff.EventType{
 // record keeps what a verified report says, and names what became of it. An alarm counts
 // once, however often it is told, so that it may come by whoever brings it: a door
 // without a network has no other way.
-func (a *api) record(ctx context.Context, d *handoff.Door, r *door.Report) (result string, err error) {
+func (a *doorRoutes) record(ctx context.Context, d *handoff.Door, r *door.Report) (result string, err error) {
 	state, ofPermit := doorStates[r.State]
 	if !ofPermit {
 		alarm := registry.Alarm{Door: *d, Type: alarms[r.State], Seq: r.Seq, At: handoff.InstantOf(r.At)}
-		news, err := a.Registry.Alarmed(ctx, alarm)
+		news, err := a.registry.Alarmed(ctx, alarm)
 		if err != nil || !news {
 			return "ignored", err
 		}
-		a.Log.LogAttrs(ctx, slog.LevelWarn, "door alarm", slog.String("door", r.Door), slog.String("kind", r.State.String()), slog.Time("at", r.At))
-		if a.Metrics != nil {
-			a.Metrics.DoorAlarmed(r.State.String())
+		a.log.LogAttrs(ctx, slog.LevelWarn, "door alarm", slog.String("door", r.Door), slog.String("kind", r.State.String()), slog.Time("at", r.At))
+		if a.recorder.metrics != nil {
+			a.recorder.metrics.DoorAlarmed(r.State.String())
 		}
 		return "alarm", nil
 	}
@@ -329,7 +339,7 @@ func (a *api) record(ctx context.Context, d *handoff.Door, r *door.Report) (resu
 	if r.Permit.IsZero() || r.Refusal == door.Replayed {
 		return "ignored", nil
 	}
-	err = a.Service.Reported(ctx, r.Door, handoff.PermitID(r.Permit), state)
+	err = a.service.Reported(ctx, r.Door, handoff.PermitID(r.Permit), state)
 	var refused *handoff.Refusal
 	if errors.As(err, &refused) {
 		return string(refused.Reason), nil // forgotten, or of a PIN that nobody was given: the door must be able to empty its outbox

@@ -836,7 +836,8 @@ func TestWithoutDoorKeys(t *testing.T) {
 	if g := h.Parcel(t, "P1"); len(g.Unlocks) > 0 {
 		t.Error("a permit was counted that nobody could sign")
 	}
-	c := api.Config{Service: h.Service, Couriers: h.Store, Registry: h.Registry, Directory: h.Residents, Access: h.Access, Events: h.Store, Figures: h.Store, PageLinks: h.PageLinks, Verifier: nobody{}, Clock: h.Clock, Doors: &api.Doors{Feed: h.Store}}
+	c := api.Config{Rooms: rooms(h.World, h.Store), Callers: api.Callers{Verifier: nobody{}}, Clock: h.Clock}
+	c.Doors = &api.Doors{Feed: h.Store}
 	if _, err := api.New(c); err == nil {
 		t.Error("doors without keys are accepted")
 	}

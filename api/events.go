@@ -15,9 +15,15 @@ import (
 	"latchkey/handoff/trail"
 )
 
-// events is the route to the log, for those who run the service.
-func (a *api) events() {
-	route(a, huma.Operation{
+// eventRoutes are the route to the log, for those who run the service.
+type eventRoutes struct {
+	events eventlog.Reading
+	hash   func(carrier, parcel string) handoff.ParcelHash         // under which the grants of a parcel are found
+	labels func(carrier, parcel string) ([]string, handoff.Reason) // which ids a label may mean; carrier may be empty
+}
+
+func (a *eventRoutes) register(r *registrar) {
+	route(r, huma.Operation{
 		OperationID: "events", Method: http.MethodGet, Path: "/v1/events",
 		Summary: "What happened", Tags: []string{"Operation"},
 		Description: "The log, oldest first, as CloudEvents 1.0. A reader who follows next from page to page with the same filters gets every event that is kept at least once, those of one grant in their order; " +
@@ -160,21 +166,21 @@ type eventData struct {
 
 type eventsOutput struct{ Body eventsAnswer }
 
-func (a *api) getEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
+func (a *eventRoutes) getEvents(ctx context.Context, in *eventsInput) (*eventsOutput, error) {
 	filter, from, limit, bad := in.parse()
 	if len(bad) > 0 {
 		return nil, invalid(bad)
 	}
 	if in.Parcel != "" {
 		var reason handoff.Reason
-		if filter.Parcels, reason = a.Service.Policy().Labels(filter.Carrier, in.Parcel); reason != "" {
+		if filter.Parcels, reason = a.labels(filter.Carrier, in.Parcel); reason != "" {
 			return nil, &handoff.Refusal{Reason: reason}
 		}
 		if filter.Carrier != "" {
-			filter.Hash = a.Service.ParcelHash(filter.Carrier, filter.Parcels[0])
+			filter.Hash = a.hash(filter.Carrier, filter.Parcels[0])
 		}
 	}
-	page, err := eventlog.Query(ctx, a.Events, filter, from, limit)
+	page, err := eventlog.Query(ctx, a.events, filter, from, limit)
 	if err != nil {
 		return nil, err
 	}

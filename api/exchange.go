@@ -12,6 +12,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"latchkey/api/auth"
+	"latchkey/api/metrics"
 )
 
 // exchange is one request and its answer, for those who watch.
@@ -59,11 +60,17 @@ func (x *exchange) standing() *Problem {
 	return x.refused.Load()
 }
 
+// recorder logs and measures answers.
+type recorder struct {
+	log     *slog.Logger
+	metrics *metrics.Metrics // nil measures nothing
+}
+
 // finish logs and measures an answer.
-func (a *api) finish(x *exchange, method, route string, status int) {
+func (r *recorder) finish(x *exchange, method, route string, status int) {
 	took := time.Since(x.start)
-	if a.Metrics != nil {
-		a.Metrics.Served(method, route, status, took)
+	if r.metrics != nil {
+		r.metrics.Served(method, route, status, took)
 	}
 	ctx := context.Background()
 	if x.cause != nil {
@@ -72,9 +79,9 @@ func (a *api) finish(x *exchange, method, route string, status int) {
 		if errors.As(x.cause, &deep) {
 			attrs = append(attrs, slog.String("stack", string(deep.stack)))
 		}
-		a.Log.LogAttrs(ctx, slog.LevelError, "request failed", attrs...)
+		r.log.LogAttrs(ctx, slog.LevelError, "request failed", attrs...)
 	}
-	if !a.Log.Enabled(ctx, slog.LevelInfo) {
+	if !r.log.Enabled(ctx, slog.LevelInfo) {
 		return
 	}
 	attrs := []slog.Attr{
@@ -87,7 +94,7 @@ func (a *api) finish(x *exchange, method, route string, status int) {
 			attrs = append(attrs, slog.String("key", x.why.Key))
 		}
 	}
-	a.Log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
+	r.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 }
 
 // milliseconds is a duration for the log, to the microsecond.
@@ -97,11 +104,11 @@ func milliseconds(d time.Duration) float64 {
 
 // pattern is a route as the documentation writes it: no metric and no log line holds
 // a path that a caller made up.
-func (a *api) pattern(path string) string {
-	if p, known := a.routes.Load(path); known {
+func (s *server) pattern(path string) string {
+	if p, known := s.routes.Load(path); known {
 		return p.(string)
 	}
 	p := bracketed(path)
-	a.routes.Store(path, p)
+	s.routes.Store(path, p)
 	return p
 }

@@ -29,8 +29,8 @@ const (
 )
 
 // feed is the stream on which a door that dialed in hears of its permits.
-func (a *api) feed(scopes []auth.Scope) {
-	route(a, huma.Operation{
+func (a *doorRoutes) feed(r *registrar, scopes []auth.Scope) {
+	route(r, huma.Operation{
 		OperationID: "door-permits", Method: http.MethodGet, Path: feedPath,
 		Summary: "Permits for a door, as they come", Tags: []string{"Door"},
 		Description: "Server-sent events (WHATWG HTML section 9.2): event is permit, recall or revocation, data is base64url. " +
@@ -52,8 +52,8 @@ type feedInput struct {
 // door begins with the last minutes, and hears nothing that could harm it twice.
 var cursorRule = regexp.MustCompile(`^[0-9]{1,18}(-[0-9]{1,18})?$`)
 
-func (a *api) permits(ctx context.Context, in *feedInput) (*huma.StreamResponse, error) {
-	if a.Doors == nil {
+func (a *doorRoutes) permits(ctx context.Context, in *feedInput) (*huma.StreamResponse, error) {
+	if a.opening == nil {
 		return nil, problemOfCode(codeNoDoors)
 	}
 	d, err := a.ownDoor(ctx, in.Door.id)
@@ -80,7 +80,7 @@ func (a *api) permits(ctx context.Context, in *feedInput) (*huma.StreamResponse,
 		request.SetConnectionClose()
 		now := time.Now()
 		request.SetBodyStream(&doorStream{
-			api: a, exchange: x, conn: request.Conn(), door: d.ID, cursor: after,
+			doors: a, exchange: x, conn: request.Conn(), door: d.ID, cursor: after,
 			over: request.Done(), replaced: replaced, leave: place,
 			ends: now.Add(streamLife), answered: now, known: now,
 		}, -1)
@@ -91,7 +91,7 @@ func (a *api) permits(ctx context.Context, in *feedInput) (*huma.StreamResponse,
 // goroutine of the connection, which is all that a door that dialed in costs, besides
 // one question to the store at each poll.
 type doorStream struct {
-	api      *api
+	doors    *doorRoutes
 	exchange *exchange
 	conn     net.Conn
 	door     string
@@ -129,17 +129,17 @@ func (s *doorStream) Read(p []byte) (int, error) {
 // Close implements io.Closer. The server calls it however the stream ended.
 func (s *doorStream) Close() error {
 	s.leave()
-	s.api.finish(s.exchange, http.MethodGet, feedPath, http.StatusOK)
+	s.doors.recorder.finish(s.exchange, http.MethodGet, feedPath, http.StatusOK)
 	return nil
 }
 
 func (s *doorStream) next() error {
-	doors := s.api.Doors
+	opening := s.doors.opening
 	if !s.begun { // at once, or the door would wait for the head of the answer
 		s.begun = true
 		s.pending = fmt.Appendf(s.pending[:0], ": door %s\n\n", s.door)
-		if len(doors.Revocation) > 0 {
-			s.pending = appendEvent(s.pending, door.Message{Kind: "revocation", Body: doors.Revocation})
+		if len(opening.Revocation) > 0 {
+			s.pending = appendEvent(s.pending, door.Message{Kind: "revocation", Body: opening.Revocation})
 		}
 		return nil
 	}
@@ -172,7 +172,7 @@ func (s *doorStream) next() error {
 			s.pending = appendEvent(s.pending, m)
 			s.cursor = m.Cursor
 		}
-		if len(s.pending) == 0 && now.Sub(s.wrote) >= doors.Heartbeat {
+		if len(s.pending) == 0 && now.Sub(s.wrote) >= opening.Heartbeat {
 			s.pending = append(s.pending, ":\n\n"...)
 		}
 		if len(s.pending) > 0 {
@@ -181,19 +181,19 @@ func (s *doorStream) next() error {
 		if now.After(s.ends) {
 			return io.EOF
 		}
-		t.Reset(doors.Poll)
+		t.Reset(opening.Poll)
 	}
 }
 
 // removed asks as often as a heart beats whether the door is still there. A store that
 // does not answer says nothing of it.
 func (s *doorStream) removed() bool {
-	if time.Since(s.known) < s.api.Doors.Heartbeat {
+	if time.Since(s.known) < s.doors.opening.Heartbeat {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.api.RequestTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.doors.timeout)
 	defer cancel()
-	d, err := s.api.Registry.Door(ctx, s.door)
+	d, err := s.doors.registry.Door(ctx, s.door)
 	if d != nil {
 		s.known = time.Now()
 	}
@@ -201,9 +201,9 @@ func (s *doorStream) removed() bool {
 }
 
 func (s *doorStream) receive() ([]door.Message, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.api.RequestTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.doors.timeout)
 	defer cancel()
-	return s.api.Doors.Feed.Receive(ctx, s.door, s.cursor, feedBatch)
+	return s.doors.opening.Feed.Receive(ctx, s.door, s.cursor, feedBatch)
 }
 
 // appendEvent writes a message as an event. Kinds and cursors are the store's, and hold

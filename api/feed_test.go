@@ -46,10 +46,13 @@ func newDoorStream(f *scripted) (*doorStream, *timed) {
 	if err := store.PutDoor(context.Background(), handoff.Door{ID: "gate", Mode: handoff.Connected, BuildingID: "bld_turm5"}); err != nil {
 		panic(err)
 	}
-	a := &api{Config: Config{Registry: registry.New(store, store, handofftest.NewClock(handofftest.Noon)), RequestTimeout: time.Second, Doors: &Doors{Feed: f, Poll: 125 * time.Millisecond, Heartbeat: 10 * time.Second}}}
+	a := &doorRoutes{
+		registry: registry.New(store, store, handofftest.NewClock(handofftest.Noon)), timeout: time.Second,
+		opening: &Doors{Feed: f, Poll: 125 * time.Millisecond, Heartbeat: 10 * time.Second},
+	}
 	conn, now := new(timed), time.Now()
 	return &doorStream{
-		api: a, exchange: &exchange{}, conn: conn, door: "gate", over: make(chan struct{}), replaced: make(chan struct{}),
+		doors: a, exchange: &exchange{}, conn: conn, door: "gate", over: make(chan struct{}), replaced: make(chan struct{}),
 		ends: now.Add(streamLife), answered: now, known: now,
 	}, conn
 }
@@ -146,8 +149,8 @@ func TestStreamIsEnded(t *testing.T) {
 func TestStreamOfARemovedDoor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newDoorStream(&scripted{answer: func(string) ([]door.Message, error) { return nil, nil }})
-		doors := &gone{Reader: s.api.Registry.Reader, until: time.Now().Add(time.Minute)}
-		s.api.Registry = &registry.Registry{Reader: doors}
+		doors := &gone{Reader: s.doors.registry.Reader, until: time.Now().Add(time.Minute)}
+		s.doors.registry = &registry.Registry{Reader: doors}
 		b, begun := make([]byte, 4096), time.Now()
 		for {
 			_, err := s.Read(b)

@@ -14,18 +14,18 @@ import (
 // seal stands outside of the router, which answers some requests on its own. It closes
 // the connection after a request whose body nobody read to its end: what is left of it
 // would be taken for the next request, and fasthttp does not see to that itself.
-func (a *api) seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+func (s *server) seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(c *fasthttp.RequestCtx) {
 		switch {
 		case !wellFramed(&c.Request.Header):
-			a.harden(c)
+			s.harden(c)
 			newProblem(http.StatusBadRequest).write(c)
 			c.SetConnectionClose()
 			return
 		case slices.Contains(fiber.DefaultMethods, string(c.Method())):
 			next(c)
 		default: // fiber would say so in plain text
-			a.harden(c)
+			s.harden(c)
 			newProblem(http.StatusMethodNotAllowed).write(c)
 		}
 		if stream := c.RequestBodyStream(); stream != nil {

@@ -8,11 +8,11 @@ import (
 )
 
 // harden sets what every answer carries. A page may set its own afterwards.
-func (a *api) harden(c *fasthttp.RequestCtx) {
+func (s *server) harden(c *fasthttp.RequestCtx) {
 	for _, h := range headers.All {
 		c.Response.Header.Set(h.Name, h.Value)
 	}
-	if a.TLS {
+	if s.tls {
 		c.Response.Header.Set(fiber.HeaderStrictTransportSecurity, "max-age=31536000")
 	}
 }

@@ -6,18 +6,20 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 )
 
-// health serves whether the process lives, whether it can serve, and its metrics.
-func (a *api) health(app *fiber.App) {
+// health serves whether the process lives, whether it can serve (nil: always), and its
+// metrics (nil: none).
+func health(app *fiber.App, ready func(context.Context) error, metrics prometheus.Gatherer) {
 	app.Get("/healthz", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "ok"}) })
 	app.Get("/readyz", func(c *fiber.Ctx) error {
-		if a.Ready != nil {
+		if ready != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 			defer cancel()
-			if err := a.Ready(ctx); err != nil {
+			if err := ready(ctx); err != nil {
 				p := newProblem(http.StatusServiceUnavailable)
 				p.cause = err
 				return p
@@ -25,8 +27,8 @@ func (a *api) health(app *fiber.App) {
 		}
 		return c.JSON(fiber.Map{"status": "ready"})
 	})
-	if a.Gatherer != nil {
-		show := fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(a.Gatherer, promhttp.HandlerOpts{}))
+	if metrics != nil {
+		show := fasthttpadaptor.NewFastHTTPHandler(promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 		app.Get("/metrics", func(c *fiber.Ctx) error {
 			show(c.Context())
 			return nil

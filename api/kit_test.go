@@ -82,11 +82,12 @@ func newHouse(t testing.TB, store handofftest.Store, change ...func(*api.Config)
 		t.Fatal(err)
 	}
 	c := api.Config{
-		Service: h.Service, Couriers: store, Registry: h.Registry, Directory: h.Residents, Access: h.Access, Events: store, Figures: store, PageLinks: h.PageLinks,
-		Verifier: verifier, Clock: h.Clock, Metrics: m, Gatherer: registry,
+		Rooms:   rooms(h.World, store),
+		Callers: api.Callers{Verifier: verifier},
+		Clock:   h.Clock, Metrics: m, Gatherer: registry,
 		Log: slog.New(slog.NewJSONHandler(h.log, nil)), Version: "1.2.3",
-		Doors: &api.Doors{Signer: h.signer, Feed: store, Poll: time.Millisecond},
 	}
+	c.Doors = &api.Doors{Signer: h.signer, Feed: store, Poll: time.Millisecond}
 	for _, f := range change {
 		f(&c)
 	}
@@ -94,6 +95,14 @@ func newHouse(t testing.TB, store handofftest.Store, change ...func(*api.Config)
 		t.Fatal(err)
 	}
 	return h
+}
+
+// rooms are those of a world, without doors and without telling residents.
+func rooms(w *handofftest.World, store handofftest.Store) api.Rooms {
+	return api.Rooms{
+		Service: w.Service, Couriers: store, Registry: w.Registry, Directory: w.Residents, PageLinks: w.PageLinks,
+		Access: w.Access, Events: store, Figures: store,
+	}
 }
 
 func (h *house) token(t testing.TB, p auth.Principal) string {

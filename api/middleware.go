@@ -16,39 +16,39 @@ import (
 
 // serve is the outermost handler: whatever happens inside, an answer comes out that is
 // safe to show, and is logged and measured.
-func (a *api) serve(c *fiber.Ctx) error {
+func (s *server) serve(c *fiber.Ctx) error {
 	x := &exchange{id: c.Get(fiber.HeaderXRequestID), route: "unmatched", start: time.Now()}
 	if handoff.CheckID(x.id) != nil {
 		x.id = ulid.Make().String()
 	}
 	c.Locals(exchangeKey{}, x)
 	c.Set(fiber.HeaderXRequestID, x.id)
-	a.harden(c.Context())
+	s.harden(c.Context())
 
 	own := c.Route()
-	if err := a.contained(c); err != nil {
-		_ = a.failed(c, err)
+	if err := s.contained(c); err != nil {
+		_ = s.failed(c, err)
 	}
 	if x.streams {
 		return nil
 	}
 	route := x.route
 	if c.Route() != own {
-		route = a.pattern(c.Route().Path)
+		route = s.pattern(c.Route().Path)
 	}
-	a.limits.note(x, c.Response().StatusCode())
-	a.finish(x, c.Method(), route, c.Response().StatusCode())
+	s.limits.note(x, c.Response().StatusCode())
+	s.recorder.finish(x, c.Method(), route, c.Response().StatusCode())
 	return nil
 }
 
 // contained runs the handlers and turns a panic into an error.
-func (a *api) contained(c *fiber.Ctx) (err error) {
+func (s *server) contained(c *fiber.Ctx) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = panicked(r)
 		}
 	}()
-	if a.AllowHost != nil && !a.AllowHost(string(c.Context().Host())) {
+	if s.AllowHost != nil && !s.AllowHost(string(c.Context().Host())) {
 		return newProblem(http.StatusMisdirectedRequest)
 	}
 	if err := receive(c); err != nil {
@@ -56,10 +56,10 @@ func (a *api) contained(c *fiber.Ctx) (err error) {
 	}
 	err = c.Next()
 	var router *fiber.Error
-	if a.site != nil && errors.As(err, &router) && router.Code == http.StatusNotFound && !strings.HasPrefix(c.Path(), "/v1/") {
+	if s.site != nil && errors.As(err, &router) && router.Code == http.StatusNotFound && !strings.HasPrefix(c.Path(), "/v1/") {
 		x := exchangeOf(c.Context())
 		x.route = "site"
-		a.elsewhere(c.Context())
+		s.elsewhere(c.Context())
 		if pattern := x.page.Load(); pattern != nil {
 			if _, path, _ := strings.Cut(*pattern, " "); path != "" && path != "/" {
 				x.route = path
@@ -90,7 +90,7 @@ type stackError struct {
 
 // failed is fiber's error handler: for unknown pages, for methods that a page does not
 // know, for heads that fasthttp refuses, and for what serve caught.
-func (a *api) failed(c *fiber.Ctx, err error) error {
+func (s *server) failed(c *fiber.Ctx, err error) error {
 	var router *fiber.Error
 	var p *Problem
 	switch {
@@ -101,7 +101,7 @@ func (a *api) failed(c *fiber.Ctx, err error) error {
 		p = problemOf(err)
 	}
 	if exchangeOf(c.Context()) == nil { // it never came to serve
-		a.harden(c.Context())
+		s.harden(c.Context())
 	}
 	p.write(c.Context())
 	return nil

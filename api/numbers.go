@@ -12,6 +12,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/counts"
 )
 
@@ -20,9 +21,14 @@ type Figures interface {
 	Figures(ctx context.Context, from, until time.Time) ([]counts.Figure, error)
 }
 
-// numbers is the route to the duty officer's figures.
-func (a *api) numbers() {
-	route(a, huma.Operation{
+// numberRoutes are the route to the duty officer's figures.
+type numberRoutes struct {
+	figures Figures
+	clock   clock.Clock
+}
+
+func (a *numberRoutes) register(r *registrar) {
+	route(r, huma.Operation{
 		OperationID: "numbers", Method: http.MethodGet, Path: "/v1/ops/numbers",
 		Summary: "How a day goes, by the hour", Tags: []string{"Operation"},
 		Description: "What happened in each hour, in numbers: dispatched, mailed, handed_over, wrong_codes, locks, expired, attempted, taken_back, recalled, reissued, permits, openings, door_failures. " +
@@ -96,13 +102,13 @@ type failAnswer struct {
 
 type numbersOutput struct{ Body numbersAnswer }
 
-func (a *api) getNumbers(ctx context.Context, in *numbersInput) (*numbersOutput, error) {
+func (a *numberRoutes) getNumbers(ctx context.Context, in *numbersInput) (*numbersOutput, error) {
 	var bad violations
 	zone, err := handoff.Zone(cmp.Or(in.Zone, "UTC"))
 	if err != nil {
 		bad, zone = append(bad, violation{Location: "query.time_zone", Message: "must be an IANA time zone, such as Europe/Berlin"}), time.UTC
 	}
-	now := a.Clock.Now()
+	now := a.clock.Now()
 	day := handoff.DateOf(now.In(zone))
 	if in.Day != "" {
 		if day, err = handoff.ParseDate(in.Day); err != nil {
@@ -117,7 +123,7 @@ func (a *api) getNumbers(ctx context.Context, in *numbersInput) (*numbersOutput,
 		return nil, invalid(bad)
 	}
 	from, until := window.From.Time().Truncate(time.Hour), window.Until.Time().Truncate(time.Hour)
-	figures, err := a.Figures.Figures(ctx, from, until)
+	figures, err := a.figures.Figures(ctx, from, until)
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 // describe is the frame of the OpenAPI document.
-func (a *api) describe() *huma.OpenAPI {
-	version := a.Version
+func describe(c Config) *huma.OpenAPI {
+	version := c.Version
 	if version == "" {
 		version = "dev"
 	}
@@ -29,9 +29,9 @@ func (a *api) describe() *huma.OpenAPI {
 			},
 		},
 	}
-	if a.Sessions != nil {
+	if c.Sessions != nil {
 		doc.Components.SecuritySchemes["session"] = &huma.SecurityScheme{
-			Type: "apiKey", In: "cookie", Name: a.Sessions.CookieName(),
+			Type: "apiKey", In: "cookie", Name: c.Sessions.CookieName(),
 			Description: "The session of a browser that signed in. Every method but GET and HEAD must come from a page of the same origin and repeat " +
 				"the session's token in " + auth.CSRFHeader + ". Beside an Authorization header it counts for nothing.",
 		}
@@ -40,8 +40,8 @@ func (a *api) describe() *huma.OpenAPI {
 }
 
 // description serves the OpenAPI document, as it stands once every route is registered.
-func (a *api) description(app *fiber.App) error {
-	spec, err := json.Marshal(a.huma.OpenAPI())
+func description(app *fiber.App, doc *huma.OpenAPI) error {
+	spec, err := json.Marshal(doc)
 	if err != nil {
 		return fmt.Errorf("api: the OpenAPI document: %w", err)
 	}

@@ -8,11 +8,18 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/service"
 )
 
-// orders is the route from an order to its parcels, for who is called about one.
-func (a *api) orders() {
-	route(a, huma.Operation{
+// orderRoutes are the route from an order to its parcels, for who is called about one.
+type orderRoutes struct {
+	service *service.Service
+	clock   clock.Clock
+}
+
+func (a *orderRoutes) register(r *registrar) {
+	route(r, huma.Operation{
 		OperationID: "get-order", Method: http.MethodGet, Path: "/v1/shops/{shop_id}/orders/{order_id}",
 		Summary: "An order's parcels of a day", Tags: []string{"Operation"},
 		Description: "The newest handoff of each parcel of the order that was dispatched, or moved, to this delivery day. An order that is not known has none. What was erased is not found any more.",
@@ -35,8 +42,8 @@ type orderOutput struct {
 
 // getOrder answers a shop for another's order, without looking, what it answers for one
 // that does not exist.
-func (a *api) getOrder(ctx context.Context, in *orderInput) (*orderOutput, error) {
-	day := handoff.DateOf(a.Clock.Now().UTC())
+func (a *orderRoutes) getOrder(ctx context.Context, in *orderInput) (*orderOutput, error) {
+	day := handoff.DateOf(a.clock.Now().UTC())
 	if in.Day != "" {
 		var err error
 		if day, err = handoff.ParseDate(in.Day); err != nil {
@@ -48,12 +55,12 @@ func (a *api) getOrder(ctx context.Context, in *orderInput) (*orderOutput, error
 	if p := principal(ctx); !p.Has(auth.Ops) && p.Shop != in.Shop.id {
 		return out, nil
 	}
-	grants, err := a.Service.OfOrder(ctx, in.Shop.id, in.Order.id, day)
+	grants, err := a.service.OfOrder(ctx, in.Shop.id, in.Order.id, day)
 	if err != nil {
 		return nil, err
 	}
 	for i := range grants {
-		out.Body.Handoffs = append(out.Body.Handoffs, a.grantAnswer(&grants[i]))
+		out.Body.Handoffs = append(out.Body.Handoffs, grantAnswerOf(&grants[i], a.clock.Now()))
 	}
 	return out, nil
 }

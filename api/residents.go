@@ -9,6 +9,8 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/trail"
 )
@@ -70,20 +72,28 @@ const (
 	linkEntries = 500                 // and how many entries it shows
 )
 
-// residents are the routes for who lives in a building, and for its manager about them.
-func (a *api) residents() {
+// residentRoutes are the routes for who lives in a building, and for its manager about them.
+type residentRoutes struct {
+	directory *residents.Directory
+	registry  *registry.Registry
+	clock     clock.Clock
+
+	told *Residents // what telling them takes; nil: they are not told
+}
+
+func (a *residentRoutes) register(r *registrar) {
 	managers, public := []auth.Scope{auth.Building, auth.Ops}, []auth.Scope{}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "subscribe", Method: http.MethodPost, Path: "/v1/buildings/{building_id}/subscriptions",
 		Summary: "Ask for notices to a mail address", Tags: []string{"Residents"}, DefaultStatus: http.StatusAccepted,
 		Description: "The address is mailed once, and nothing more unless it confirms. With a unit the building's manager must approve as well. The answer is the same whether or not building and address are known.",
 	}, public, a.subscribe)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "get-residents", Method: http.MethodGet, Path: "/v1/buildings/{building_id}/residents",
 		Summary: "Who is told what happens in a building", Tags: []string{"Residents"},
 		Description: "Addresses are shown of those whom the manager put on file, and of those who ask for a unit. Who follows the whole building is counted, and not shown.",
 	}, managers, a.getResidents)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "put-residents", Method: http.MethodPut, Path: "/v1/buildings/{building_id}/residents",
 		Summary: "The residents on file", Tags: []string{"Residents"}, DefaultStatus: http.StatusOK,
 		Description: "Replaces the manager's list. Who is on it is told what is installed, and hears of openings after confirming the address. Who is on it no more moved out and hears of nothing. Who came by asking stays. Repeat a call that failed.",
@@ -92,22 +102,22 @@ func (a *api) residents() {
 		id, summary string
 		do          func(context.Context, string, handoff.ResidentID) error
 	}{
-		{"approve", "This address lives in the unit that it asks for", a.Directory.Approve},
-		{"reject", "This address is not to be told", a.Directory.Reject},
+		{"approve", "This address lives in the unit that it asks for", a.directory.Approve},
+		{"reject", "This address is not to be told", a.directory.Reject},
 	} {
-		route(a, huma.Operation{
+		route(r, huma.Operation{
 			OperationID: d.id + "-resident", Method: http.MethodPost, Path: "/v1/buildings/{building_id}/residents/{resident_id}/" + d.id,
 			Summary: d.summary, Tags: []string{"Residents"}, DefaultStatus: http.StatusNoContent,
 		}, managers, func(ctx context.Context, in *residentPath) (*struct{}, error) {
 			return a.decideResident(ctx, in, d.do)
 		})
 	}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "announce-building", Method: http.MethodPost, Path: "/v1/buildings/{building_id}/announce",
 		Summary: "Tell the residents now what is installed", Tags: []string{"Residents"}, DefaultStatus: http.StatusAccepted,
 		Description: "Without it they are told an hour after the last change. Who was told the same before is not told again.",
 	}, managers, a.announce)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "linked-access-log", Method: http.MethodGet, Path: "/v1/access-logs/{token}",
 		Summary: "A building's access log, by a link from a notice", Tags: []string{"Residents"},
 		Description: "The last thirty days, newest first. Of garages and homes the door is not named. The link holds for thirty days.",
@@ -151,11 +161,11 @@ func accepted() *acceptedOutput {
 	return out
 }
 
-func (a *api) subscribe(ctx context.Context, in *subscribeInput) (*acceptedOutput, error) {
-	if a.Residents == nil {
+func (a *residentRoutes) subscribe(ctx context.Context, in *subscribeInput) (*acceptedOutput, error) {
+	if a.told == nil {
 		return nil, problemOfCode(codeNoResidents)
 	}
-	return accepted(), a.Directory.Subscribe(ctx, in.Building.id, in.Body.value)
+	return accepted(), a.directory.Subscribe(ctx, in.Building.id, in.Body.value)
 }
 
 type residentAnswer struct {
@@ -179,15 +189,15 @@ type residentsOutput struct {
 	}
 }
 
-func (a *api) getResidents(ctx context.Context, in *buildingPath) (*residentsOutput, error) {
-	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
+func (a *residentRoutes) getResidents(ctx context.Context, in *buildingPath) (*residentsOutput, error) {
+	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
 	}
 	return a.residentsOutput(ctx, in.Building.id)
 }
 
-func (a *api) residentsOutput(ctx context.Context, building string) (*residentsOutput, error) {
-	all, err := a.Directory.List(ctx, building)
+func (a *residentRoutes) residentsOutput(ctx context.Context, building string) (*residentsOutput, error) {
+	all, err := a.directory.List(ctx, building)
 	if err != nil {
 		return nil, err
 	}
@@ -233,11 +243,11 @@ func (r *residentsRequest) parse(bad *violations) []residents.Subscription {
 	return list
 }
 
-func (a *api) putResidents(ctx context.Context, in *putResidentsInput) (*residentsOutput, error) {
-	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
+func (a *residentRoutes) putResidents(ctx context.Context, in *putResidentsInput) (*residentsOutput, error) {
+	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
 	}
-	if err := a.Directory.PutOnFile(ctx, in.Building.id, in.Body.value); err != nil {
+	if err := a.directory.PutOnFile(ctx, in.Building.id, in.Body.value); err != nil {
 		return nil, err
 	}
 	return a.residentsOutput(ctx, in.Building.id)
@@ -248,8 +258,8 @@ type residentPath struct {
 	Resident pathID `path:"resident_id"`
 }
 
-func (a *api) decideResident(ctx context.Context, in *residentPath, do func(context.Context, string, handoff.ResidentID) error) (*struct{}, error) {
-	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
+func (a *residentRoutes) decideResident(ctx context.Context, in *residentPath, do func(context.Context, string, handoff.ResidentID) error) (*struct{}, error) {
+	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
 	}
 	id, ok := handoff.ParseResidentID(in.Resident.id)
@@ -259,11 +269,11 @@ func (a *api) decideResident(ctx context.Context, in *residentPath, do func(cont
 	return nil, do(ctx, in.Building.id, id)
 }
 
-func (a *api) announce(ctx context.Context, in *buildingPath) (*acceptedOutput, error) {
-	if err := a.ownBuilding(ctx, in.Building.id); err != nil {
+func (a *residentRoutes) announce(ctx context.Context, in *buildingPath) (*acceptedOutput, error) {
+	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
 	}
-	return accepted(), a.Registry.Announce(ctx, in.Building.id, handoff.Actor{Role: handoff.RoleManager})
+	return accepted(), a.registry.Announce(ctx, in.Building.id, handoff.Actor{Role: handoff.RoleManager})
 }
 
 // pathToken is the token of a link. One that is malformed is like any that does not hold.
@@ -296,15 +306,15 @@ type linkedLogOutput struct {
 	}
 }
 
-func (a *api) linkedLog(ctx context.Context, in *tokenPath) (*linkedLogOutput, error) {
-	if a.Residents == nil {
+func (a *residentRoutes) linkedLog(ctx context.Context, in *tokenPath) (*linkedLogOutput, error) {
+	if a.told == nil {
 		return nil, problemOfCode(codeNoResidents)
 	}
-	link, _, err := a.Directory.Follow(ctx, residents.LinkLog, in.Token.text)
+	link, _, err := a.directory.Follow(ctx, residents.LinkLog, in.Token.text)
 	if err != nil {
 		return nil, err
 	}
-	p, err := a.Residents.Log.AccessPage(ctx, link.Building, a.Clock.Now().Add(-linkShows), linkEntries)
+	p, err := a.told.Log.AccessPage(ctx, link.Building, a.clock.Now().Add(-linkShows), linkEntries)
 	if err != nil {
 		return nil, err
 	}

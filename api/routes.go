@@ -15,16 +15,23 @@ import (
 	"latchkey/api/auth"
 )
 
+// registrar is where the audiences register their operations.
+type registrar struct {
+	huma    huma.API
+	scopes  map[string][]auth.Scope // by operation id
+	cookies bool                    // a session's cookie is accepted in place of a token
+}
+
 // route registers an operation for those who hold any of the scopes. Bodies and ids
 // parse themselves, so huma's own validation is off.
-func route[I, O any](a *api, op huma.Operation, scopes []auth.Scope, handle func(context.Context, *I) (*O, error)) {
+func route[I, O any](r *registrar, op huma.Operation, scopes []auth.Scope, handle func(context.Context, *I) (*O, error)) {
 	op.SkipValidateBody, op.SkipValidateParams = true, true
 	op.MaxBodyBytes = bodyLimit + 1 // huma refuses a body that is as long as its limit
 	op.BodyReadTimeout = -1         // the body is here; huma would leave its deadline on the connection
-	a.scopes[op.OperationID] = scopes
-	op.Security = a.secured(scopes)
+	r.scopes[op.OperationID] = scopes
+	op.Security = r.secured(scopes)
 	optionalBody := op.RequestBody != nil && !op.RequestBody.Required
-	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*O, error) {
+	huma.Register(r.huma, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
 		if err != nil {
 			return nil, problemOf(err)
@@ -37,11 +44,11 @@ func route[I, O any](a *api, op huma.Operation, scopes []auth.Scope, handle func
 }
 
 // secured lists the scopes as alternatives. OpenAPI 3.1 lets every scheme name roles.
-func (a *api) secured(scopes []auth.Scope) []map[string][]string {
+func (r *registrar) secured(scopes []auth.Scope) []map[string][]string {
 	any := make([]map[string][]string, 0, 2*len(scopes))
 	for _, s := range scopes {
 		any = append(any, map[string][]string{"bearer": {string(s)}})
-		if a.Sessions != nil {
+		if r.cookies {
 			any = append(any, map[string][]string{"session": {string(s)}})
 		}
 	}

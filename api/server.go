@@ -2,7 +2,7 @@
 // courier, customer, building, doors), one map from the domain's reasons to problems (problem.go), one
 // set of rules for what comes in (request.go, wire.go).
 //
-// It calls handoff.Service and keeps the registry; it decides nothing.
+// It calls the rooms of handoff; it decides nothing.
 package api
 
 import (
@@ -33,25 +33,13 @@ import (
 	"latchkey/handoff/trail"
 )
 
-// Config is what the API is made of. All fields up to Clock are
-// required.
+// Config is what the API is made of: the rooms that its routes serve from, who may call,
+// and what the server itself needs. New says which audience gets which of it.
 type Config struct {
-	Service   *service.Service
-	Couriers  service.Couriers
-	Registry  *registry.Registry
-	Directory *residents.Directory
-	Access    *trail.Reader
-	Events    eventlog.Reading
-	Figures   Figures
+	Rooms
+	Callers
 
-	// PageLinks are how a shop sends its customer on to the pages.
-	PageLinks *identity.PageLinks
-
-	Verifier auth.Verifier
-	Clock    clock.Clock
-
-	// Sessions are accepted in place of a token; nil: there are none.
-	Sessions *auth.Sessions
+	Clock clock.Clock // required
 
 	// Ready reports whether requests can be served, for /readyz; nil is always.
 	Ready func(context.Context) error
@@ -69,24 +57,6 @@ type Config struct {
 	// Its pages may set their own Content-Security-Policy and Cache-Control.
 	Site http.Handler
 
-	// Doors is what opening doors takes; nil: doors can be registered, but not opened.
-	Doors *Doors
-
-	// Residents is what telling residents takes; nil: nobody can subscribe.
-	Residents *Residents
-
-	// AllowHost reports whether a request with this Host header is served, or refused
-	// with 421; nil serves any. A service on loopback without it is open to every page in
-	// the browser beside it (DNS rebinding).
-	AllowHost func(host string) bool
-
-	// TrustedProxies are the networks of the proxies before this service. What they say
-	// in X-Forwarded-For of where a request came from is believed, and nobody else's word.
-	TrustedProxies []netip.Prefix
-
-	// Limits bound what an address may fail at; without a limiter it may as often as it likes.
-	Limits Limits
-
 	// TLS says that browsers reach this service over TLS alone: every answer tells them to
 	// keep to it (RFC 6797). A proxy that ends TLS says so itself.
 	TLS bool
@@ -101,6 +71,45 @@ type Config struct {
 	BulkWorkers    int           // lines of one bulk body in work at once; 0 is 256
 }
 
+// Rooms are what the routes serve from. All but Doors and Residents are required.
+type Rooms struct {
+	Service   *service.Service     // grants: dispatch, verify, unlock and all that changes one
+	Couriers  service.Couriers     // couriers and who drives which route
+	Registry  *registry.Registry   // buildings and doors
+	Directory *residents.Directory // residents, and who asked to be told
+	PageLinks *identity.PageLinks  // how a shop sends its customer on to the pages
+	Access    *trail.Reader        // the access logs of buildings
+	Events    eventlog.Reading     // the event log
+	Figures   Figures              // the duty officer's numbers
+
+	// Doors is what opening doors takes; nil: doors can be registered, but not opened.
+	Doors *Doors
+
+	// Residents is what telling residents takes; nil: no resident can subscribe.
+	Residents *Residents
+}
+
+// Callers say who may call, from where, and how often a caller may fail.
+type Callers struct {
+	// Verifier judges bearer tokens. Required.
+	Verifier auth.Verifier
+
+	// Sessions are accepted in place of a token; nil: there are none.
+	Sessions *auth.Sessions
+
+	// AllowHost reports whether a request with this Host header is served, or refused
+	// with 421; nil serves any. A service on loopback without it is open to every page in
+	// the browser beside it (DNS rebinding).
+	AllowHost func(host string) bool
+
+	// TrustedProxies are the networks of the proxies before this service. What they say
+	// in X-Forwarded-For of where a request came from is believed; of others it is ignored.
+	TrustedProxies []netip.Prefix
+
+	// Limits bound what an address may fail at; without a limiter failures are not bounded.
+	Limits Limits
+}
+
 const (
 	bodyLimit   = 64 << 10 // bytes of an ordinary body, and of a line of a bulk one
 	headerLimit = 16 << 10 // bytes of a request's head
@@ -108,58 +117,30 @@ const (
 	idleTimeout = 75 * time.Second
 )
 
-// api is the API with all it needs.
-type api struct {
-	Config
-	huma   huma.API
-	bulks  bulks
-	scopes map[string][]auth.Scope // by operation id
-	site   fasthttp.RequestHandler // nil: none
-	limits *limits
-	routes sync.Map // the router's patterns to those of the documentation
-
-	streams streams // of the doors that are dialed in
+// server is what stands around the routes: it admits, bounds, logs and answers.
+type server struct {
+	Callers
+	recorder *recorder
+	huma     huma.API
+	scopes   map[string][]auth.Scope // by operation id
+	site     fasthttp.RequestHandler // nil: none
+	limits   *limits
+	routes   sync.Map // the router's patterns to those of the documentation
+	timeout  time.Duration
+	tls      bool
 }
 
 // New makes the API as a fiber application, to which further routes may be added. The
-// caller listens and shuts down.
+// caller listens and shuts down. It refuses a configuration in which something required
+// is missing.
 func New(c Config) (*fiber.App, error) {
-	if c.Service == nil || c.Couriers == nil || c.Registry == nil || c.Directory == nil || c.Access == nil || c.Events == nil || c.Figures == nil || c.PageLinks == nil || c.Verifier == nil || c.Clock == nil {
-		return nil, errors.New("api: a service, a registry, a verifier and a clock are needed")
+	if err := c.complete(); err != nil {
+		return nil, err
 	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	s := &server{
+		Callers: c.Callers, recorder: &recorder{log: c.Log, metrics: c.Metrics}, scopes: map[string][]auth.Scope{},
+		limits: newLimits(c.Limits, c.Clock), timeout: c.RequestTimeout, tls: c.TLS,
 	}
-	if c.RequestTimeout == 0 {
-		c.RequestTimeout = 5 * time.Second
-	}
-	c.ReadTimeout, c.WriteTimeout = cmp.Or(c.ReadTimeout, 15*time.Second), cmp.Or(c.WriteTimeout, 15*time.Second)
-	if c.BulkLimit == 0 {
-		c.BulkLimit = 256 << 20
-	}
-	if c.BulkWorkers == 0 {
-		c.BulkWorkers = 256
-	}
-	if c.Doors != nil {
-		d := *c.Doors
-		if d.Signer == nil || d.Feed == nil {
-			return nil, errors.New("api: doors need a signer and a feed")
-		}
-		d.Streams = cmp.Or(d.Streams, 1024)
-		d.Poll = cmp.Or(d.Poll, 125*time.Millisecond)
-		d.Heartbeat = cmp.Or(d.Heartbeat, 10*time.Second)
-		c.Doors = &d
-	}
-	if c.Residents != nil && c.Residents.Log == nil {
-		r := *c.Residents
-		r.Log = recentLog{c.Access}
-		c.Residents = &r
-	}
-	a := &api{Config: c, bulks: bulks{of: map[string]int{}}, scopes: map[string][]auth.Scope{}, limits: newLimits(c.Limits, c.Clock)}
-	if c.Doors != nil {
-		a.streams = streams{most: c.Doors.Streams, open: map[string]chan struct{}{}}
-	}
-
 	app := fiber.New(fiber.Config{
 		AppName:               "latchkey",
 		DisableStartupMessage: true,
@@ -176,40 +157,104 @@ func New(c Config) (*fiber.App, error) {
 		ReadTimeout:                  c.ReadTimeout,
 		WriteTimeout:                 c.WriteTimeout,
 		IdleTimeout:                  idleTimeout,
-		ErrorHandler:                 a.failed,
+		ErrorHandler:                 s.failed,
 	})
-	app.Server().Handler = a.seal(app.Handler())
-	app.Use(a.serve)
+	app.Server().Handler = s.seal(app.Handler())
+	app.Use(s.serve)
 
 	if c.Site != nil {
-		a.site = fasthttpadaptor.NewFastHTTPHandler(outliving(c.Site))
+		s.site = fasthttpadaptor.NewFastHTTPHandler(outliving(c.Site))
 	}
-	a.huma = humafiber.New(app, huma.Config{
-		OpenAPI:       a.describe(),
+	s.huma = humafiber.New(app, huma.Config{
+		OpenAPI:       describe(c),
 		Formats:       map[string]huma.Format{fiber.MIMEApplicationJSON: jsonFormat, "json": jsonFormat},
 		DefaultFormat: fiber.MIMEApplicationJSON,
 		Transformers:  []huma.Transformer{annotate},
 		// No CreateHooks: they would build $schema links from the Host header. No paths
 		// for documentation: huma's pages load from a content delivery network.
 	})
-	a.huma.UseMiddleware(a.guard)
-	a.warehouse()
-	a.carrier()
-	a.courier()
-	a.customer()
-	a.doors() // before building: its keys are no door
-	a.building()
-	a.access()
-	a.events()
-	a.residents()
-	a.numbers()
-	a.orders()
-	if err := a.description(app); err != nil {
+	s.huma.UseMiddleware(s.guard)
+
+	r := &registrar{huma: s.huma, scopes: s.scopes, cookies: c.Sessions != nil}
+	for _, a := range audiences(&c, s.recorder) {
+		a.register(r)
+	}
+
+	if err := description(app, s.huma.OpenAPI()); err != nil {
 		return nil, err
 	}
 	if err := documentation(app); err != nil {
 		return nil, err
 	}
-	a.health(app)
+	health(app, c.Ready, c.Gatherer)
 	return app, nil
+}
+
+// complete refuses what lacks something required, and fills in what is left to us.
+func (c *Config) complete() error {
+	if c.Service == nil || c.Couriers == nil || c.Registry == nil || c.Directory == nil || c.PageLinks == nil || c.Access == nil || c.Events == nil || c.Figures == nil {
+		return errors.New("api: all rooms but Doors and Residents are needed")
+	}
+	if c.Verifier == nil || c.Clock == nil {
+		return errors.New("api: a verifier and a clock are needed")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.RequestTimeout = cmp.Or(c.RequestTimeout, 5*time.Second)
+	c.ReadTimeout, c.WriteTimeout = cmp.Or(c.ReadTimeout, 15*time.Second), cmp.Or(c.WriteTimeout, 15*time.Second)
+	c.BulkLimit, c.BulkWorkers = cmp.Or(c.BulkLimit, 256<<20), cmp.Or(c.BulkWorkers, 256)
+	if c.Doors != nil {
+		d := *c.Doors
+		if d.Signer == nil || d.Feed == nil {
+			return errors.New("api: doors need a signer and a feed")
+		}
+		d.Streams = cmp.Or(d.Streams, 1024)
+		d.Poll = cmp.Or(d.Poll, 125*time.Millisecond)
+		d.Heartbeat = cmp.Or(d.Heartbeat, 10*time.Second)
+		c.Doors = &d
+	}
+	if c.Residents != nil && c.Residents.Log == nil {
+		r := *c.Residents
+		r.Log = recentLog{c.Access}
+		c.Residents = &r
+	}
+	return nil
+}
+
+// audience is the routes of those who ask for the same things.
+type audience interface{ register(*registrar) }
+
+// audiences says who gets what of the configuration.
+func audiences(c *Config, recorder *recorder) []audience {
+	var carrierNames map[string]string
+	if c.Residents != nil {
+		carrierNames = c.Residents.CarrierNames
+	}
+	dialedIn := 0 // doors at once
+	if c.Doors != nil {
+		dialedIn = c.Doors.Streams
+	}
+	return []audience{
+		&bulkRoutes{
+			service: c.Service, timeout: c.RequestTimeout, limit: c.BulkLimit, workers: c.BulkWorkers,
+			places: bulks{of: map[string]int{}}, log: c.Log, recorder: recorder,
+		},
+		&warehouseRoutes{service: c.Service, clock: c.Clock},
+		&carrierRoutes{service: c.Service, couriers: c.Couriers, clock: c.Clock},
+		&courierRoutes{service: c.Service, registry: c.Registry, clock: c.Clock},
+		&customerRoutes{
+			service: c.Service, couriers: c.Couriers, registry: c.Registry, links: c.PageLinks, clock: c.Clock, carrierNames: carrierNames,
+		},
+		&doorRoutes{ // before the building's: its keys are no door
+			service: c.Service, registry: c.Registry, opening: c.Doors, streams: streams{most: dialedIn, open: map[string]chan struct{}{}},
+			timeout: c.RequestTimeout, log: c.Log, recorder: recorder,
+		},
+		&buildingRoutes{registry: c.Registry, policy: c.Service.Policy()},
+		&accessRoutes{registry: c.Registry, log: c.Access},
+		&eventRoutes{events: c.Events, hash: c.Service.ParcelHash, labels: c.Service.Policy().Labels},
+		&residentRoutes{directory: c.Directory, registry: c.Registry, clock: c.Clock, told: c.Residents},
+		&numberRoutes{figures: c.Figures, clock: c.Clock},
+		&orderRoutes{service: c.Service, clock: c.Clock},
+	}
 }

@@ -30,11 +30,11 @@ func outliving(site http.Handler) http.Handler {
 
 // elsewhere lets the site answer. Its headers are added to those that stand, so what it
 // sets itself must not stand yet.
-func (a *api) elsewhere(c *fasthttp.RequestCtx) {
+func (s *server) elsewhere(c *fasthttp.RequestCtx) {
 	for _, h := range headers.All {
 		c.Response.Header.Del(h.Name)
 	}
-	a.site(c)
+	s.site(c)
 	for _, h := range headers.All {
 		if len(c.Response.Header.Peek(h.Name)) == 0 {
 			c.Response.Header.Set(h.Name, h.Value)

@@ -9,47 +9,53 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
+	"latchkey/handoff/service"
 )
 
-// warehouse are the routes of those who send parcels out.
-func (a *api) warehouse() {
+// warehouseRoutes are the routes of those who send parcels out.
+type warehouseRoutes struct {
+	service *service.Service
+	clock   clock.Clock
+}
+
+func (a *warehouseRoutes) register(r *registrar) {
 	senders := []auth.Scope{auth.Dispatch, auth.Shop}
 
-	a.bulk()
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "dispatch", Method: http.MethodPost, Path: "/v1/dispatches", DefaultStatus: http.StatusCreated,
 		Summary: "A parcel left the warehouse", Tags: []string{"Warehouse"},
 		Description: "Makes the parcel's grant. The same dispatch sent again answers 200 with the grant that exists, and does nothing.",
 	}, senders, a.dispatch)
-	made := a.huma.OpenAPI().Paths["/v1/dispatches"].Post.Responses
+	made := r.huma.OpenAPI().Paths["/v1/dispatches"].Post.Responses
 	made["200"] = &huma.Response{Description: "It was dispatched before", Content: made["201"].Content}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "get-dispatch", Method: http.MethodGet, Path: "/v1/dispatches/{grant_id}",
 		Summary: "How a parcel stands", Tags: []string{"Warehouse"}, Description: "Never the code.",
 	}, senders, a.dispatched)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "reschedule", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/reschedule",
 		Summary: "Another day", Tags: []string{"Warehouse"}, Description: "A parcel that needs a code gets a new one.",
 	}, senders, a.reschedule)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "recall", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/recall",
 		Summary: "Call a parcel back", Tags: []string{"Warehouse"},
 	}, senders, a.recall)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "hold", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/hold",
 		Summary: "Stop everything until a person decides", Tags: []string{"Warehouse"},
 	}, []auth.Scope{auth.Shop, auth.Ops}, a.hold)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "lift", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/lift",
 		Summary: "Go on as before the hold", Tags: []string{"Warehouse"},
 	}, []auth.Scope{auth.Shop, auth.Ops}, a.lift)
 	clerks := []auth.Scope{auth.Shop}
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "ask-override", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/override", DefaultStatus: http.StatusOK,
 		Summary: "Ask for a release by hand", Tags: []string{"Warehouse"},
 		Description: "When nothing else works. Somebody else of the shop must approve within the hour. Asked again, the newer wish takes the place of the older. Takes a person's own token, not a key.",
 	}, clerks, a.askOverride)
-	route(a, huma.Operation{
+	route(r, huma.Operation{
 		OperationID: "approve-override", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/override/approve", DefaultStatus: http.StatusOK,
 		Summary: "Approve a release by hand", Tags: []string{"Warehouse"},
 		Description: "Releases the parcel without courier and code, for good: it cannot be taken back. The customer is mailed at once. Takes the token of another person than the one who asked.",
@@ -84,10 +90,10 @@ type warning struct {
 	Message string `json:"message" doc:"What that leads to"`
 }
 
-// warnings are those of a dispatch under the policy of the moment.
-func (a *api) warnings(d *handoff.Dispatch) []warning {
+// warningsOf are those of a dispatch under a policy.
+func warningsOf(policy *handoff.Policy, d *handoff.Dispatch) []warning {
 	var all []warning
-	for _, w := range a.Service.Policy().Warnings(d) {
+	for _, w := range policy.Warnings(d) {
 		all = append(all, warning{Code: string(w.Code), Field: "body." + w.Field, Message: w.Message})
 	}
 	return all
@@ -110,9 +116,9 @@ type rightAnswer struct {
 	GivenUp []string `json:"given_up,omitempty" enum:"place" doc:"Proofs that the policy gives up here: place, by allow_without_position, where nothing asks where the code is accepted"`
 }
 
-func (a *api) grantAnswer(g *handoff.Grant) grantAnswer {
+func grantAnswerOf(g *handoff.Grant, now time.Time) grantAnswer {
 	return grantAnswer{
-		GrantID: g.ID.String(), Status: g.StatusAt(a.Clock.Now()).String(), CodeRequired: g.CodeRequired(),
+		GrantID: g.ID.String(), Status: g.StatusAt(now).String(), CodeRequired: g.CodeRequired(),
 		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), Rights: rightsOf(g.Rights),
 		ParcelID: g.Dispatch.Parcel, CarrierID: g.Dispatch.Carrier, RouteID: g.Route(), DeliveryDate: g.Day().String(),
 	}
@@ -128,11 +134,11 @@ func rightsOf(rights []handoff.Right) []rightAnswer {
 
 type grantOutput struct{ Body grantAnswer }
 
-func (a *api) grantOutput(g handoff.Grant, err error) (*grantOutput, error) {
+func (a *warehouseRoutes) grantOutput(g handoff.Grant, err error) (*grantOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &grantOutput{Body: a.grantAnswer(&g)}, nil
+	return &grantOutput{Body: grantAnswerOf(&g, a.clock.Now())}, nil
 }
 
 type dispatchInput struct {
@@ -144,15 +150,15 @@ type dispatchOutput struct {
 	Body   grantAnswer
 }
 
-func (a *api) dispatch(ctx context.Context, in *dispatchInput) (*dispatchOutput, error) {
+func (a *warehouseRoutes) dispatch(ctx context.Context, in *dispatchInput) (*dispatchOutput, error) {
 	d := in.Body.value
 	d.Shop = principal(ctx).Shop
-	g, created, err := a.Service.DispatchBy(ctx, ofShop(ctx), d)
+	g, created, err := a.service.DispatchBy(ctx, ofShop(ctx), d)
 	if err != nil {
 		return nil, inputProblem(err)
 	}
-	out := &dispatchOutput{Status: http.StatusOK, Body: a.grantAnswer(&g)}
-	out.Body.Warnings = a.warnings(&d)
+	out := &dispatchOutput{Status: http.StatusOK, Body: grantAnswerOf(&g, a.clock.Now())}
+	out.Body.Warnings = warningsOf(a.service.Policy(), &d)
 	if created {
 		out.Status = http.StatusCreated
 	}
@@ -189,7 +195,7 @@ func ofShopOrOps(ctx context.Context) handoff.Actor {
 	return handoff.Actor{Role: handoff.RoleOps, Subject: p.Identity()}
 }
 
-func (a *api) dispatched(ctx context.Context, in *grantInput) (*grantOutput, error) {
+func (a *warehouseRoutes) dispatched(ctx context.Context, in *grantInput) (*grantOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
@@ -198,20 +204,20 @@ func (a *api) dispatched(ctx context.Context, in *grantInput) (*grantOutput, err
 }
 
 // recordOutput is a grant with the release by hand that waits for approval, if one does.
-func (a *api) recordOutput(ctx context.Context, id handoff.GrantID) (*grantOutput, error) {
+func (a *warehouseRoutes) recordOutput(ctx context.Context, id handoff.GrantID) (*grantOutput, error) {
 	by := ofShop(ctx)
-	r, err := a.Service.Record(ctx, by, id)
+	r, err := a.service.Record(ctx, by, id)
 	if err != nil {
 		return nil, err
 	}
-	g, now, limits := &r.Grant, a.Clock.Now(), a.Service.Policy().Limits
-	out := &grantOutput{Body: a.grantAnswer(g)}
+	g, now, limits := &r.Grant, a.clock.Now(), a.service.Policy().Limits
+	out := &grantOutput{Body: grantAnswerOf(g, now)}
 	asked := g.OverrideAsked(limits, now)
 	if asked == nil || g.StatusAt(now) != handoff.Active || !principal(ctx).Has(auth.Shop) {
 		return out, nil
 	}
 	out.Body.Override = &overrideAnswer{
-		AskedBy: asked.Who, Own: asked.Who == a.Service.Who(by), AskedAt: asked.At.Time(), Until: asked.Until(limits),
+		AskedBy: asked.Who, Own: asked.Who == a.service.Who(by), AskedAt: asked.At.Time(), Until: asked.Until(limits),
 	}
 	for _, n := range r.Notes {
 		if n.Act == handoff.AskOverride && n.At == asked.At {
@@ -226,12 +232,12 @@ type rescheduleInput struct {
 	Body  body[rescheduleRequest, reschedule, *rescheduleRequest]
 }
 
-func (a *api) reschedule(ctx context.Context, in *rescheduleInput) (*grantOutput, error) {
+func (a *warehouseRoutes) reschedule(ctx context.Context, in *rescheduleInput) (*grantOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.Service.Reschedule(ctx, ofShop(ctx), id, in.Body.value.day, in.Body.value.route)
+	g, err := a.service.Reschedule(ctx, ofShop(ctx), id, in.Body.value.day, in.Body.value.route)
 	if err != nil {
 		return nil, inputProblem(err)
 	}
@@ -243,45 +249,45 @@ type reasonInput struct {
 	Body  body[reasonRequest, string, *reasonRequest]
 }
 
-func (a *api) recall(ctx context.Context, in *reasonInput) (*grantOutput, error) {
+func (a *warehouseRoutes) recall(ctx context.Context, in *reasonInput) (*grantOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	return a.grantOutput(a.Service.Recall(ctx, ofShop(ctx), id, in.Body.value))
+	return a.grantOutput(a.service.Recall(ctx, ofShop(ctx), id, in.Body.value))
 }
 
-func (a *api) hold(ctx context.Context, in *reasonInput) (*grantOutput, error) {
+func (a *warehouseRoutes) hold(ctx context.Context, in *reasonInput) (*grantOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	return a.grantOutput(a.Service.Hold(ctx, ofShopOrOps(ctx), id, in.Body.value))
+	return a.grantOutput(a.service.Hold(ctx, ofShopOrOps(ctx), id, in.Body.value))
 }
 
-func (a *api) lift(ctx context.Context, in *reasonInput) (*grantOutput, error) {
+func (a *warehouseRoutes) lift(ctx context.Context, in *reasonInput) (*grantOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	return a.grantOutput(a.Service.Lift(ctx, ofShopOrOps(ctx), id, in.Body.value))
+	return a.grantOutput(a.service.Lift(ctx, ofShopOrOps(ctx), id, in.Body.value))
 }
 
-func (a *api) askOverride(ctx context.Context, in *reasonInput) (*grantOutput, error) {
+func (a *warehouseRoutes) askOverride(ctx context.Context, in *reasonInput) (*grantOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := a.Service.AskOverride(ctx, ofShop(ctx), id, in.Body.value); err != nil {
+	if _, err := a.service.AskOverride(ctx, ofShop(ctx), id, in.Body.value); err != nil {
 		return nil, err
 	}
 	return a.recordOutput(ctx, id)
 }
 
-func (a *api) approveOverride(ctx context.Context, in *grantInput) (*grantOutput, error) {
+func (a *warehouseRoutes) approveOverride(ctx context.Context, in *grantInput) (*grantOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	return a.grantOutput(a.Service.Override(ctx, ofShop(ctx), id))
+	return a.grantOutput(a.service.Override(ctx, ofShop(ctx), id))
 }

@@ -106,11 +106,14 @@ func newSystem(p parts) (*system, error) {
 		ready = p.watchman.Ready
 	}
 	config := api.Config{
-		Service: s.service, Couriers: p.store, Registry: s.registry, Directory: s.residents, Access: trail.NewReader(p.store, p.clock, p.ring),
-		Events: p.store, Figures: p.store, PageLinks: s.pageLinks,
-		Verifier: p.verifier, Clock: p.clock, Ready: ready,
+		Rooms: api.Rooms{
+			Service: s.service, Couriers: p.store, Registry: s.registry, Directory: s.residents, PageLinks: s.pageLinks,
+			Access: trail.NewReader(p.store, p.clock, p.ring), Events: p.store, Figures: p.store,
+		},
+		Callers: api.Callers{Verifier: p.verifier, AllowHost: p.allowHost, TrustedProxies: p.proxies},
+		Clock:   p.clock, Ready: ready,
 		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(),
-		Site: p.site, AllowHost: p.allowHost, TrustedProxies: p.proxies, TLS: p.tls,
+		Site: p.site, TLS: p.tls,
 	}
 	if p.limited {
 		config.Limits = api.Limits{Limiter: p.store, Names: p.ring}

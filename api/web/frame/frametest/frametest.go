@@ -93,9 +93,13 @@ func New(t testing.TB, store handofftest.Store, sets func(*handofftest.World) []
 	h.Site, err = frame.New(config, sets(h.World)...)
 	must(err)
 	h.app, err = api.New(api.Config{
-		Service: h.Service, Couriers: store, Registry: h.Registry, Directory: h.Residents, Access: h.Access, Events: store, Figures: store, PageLinks: h.PageLinks,
-		Verifier: verifier, Clock: h.Clock, Log: log, Site: h.Site, Sessions: h.sessions,
-		Doors: &api.Doors{Signer: signer, Feed: store, Poll: time.Millisecond},
+		Rooms: api.Rooms{
+			Service: h.Service, Couriers: store, Registry: h.Registry, Directory: h.Residents, PageLinks: h.PageLinks,
+			Access: h.Access, Events: store, Figures: store,
+			Doors: &api.Doors{Signer: signer, Feed: store, Poll: time.Millisecond},
+		},
+		Callers: api.Callers{Verifier: verifier, Sessions: h.sessions},
+		Clock:   h.Clock, Log: log, Site: h.Site,
 	})
 	must(err)
 	way.Serve(h.app.Handler())
