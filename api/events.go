@@ -37,11 +37,11 @@ func (a *eventRoutes) register(r *registrar) {
 type eventsInput struct {
 	Type     string `query:"type" example:"code_refused,code_locked" doc:"One or more types, separated by commas"`
 	Grant    string `query:"grant" pattern:"^[0-9a-f]{24}-[1-9][0-9]{0,4}$" doc:"A grant_id"`
-	Carrier  string `query:"carrier" pattern:"^[A-Za-z0-9._-]{1,64}$"`
-	Shop     string `query:"shop" pattern:"^[A-Za-z0-9._-]{1,64}$"`
-	Courier  string `query:"courier" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Ids of different carriers may be the same: give the carrier, too"`
+	Carrier  string `query:"carrier" format:"id"`
+	Shop     string `query:"shop" format:"id"`
+	Courier  string `query:"courier" format:"id" doc:"Ids of different carriers may be the same: give the carrier, too"`
 	Parcel   string `query:"parcel" maxLength:"512" doc:"As its label says. With its carrier it is found soonest"`
-	Building string `query:"building" pattern:"^[A-Za-z0-9._-]{1,64}$"`
+	Building string `query:"building" format:"id"`
 	From     string `query:"from" format:"date-time" doc:"Of this time or later"`
 	To       string `query:"to" format:"date-time" doc:"Before this time"`
 	Cursor   string `query:"cursor" doc:"next of the page before"`

@@ -131,7 +131,7 @@ type subscribeInput struct {
 
 type subscriptionRequest struct {
 	Email  string  `json:"email" maxLength:"254" example:"resident@building.example" doc:"A plain address"`
-	Locale *string `json:"locale,omitempty" pattern:"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$" example:"de" doc:"A language tag (RFC 5646)"`
+	Locale *string `json:"locale,omitempty" format:"language" example:"de" doc:"A language tag (RFC 5646)"`
 	Unit   *string `json:"unit,omitempty" maxLength:"60" example:"4 links" doc:"As parcels are addressed to it. Left out: the whole building"`
 }
 

@@ -16,9 +16,9 @@ import (
 
 type dispatchRequest struct {
 	ParcelID     string             `json:"parcel_id" maxLength:"512" example:"JJD000390007827" doc:"The carrier's id, as the label says or a scanner gives it. Answers and events have its one form: without spaces, an SSCC as its 18 digits, an S10 id in capitals. It matches ^[A-Za-z0-9._-]{1,64}$"`
-	OrderID      *string            `json:"order_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"302-1234567"`
-	CarrierID    string             `json:"carrier_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"swift"`
-	RouteID      string             `json:"route_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"BER-042"`
+	OrderID      *string            `json:"order_id,omitempty" format:"id" example:"302-1234567"`
+	CarrierID    string             `json:"carrier_id" format:"id" example:"swift"`
+	RouteID      string             `json:"route_id" format:"id" example:"BER-042"`
 	DeliveryDate string             `json:"delivery_date" format:"date" example:"2026-11-24" doc:"The civil day at the address (RFC 3339 full-date)"`
 	Purpose      *string            `json:"purpose,omitempty" enum:"delivery,return_pickup" doc:"Left out: delivery"`
 	Value        valueRequest       `json:"value"`
@@ -33,10 +33,10 @@ type valueRequest struct {
 }
 
 type customerRequest struct {
-	ID     string  `json:"id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"cus_81"`
+	ID     string  `json:"id" format:"id" example:"cus_81"`
 	Name   *string `json:"name,omitempty" maxLength:"120" example:"Sample Customer"`
 	Email  string  `json:"email" maxLength:"254" example:"customer@shop.example" doc:"An address without a display name; an internationalised domain is written in ASCII"`
-	Locale *string `json:"locale,omitempty" pattern:"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$" example:"de" doc:"A language tag (RFC 5646)"`
+	Locale *string `json:"locale,omitempty" format:"language" example:"de" doc:"A language tag (RFC 5646)"`
 }
 
 type destinationRequest struct {
@@ -47,7 +47,7 @@ type destinationRequest struct {
 	Country    string        `json:"country" pattern:"^[A-Z]{2}$" example:"DE" doc:"ISO 3166-1 alpha-2"`
 	TimeZone   string        `json:"time_zone" pattern:"^[A-Za-z0-9_+/-]{1,64}$" example:"Europe/Berlin" doc:"The zone of a place in the IANA database. UTC, EST, Etc/GMT+1 and the like are no places"`
 	Location   *pointRequest `json:"location,omitempty" doc:"Where this is given, the courier must prove to be near it. Required for a parcel that needs a code, unless the policy says allow_without_position; never 0,0"`
-	BuildingID *string       `json:"building_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"bld_turm5"`
+	BuildingID *string       `json:"building_id,omitempty" format:"id" example:"bld_turm5"`
 	Unit       *string       `json:"unit,omitempty" maxLength:"60" example:"4 links"`
 }
 
@@ -193,7 +193,7 @@ func (r *positionRequest) parse(bad *violations) *handoff.Position {
 type verifyRequest struct {
 	Code      *string          `json:"code,omitempty" pattern:"^[0-9]{6}$" example:"123456" doc:"What the customer said. Parcels without a code need none"`
 	Location  *positionRequest `json:"location,omitempty"`
-	AttemptID *string          `json:"attempt_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Under which this request may be repeated: the first answer is given again"`
+	AttemptID *string          `json:"attempt_id,omitempty" format:"id" doc:"Under which this request may be repeated: the first answer is given again"`
 	ClaimedAt *string          `json:"claimed_at,omitempty" maxLength:"40" example:"2026-11-24T11:02:03Z" doc:"When it was done by the device's clock (RFC 3339 date-time). Kept beside the service's own time; decides nothing"`
 }
 
@@ -215,7 +215,7 @@ func (r *verifyRequest) parse(bad *violations) service.Presentation {
 type reportRequest struct {
 	Reason    string           `json:"reason" minLength:"1" maxLength:"200" example:"Nobody answered"`
 	Location  *positionRequest `json:"location,omitempty"`
-	AttemptID *string          `json:"attempt_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Under which this request may be repeated: the first answer is given again"`
+	AttemptID *string          `json:"attempt_id,omitempty" format:"id" doc:"Under which this request may be repeated: the first answer is given again"`
 	ClaimedAt *string          `json:"claimed_at,omitempty" maxLength:"40" example:"2026-11-24T11:02:03Z" doc:"When it was done by the device's clock (RFC 3339 date-time). Kept beside the service's own time; decides nothing"`
 }
 
@@ -236,7 +236,7 @@ func (r *reasonRequest) parse(bad *violations) string { return bad.text("reason"
 
 type rescheduleRequest struct {
 	DeliveryDate string  `json:"delivery_date" format:"date" example:"2026-11-25" doc:"A later civil day at the address"`
-	RouteID      *string `json:"route_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"BER-042" doc:"Left out: the route stays"`
+	RouteID      *string `json:"route_id,omitempty" format:"id" example:"BER-042" doc:"Left out: the route stays"`
 }
 
 type reschedule struct {
@@ -249,7 +249,7 @@ func (r *rescheduleRequest) parse(bad *violations) reschedule {
 }
 
 type routeRequest struct {
-	CourierID string `json:"courier_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"cou_7"`
+	CourierID string `json:"courier_id" format:"id" example:"cou_7"`
 }
 
 func (r *routeRequest) parse(bad *violations) string { return bad.id("courier_id", r.CourierID) }

@@ -23,8 +23,8 @@ type buildingRequest struct {
 	TimeZone      string        `json:"time_zone" pattern:"^[A-Za-z0-9_+/-]{1,64}$" example:"Europe/Berlin" doc:"The zone of a place in the IANA database, in which the hours are meant"`
 	Location      pointRequest  `json:"location"`
 	Manager       *string       `json:"manager,omitempty" maxLength:"254" example:"manager@building.example" doc:"A mail address without a display name"`
-	Locale        *string       `json:"locale,omitempty" pattern:"^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8}){0,7}$" example:"de" doc:"The language of mails to the manager (RFC 5646)"`
-	Carriers      []string      `json:"carriers" maxItems:"64" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"[\"swift\"]" doc:"Whose couriers may come; nobody's, where it is empty"`
+	Locale        *string       `json:"locale,omitempty" format:"language" example:"de" doc:"The language of mails to the manager (RFC 5646)"`
+	Carriers      []string      `json:"carriers" maxItems:"64" format:"id" example:"[\"swift\"]" doc:"Whose couriers may come; nobody's, where it is empty"`
 	DeliveryHours *hoursRequest `json:"delivery_hours,omitempty" doc:"When couriers may come. Left out: at any hour"`
 	QuietHours    *hoursRequest `json:"quiet_hours,omitempty" doc:"When nobody may come, whatever delivery_hours say"`
 	Returns       bool          `json:"returns,omitempty" doc:"Whether couriers may come for returns"`
@@ -94,7 +94,7 @@ func (r *hoursRequest) parse(bad *violations, at string) *handoff.Hours {
 
 // doorRequest is a door as its building's manager enrolls it.
 type doorRequest struct {
-	BuildingID string        `json:"building_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"bld_turm5" doc:"A door never changes its building"`
+	BuildingID string        `json:"building_id" format:"id" example:"bld_turm5" doc:"A door never changes its building"`
 	Kind       string        `json:"kind" enum:"lobby,gate,garage,home"`
 	Mode       string        `json:"mode" enum:"carried,connected,bridged,keypad" doc:"How permits reach it: carried by the courier's phone, over a connection that the door dials, or through a bridge that dials. At a keypad the courier types a PIN instead, which cannot be recalled"`
 	Location   pointRequest  `json:"location"`
@@ -102,13 +102,13 @@ type doorRequest struct {
 	PublicKey  *string       `json:"public_key,omitempty" pattern:"^[A-Za-z0-9_-]{43}$" doc:"The door's own Ed25519 public key, 32 bytes in base64url: what it signs its reports with. Without it the door cannot report"`
 	KeypadKey  *string       `json:"keypad_key,omitempty" writeOnly:"true" pattern:"^[A-Za-z0-9_-]{27,86}$" doc:"For mode keypad only: what the keypad makes its PINs from, 20 to 64 random bytes in base64url. It is never shown again. Left out of a later PUT that keeps the mode, the door keeps the key that it has; another mode forgets it"`
 	RelockS    *int          `json:"relock_s,omitempty" minimum:"1" maximum:"120" example:"5" doc:"Seconds after which it locks again, signed into every permit. Left out: as the door itself is set, which also holds for PINs"`
-	Carriers   []string      `json:"carriers,omitempty" maxItems:"64" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"[\"swift\"]" doc:"Those of the building's carriers whose couriers may come by this door; nobody's, where it is empty. Left out: all of the building's"`
+	Carriers   []string      `json:"carriers,omitempty" maxItems:"64" format:"id" example:"[\"swift\"]" doc:"Those of the building's carriers whose couriers may come by this door; nobody's, where it is empty. Left out: all of the building's"`
 	Owner      *ownerRequest `json:"owner,omitempty" doc:"Whose garage or home it is: required for these, refused for others"`
 }
 
 type ownerRequest struct {
-	ShopID     string `json:"shop_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"demo"`
-	CustomerID string `json:"customer_id" pattern:"^[A-Za-z0-9._-]{1,64}$" example:"cus_81"`
+	ShopID     string `json:"shop_id" format:"id" example:"demo"`
+	CustomerID string `json:"customer_id" format:"id" example:"cus_81"`
 }
 
 var keyRule = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
@@ -192,7 +192,7 @@ type unlockRequest struct {
 	ParcelID  string           `json:"parcel_id" maxLength:"512" example:"JJD000390007827" doc:"As read from the label, at the door"`
 	Location  *positionRequest `json:"location,omitempty"`
 	Challenge *string          `json:"challenge,omitempty" pattern:"^[A-Za-z0-9_-]{11,43}$" doc:"What the door shows: 8 to 32 bytes in base64url. Asked for at a carried door, and at a garage or home; of no effect elsewhere"`
-	AttemptID *string          `json:"attempt_id,omitempty" pattern:"^[A-Za-z0-9._-]{1,64}$" doc:"Under which this request may be repeated: the first answer is given again"`
+	AttemptID *string          `json:"attempt_id,omitempty" format:"id" doc:"Under which this request may be repeated: the first answer is given again"`
 	ClaimedAt *string          `json:"claimed_at,omitempty" maxLength:"40" example:"2026-11-24T11:02:03Z" doc:"When it was done by the device's clock (RFC 3339 date-time). Kept beside the service's own time; decides nothing"`
 }
 
