@@ -37,7 +37,7 @@ func (a *accessRoutes) register(r *registrar) {
 		Summary: "The whole access log, to be verified", Tags: []string{"Building"},
 		Description: "A hash chain with a signed head, oldest entry first, one JSON object a line: what latchkey audit verify takes. docs/audit.md describes it.",
 		Responses: map[string]*huma.Response{"200": {
-			Description: "The export", Content: map[string]*huma.MediaType{ndjsonType: {Schema: &huma.Schema{Type: huma.TypeString}}},
+			Description: "The export", Content: map[string]*huma.MediaType{ndjsonType: lines(exportLine, "{\"format\":\"latchkey/chain/v1\",\"head\":\"eyJhbGciOiJFZERTQSJ9...\"}\n")},
 		}},
 	}, managers, a.accessExport)
 	route(r, huma.Operation{
@@ -45,6 +45,16 @@ func (a *accessRoutes) register(r *registrar) {
 		Summary: "The key that signs the heads of access logs", Tags: []string{"Building"},
 		Description: "A JWK Set (RFC 7517) of one Ed25519 key (RFC 8037), whose kid is its x. It never rotates. Needs no token.",
 	}, public, a.auditKeys)
+}
+
+// exportLine is a line of an export: the first has format and head, the others an entry
+// and its hash. docs/audit.md says more.
+var exportLine = &huma.Schema{
+	Type: huma.TypeObject, AdditionalProperties: true,
+	Properties: map[string]*huma.Schema{
+		"format": {Type: huma.TypeString}, "head": {Type: huma.TypeString, Description: "The signed end of the chain, a JWS (RFC 7515)"},
+		"entry": {Type: huma.TypeObject, AdditionalProperties: true}, "hash": {Type: huma.TypeString, Description: "Of this entry and all before it, base64url"},
+	},
 }
 
 type auditKeysOutput struct {
@@ -179,6 +189,9 @@ const (
 func (a *accessRoutes) accessExport(ctx context.Context, in *buildingPath) (*huma.StreamResponse, error) {
 	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
+	}
+	if ctx.Value(exchangeKey{}).(*exchange).head {
+		return &huma.StreamResponse{Body: func(h huma.Context) { h.SetHeader(fiber.HeaderContentType, ndjson) }}, nil
 	}
 	// The work goes on when the handler has returned.
 	working, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportWithin)

@@ -33,6 +33,7 @@ func (a *buildingRoutes) register(r *registrar) {
 	}, managers, a.getBuilding)
 	route(r, huma.Operation{
 		OperationID: "put-door", Method: http.MethodPut, Path: "/v1/doors/{door_id}",
+		Errors:  []int{http.StatusConflict},
 		Summary: "A door of a building", Tags: []string{"Building"},
 		Description: "Replaces all of it but a keypad's key, which is kept where none is sent; counts at the next unlock. The building must exist, and stays the same.", DefaultStatus: http.StatusOK,
 	}, managers, a.putDoor)

@@ -31,16 +31,19 @@ func (a *courierRoutes) register(r *registrar) {
 	}, couriers, a.stops)
 	route(r, huma.Operation{
 		OperationID: "verify", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/verify",
+		Errors:  []int{http.StatusConflict, http.StatusGone, http.StatusLocked},
 		Summary: "Hand a parcel over, or take a return along", Tags: []string{"Courier"},
 		Description: "The code is compared only when every other proof holds. Without an attempt_id every request is a new attempt.",
 		RequestBody: &huma.RequestBody{Required: false},
 	}, couriers, a.verify)
 	route(r, huma.Operation{
 		OperationID: "abort", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/abort",
+		Errors:  []int{http.StatusConflict, http.StatusGone},
 		Summary: "Take a handoff of a moment ago back", Tags: []string{"Courier"},
 	}, couriers, a.abort)
 	route(r, huma.Operation{
 		OperationID: "attempted", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/attempted",
+		Errors:  []int{http.StatusConflict, http.StatusGone},
 		Summary: "Nobody answered", Tags: []string{"Courier"},
 	}, couriers, a.attempted)
 }

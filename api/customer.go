@@ -42,14 +42,17 @@ func (a *customerRoutes) register(r *registrar) {
 	}, either, a.handoff)
 	route(r, huma.Operation{
 		OperationID: "resend-code", Method: http.MethodPost, Path: "/v1/handoffs/{grant_id}/resend",
+		Errors:  []int{http.StatusConflict, http.StatusGone, http.StatusLocked},
 		Summary: "Mail the same code again", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
 	}, either, a.resend)
 	route(r, huma.Operation{
 		OperationID: "reissue-code", Method: http.MethodPost, Path: "/v1/handoffs/{grant_id}/reissue",
+		Errors:  []int{http.StatusConflict, http.StatusGone, http.StatusLocked},
 		Summary: "A new code; the old one counts no longer", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
 	}, either, a.reissue)
 	route(r, huma.Operation{
 		OperationID: "consent", Method: http.MethodPost, Path: "/v1/handoffs/{grant_id}/consent",
+		Errors:  []int{http.StatusConflict, http.StatusGone},
 		Summary: "Agree to a garage or home being opened, or no longer", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
 		Description: "Sets the whole list. What was used cannot be taken back.",
 	}, []auth.Scope{auth.Customer}, a.consent)

@@ -31,6 +31,7 @@ type exchange struct {
 	why     *auth.Refusal // where the caller's token, key or session was refused; for the log alone
 	cause   error         // what failed on our side, if something did
 	streams bool          // the answer is still being written when the handler returns
+	head    bool          // the request is a HEAD: an answer without its body
 
 	page atomic.Pointer[string] // the pattern of http.ServeMux that the site served; nil: none yet
 }

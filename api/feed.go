@@ -60,6 +60,9 @@ func (a *doorRoutes) permits(ctx context.Context, in *feedInput) (*huma.StreamRe
 	if err != nil {
 		return nil, err
 	}
+	if ctx.Value(exchangeKey{}).(*exchange).head { // it must not end the stream that there is
+		return &huma.StreamResponse{Body: func(h huma.Context) { h.SetHeader(fiber.HeaderContentType, eventStream) }}, nil
+	}
 	place, replaced, ok := a.streams.enter(d.ID)
 	if !ok {
 		p := newProblem(http.StatusServiceUnavailable)

@@ -26,7 +26,12 @@ func (s *server) seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			next(c)
 		default: // fiber would say so in plain text
 			s.harden(c)
-			newProblem(http.StatusMethodNotAllowed).write(c)
+			p := newProblem(http.StatusNotFound)
+			if methods := s.allowed(string(c.Path())); methods != "" {
+				p = newProblem(http.StatusMethodNotAllowed)
+				c.Response.Header.Set(fiber.HeaderAllow, methods)
+			}
+			p.write(c)
 		}
 		if stream := c.RequestBodyStream(); stream != nil {
 			if _, read := stream.(*bytes.Reader); !read {

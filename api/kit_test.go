@@ -34,6 +34,9 @@ type house struct {
 	issuer *authtest.Issuer
 	log    *logBuffer
 	signer *door.Signer
+
+	once        sync.Once
+	description *description // see describes
 }
 
 type logBuffer struct {
@@ -157,7 +160,9 @@ func (h *house) send(t testing.TB, req *http.Request) *answer {
 	if err != nil {
 		t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
-	return read(t, resp)
+	a := read(t, resp)
+	h.hold(t, req, a)
+	return a
 }
 
 func read(t testing.TB, resp *http.Response) *answer {
@@ -168,7 +173,7 @@ func read(t testing.TB, resp *http.Response) *answer {
 		t.Fatal(err)
 	}
 	a := &answer{status: resp.StatusCode, header: resp.Header, text: string(text)}
-	if strings.Contains(resp.Header.Get("Content-Type"), "json") && !strings.Contains(resp.Header.Get("Content-Type"), "ndjson") {
+	if head := resp.Request != nil && resp.Request.Method == http.MethodHead; !head && strings.Contains(resp.Header.Get("Content-Type"), "json") && !strings.Contains(resp.Header.Get("Content-Type"), "ndjson") {
 		if err := json.Unmarshal(text, &a.body); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}

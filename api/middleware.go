@@ -25,6 +25,11 @@ func (s *server) serve(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderXRequestID, x.id)
 	s.harden(c.Context())
 
+	// What answers GET answers HEAD; the server leaves the body out (RFC 9110 section 9.3.2).
+	method := c.Method()
+	if x.head = method == http.MethodHead; x.head {
+		c.Method(http.MethodGet)
+	}
 	own := c.Route()
 	if err := s.contained(c); err != nil {
 		_ = s.failed(c, err)
@@ -37,7 +42,7 @@ func (s *server) serve(c *fiber.Ctx) error {
 		route = s.pattern(c.Route().Path)
 	}
 	s.limits.note(x, c.Response().StatusCode())
-	s.recorder.finish(x, c.Method(), route, c.Response().StatusCode())
+	s.recorder.finish(x, method, route, c.Response().StatusCode())
 	return nil
 }
 
@@ -102,6 +107,9 @@ func (s *server) failed(c *fiber.Ctx, err error) error {
 	}
 	if exchangeOf(c.Context()) == nil { // it never came to serve
 		s.harden(c.Context())
+	}
+	if p.Status == http.StatusMethodNotAllowed {
+		c.Set(fiber.HeaderAllow, s.allowed(c.Path()))
 	}
 	p.write(c.Context())
 	return nil

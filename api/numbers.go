@@ -47,17 +47,19 @@ type numbersAnswer struct {
 
 	Day   string       `json:"day" format:"date"`
 	Zone  string       `json:"time_zone"`
-	Total numberCounts `json:"total"`
+	Total NumberCounts `json:"total"`
 	Hours []hourAnswer `json:"hours" doc:"The hours of the day that have begun, in order. In a zone that is no whole hours from UTC they begin within the hour"`
 	Fails []failAnswer `json:"fails" doc:"The most frequent first"`
 }
 
 type hourAnswer struct {
 	From time.Time `json:"from"`
-	numberCounts
+	NumberCounts
 }
 
-type numberCounts struct {
+// NumberCounts are the figures of an hour or of a day. The name is exported, since the
+// documentation leaves out what is embedded under one that is not.
+type NumberCounts struct {
 	Dispatched   int64 `json:"dispatched"`
 	Mailed       int64 `json:"mailed"`
 	HandedOver   int64 `json:"handed_over"`
@@ -75,7 +77,7 @@ type numberCounts struct {
 }
 
 // of is where a figure is put; nil for one that is not shown.
-func (c *numberCounts) of(name string) *int64 {
+func (c *NumberCounts) of(name string) *int64 {
 	return map[string]*int64{
 		"dispatched": &c.Dispatched, "mailed": &c.Mailed, "handed_over": &c.HandedOver, "wrong_codes": &c.WrongCodes, "locks": &c.Locks,
 		"expired": &c.Expired, "attempted": &c.Attempted, "taken_back": &c.TakenBack, "recalled": &c.Recalled, "reissued": &c.Reissued,
@@ -83,7 +85,7 @@ func (c *numberCounts) of(name string) *int64 {
 	}[name]
 }
 
-func (c *numberCounts) add(f counts.Figure) {
+func (c *NumberCounts) add(f counts.Figure) {
 	switch n := c.of(f.Name); {
 	case n == nil:
 	case f.Peak:

@@ -81,9 +81,14 @@ func (v proofs) MarshalJSONTo(enc *jsontext.Encoder) error {
 
 // Schema documents it.
 func (*proofs) Schema(huma.Registry) *huma.Schema {
+	result := &huma.Schema{Type: huma.TypeString, Enum: []any{"ok", "failed", "missing", "not-checked"}}
+	known := map[string]*huma.Schema{}
+	for p := range (handoff.Verdict{}) {
+		known[handoff.Proof(p).String()] = result
+	}
 	return &huma.Schema{
-		Type:                 huma.TypeObject,
-		AdditionalProperties: &huma.Schema{Type: huma.TypeString, Enum: []any{"ok", "failed", "missing", "not-checked"}},
+		Type: huma.TypeObject, Properties: known,
+		AdditionalProperties: result, // what a later version asks for
 		Examples:             []any{map[string]string{"courier": "ok", "route": "ok", "place": "failed", "code": "not-checked"}},
 	}
 }

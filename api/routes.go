@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -28,6 +30,7 @@ func route[I, O any](r *registrar, op huma.Operation, scopes []auth.Scope, handl
 	op.SkipValidateBody, op.SkipValidateParams = true, true
 	op.MaxBodyBytes = bodyLimit + 1 // huma refuses a body that is as long as its limit
 	op.BodyReadTimeout = -1         // the body is here; huma would leave its deadline on the connection
+	op.Errors = failures(op, scopes, reflect.TypeFor[I]())
 	r.scopes[op.OperationID] = scopes
 	op.Security = r.secured(scopes)
 	optionalBody := op.RequestBody != nil && !op.RequestBody.Required
@@ -41,6 +44,26 @@ func route[I, O any](r *registrar, op huma.Operation, scopes []auth.Scope, handl
 	if optionalBody {
 		op.RequestBody.Required = false // huma takes every struct for required
 	}
+}
+
+// failures are the statuses of an operation's problems: those that it names itself, and
+// those that come with its form.
+func failures(op huma.Operation, scopes []auth.Scope, input reflect.Type) []int {
+	all := append([]int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable}, op.Errors...)
+	if scopes == nil || len(scopes) > 0 {
+		all = append(all, http.StatusUnauthorized, http.StatusForbidden)
+	}
+	if strings.Contains(op.Path, "{") {
+		all = append(all, http.StatusNotFound)
+	}
+	if _, body := input.FieldByName("Body"); body || op.RequestBody != nil {
+		all = append(all, http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	if input.NumField() > 0 {
+		all = append(all, http.StatusUnprocessableEntity)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // secured lists the scopes as alternatives. OpenAPI 3.1 lets every scheme name roles.
@@ -84,6 +107,33 @@ func annotate(ctx huma.Context, _ string, v any) (any, error) {
 		p.annotate(humafiber.Unwrap(ctx).Context())
 	}
 	return v, nil
+}
+
+// allowed are the methods that a path takes, as Allow lists them (RFC 9110 section 10.2.1);
+// empty if there is no such path.
+func (s *server) allowed(path string) string {
+	var methods []string
+	for _, routes := range s.app.Stack() {
+		for _, r := range routes {
+			if r.Path == "/" || !matches(r.Path, path) { // the middleware's stands at the root
+				continue
+			}
+			methods = append(methods, r.Method)
+			if r.Method == http.MethodGet {
+				methods = append(methods, http.MethodHead)
+			}
+		}
+	}
+	slices.Sort(methods)
+	return strings.Join(slices.Compact(methods), ", ")
+}
+
+// matches reports whether a path is one of a route's.
+func matches(route, path string) bool {
+	parts, segments := strings.Split(route, "/"), strings.Split(path, "/")
+	return slices.EqualFunc(parts, segments, func(part, segment string) bool {
+		return part == segment || strings.HasPrefix(part, ":") && segment != ""
+	})
 }
 
 // acceptable holds a body to the content type of its route. None at all is taken for it.

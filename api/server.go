@@ -61,7 +61,8 @@ type Config struct {
 	// keep to it (RFC 6797). A proxy that ends TLS says so itself.
 	TLS bool
 
-	Version string // of the software, as the documentation tells it
+	Version   string // of the software, as the documentation tells it
+	PublicURL string // where callers reach the service; empty: the documentation names no address
 
 	ReadTimeout  time.Duration // for a request to arrive, but a bulk one's body; 0 is 15 seconds
 	WriteTimeout time.Duration // for an answer to be taken, but a stream; 0 is 15 seconds
@@ -121,6 +122,7 @@ const (
 type server struct {
 	Callers
 	recorder *recorder
+	app      *fiber.App
 	huma     huma.API
 	scopes   map[string][]auth.Scope // by operation id
 	site     fasthttp.RequestHandler // nil: none
@@ -159,6 +161,7 @@ func New(c Config) (*fiber.App, error) {
 		IdleTimeout:                  idleTimeout,
 		ErrorHandler:                 s.failed,
 	})
+	s.app = app
 	app.Server().Handler = s.seal(app.Handler())
 	app.Use(s.serve)
 

@@ -24,6 +24,7 @@ func (a *warehouseRoutes) register(r *registrar) {
 
 	route(r, huma.Operation{
 		OperationID: "dispatch", Method: http.MethodPost, Path: "/v1/dispatches", DefaultStatus: http.StatusCreated,
+		Errors:  []int{http.StatusConflict},
 		Summary: "A parcel left the warehouse", Tags: []string{"Warehouse"},
 		Description: "Makes the parcel's grant. The same dispatch sent again answers 200 with the grant that exists, and does nothing.",
 	}, senders, a.dispatch)
@@ -35,28 +36,34 @@ func (a *warehouseRoutes) register(r *registrar) {
 	}, senders, a.dispatched)
 	route(r, huma.Operation{
 		OperationID: "reschedule", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/reschedule",
+		Errors:  []int{http.StatusConflict},
 		Summary: "Another day", Tags: []string{"Warehouse"}, Description: "A parcel that needs a code gets a new one.",
 	}, senders, a.reschedule)
 	route(r, huma.Operation{
 		OperationID: "recall", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/recall",
+		Errors:  []int{http.StatusConflict},
 		Summary: "Call a parcel back", Tags: []string{"Warehouse"},
 	}, senders, a.recall)
 	route(r, huma.Operation{
 		OperationID: "hold", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/hold",
+		Errors:  []int{http.StatusConflict},
 		Summary: "Stop everything until a person decides", Tags: []string{"Warehouse"},
 	}, []auth.Scope{auth.Shop, auth.Ops}, a.hold)
 	route(r, huma.Operation{
 		OperationID: "lift", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/lift",
+		Errors:  []int{http.StatusConflict},
 		Summary: "Go on as before the hold", Tags: []string{"Warehouse"},
 	}, []auth.Scope{auth.Shop, auth.Ops}, a.lift)
 	clerks := []auth.Scope{auth.Shop}
 	route(r, huma.Operation{
 		OperationID: "ask-override", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/override", DefaultStatus: http.StatusOK,
+		Errors:  []int{http.StatusConflict},
 		Summary: "Ask for a release by hand", Tags: []string{"Warehouse"},
 		Description: "When nothing else works. Somebody else of the shop must approve within the hour. Asked again, the newer wish takes the place of the older. Takes a person's own token, not a key.",
 	}, clerks, a.askOverride)
 	route(r, huma.Operation{
 		OperationID: "approve-override", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/override/approve", DefaultStatus: http.StatusOK,
+		Errors:  []int{http.StatusConflict},
 		Summary: "Approve a release by hand", Tags: []string{"Warehouse"},
 		Description: "Releases the parcel without courier and code, for good: it cannot be taken back. The customer is mailed at once. Takes the token of another person than the one who asked.",
 	}, clerks, a.approveOverride)

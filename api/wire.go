@@ -52,8 +52,8 @@ type destinationRequest struct {
 }
 
 type pointRequest struct {
-	Lat *float64 `json:"lat" minimum:"-90" maximum:"90" example:"52.5256"`
-	Lon *float64 `json:"lon" minimum:"-180" maximum:"180" example:"13.3421"`
+	Lat *float64 `json:"lat" nullable:"false" minimum:"-90" maximum:"90" example:"52.5256"`
+	Lon *float64 `json:"lon" nullable:"false" minimum:"-180" maximum:"180" example:"13.3421"`
 }
 
 var (
@@ -172,9 +172,9 @@ func (r *pointRequest) degrees(bad *violations, at string) handoff.Point {
 
 // positionRequest is where a phone says it is.
 type positionRequest struct {
-	Lat       *float64 `json:"lat" minimum:"-90" maximum:"90" example:"52.52561"`
-	Lon       *float64 `json:"lon" minimum:"-180" maximum:"180" example:"13.34209"`
-	AccuracyM *float64 `json:"accuracy_m" minimum:"0" maximum:"1000000" example:"12" doc:"Radius in meters; above 100 the position is not accepted as a proof"`
+	Lat       *float64 `json:"lat" nullable:"false" minimum:"-90" maximum:"90" example:"52.52561"`
+	Lon       *float64 `json:"lon" nullable:"false" minimum:"-180" maximum:"180" example:"13.34209"`
+	AccuracyM *float64 `json:"accuracy_m" nullable:"false" minimum:"0" maximum:"1000000" example:"12" doc:"Radius in meters; above 100 the position is not accepted as a proof"`
 	AgeS      *float64 `json:"age_s,omitempty" minimum:"0" maximum:"1000000" example:"3" doc:"Seconds since the fix, left out: 0; above 60 the position is not accepted as a proof"`
 }
 

@@ -112,7 +112,7 @@ func newSystem(p parts) (*system, error) {
 		},
 		Callers: api.Callers{Verifier: p.verifier, AllowHost: p.allowHost, TrustedProxies: p.proxies},
 		Clock:   p.clock, Ready: ready,
-		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(),
+		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(), PublicURL: p.publicURL,
 		Site: p.site, TLS: p.tls,
 	}
 	if p.limited {
