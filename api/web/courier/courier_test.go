@@ -174,6 +174,7 @@ var notACouriers = map[string]bool{
 	"GrantUnknown": true, "ResendLimit": true, "ResendTooSoon": true, "NoCode": true, "DispatchConflict": true, "CarrierNotEnabled": true,
 	"ParcelNotAllowed": true, "DestinationNotAllowed": true, "DayNotLater": true, "DayUnknown": true, "DayTooFar": true, "ZoneUnknown": true,
 	"ConsentUsed": true, "NoConsentNeeded": true, "ApprovalMissing": true, "SelfApproval": true, "PersonRequired": true,
+	"PositionRequired": true,
 }
 
 // Every refusal that a courier can meet says what to do, and so does every proof that can
