@@ -191,7 +191,7 @@ func (a *accessRoutes) accessExport(ctx context.Context, in *buildingPath) (*hum
 		return nil, err
 	}
 	if ctx.Value(exchangeKey{}).(*exchange).head {
-		return &huma.StreamResponse{Body: func(h huma.Context) { h.SetHeader(fiber.HeaderContentType, ndjson) }}, nil
+		return &huma.StreamResponse{Body: func(h huma.Context) { h.SetHeader(fiber.HeaderContentType, ndjsonType) }}, nil
 	}
 	// The work goes on when the handler has returned.
 	working, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportWithin)

@@ -28,7 +28,7 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 	if scopes := s.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
 		caller, shown := x.caller, s.credentials(humafiber.Unwrap(ctx).Context())
 		header = cmp.Or(shown.authorization, shown.cookie)
-		if problem = s.limits.knocks(caller, header); problem == nil {
+		if problem = s.limits.mayAuthenticate(caller, header); problem == nil {
 			p, problem = s.admit(auth.WithCaller(ctx.Context(), caller), shown, scopes)
 		}
 		x.looked.Store(time.Now().Unix())
@@ -40,7 +40,7 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 		}
 	}
 	if problem == nil {
-		problem = s.limits.asks(x.caller, header, op.OperationID, p)
+		problem = s.limits.mayAsk(x.caller, header, op.OperationID, p)
 	}
 	if problem == nil {
 		problem = acceptable(ctx, op)

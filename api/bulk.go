@@ -72,7 +72,7 @@ func lines(line *huma.Schema, example string) *huma.MediaType {
 	return &huma.MediaType{
 		Schema: &huma.Schema{
 			Type: huma.TypeString, Description: "One JSON object a line",
-			Extensions: map[string]any{"contentMediaType": ndjson, "contentSchema": line},
+			Extensions: map[string]any{"contentMediaType": ndjsonType, "contentSchema": line},
 		},
 		Example: example,
 	}
@@ -166,7 +166,7 @@ func tooManyBulks() *Problem {
 type stream struct {
 	bulk     *bulkRoutes
 	exchange *exchange
-	in       *patient
+	in       *pacedReader
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -194,7 +194,7 @@ func (a *bulkRoutes) newStream(body io.Reader, conn net.Conn, x *exchange) *stre
 		body = bytes.NewReader(nil)
 	}
 	s := &stream{
-		bulk: a, exchange: x, in: &patient{body: body, conn: conn, write: lineTimeout + a.timeout},
+		bulk: a, exchange: x, in: &pacedReader{body: body, conn: conn, write: lineTimeout + a.timeout},
 		work: make(chan *line), order: make(chan *line, 2*a.workers), results: newSpool(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -238,10 +238,10 @@ func (s *stream) Close() error {
 	return nil
 }
 
-// patient reads from a connection for as long as something comes now and then. The
+// pacedReader reads from a connection for as long as something comes now and then. The
 // server's own deadline is for a whole request. Who still sends need not read yet, so
 // that each piece that comes also gives the other direction more time.
-type patient struct {
+type pacedReader struct {
 	body  io.Reader
 	conn  net.Conn
 	write time.Duration // how long a write may wait
@@ -250,14 +250,14 @@ type patient struct {
 	stopped bool
 }
 
-func (p *patient) Read(b []byte) (int, error) {
+func (p *pacedReader) Read(b []byte) (int, error) {
 	if !p.await() {
 		return 0, net.ErrClosed
 	}
 	return p.body.Read(b)
 }
 
-func (p *patient) await() bool {
+func (p *pacedReader) await() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
@@ -265,7 +265,7 @@ func (p *patient) await() bool {
 }
 
 // stop ends a Read that waits, and any later one.
-func (p *patient) stop() {
+func (p *pacedReader) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
@@ -318,7 +318,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 }
 
 // queue gives a line its place in the order, and to a worker. It reports false once
-// nobody wants results any more.
+// the results are no longer wanted.
 func (s *stream) queue(l *line) bool {
 	select {
 	case s.order <- l:

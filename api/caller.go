@@ -16,7 +16,7 @@ const hops = 16
 // caller is the address that a request came from: the connection's peer, or, where that is
 // a trusted proxy, whom it says it stands for. Proxies append to X-Forwarded-For, so that
 // it is read from its end, and no further than the first who is not trusted: what stands
-// before was written by whoever called. An entry that is no address ends it as well.
+// before was written by the caller. An entry that is no address ends it as well.
 //
 // It is personal data: it goes into no log, and elsewhere as a keyed hash.
 func (s *server) caller(c *fasthttp.RequestCtx) netip.Addr {
@@ -65,9 +65,9 @@ func hop(entry string) (netip.Addr, bool) {
 	return addr.Unmap().WithZone(""), true
 }
 
-// party is who is behind an address, as far as one can tell: whoever has one IPv6 address
-// has the 2^64 of its network.
-func party(addr netip.Addr) string {
+// networkOf is the unit in which addresses are counted: an IPv4 address, or the /64 of an
+// IPv6 address, since one subscriber has all 2^64 addresses of it.
+func networkOf(addr netip.Addr) string {
 	if addr.Is6() {
 		p, _ := addr.Prefix(64)
 		return p.String()

@@ -27,7 +27,7 @@ func (a *carrierRoutes) register(r *registrar) {
 	route(r, huma.Operation{
 		OperationID: "assign-route", Method: http.MethodPut, Path: "/v1/routes/{carrier_id}/{route_id}/{date}",
 		Summary: "Who drives a route on a day", Tags: []string{"Carrier"},
-		Description: "Whoever drove it before does so no longer.", DefaultStatus: http.StatusOK,
+		Description: "The courier who drove it before no longer does.", DefaultStatus: http.StatusOK,
 	}, dispatchers, a.assignRoute)
 	route(r, huma.Operation{
 		OperationID: "put-courier", Method: http.MethodPut, Path: "/v1/couriers/{carrier_id}/{courier_id}",
@@ -141,7 +141,7 @@ type routeParcelsAnswer struct {
 	CarrierID string        `json:"carrier_id"`
 	RouteID   string        `json:"route_id"`
 	Date      string        `json:"date" format:"date"`
-	CourierID string        `json:"courier_id,omitempty" doc:"Left out: nobody drives it"`
+	CourierID string        `json:"courier_id,omitempty" doc:"Left out: no courier drives it"`
 	Parcels   []routeParcel `json:"parcels"`
 }
 
@@ -152,7 +152,7 @@ type routeParcel struct {
 	Status       string    `json:"status" enum:"active,released,collected,recalled,expired,held"`
 	CodeRequired bool      `json:"code_required"`
 	ValidUntil   time.Time `json:"valid_until"`
-	Attempted    int       `json:"attempted" doc:"How often nobody answered"`
+	Attempted    int       `json:"attempted" doc:"How often no one answered the door"`
 }
 
 type routeParcelsOutput struct{ Body routeParcelsAnswer }

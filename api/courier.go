@@ -44,7 +44,7 @@ func (a *courierRoutes) register(r *registrar) {
 	route(r, huma.Operation{
 		OperationID: "attempted", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/attempted",
 		Errors:  []int{http.StatusConflict, http.StatusGone},
-		Summary: "Nobody answered", Tags: []string{"Courier"},
+		Summary: "No one answered the door", Tags: []string{"Courier"},
 	}, couriers, a.attempted)
 }
 
@@ -128,7 +128,7 @@ type stop struct {
 	Status       string     `json:"status" enum:"active,released,collected,recalled,expired,held"`
 	CodeRequired bool       `json:"code_required"`
 	ValidUntil   time.Time  `json:"valid_until"`
-	Attempted    int        `json:"attempted" doc:"How often nobody answered"`
+	Attempted    int        `json:"attempted" doc:"How often no one answered the door"`
 	Name         string     `json:"name,omitempty" doc:"On the label"`
 	Kind         string     `json:"kind" enum:"residence,business,pickup_point,locker,po_box"`
 	Lines        []string   `json:"lines"`

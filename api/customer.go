@@ -59,7 +59,7 @@ func (a *customerRoutes) register(r *registrar) {
 	route(r, huma.Operation{
 		OperationID: "page-link", Method: http.MethodPost, Path: "/v1/customers/{customer_id}/page-link",
 		Summary: "A link that lets one customer in", Tags: []string{"Customer"}, DefaultStatus: http.StatusCreated,
-		Description: "For a shop that has an account page of its own: it sends its customer, who is signed in there, on to ours. The link holds for five minutes and once. Make it when the customer asks for it, and send it to nobody else.",
+		Description: "For a shop that has an account page of its own: it sends its customer, who is signed in there, on to ours. The link holds for five minutes and once. Make it when the customer asks for it, and send it to no one else.",
 	}, []auth.Scope{auth.Shop}, a.pageLink)
 }
 
@@ -100,7 +100,7 @@ type handoffAnswer struct {
 	History      []historyShort   `json:"history" doc:"Oldest first"`
 }
 
-// journeyShort is where the parcel is in its day, each step as far as somebody said so.
+// journeyShort is where the parcel is in its day, each step once it is known.
 type journeyShort struct {
 	LeftWarehouseAt *time.Time `json:"left_warehouse_at,omitempty"`
 	OutForDelivery  bool       `json:"out_for_delivery" doc:"Its day has begun, and its route has a courier"`
@@ -449,7 +449,7 @@ type pageLinkOutput struct {
 	Body struct {
 		_ struct{} `additionalProperties:"true"`
 
-		Path      string    `json:"path" example:"/account/link/AAAAAGkkS9A" doc:"Below the address of this service. It lets whoever has it in, so it belongs into no log"`
+		Path      string    `json:"path" example:"/account/link/AAAAAGkkS9A" doc:"Below the address of this service. Opening it lets the visitor in, so it belongs in no log"`
 		ExpiresAt time.Time `json:"expires_at"`
 	}
 }

@@ -71,7 +71,7 @@ func (a *doorRoutes) register(r *registrar) {
 }
 
 // public is for routes that need no token. It is not the zero value: a route that
-// forgot its scopes lets nobody in.
+// forgot its scopes admits no caller.
 var public = []auth.Scope{}
 
 type keysAnswer struct {
@@ -301,7 +301,7 @@ var doorStates = map[door.State]handoff.DoorState{
 
 // reporting is the door whose reports are brought. To a courier a door that does not
 // exist looks like one that did not sign: nil. A courier may bring any door's reports,
-// for a signature is worth the same whoever carries it.
+// for a signature is worth the same by any carrier.
 func (a *doorRoutes) reporting(ctx context.Context, id string, own bool) (*handoff.Door, error) {
 	if p := principal(ctx); !own && p.Has(auth.Courier) && complete(p, auth.Courier) {
 		return a.registry.Door(ctx, id)
@@ -316,7 +316,7 @@ var alarms = map[door.State]handoff.EventType{
 }
 
 // record keeps what a verified report says, and names what became of it. An alarm counts
-// once, however often it is told, so that it may come by whoever brings it: a door
+// once, however often it is told, so that any caller may bring it: a door
 // without a network has no other way.
 func (a *doorRoutes) record(ctx context.Context, d *handoff.Door, r *door.Report) (result string, err error) {
 	state, ofPermit := doorStates[r.State]
@@ -333,7 +333,7 @@ func (a *doorRoutes) record(ctx context.Context, d *handoff.Door, r *door.Report
 		return "alarm", nil
 	}
 	// A permit that came twice is refused the second time: the feed and the phone both
-	// brought it, or somebody copied it. The unlock is that of the first time, and how that
+	// brought it, or it was copied. The unlock is that of the first time, and how that
 	// went is what there is to know of it. Heard while it is still under way, the second
 	// would show an unlock as refused that happens.
 	if r.Permit.IsZero() || r.Refusal == door.Replayed {
@@ -342,7 +342,7 @@ func (a *doorRoutes) record(ctx context.Context, d *handoff.Door, r *door.Report
 	err = a.service.Reported(ctx, r.Door, handoff.PermitID(r.Permit), state)
 	var refused *handoff.Refusal
 	if errors.As(err, &refused) {
-		return string(refused.Reason), nil // forgotten, or of a PIN that nobody was given: the door must be able to empty its outbox
+		return string(refused.Reason), nil // forgotten, or of a PIN that was never given out: the door must be able to empty its outbox
 	}
 	return "recorded", err
 }

@@ -144,7 +144,7 @@ type eventData struct {
 	Device  string     `json:"device,omitempty" doc:"On which device the courier worked: a pseudonym"`
 	Claimed *time.Time `json:"claimed_at,omitempty" doc:"When the device says that it was, by its own clock"`
 	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused"`
-	Excused bool       `json:"excused,omitempty,omitzero" doc:"The wrong code was no guess: a slip, or an older code. Tell nobody who may stand at a door"`
+	Excused bool       `json:"excused,omitempty,omitzero" doc:"The wrong code was no guess: a slip, or an older code. Tell no one who may stand at a door"`
 	Count   int        `json:"count,omitempty,omitzero" doc:"How many refusals it stands for; left out: one"`
 
 	ValidFrom  *time.Time    `json:"valid_from,omitempty"`

@@ -22,7 +22,7 @@ type exchange struct {
 	start     time.Time
 	principal *auth.Principal
 	operation string     // of the documentation; empty for pages
-	caller    netip.Addr // personal data; invalid where nobody looked
+	caller    netip.Addr // personal data; invalid where it was not determined
 
 	again   func() *Problem // admits the caller once more; nil where no token is asked for
 	looked  atomic.Int64    // when it last did, in seconds
@@ -49,7 +49,7 @@ func principal(ctx context.Context) *auth.Principal {
 }
 
 // standing is the problem of a caller whose token holds no longer; nil while it does, and
-// while nobody can tell. It is for answers that take longer than a revoked key may work,
+// while that cannot be told. It is for answers that take longer than a revoked key may work,
 // and looks once a second however often it is asked.
 func (x *exchange) standing() *Problem {
 	now, last := time.Now().Unix(), x.looked.Load()

@@ -12,7 +12,7 @@ import (
 )
 
 // seal stands outside of the router, which answers some requests on its own. It closes
-// the connection after a request whose body nobody read to its end: what is left of it
+// the connection after a request whose body was not read to its end: what is left of it
 // would be taken for the next request, and fasthttp does not see to that itself.
 func (s *server) seal(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(c *fasthttp.RequestCtx) {

@@ -85,15 +85,16 @@ func newLimits(c Limits, clock clock.Clock) *limits {
 // key names an address to the limiter, and for refusals whose people stand behind it: they
 // must not stop those of others who share it.
 func (l *limits) key(kind string, addr netip.Addr, p *auth.Principal) string {
-	who := party(addr)
+	who := networkOf(addr)
 	if p != nil {
 		who += " " + cmp.Or(p.Carrier, p.Shop, p.Building)
 	}
 	return kind + ":" + handoff.Pseudonym(l.Names, "address", who)
 }
 
-// knocks is the problem of a request that is not even authenticated; nil if it is.
-func (l *limits) knocks(addr netip.Addr, header string) *Problem {
+// mayAuthenticate is the problem of an address that failed to authenticate too often; nil
+// where the credentials may be looked at.
+func (l *limits) mayAuthenticate(addr netip.Addr, header string) *Problem {
 	if l == nil || !addr.IsValid() {
 		return nil
 	}
@@ -108,9 +109,9 @@ func (l *limits) knocks(addr netip.Addr, header string) *Problem {
 	return l.wait(l.key(unauthenticated, addr, nil))
 }
 
-// asks is the problem of a caller who may call and was refused too often; nil if not. P is
+// mayAsk is the problem of a caller who may call and was refused too often; nil if not. P is
 // nil on a route that needs no token.
-func (l *limits) asks(addr netip.Addr, header, operation string, p *auth.Principal) *Problem {
+func (l *limits) mayAsk(addr netip.Addr, header, operation string, p *auth.Principal) *Problem {
 	if l == nil || !addr.IsValid() {
 		return nil
 	}

@@ -9,7 +9,7 @@ import (
 
 // LimitListener lets no more connections be open at once than most, and no more of one
 // address (of IPv6, one network) than each; further ones are closed as they come. Of the
-// proxies there may be as many as there may be at all: everybody comes from their addresses.
+// proxies there may be as many as there may be at all: all requests come from their addresses.
 // TLS goes around it, not inside: who is over the limit costs no handshake.
 func LimitListener(ln net.Listener, most, each int, proxies []netip.Prefix) net.Listener {
 	return &limited{Listener: ln, most: most, each: each, proxies: proxies, of: map[string]int{}}
@@ -22,7 +22,7 @@ type limited struct {
 
 	mu   sync.Mutex
 	open int
-	of   map[string]int // by party
+	of   map[string]int // by networkOf
 }
 
 // Accept implements net.Listener.
@@ -44,7 +44,7 @@ func (l *limited) enter(remote net.Addr) (leave func(), ok bool) {
 	if tcp, ok := remote.(*net.TCPAddr); ok {
 		addr := tcp.AddrPort().Addr().Unmap().WithZone("")
 		if !slices.ContainsFunc(l.proxies, func(p netip.Prefix) bool { return p.Contains(addr) }) {
-			who = party(addr)
+			who = networkOf(addr)
 		}
 	}
 	l.mu.Lock()

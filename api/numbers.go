@@ -66,7 +66,7 @@ type NumberCounts struct {
 	WrongCodes   int64 `json:"wrong_codes"`
 	Locks        int64 `json:"locks"`
 	Expired      int64 `json:"expired"`
-	Attempted    int64 `json:"attempted" doc:"Couriers who met nobody"`
+	Attempted    int64 `json:"attempted" doc:"Visits at which no one answered the door"`
 	TakenBack    int64 `json:"taken_back"`
 	Recalled     int64 `json:"recalled"`
 	Reissued     int64 `json:"reissued"`

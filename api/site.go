@@ -2,9 +2,10 @@ package api
 
 import (
 	"context"
-	"latchkey/api/headers"
 	"net/http"
 	"time"
+
+	"latchkey/api/headers"
 
 	"github.com/valyala/fasthttp"
 )

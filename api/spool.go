@@ -36,7 +36,7 @@ func newSpool() *spool {
 }
 
 // write appends a result, and waits while there are too many. It reports false once
-// nobody wants results any more.
+// the results are no longer wanted.
 func (s *spool) write(result []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +113,7 @@ func (s *spool) end(why error) {
 	s.moved.Broadcast()
 }
 
-// close frees the file. Nobody may write or read any more.
+// close frees the file. It may be neither written nor read afterwards.
 func (s *spool) close() {
 	if s.file != nil {
 		_ = s.file.Close()

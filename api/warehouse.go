@@ -59,7 +59,7 @@ func (a *warehouseRoutes) register(r *registrar) {
 		OperationID: "ask-override", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/override", DefaultStatus: http.StatusOK,
 		Errors:  []int{http.StatusConflict},
 		Summary: "Ask for a release by hand", Tags: []string{"Warehouse"},
-		Description: "When nothing else works. Somebody else of the shop must approve within the hour. Asked again, the newer wish takes the place of the older. Takes a person's own token, not a key.",
+		Description: "When nothing else works. Another person of the shop must approve within the hour. Asked again, the newer wish takes the place of the older. Takes a person's own token, not a key.",
 	}, clerks, a.askOverride)
 	route(r, huma.Operation{
 		OperationID: "approve-override", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/override/approve", DefaultStatus: http.StatusOK,

@@ -213,7 +213,7 @@ func (r *verifyRequest) parse(bad *violations) service.Presentation {
 }
 
 type reportRequest struct {
-	Reason    string           `json:"reason" minLength:"1" maxLength:"200" example:"Nobody answered"`
+	Reason    string           `json:"reason" minLength:"1" maxLength:"200" example:"No one answered"`
 	Location  *positionRequest `json:"location,omitempty"`
 	AttemptID *string          `json:"attempt_id,omitempty" format:"id" doc:"Under which this request may be repeated: the first answer is given again"`
 	ClaimedAt *string          `json:"claimed_at,omitempty" maxLength:"40" example:"2026-11-24T11:02:03Z" doc:"When it was done by the device's clock (RFC 3339 date-time). Kept beside the service's own time; decides nothing"`

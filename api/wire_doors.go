@@ -24,9 +24,9 @@ type buildingRequest struct {
 	Location      pointRequest  `json:"location"`
 	Manager       *string       `json:"manager,omitempty" maxLength:"254" example:"manager@building.example" doc:"A mail address without a display name"`
 	Locale        *string       `json:"locale,omitempty" format:"language" example:"de" doc:"The language of mails to the manager (RFC 5646)"`
-	Carriers      []string      `json:"carriers" maxItems:"64" format:"id" example:"[\"swift\"]" doc:"Whose couriers may come; nobody's, where it is empty"`
+	Carriers      []string      `json:"carriers" maxItems:"64" format:"id" example:"[\"swift\"]" doc:"Whose couriers may come; none, where it is empty"`
 	DeliveryHours *hoursRequest `json:"delivery_hours,omitempty" doc:"When couriers may come. Left out: at any hour"`
-	QuietHours    *hoursRequest `json:"quiet_hours,omitempty" doc:"When nobody may come, whatever delivery_hours say"`
+	QuietHours    *hoursRequest `json:"quiet_hours,omitempty" doc:"When no courier may come, whatever delivery_hours say"`
 	Returns       bool          `json:"returns,omitempty" doc:"Whether couriers may come for returns"`
 }
 
@@ -102,7 +102,7 @@ type doorRequest struct {
 	PublicKey  *string       `json:"public_key,omitempty" pattern:"^[A-Za-z0-9_-]{43}$" doc:"The door's own Ed25519 public key, 32 bytes in base64url: what it signs its reports with. Without it the door cannot report"`
 	KeypadKey  *string       `json:"keypad_key,omitempty" writeOnly:"true" pattern:"^[A-Za-z0-9_-]{27,86}$" doc:"For mode keypad only: what the keypad makes its PINs from, 20 to 64 random bytes in base64url. It is never shown again. Left out of a later PUT that keeps the mode, the door keeps the key that it has; another mode forgets it"`
 	RelockS    *int          `json:"relock_s,omitempty" minimum:"1" maximum:"120" example:"5" doc:"Seconds after which it locks again, signed into every permit. Left out: as the door itself is set, which also holds for PINs"`
-	Carriers   []string      `json:"carriers,omitempty" maxItems:"64" format:"id" example:"[\"swift\"]" doc:"Those of the building's carriers whose couriers may come by this door; nobody's, where it is empty. Left out: all of the building's"`
+	Carriers   []string      `json:"carriers,omitempty" maxItems:"64" format:"id" example:"[\"swift\"]" doc:"Those of the building's carriers whose couriers may come by this door; none, where it is empty. Left out: all of the building's"`
 	Owner      *ownerRequest `json:"owner,omitempty" doc:"Whose garage or home it is: required for these, refused for others"`
 }
 

@@ -134,7 +134,7 @@ func parseKey(token string) (id string, raw, secret []byte, ok bool) {
 }
 
 // Keys is the Verifier of the keys of machines. Wrong keys are cheap: without the naming
-// key nobody makes an id that the store is asked for, and what the store says of an id,
+// key no one makes an id that the store is asked for, and what the store says of an id,
 // be it that there is no such key, is remembered for seconds.
 type Keys struct {
 	store identity.Keys
@@ -180,7 +180,7 @@ func unbound(k identity.APIKey) bool {
 	return len(k.Networks) == 0 || slices.ContainsFunc(k.Networks, Wide)
 }
 
-// Wide reports whether a network is nobody's own. The widest that are somebody's own are
+// Wide reports whether a network is too wide to be one organisation's. The widest that are one's own are
 // 10.0.0.0/8 and fc00::/7; two halves of all addresses are all of them.
 func Wide(p netip.Prefix) bool {
 	return p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 7

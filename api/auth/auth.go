@@ -26,7 +26,7 @@ const (
 	Courier  Scope = "courier"  // a driver, or the clerk of a pickup point
 	Building Scope = "building" // a building's manager
 	Door     Scope = "door"     // a door controller
-	Ops      Scope = "ops"      // whoever runs the service
+	Ops      Scope = "ops"      // the operator of the service
 )
 
 // Principal is who calls, as a verified token says. It is shared between requests:
@@ -66,7 +66,7 @@ var ErrToken = errors.New("auth: the token is not valid")
 // Verifier checks bearer tokens.
 type Verifier interface {
 	// Verify returns whom a token speaks for. The error is ErrToken, or
-	// storage.ErrUnavailable where nobody can tell for now.
+	// storage.ErrUnavailable where the store or the issuer cannot be asked for now.
 	Verify(ctx context.Context, token string) (*Principal, error)
 }
 

@@ -31,7 +31,7 @@ const (
 	maxKeys    = 64      // of one set
 )
 
-// keySource is the key set of an issuer. It lives by use: whoever needs a key starts
+// keySource is the key set of an issuer. It lives by use: the request that needs a key starts
 // the fetch that is due, and all share it. A set that was fetched stays in use while the
 // issuer cannot be reached.
 type keySource struct {

@@ -160,7 +160,7 @@ func (t *trusted) choose(token string) (*entry, error) {
 	var chosen *entry
 	for _, e := range t.issuers[c.Issuer] {
 		if slices.Contains(c.Audience, e.Audience) {
-			if chosen != nil { // for two audiences of ours: nobody can say what it may
+			if chosen != nil { // for two audiences of ours: what it may do is not defined
 				return nil, refuse(WhyAudience)
 			}
 			chosen = e

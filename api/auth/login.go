@@ -94,7 +94,7 @@ type flow struct {
 	Until    time.Time `json:"until"`
 }
 
-// LoginError is why somebody is not signed in. Its text is for the log: it holds nothing
+// LoginError is why a sign-in failed. Its text is for the log: it holds nothing
 // of what the browser or the issuer sent.
 type LoginError struct {
 	Kind   LoginKind
@@ -226,7 +226,7 @@ func (l *Logins) Finish(ctx context.Context, carried, callback string, answer ur
 		return Session{}, "", err
 	}
 	// Of several issuers, none may pass for another (RFC 9700 section 4.4): either it says
-	// who it is (RFC 9207), or nobody else sends anyone to this callback.
+	// who it is (RFC 9207), or no other issuer sends people to this callback.
 	switch iss, said := answer["iss"]; {
 	case callback != e.Login.Callback:
 		return refuse(LoginRefused, "it came back to another issuer's callback")
@@ -249,7 +249,7 @@ func (l *Logins) Finish(ctx context.Context, carried, callback string, answer ur
 	principal, err := e.principal(c)
 	switch {
 	case err != nil:
-		return refuse(LoginNobody, "the ID token speaks for somebody whom its issuer may not speak for")
+		return refuse(LoginNobody, "the ID token speaks for a subject for whom its issuer may not speak")
 	case len(principal.Scopes) == 0:
 		return refuse(LoginNobody, "the ID token names no scope that its issuer may give")
 	}
@@ -309,7 +309,7 @@ func (l *Logins) exchange(ctx context.Context, e *entry, m *metadata, f flow, co
 	ctx, cancel := context.WithTimeout(ctx, fetchWithin)
 	defer cancel()
 	client := l.httpClient()
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // nobody else gets the code
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse } // no other server gets the code
 	token, err := l.client(e, m).Exchange(oidc.ClientContext(ctx, client), code, oauth2.VerifierOption(f.Verifier))
 	var refused *oauth2.RetrieveError
 	switch {

@@ -68,7 +68,7 @@ func NewSessions(c SessionConfig) (*Sessions, error) {
 	return &Sessions{c}, nil
 }
 
-// Session is somebody who signed in.
+// Session is a person who signed in.
 type Session struct {
 	Principal *Principal
 	Name      string // as the pages greet them; may be empty
@@ -98,7 +98,7 @@ func (s *Sessions) Begin(ctx context.Context, who Session) (cookie string, err e
 }
 
 // Verify says whose session a cookie is of. The error is ErrToken, or storage.ErrUnavailable
-// where nobody can tell for now.
+// where the store cannot be asked for now.
 func (s *Sessions) Verify(ctx context.Context, cookie string) (*Session, error) {
 	value, ok := sessionValue(cookie)
 	if !ok {
@@ -124,7 +124,7 @@ func (s *Sessions) Verify(ctx context.Context, cookie string) (*Session, error) 
 	}
 	if now.Sub(kept.Seen.Time()) >= touchedEvery {
 		kept.Seen = handoff.InstantOf(now)
-		// Nobody is refused because that failed: at worst the session ends earlier.
+		// A failure here refuses no request: at worst the session ends earlier.
 		_ = s.Store.TouchSession(ctx, *kept, s.Idle)
 	}
 	return &Session{Principal: p, Name: kept.Name, Client: kept.Client, CSRF: csrfToken(value)}, nil

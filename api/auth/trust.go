@@ -48,7 +48,7 @@ type Trust struct {
 	Keys []byte `json:"-"`
 }
 
-// Login is how the pages ask an issuer who somebody is (OpenID Connect Core 1.0 section 3.1).
+// Login is how the pages ask an issuer who a visitor is (OpenID Connect Core 1.0 section 3.1).
 type Login struct {
 	Name     string `json:"name"` // of the issuer, as the button says it
 	ClientID string `json:"client_id"`
@@ -95,7 +95,7 @@ func (l *Life) UnmarshalText(text []byte) error {
 
 func (t *Trust) life() time.Duration { return cmp.Or(time.Duration(t.TokenLife), usualTokenLife) }
 
-// Anyone, alone in a list of Trust, stands for every id: for the issuer of whoever runs
+// Anyone, alone in a list of Trust, stands for every id: for the issuer of the operator of
 // the service.
 const Anyone = "*"
 
@@ -180,7 +180,7 @@ func checkTrust(entries []Trust) error {
 	return nil
 }
 
-// printable is an issuer's name without a password that somebody put into it.
+// printable is an issuer's name without a password that was written into it.
 func printable(issuer string) string {
 	u, err := url.Parse(issuer)
 	if err != nil || u.User != nil {

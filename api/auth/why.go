@@ -49,7 +49,7 @@ func (r *Refusal) Is(target error) bool { return target == ErrToken }
 func refuse(why Why) error { return &Refusal{Why: why} }
 
 // whyOf reads what the JWT library found. The signature is judged before the claims, so
-// that nobody learns from the log's reader what a forged token would have needed.
+// that no one learns from the log's reader what a forged token would have needed.
 func whyOf(err error) error {
 	var known *Refusal
 	switch {

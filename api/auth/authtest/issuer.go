@@ -1,6 +1,6 @@
 // Package authtest is an identity provider of our own, for tests and the demonstration: an
 // [Issuer] that signs tokens, and a [Provider] at which people sign in. A real service
-// trusts an identity provider that somebody else runs; nothing here is part of one.
+// trusts an identity provider of its own; nothing here is part of one.
 package authtest
 
 import (

@@ -39,7 +39,7 @@ type ProviderConfig struct {
 	Now      func() time.Time
 }
 
-// The places of a Provider below its issuer's name. Authorize is served by whoever asks.
+// The places of a Provider below its issuer's name. Authorize is served by the page that asks who signs in.
 const (
 	DiscoveryPath = "/.well-known/openid-configuration"
 	AuthorizePath = "/authorize"
@@ -99,7 +99,7 @@ func (p *Provider) Authorization(q url.Values) (Authorization, error) {
 	return a, nil
 }
 
-// Grant answers a request: somebody is who. It returns where to send the browser.
+// Grant answers a request: the visitor is who. It returns where to send the browser.
 func (p *Provider) Grant(a Authorization, who auth.Principal, name string) (string, error) {
 	raw := make([]byte, 32)
 	if _, err := io.ReadFull(p.Random, raw); err != nil {
