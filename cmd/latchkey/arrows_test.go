@@ -180,7 +180,7 @@ func TestRoomsOfTheDomain(t *testing.T) {
 var pure = []string{
 	"archive/zip", "bytes", "cmp", "embed", "encoding/hex", "errors", "fmt", "hash/fnv", "io", "log/slog", "maps", "math", "math/big", "reflect", "regexp", "slices", "strconv", "strings", "sync",
 	"time", "unicode", "unicode/utf8",
-	"github.com/go-json-experiment/json", "github.com/bojanz/currency", "golang.org/x/text/unicode/norm",
+	"github.com/go-json-experiment/json", "github.com/bojanz/currency", "golang.org/x/text/unicode/norm", "golang.org/x/text/language", "golang.org/x/net/idna", "net/url",
 	"latchkey/otp",
 }
 
