@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image/png"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -209,6 +210,10 @@ func TestDay(t *testing.T) {
 	courier.Offline(false)
 	courier.Reads("#said", "Handed over")
 	tries := verifies(courier, code)
+	age := regexp.MustCompile(`"age_s":[0-9]+`) // alone is of each try
+	for i := range tries {
+		tries[i] = age.ReplaceAllString(tries[i], "")
+	}
 	if len(slices.Compact(tries)) != 1 || !strings.Contains(tries[0], `"attempt_id":"`) {
 		t.Errorf("what was sent: %q", tries)
 	}
