@@ -283,6 +283,7 @@ var errorRows = []errorRow{
 	// A path or a parameter is held to these rules where it is read; past that point they
 	// are faults of ours.
 	{err: handoff.ErrID, code: codeInternal},
+	{err: handoff.ErrLabel, code: codeInternal},
 	{err: handoff.ErrGrantID, code: codeInternal},
 	{err: handoff.ErrDate, code: codeInternal},
 	{err: handoff.ErrZone, code: codeInternal},
