@@ -100,7 +100,7 @@ func NewReader(c Config) (*Reader, error) {
 	if c.Log == nil || c.Group == "" || c.Handle == nil || c.Clock == nil {
 		return nil, errors.New("notify: a reader needs a log, a group, a handler and a clock")
 	}
-	c.Observer = cmp.Or[Observer](c.Observer, deaf{})
+	c.Observer = cmp.Or[Observer](c.Observer, noObserver{})
 	c.Parallel = cmp.Or(c.Parallel, 4)
 	c.Batch = cmp.Or(c.Batch, 32*c.Parallel)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
@@ -116,23 +116,23 @@ func NewReader(c Config) (*Reader, error) {
 	return &Reader{Config: c, lines: map[subject][]leased{}}, nil
 }
 
-type deaf struct{}
+type noObserver struct{}
 
-func (deaf) Delivered(handoff.EventType) {}
+func (noObserver) Delivered(handoff.EventType) {}
 
-func (deaf) Retried(handoff.EventType, Reason) {}
+func (noObserver) Retried(handoff.EventType, Reason) {}
 
-func (deaf) Buried(handoff.EventType, Reason) {}
+func (noObserver) Buried(handoff.EventType, Reason) {}
 
-func (deaf) LogFailed(string, error) {}
+func (noObserver) LogFailed(string, error) {}
 
 const (
-	takeFor   = 5 * time.Second  // one question to the log
-	ackFor    = 10 * time.Second // telling the log how a delivery ended, with all retries
-	maxPause  = 5 * time.Second  // between two questions to a log that does not answer
-	firstTry  = time.Second      // backoff after the first failure
-	maxDelay  = 15 * time.Minute // between two tries
-	graveyard = 24 * time.Hour   // after the first failure
+	takeFor     = 5 * time.Second  // one question to the log
+	ackFor      = 10 * time.Second // telling the log how a delivery ended, with all retries
+	maxPause    = 5 * time.Second  // between two questions to a log that does not answer
+	firstTry    = time.Second      // backoff after the first failure
+	maxDelay    = 15 * time.Minute // between two tries
+	giveUpAfter = 24 * time.Hour   // after the first failure
 )
 
 // Run reads until ctx ends. Then it takes nothing more, makes what it leased and did
@@ -285,7 +285,7 @@ func (r *Reader) deliver(ctx context.Context, d eventlog.Delivery) {
 		r.tell(ctx, "Retry", func(ctx context.Context) error { return r.Log.Retry(ctx, r.Group, f, due) })
 		return
 	}
-	tooOld := d.FirstFailed != 0 && now.Sub(d.FirstFailed.Time()) >= graveyard
+	tooOld := d.FirstFailed != 0 && now.Sub(d.FirstFailed.Time()) >= giveUpAfter
 	if IsPermanent(err) || tooOld {
 		if r.tell(ctx, "Bury", func(ctx context.Context) error { return r.Log.Bury(ctx, r.Group, f) }) {
 			r.Observer.Buried(d.Event.Type, reason)

@@ -101,18 +101,18 @@ func NewMailer(c MailerConfig) (*Mailer, error) {
 		}
 	}
 	if c.Observer == nil {
-		c.Observer = deaf{}
+		c.Observer = noObserver{}
 	}
 	return &Mailer{c}, nil
 }
 
 const grantID = "{grant_id}"
 
-type deaf struct{}
+type noObserver struct{}
 
-func (deaf) Sent(message.Kind) {}
+func (noObserver) Sent(message.Kind) {}
 
-func (deaf) LeftOut(handoff.EventType) {}
+func (noObserver) LeftOut(handoff.EventType) {}
 
 // Handle is a [notify.Handler]: it sends the mail that an event calls for, if any.
 func (m *Mailer) Handle(ctx context.Context, d eventlog.Delivery) error {

@@ -107,16 +107,16 @@ func New(c Config) (*Notifier, error) {
 	}
 	c.PublicURL = strings.TrimSuffix(c.PublicURL, "/")
 	if c.Observer == nil {
-		c.Observer = deaf{}
+		c.Observer = noObserver{}
 	}
 	return &Notifier{c}, nil
 }
 
-type deaf struct{}
+type noObserver struct{}
 
-func (deaf) Sent(message.Kind) {}
+func (noObserver) Sent(message.Kind) {}
 
-func (deaf) Undeliverable(message.Kind, notify.Reason) {}
+func (noObserver) Undeliverable(message.Kind, notify.Reason) {}
 
 var _ notify.Handler = (&Notifier{}).Handle
 

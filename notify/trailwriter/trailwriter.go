@@ -74,7 +74,7 @@ func New(c Config) (*Writer, error) {
 	if c.Store == nil || c.Signer.IsZero() || c.Clock == nil {
 		return nil, errors.New("ledger: needs a store, a signer and a clock")
 	}
-	c.Observer = cmp.Or[Observer](c.Observer, deaf{})
+	c.Observer = cmp.Or[Observer](c.Observer, noObserver{})
 	c.Poll = cmp.Or(c.Poll, 500*time.Millisecond)
 	c.Lease = cmp.Or(c.Lease, 5*time.Second)
 	c.Batch = cmp.Or(c.Batch, 256)
@@ -84,11 +84,11 @@ func New(c Config) (*Writer, error) {
 	return &Writer{Config: c, holder: ulid.Make().String()}, nil
 }
 
-type deaf struct{}
+type noObserver struct{}
 
-func (deaf) Entered(string, int) {}
+func (noObserver) Entered(string, int) {}
 
-func (deaf) Failed(error) {}
+func (noObserver) Failed(error) {}
 
 // Run works until ctx ends, and then gives the lease up.
 func (l *Writer) Run(ctx context.Context) {
