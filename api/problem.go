@@ -273,6 +273,7 @@ var errorRows = []errorRow{
 	{err: storage.ErrConflict, code: codeUnavailable, retry: time.Second},
 	{err: context.DeadlineExceeded, code: codeUnavailable, retry: time.Second},
 	{err: storage.ErrSealed, code: codeInternal},
+	{err: storage.ErrFormat, code: codeInternal},
 
 	{err: auth.ErrToken, code: codeUnauthorized},
 	{err: identity.ErrLink, code: codeLinkUnknown},
@@ -286,6 +287,7 @@ var errorRows = []errorRow{
 	{err: handoff.ErrLabel, code: codeInternal},
 	{err: handoff.ErrGrantID, code: codeInternal},
 	{err: handoff.ErrDate, code: codeInternal},
+	{err: handoff.ErrDomain, code: codeInternal},
 	{err: handoff.ErrZone, code: codeInternal},
 	{err: handoff.ErrNoSuchDay, code: codeInternal},
 
