@@ -95,6 +95,7 @@ type model struct {
 	lives    map[handoff.GrantID][]handoff.Event
 	guesses  map[string][]handoff.Instant // wrong codes by courier
 	charged  map[string][]handoff.Instant // those that were not excused
+	unsure   map[string][]handoff.Instant // codes that may have been charged, though their commit came to nothing
 	books
 }
 
@@ -115,6 +116,7 @@ var (
 func newModel(t *rapid.T, store Core) *model {
 	m := &model{faulty: &Faulty{Core: store}, attempts: map[string]told{}, drivers: map[service.RouteRef]string{}}
 	m.lives, m.guesses, m.charged = map[handoff.GrantID][]handoff.Event{}, map[string][]handoff.Instant{}, map[string][]handoff.Instant{}
+	m.unsure = map[string][]handoff.Instant{}
 	m.World = New(t, m.faulty)
 	m.books = newBooks()
 	m.Cleared(t, modelCouriers...)
@@ -319,6 +321,9 @@ func (m *model) present(t *rapid.T, kind string, p service.Presentation, do verb
 			t.Fatalf("%s: %v, with the events %v", kind, err, fresh)
 		}
 	default:
+		if reason(err) == "unavailable" && !p.Code.IsZero() {
+			m.unsure[p.Courier.ID] = append(m.unsure[p.Courier.ID], handoff.InstantOf(m.Clock.Now()))
+		}
 		m.refused(t, fresh, err, kind)
 	}
 	if p.Attempt != "" && len(fresh) > 0 {
