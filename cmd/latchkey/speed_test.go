@@ -324,7 +324,7 @@ func newBench(tb testing.TB, redisAddr string) *bench {
 		url: "http://" + ln.Addr().String(), service: s.service, store: store,
 		sign: func(p auth.Principal) (string, error) { return issuer.Sign(p, time.Hour) },
 	}
-	w := &handofftest.World{Store: store, Clock: clock, Service: s.service}
+	w := &handofftest.World{Core: store, Store: store, Clock: clock, Service: s.service}
 	for i := range connections {
 		id := "cou_" + strconv.Itoa(i)
 		w.Cleared(tb, id)
