@@ -150,7 +150,7 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	must(store.Join(ctx, "mail"))
 
 	// A day.
-	w := &handofftest.World{Store: store, Clock: clock, Service: s.service, Policy: handofftest.Policy()}
+	w := &handofftest.World{Core: store, Store: store, Clock: clock, Service: s.service, Policy: handofftest.Policy()}
 	at := handofftest.Home
 	d := handoff.Door{ID: "gate", Kind: handoff.Gate, Mode: handoff.Connected, BuildingID: "bld_turm5", Location: &at}
 	must(s.registry.Enroll(ctx, handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{handofftest.Carrier}}))

@@ -1,6 +1,8 @@
 package frame
 
 import (
+	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -20,6 +22,7 @@ const assetsPath = "/assets/"
 type assets struct {
 	hash    string
 	content map[string][]byte // by SET/NAME
+	packed  map[string][]byte // the same in gzip, where that is smaller
 }
 
 var assetTypes = map[string]string{
@@ -29,7 +32,7 @@ var assetTypes = map[string]string{
 
 // gather reads the assets of the sets, in a fixed order.
 func gather(sets []Set) (*assets, error) {
-	a := &assets{content: map[string][]byte{}}
+	a := &assets{content: map[string][]byte{}, packed: map[string][]byte{}}
 	sum := sha256.New()
 	for _, set := range sets {
 		if _, err := fs.Stat(set.Files, "assets"); err != nil {
@@ -50,7 +53,7 @@ func gather(sets []Set) (*assets, error) {
 			if _, twice := a.content[name]; twice {
 				return fmt.Errorf("frame: two assets %s", name)
 			}
-			a.content[name] = content
+			a.content[name], a.packed[name] = content, pack(content)
 			one := sha256.Sum256(content)
 			fmt.Fprintf(sum, "%s %x\n", name, one)
 			return nil
@@ -85,5 +88,24 @@ func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.PathValue("hash") == a.hash {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
+	// Assets are the same for every visitor and hold no secret, so that compressing them tells
+	// nothing (BREACH). Pages are not compressed: they hold codes and tokens.
+	h.Set("Vary", "Accept-Encoding")
+	if packed := a.packed[r.PathValue("name")]; packed != nil && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		content = packed
+	}
 	_, _ = w.Write(content) // the client has gone
+}
+
+// pack is content in gzip; nil where that saves nothing worth while.
+func pack(content []byte) []byte {
+	var b bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is valid
+	_, _ = z.Write(content)                               // a buffer takes everything
+	_ = z.Close()
+	if b.Len() > len(content)*9/10 {
+		return nil
+	}
+	return b.Bytes()
 }
