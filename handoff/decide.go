@@ -58,7 +58,7 @@ const (
 	RoleManager  Role = "manager" // of a building
 )
 
-// may reports whether the grant is this actor's to see. To others it does not exist.
+// May reports whether the grant is this actor's to see. To others it does not exist.
 func (a Actor) May(g *Grant) bool {
 	switch a.Role {
 	case RoleShop:
@@ -691,7 +691,7 @@ func (d *deliberation) mint() Decision {
 	return d.accept(e)
 }
 
-// madeBy reports whether the grant was made by this dispatch, of which digest is the keyed
+// MadeBy reports whether the grant was made by this dispatch, of which digest is the keyed
 // digest.
 func (g *Grant) MadeBy(dispatch *Dispatch, digest []byte) bool {
 	if g.Scrubbed != nil {

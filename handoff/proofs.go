@@ -69,7 +69,7 @@ type Drive struct {
 	Route string
 }
 
-// cleared reports whether the courier may carry parcels at now.
+// Cleared reports whether the courier may carry parcels at now.
 func (c *Courier) Cleared(now time.Time) bool {
 	return c != nil && !c.Suspended && now.Before(c.ClearedUntil.Time())
 }

@@ -165,7 +165,7 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	knock := service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "gate", Parcel: "p1", Position: &handoff.Position{Point: at}}
 	_, err = s.service.Unlock(ctx, knock)
 	must(err)
-	knock.Parcel = "nobody's"
+	knock.Parcel = "unknown"
 	if _, err = s.service.Unlock(ctx, knock); err == nil {
 		t.Fatal("a permit for nobody's parcel")
 	}
