@@ -346,7 +346,7 @@ func TestServeSignIn(t *testing.T) {
 	if v := b.get(base + "/v1/dispatches/0123456789abcdef01234567-1"); v.status != http.StatusForbidden {
 		t.Errorf("in a scope that its issuer may not give: %d", v.status)
 	}
-	if v := b.get(base + "/sign-in"); !strings.Contains(v.text, "Officer   9") {
+	if v := b.get(base + "/sign-in"); !strings.Contains(v.text, "<bdi>Officer  9</bdi>") {
 		t.Errorf("not greeted: %s", v.text)
 	}
 	for _, at := range b.seen {
