@@ -102,12 +102,17 @@ func of(events []handoff.Event, id handoff.GrantID, typ handoff.EventType) int {
 	return Count(slices.DeleteFunc(slices.Clone(events), func(e handoff.Event) bool { return e.Grant != id }), typ)
 }
 
+// processes is how many services act at once: each lets a courier's codes through one after
+// the other, so that only several meet in the store.
+const processes = 16
+
 var contentionTests = map[string]func(*testing.T, *World){
 	"OneOf200RightCodesReleases": func(t *testing.T, w *World) {
 		ready(t, w)
 		g := w.Dispatch(t, Sample("p1"))
-		errs := together(200, func(int) error {
-			_, err := w.Service.Verify(t.Context(), AtDoor("c1", "p1", g.CurrentCode()))
+		instances := w.Instances(t, processes)
+		errs := together(200, func(i int) error {
+			_, err := instances[i%processes].Verify(t.Context(), AtDoor("c1", "p1", g.CurrentCode()))
 			return err
 		})
 		equal(t, "answers", tally(errs), map[string]int{"": 1, string(handoff.AlreadyReleased): 199})
@@ -119,8 +124,9 @@ var contentionTests = map[string]func(*testing.T, *World){
 	"FiveOf500WrongCodesAreCounted": func(t *testing.T, w *World) {
 		ready(t, w)
 		g := w.Dispatch(t, Sample("p1"))
+		instances := w.Instances(t, processes)
 		errs := together(500, func(i int) error {
-			_, err := w.Service.Verify(t.Context(), AtDoor("c1", "p1", WrongCode(&g, i)))
+			_, err := instances[i%processes].Verify(t.Context(), AtDoor("c1", "p1", WrongCode(&g, i)))
 			return err
 		})
 		// Only five were counted, so that the courier's budget of twenty is not spent.
@@ -147,11 +153,12 @@ var contentionTests = map[string]func(*testing.T, *World){
 		for i := range 150 {
 			grants = append(grants, w.Dispatch(t, Sample(fmt.Sprintf("p%d", i))))
 		}
+		instances := w.Instances(t, processes)
 		var stumbled atomic.Int32 // a store on a busy machine, of which asking again is right
 		errs := together(750, func(i int) error {
 			g := grants[i%len(grants)]
 			for try := 0; ; try++ {
-				_, err := w.Service.Verify(t.Context(), AtDoor("c1", g.Dispatch.Parcel, WrongCode(&g, i)))
+				_, err := instances[i%processes].Verify(t.Context(), AtDoor("c1", g.Dispatch.Parcel, WrongCode(&g, i)))
 				if !errors.Is(err, storage.ErrUnavailable) || try == 20 {
 					return err
 				}
@@ -184,9 +191,10 @@ var contentionTests = map[string]func(*testing.T, *World){
 				p.Code, counted = WrongCode(&g, 7), handoff.EventCodeRefused
 			}
 			p.Attempt = "attempt-1"
+			instances := w.Instances(t, processes)
 			receipts := make([]service.Receipt, 50)
 			errs := together(50, func(i int) (err error) {
-				receipts[i], err = w.Service.Verify(t.Context(), p)
+				receipts[i], err = instances[i%processes].Verify(t.Context(), p)
 				return err
 			})
 			for i := range errs {

@@ -161,11 +161,7 @@ type World struct {
 func New(t TB, store Core) *World {
 	t.Helper()
 	w := &World{Core: store, Clock: NewClock(Noon), Policy: Policy()}
-	s, err := service.New(service.Config{Store: store, Policy: w.Policy, Clock: w.Clock, Namer: Namer{}, Random: rand.Reader, Keypads: door.PINs{}})
-	if err != nil {
-		t.Fatalf("service.New: %v", err)
-	}
-	w.Service = s
+	w.Service = newService(t, w)
 	w.Registry = registry.New(store, store, w.Clock)
 	if all, ok := store.(Store); ok {
 		w.Store = all
@@ -174,6 +170,25 @@ func New(t TB, store Core) *World {
 		w.Access = trail.NewReader(all, w.Clock, Namer{})
 	}
 	return w
+}
+
+// Instances makes further services on the world's store and clock, as several processes would.
+func (w *World) Instances(t TB, n int) []*service.Service {
+	t.Helper()
+	all := make([]*service.Service, n)
+	for i := range all {
+		all[i] = newService(t, w)
+	}
+	return all
+}
+
+func newService(t TB, w *World) *service.Service {
+	t.Helper()
+	s, err := service.New(service.Config{Store: w.Core, Policy: w.Policy, Clock: w.Clock, Namer: Namer{}, Random: rand.Reader, Keypads: door.PINs{}})
+	if err != nil {
+		t.Fatalf("service.New: %v", err)
+	}
+	return s
 }
 
 // Cleared registers couriers of the carrier swift whose clearance lasts for years.

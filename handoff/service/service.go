@@ -50,6 +50,7 @@ type Service struct {
 	observer Observer
 	settling sync.WaitGroup // what goes on behind answers
 	carriers carriers
+	turns    turns
 }
 
 // Config is what a Service is made of. All fields but Observer are required.
@@ -80,6 +81,7 @@ func New(c Config) (*Service, error) {
 		store: c.Store, clock: c.Clock, elapsed: clock.Elapsed(c.Clock), limits: &c.Policy.Limits,
 		reading: &s.settling, views: map[string]*carrierView{},
 	}
+	s.turns.taken = map[handoff.CourierRef]*turn{}
 	return s, nil
 }
 

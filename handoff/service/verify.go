@@ -86,6 +86,11 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 	coded := !p.Code.IsZero()
 	beside := []reservation{&carrierDay{carriers: &s.carriers, carrier: p.Courier.Carrier, code: coded}}
 	if coded {
+		end, err := s.turns.take(ctx, p.Courier)
+		if err != nil {
+			return Receipt{}, err
+		}
+		defer end()
 		beside = append(beside, s.guess(p.Courier))
 	}
 	o, err := s.change(ctx, q, beside...)
