@@ -83,8 +83,8 @@ type Account struct {
 	Excused  []Instant // wrong codes that were no guesses, of the last day at least
 	Reserved []Instant // guesses in flight that reached the store before the asker's own, and that one
 
-	// Doubtful are wrong codes of which nobody knows whether they were committed: whoever
-	// did so has not settled them yet, or died over it.
+	// Doubtful are wrong codes whose commit has no known outcome: the
+	// instance has not settled them yet, or died before it could.
 	Doubtful []Instant
 
 	// Placed says that the asker's own guess is among the reserved ones. A place that was
@@ -92,9 +92,9 @@ type Account struct {
 	Placed bool
 }
 
-// abandoned is when nobody will settle a reservation any more: no request lives as long.
-// If a commit of a wrong code was sent, it then counts as one. If none was, nobody was
-// told anything, and it counts for nothing.
+// abandoned is when no request will settle a reservation any more: none lives as long.
+// If a commit of a wrong code was sent, it then counts as one. If none was, no
+// answer told anything of the code, and it counts for nothing.
 const abandoned = time.Minute
 
 // Budget reads an account: what is spent, and whether the reservation that the asker

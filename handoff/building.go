@@ -64,7 +64,7 @@ func (m DoorMode) String() string { return modeNames.name(m) }
 // ParseDoorMode reads a mode's name.
 func ParseDoorMode(name string) (DoorMode, bool) { return modeNames.parse(name) }
 
-// KeypadKey is the secret that a keypad shares with the service: whoever knows it knows
+// KeypadKey is the secret that a keypad shares with the service: who knows it knows
 // every PIN of its door. It prints as ******.
 type KeypadKey []byte
 
@@ -79,7 +79,7 @@ func (k KeypadKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Replacing is d as it is stored in the place of before (nil: of none). A door stays in
 // its building: ErrDoorMoved. A keypad that is given no key keeps the one it has, since
-// nobody can read it to say it again; one that has none is ErrKeypadKey. The key is
+// it cannot be read out to be said again; one that has none is ErrKeypadKey. The key is
 // forgotten along with the mode, and of a door that is removed, everything but its building.
 func (d Door) Replacing(before *Door) (Door, error) {
 	if before != nil && before.BuildingID != d.BuildingID {
@@ -119,7 +119,7 @@ type Building struct {
 	Carriers []string `cbor:"6,keyasint,omitempty"` // who may come at all
 	Returns  bool     `cbor:"7,keyasint,omitempty"` // whether couriers may come for returns
 	Hours    *Hours   `cbor:"8,keyasint,omitempty"` // when deliveries may come; nil: at any hour
-	Quiet    *Hours   `cbor:"9,keyasint,omitempty"` // when nobody may come, whatever Hours say
+	Quiet    *Hours   `cbor:"9,keyasint,omitempty"` // when no courier may come, whatever Hours say
 
 	// Locale is the language of mails to the manager, BCP 47.
 	Locale string `cbor:"10,keyasint,omitempty"`

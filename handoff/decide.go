@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Command is what somebody asks of a grant.
+// Command is what is asked of a grant.
 type Command struct {
 	Act    Act
 	Target TargetKind // open: the kind of door; release and collect: Parcel
 
 	Evidence Evidence // what a courier brings
-	By       Actor    // whoever else asks
+	By       Actor    // who asks, if it is not a courier
 	Who      string   // the pseudonym of By.Subject
 
 	Parcel   ParcelHash   // mint
@@ -40,12 +40,12 @@ type Actor struct {
 	// keeps a pseudonym of it.
 	Subject string
 
-	// Person says that it is somebody's own token, and not a key, which whoever holds it
-	// can show.
+	// Person says that it is a person's own token, and not a key, which any holder of
+	// it can show.
 	Person bool
 }
 
-// Role is the capacity in which somebody asks.
+// Role is the capacity in which a caller asks.
 type Role string
 
 // The roles. A courier's commands carry evidence, and no actor.
@@ -90,9 +90,9 @@ func (d *Decision) Counted() bool {
 }
 
 // Decide weighs a command against a grant (nil if there is none), the facts and the
-// time. It is the only judge of every act: it does no I/O, reads no clock and draws
-// no randomness, so that the same question always gets the same answer. What it does
-// not know it refuses.
+// time. Every act is decided here and nowhere else. It does no I/O, reads no clock and
+// draws no randomness, so that the same question always gets the same answer. What it
+// does not know it refuses.
 //
 // Acts with proofs are judged in one fixed order, and the first that fails gives the
 // reason: the courier, the courier's budget, the route, the grant's status, the time,
@@ -174,7 +174,7 @@ func init() { // not a literal: the effects reach back to the table
 		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventLifted)},
 
 		// When nothing else works. Both people are of the shop, which answers for its parcel;
-		// whoever runs the service has no part in it.
+		// the operator has no part in it.
 		AskOverride: {from: []Status{Active}, roles: []Role{RoleShop}, asks: byHand(ProofTime), named: true, effect: askOverride},
 		Override:    {from: []Status{Active}, roles: []Role{RoleShop}, asks: byHand(ProofTime, ProofApproval), named: true, effect: override},
 	}
@@ -203,7 +203,7 @@ func (r rule) wrongStatus(s Status) Reason {
 
 func nothing(*deliberation) (ProofSet, bool) { return 0, true }
 
-// byHand asks for proofs of a delivery. A return needs no release: whoever has it may keep it.
+// byHand asks for proofs of a delivery. A return needs no release: its holder may keep it.
 func byHand(ps ...Proof) func(*deliberation) (ProofSet, bool) {
 	return func(d *deliberation) (ProofSet, bool) {
 		return Proofs(ps...), d.grant.Dispatch.Purpose == PurposeDelivery
@@ -360,8 +360,8 @@ func (d *deliberation) firstFailure(r rule) Reason {
 // code ever issued is compared, so that the time taken tells nothing.
 //
 // A wrong code that is a slip of the right one, or was superseded, is excused: honest
-// customers make such, and hardly anybody who guesses (59 in a million). The caller is
-// not told, and the code's and the grant's limits know no excuse.
+// customers make such, and of random guesses only 59 in a million are. The caller is not
+// told, and the code's and the grant's limits count it all the same.
 func (d *deliberation) compareCode() *Decision {
 	said, code, limits := d.evidence().Code, &d.grant.Code, d.facts.Policy.Limits
 	switch {
@@ -548,7 +548,7 @@ func askOverride(d *deliberation) Decision {
 	return d.accept(d.event(EventOverrideAsked))
 }
 
-// override releases the parcel without a courier: nobody can take that back, and a code
+// override releases the parcel without a courier: that cannot be taken back, and a code
 // that is locked does not stop it.
 func override(d *deliberation) Decision { return d.accept(d.event(EventOverridden)) }
 
@@ -629,12 +629,12 @@ func expire(d *deliberation) Decision {
 
 func reschedule(d *deliberation) Decision {
 	switch {
-	case d.grant.Scrubbed != nil: // nobody knows any more where it goes
+	case d.grant.Scrubbed != nil: // where it goes is not known any more
 		return d.refuse(WrongStatus)
 	case !d.cmd.Day.After(d.grant.Day()):
 		return d.refuse(DayNotLater)
 	case d.grant.CodeRequired() && d.grant.Code.TotalWrong >= d.facts.Policy.Limits.GrantTries:
-		return d.refuse(CodeLocked) // for good: another day would help nobody
+		return d.refuse(CodeLocked) // for good: another day would change nothing
 	}
 	window, reason := windowOf(d.cmd.Day, d.grant.Dispatch.To.Zone, d.now)
 	if reason != "" {
@@ -733,7 +733,7 @@ func windowOf(day Date, zoneName string, now time.Time) (Window, Reason) {
 	return window, ""
 }
 
-// horizon is how far ahead a delivery day can lie. What is further is a slip of the pen.
+// horizon is how far ahead a delivery day can lie. What is further is a typing error.
 const horizon = 400 * 24 * time.Hour
 
 // firstCounter is 1, so that 0 can say "no code is issued".

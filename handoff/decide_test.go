@@ -274,12 +274,14 @@ func TestEveryProofHoldsForEveryAct(t *testing.T) {
 
 func TestEachProofFailsAloneForEveryAct(t *testing.T) {
 	cases := 0
+	var flawed ProofSet
 	for _, r := range rows() {
 		for _, f := range flaws {
 			if !f.applies(r) {
 				continue
 			}
 			cases++
+			flawed |= Proofs(f.proof)
 			s := r.scene(t)
 			f.spoil(s)
 			d := s.decide()
@@ -297,6 +299,11 @@ func TestEachProofFailsAloneForEveryAct(t *testing.T) {
 			if told := len(d.Events) > len(costs(d)); told != (r.act == Open && s.facts.Door != nil && d.Refusal.Reason != ParcelUnknown && f.proof != ProofCode) {
 				t.Errorf("%s, %s: the building was told: %v", r.name, f.name, told)
 			}
+		}
+	}
+	for p := range Proof(len(Verdict{})) {
+		if !flawed.Has(p) {
+			t.Errorf("no row has a flaw of the proof %v", p)
 		}
 	}
 	if cases < 700 {

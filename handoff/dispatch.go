@@ -89,7 +89,7 @@ func (t *Destination) located() bool { return t.Location != nil && *t.Location !
 // verifies, registered by the carrier as the courier of the point's own route.
 type DestinationKind uint8
 
-// The kinds. At a locker or a PO box there is nobody who could say a code.
+// The kinds. At a locker or a PO box no one can say a code.
 const (
 	_ DestinationKind = iota
 	Residence

@@ -29,7 +29,7 @@ func ParsePermitID(text string) (id PermitID, ok bool) {
 }
 
 // Unlock is one permit and how far it came. It says what the door said, and no more:
-// what nobody reported is not known.
+// what was not reported is not known.
 type Unlock struct {
 	Permit PermitID   `cbor:"1,keyasint"`
 	Door   string     `cbor:"2,keyasint"`
@@ -84,7 +84,7 @@ const (
 	DoorAuthorised           // the service gave a permit out
 	DoorDelivered            // the door has it
 	DoorConfirmed            // the lock confirmed that it let go
-	DoorOpened               // the door's contact says that somebody went through
+	DoorOpened               // the door's contact says that it was opened
 	DoorRelocked             // locked again
 	DoorFailed               // the lock did not do it
 	DoorRefused              // the door did not accept the permit
@@ -163,7 +163,7 @@ const knocksKept = 20
 const elsewhereKept = 5
 
 // turnAway is a refusal. At a door it is told to the building as well, and far from the
-// address to whoever looks for patterns.
+// address to one who looks for patterns.
 func (d *deliberation) turnAway(reason Reason) Decision {
 	refused := d.refuse(reason)
 	if atParcel := d.cmd.Act == Release || d.cmd.Act == Collect; atParcel && reason == OutsideGeofence &&
@@ -214,7 +214,7 @@ func open(d *deliberation) Decision {
 		return d.turnAway(AccessRefused)
 	}
 	e := d.atDoor(EventPermitted)
-	// A keypad may report as well, but nobody can say when the courier will have typed.
+	// A keypad may report as well, but the service does not know when the courier will have typed.
 	e.Permit, e.Awaited = permit, door.Mode == Connected || door.Mode == Bridged
 	e.Relock = door.Relock
 	if d.verdict[ProofPresence] == OK {

@@ -121,7 +121,7 @@ const (
 	EventPermitted     // a courier was given a permit for a door
 	EventConsented     // the customer's consents, as they now stand
 	EventAccessRefused // a courier was refused at a door; only the first twenty of a grant, and few of no grant (see Unlock)
-	EventImpossible    // refused: nobody travels that fast from the last door to this one
+	EventImpossible    // refused: the way from the last door is too far for the time
 	EventDoorDelivered // the permit reached the door
 	EventDoorConfirmed // the lock confirmed
 	EventDoorOpened    // the door's contact says that it opened
@@ -137,11 +137,11 @@ const (
 	EventOverridden    // released by hand; Who is the second person, who approved
 
 	// Of no grant.
-	EventDoorForced       // a door moved that nobody was let through
+	EventDoorForced       // a door moved without a permit
 	EventDoorHeldOpen     // a door was not closed in its time
-	EventDoorTampered     // somebody was at the controller's case or its lines
+	EventDoorTampered     // the controller's case or its lines were tampered with
 	EventBuildingEnrolled // a building was registered, or what its residents are told of it changed
-	EventResidentChanged  // a mail about somebody's subscription may be due
+	EventResidentChanged  // a mail about a resident's subscription may be due
 	EventSignal           // a pattern that a duty officer should look at; Reason says which
 	EventDoorJammed       // a lock says that its bolt or its door is stuck
 	EventDoorBatteryLow   // the battery of a lock, or of a sensor beside it, is low

@@ -13,9 +13,9 @@
 // [Apply] turns a grant and an event into the next grant. Handing over a parcel,
 // collecting a return and opening a lobby are rows of the same table.
 //
-// [Service] is the only place that loads, decides and commits; [Store] is what it
-// asks of a database. Whoever must tell the world (mail, webhooks, indexes) reads
-// the event log that each commit appends to.
+// Package service is the only place that loads, decides and commits, and says what it asks
+// of a database. What must tell others (mail, doors, indexes) reads the event log that each
+// commit appends to.
 package handoff
 
 import (
@@ -34,7 +34,7 @@ import (
 // grant closed gets the next generation, a grant of its own.
 //
 // The fields are exactly what the grant's events say (see [Replay]). What only
-// retries need is kept beside it, in [Record].
+// retries need is kept beside it, in a record of package service.
 type Grant struct {
 	ID GrantID `cbor:"-"`
 
@@ -89,7 +89,7 @@ type Grant struct {
 	// Contested says that another shop claimed the parcel's id. Told once.
 	Contested bool `cbor:"15,keyasint,omitempty"`
 
-	// Attempts counts the times that the courier was there and nobody answered.
+	// Attempts counts the times that the courier was there and no one answered.
 	Attempts int `cbor:"16,keyasint,omitempty"`
 
 	// ClosedAt is when the status became one that ends a grant's life; 0 while it has not.
@@ -141,7 +141,7 @@ const (
 	Open            // unlock a door
 	Mint            // make the grant: the parcel left the warehouse
 	Abort           // the courier takes the handoff back
-	Attempt         // the courier was there and nobody answered
+	Attempt         // the courier was there and no one answered
 	Recall          // the shop calls the parcel back
 	Reschedule      // another day
 	Resend          // mail the same code again
@@ -172,6 +172,9 @@ const (
 )
 
 // Proof is one thing that a right can ask for. How each is judged stands in proofs.go.
+//
+// Grants store their rights' proofs as a set of bits, by these numbers: a new proof is
+// appended before numProofs, and none is ever moved or removed.
 type Proof uint8
 
 // The proofs, in the order in which a verdict names them.

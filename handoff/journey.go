@@ -2,7 +2,7 @@ package handoff
 
 import "time"
 
-// Journey is where a parcel is in its day, as far as somebody said so. A zero Instant has
+// Journey is where a parcel is in its day, as far as it was reported. A zero Instant has
 // not happened, or fell out of the history.
 type Journey struct {
 	Left   Instant // it left the warehouse

@@ -193,9 +193,9 @@ type Namer interface {
 	Name(domain string, parts ...string) []byte
 }
 
-// Pseudonym is a keyed hash of who or what somebody is, 8 bytes in hexadecimal: the same
-// each time, so that a trail can be followed, and meaningless without the key. Of nobody
-// it is empty.
+// Pseudonym is a keyed hash of a person's or a thing's id, 8 bytes in hexadecimal: the same
+// each time, so that a trail can be followed, and meaningless without the key. Of an
+// empty subject it is empty.
 func Pseudonym(names Namer, domain, subject string) string {
 	if subject == "" {
 		return ""

@@ -34,7 +34,7 @@ type Policy struct {
 
 	// AllowWithoutPosition are the kinds of place to which a parcel that needs a code may be
 	// dispatched without the position of the address, each with the operator's reason. At
-	// such a parcel nothing asks where the courier is: whoever tells the courier the code by
+	// such a parcel nothing asks where the courier is: a customer who tells the code by
 	// telephone releases it anywhere. Where a position is given, it is asked all the same.
 	AllowWithoutPosition map[string]string `json:"allow_without_position"`
 
@@ -53,7 +53,7 @@ type Policy struct {
 	Signals Signals `json:"signals"`
 }
 
-// Signals says from when on a pattern is worth a look. They stop nobody.
+// Signals says from when on a pattern is worth a look. They refuse no request.
 type Signals struct {
 	Courier int `json:"wrong_parcels_per_courier_hour"` // parcels with wrong codes, by one courier
 	Route   int `json:"wrong_parcels_per_route_hour"`
@@ -64,7 +64,7 @@ type Signals struct {
 
 // DestinationPolicy is what a kind of place allows.
 type DestinationPolicy struct {
-	// Code says that somebody is there who can say a code.
+	// Code says that a customer is there to say a code.
 	Code bool `json:"code"`
 }
 
@@ -72,7 +72,7 @@ type DestinationPolicy struct {
 type ShopPolicy struct {
 	Carriers []string `json:"carriers"`
 
-	// Prefixes are how the ids of its parcels begin, so that nobody claims another shop's
+	// Prefixes are how the ids of its parcels begin, so that no shop claims another's
 	// parcel first. A shop without any may dispatch what begins with no other shop's.
 	Prefixes []string `json:"parcel_prefixes"`
 }
@@ -290,7 +290,7 @@ func listed(list []string, category string) bool {
 	return slices.ContainsFunc(list, func(c string) bool { return CanonicalCategory(c) == name })
 }
 
-// validate refuses limits that stop nobody: none, and slips of the pen.
+// validate refuses limits that limit nothing: none, and typing errors.
 func (l *Limits) validate() error {
 	for _, c := range []struct {
 		name   string

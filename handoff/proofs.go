@@ -9,7 +9,7 @@ import (
 
 // Evidence is what a courier brings to a door.
 type Evidence struct {
-	// Courier is who authenticated. Zero means nobody did.
+	// Courier is who authenticated. Zero: the request has no courier.
 	Courier CourierRef
 
 	// Parcel is the parcel id as read at the door. Lists given to couriers show only
@@ -151,7 +151,7 @@ var judges = [numProofs]func(*deliberation) Result{
 }
 
 // spent reports whether too many wrong codes keep this courier from handing parcels over
-// and from opening doors. Taking a handoff back, and telling that nobody answered, stay
+// and from opening doors. Taking a handoff back, and telling that no one answered, stay
 // possible.
 func (d *deliberation) spent() bool {
 	return d.cmd.Act != Abort && d.cmd.Act != Attempt && d.facts.Budget.Exhausted(d.facts.Policy.Limits, d.now)
@@ -165,6 +165,8 @@ func (d *deliberation) factsOfCourier() bool {
 // A door's challenge is random bytes; fewer than eight could be met again by chance.
 const minChallenge, maxChallenge = 8, 32
 
+// require is the result of a proof: Missing if what proves it was not brought, else OK if it
+// holds, else Failed.
 func require(present, holds bool) Result {
 	switch {
 	case !present:
@@ -175,6 +177,7 @@ func require(present, holds bool) Result {
 	return Failed
 }
 
+// Bytes is the verdict as it is stored with an answer: one byte for each proof, by Proof.
 func (v Verdict) Bytes() []byte {
 	b := make([]byte, len(v))
 	for i, r := range v {

@@ -73,7 +73,7 @@ const (
 	PermitUnknown         Reason = "permit-unknown"
 	ConsentUsed           Reason = "consent-used"
 	NoConsentNeeded       Reason = "no-consent-needed"
-	ApprovalMissing       Reason = "approval-missing" // nobody asked for a release by hand, or too long ago
+	ApprovalMissing       Reason = "approval-missing" // a release by hand was not asked for, or too long ago
 	SelfApproval          Reason = "self-approval"
 	PersonRequired        Reason = "person-required" // a key speaks for no person
 	UnknownAct            Reason = "unknown-act"

@@ -1,9 +1,9 @@
-// Package notify tells the world what happened: it reads the event log, which each
-// commit wrote along with its grant, and hands every event to whoever passes it on.
+// Package notify reads the event log, which each
+// commit wrote along with its grant, and hands every event to what passes it on (a [Handler]).
 //
 // A [Reader] is one reader of one group of the log; the mail is a group, the webhooks
 // are another. Any number of readers may share a group, in one process or in many:
-// an event is leased to one of them at a time. Whoever holds the lease passes the
+// an event is leased to one of them at a time. The holder of the lease passes the
 // event on first and finishes it in the log afterwards, so a crash in between repeats
 // it: delivery is at least once, and a handler gives what it sends a name that is the
 // same each time, by which the other side can tell.
@@ -185,7 +185,7 @@ func (r *Reader) Run(ctx context.Context) {
 }
 
 // take leases a batch. It does not stop halfway when ctx ends, or what the log leased
-// would be nobody's until the lease is over.
+// would have no reader until the lease is over.
 func (r *Reader) take(ctx context.Context, joined *bool) (taken []eventlog.Delivery, until time.Time, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeFor)
 	defer cancel()

@@ -65,7 +65,7 @@ func IsPermanent(err error) bool {
 }
 
 // ReasonOf is the reason that err was given. Of an error that was given none it tells
-// the class only, since nobody vouched for its text.
+// the class only, since its text may quote anything.
 func ReasonOf(err error) Reason {
 	var f *failure
 	switch {

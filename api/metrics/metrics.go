@@ -13,7 +13,7 @@ import (
 )
 
 // Metrics implements service.Observer. No label holds an id, so that their number is
-// bounded and nobody can be told from them.
+// bounded and no person can be told from them.
 type Metrics struct {
 	dispatches *prometheus.CounterVec
 	verifies   *prometheus.CounterVec

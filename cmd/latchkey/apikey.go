@@ -56,7 +56,7 @@ var errKeyLife = errors.New("--max-key-life is too long: a key works for a year 
 func days(d time.Duration) string { return fmt.Sprintf("%gd", d.Hours()/24) }
 
 // known refuses a shop or carrier that the policy does not have: the key would be good for
-// nothing, or for whoever gets that name later.
+// nothing, or for the shop that gets that name later.
 func (c *apiKeyCmd) known(k identity.APIKey) error {
 	if k.Shop == "" && k.Carrier == "" {
 		return nil

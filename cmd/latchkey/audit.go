@@ -147,10 +147,10 @@ func write(ctx context.Context, j trail.Store, name string, out io.Writer) error
 type auditVerifyCmd struct {
 	File string     `arg:"" help:"An export, or a folder of them; - for standard input."`
 	Key  *trail.Key `help:"Whose signature to believe: what latchkey audit key prints, or x of GET /v1/audit/keys." placeholder:"KEY"`
-	Head []string   `help:"A head that somebody kept, as the log or a notice gave it. May be repeated. Each has to be of a chain that is verified." placeholder:"TEXT"`
+	Head []string   `help:"A head that was kept, as the log or a notice gave it. May be repeated. Each has to be of a chain that is verified." placeholder:"TEXT"`
 }
 
-// Run verifies an export, or all of a folder. It asks nobody.
+// Run verifies an export, or all of a folder. It needs no server.
 func (c *auditVerifyCmd) Run(streams streams) error {
 	var o trail.Options
 	if c.Key != nil {

@@ -111,7 +111,7 @@ func spelt(name string, known map[string]*kong.Flag) string {
 	return ""
 }
 
-// secret reports whether a value is one that nobody else may read: a token, or a URL with a
+// secret reports whether a value is one that only the service may read: a token, or a URL with a
 // password in it.
 func secret(name string, value any) bool {
 	text, ok := value.(string)

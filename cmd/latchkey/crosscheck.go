@@ -14,7 +14,7 @@ import (
 )
 
 // mismatch is a name that one file has and another lacks, mostly a slip of the pen: nothing is
-// less safe for it, and somebody will be refused.
+// less safe for it, and a caller will be refused.
 type mismatch struct{ says, kind, id string }
 
 // mismatches compares those whom tokens and keys may speak for, and whom mails have names for,
@@ -35,21 +35,21 @@ func mismatches(policy *handoff.Policy, trust []auth.Trust, keys []identity.APIK
 					continue
 				}
 				speaks[id] = true
-				add(id, "the file of issuers has somebody whom the policy does not know: all their requests will be refused")
+				add(id, "the file of issuers names a tenant that the policy does not know: all their requests will be refused")
 			}
 		}
 		for _, k := range keys {
 			if id := key(k); id != "" {
 				speaks[id] = true
-				add(id, "an API key is for somebody whom the policy does not know: all their requests will be refused")
+				add(id, "an API key is for a tenant that the policy does not know: all their requests will be refused")
 			}
 		}
 		for _, id := range slices.Sorted(maps.Keys(names)) {
-			add(id, "a name for mails is of somebody whom the policy does not know")
+			add(id, "a name for mails is for a shop that the policy does not know")
 		}
 		for _, id := range has {
 			if !everybody && !speaks[id] {
-				found = append(found, mismatch{"the policy has somebody for whom no issuer and no API key speaks: nobody can call for them", kind, id})
+				found = append(found, mismatch{"the policy names a tenant with no issuer and no API key: no request can be made for it", kind, id})
 			}
 		}
 	}

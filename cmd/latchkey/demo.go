@@ -50,7 +50,7 @@ const (
 	demoClient    = "latchkey-pages"
 	demoRetention = 30 * 24 * time.Hour
 	demoSession   = 30 * 24 * time.Hour
-	demoToken     = 30 * 24 * time.Hour // by the machine's clock: moving the demo's signs nobody out
+	demoToken     = 30 * 24 * time.Hour // by the machine's clock: moving the demo's ends no session
 	demoMails     = 2000
 )
 
@@ -185,7 +185,7 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 			AccountURL:   url + "/#handoff={grant_id}",
 		},
 		publicURL: url, issuers: verifier,
-		// By the demo's clock, which Redis's keys run out by too; long, so that moving it signs nobody out.
+		// By the demo's clock, which Redis's keys run out by too; long, so that moving it ends no session.
 		sessions: sessionTimes{life: demoSession, idle: demoSession, now: clock.Now},
 		log:      log, retention: demoRetention, metrics: m, signer: signer,
 		site: pages, sets: []frame.Set{pages.Set()},

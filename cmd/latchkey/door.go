@@ -27,7 +27,7 @@ type doorCmd struct {
 }
 
 type doorEnrollCmd struct {
-	Dir       string           `arg:"" help:"The door's folder; it must not exist. Whoever reads it can speak for the door." type:"path"`
+	Dir       string           `arg:"" help:"The door's folder; it must not exist. Who reads it can report in the door's name." type:"path"`
 	Door      string           `required:"" placeholder:"ID" help:"The door's id in the registry."`
 	Root      door.PublicKey   `required:"" placeholder:"KEY" help:"The root key, which signs revocation lists (base64url), as --root=KEY."`
 	Pin       []door.PublicKey `placeholder:"KEY" help:"A signing key of the service (base64url), as --pin=KEY; once for each."`
@@ -73,7 +73,7 @@ func (c *doorEnrollCmd) Run(io streams) error {
 	}
 	fmt.Fprintln(io.out, public)
 	if c.Keypad {
-		fmt.Fprintf(io.err, "The keypad's key is %s. Whoever knows it can compute every PIN of this door.\n", filepath.Join(c.Dir, "keypad.key"))
+		fmt.Fprintf(io.err, "The keypad's key is %s. Who knows it can compute every PIN of this door.\n", filepath.Join(c.Dir, "keypad.key"))
 	}
 	return nil
 }

@@ -127,7 +127,7 @@ type keysDoorsNewCmd struct {
 // Run makes a file of signing keys.
 func (c *keysDoorsNewCmd) Run(io streams) error {
 	if _, err := os.Lstat(c.File); err == nil {
-		return fmt.Errorf("%s: %w; the doors that know its keys would believe nobody", c.File, os.ErrExist)
+		return fmt.Errorf("%s: %w; the doors that know its keys would refuse every permit", c.File, os.ErrExist)
 	}
 	signer, err := door.NewSigner(rand.Reader)
 	if err != nil {

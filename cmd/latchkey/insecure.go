@@ -40,7 +40,7 @@ func (c *serveCmd) unsafe() error {
 		{"any-host", exposed && len(c.Hosts) == 0, "--addr " + c.Addr + " can be reached from a network, and requests for any host would be served; set --hosts to the names that people use"},
 		{"any-proxy", slices.ContainsFunc(c.TrustedProxies, auth.Wide), "--trusted-proxies has a network so wide that anybody could say where requests come from; name the proxies' networks"},
 		{"redis-plain", plain != "", "--redis-url: " + plain},
-		{"redis-skip-verify", unverified, "--redis-url: skip_verify believes any certificate, and whoever answers in Redis's place learns the password; name the authority with --redis-ca"},
+		{"redis-skip-verify", unverified, "--redis-url: skip_verify believes any certificate, so that a server in Redis's place learns the password; name the authority with --redis-ca"},
 		{"debug", exposed && c.Debug, "--debug is for looking at what is wrong, and --addr " + c.Addr + " can be reached from a network; leave it out"},
 	} {
 		if check.unsafe && !slices.Contains(c.Insecure, check.name) {

@@ -25,7 +25,7 @@ func (c *keysNewCmd) Run(io streams) error {
 	if err := ring.Create(c.File); err != nil {
 		return err
 	}
-	fmt.Fprintf(io.out, "%s: fresh keys. Back the file up where the database is not: whoever has both can read every grant, and without it nobody can.\n", c.File)
+	fmt.Fprintf(io.out, "%s: fresh keys. Back the file up where the database is not: with both one can read every grant, and without it no one can.\n", c.File)
 	return nil
 }
 

@@ -106,7 +106,7 @@ func insecurityOf(kind redisstore.FaultKind) string {
 }
 
 // firstLook is how Redis must be for serve to start: it can be reached, it takes writes, it
-// loses nothing that nobody allowed it to lose, and it promises what is demanded.
+// loses no more than the operator allowed, and it promises what is demanded.
 func (c *serveCmd) firstLook(ctx context.Context, store *redisstore.Store) (*redisstore.Watch, redisstore.Condition, error) {
 	var allowed []redisstore.FaultKind
 	for _, name := range c.Insecure {

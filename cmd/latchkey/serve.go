@@ -284,7 +284,7 @@ func (c *serveCmd) mailServer() (mail.Server, error) {
 const (
 	// leastRetention is a day: what a handoff left has to be there for who asks the day after.
 	leastRetention = 24 * time.Hour
-	// longestSession is a week: a browser that somebody else has found is not signed in for ever.
+	// longestSession is a week: a lost browser does not stay signed in for ever.
 	longestSession = 7 * 24 * time.Hour
 	leastIdle      = time.Minute // how exactly use is noted
 )

@@ -38,8 +38,8 @@ import (
 // parts are what differs between a demonstration, a service and a test.
 type parts struct {
 	client    io.Closer // of the store
-	watchman  *watchman // looks at the store's Redis; nil: nobody does
-	keys      *keyWatch // looks when API keys end; nil: nobody does
+	watchman  *watchman // looks at the store's Redis; nil: not watched
+	keys      *keyWatch // looks when API keys end; nil: not watched
 	store     *redisstore.Store
 	ring      *keyring.Ring
 	policy    *handoff.Policy
@@ -259,7 +259,7 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 		closing, cancel := context.WithTimeout(ctx, within)
 		err = s.app.ShutdownWithContext(closing)
 		cancel()
-		if errors.Is(err, context.DeadlineExceeded) { // somebody who never ended a request: not our failure
+		if errors.Is(err, context.DeadlineExceeded) { // a client never ended its request: not our failure
 			s.log.Warn("connections were still open at the end")
 			err = nil
 		}
@@ -290,7 +290,7 @@ func (s *system) gone(ctx context.Context) error {
 }
 
 // end waits for the workers and lets go of all that the system holds. Where Redis is gone its
-// connections are closed first, so that nobody waits for an answer.
+// connections are closed first, so that no client waits for an answer.
 func (s *system) end(ctx context.Context, workers *sync.WaitGroup, gone bool) error {
 	var err error
 	if gone {

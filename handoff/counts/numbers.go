@@ -1,5 +1,8 @@
-// Package counts is how often things happen: figures for the duty officer, what is seen
-// more than once, and what is limited. Nothing here decides about a grant.
+// Package counts is how often things happen. Nothing here decides about a grant.
+//
+// There are four contracts, because what they answer and what bounds them differ: [Numbers] are
+// sums by the hour, counted exactly once; [Patterns] counts different members within the last
+// stretch of time; [Tally] is a bare count; [Limiter] gives out what comes back evenly.
 package counts
 
 import (
@@ -18,8 +21,8 @@ type Numbers interface {
 
 	// CountEvents adds figures and moves the partition's place from one event to another, all
 	// or nothing, if the place still is from; else it reports false and has done nothing. So
-	// that every event is counted once, whoever reads the log and however often. After an
-	// error it may have been done: CountedTo tells.
+	// that every event is counted once, by whichever instance and however often the log is
+	// read. After an error it may have been done: CountedTo tells.
 	CountEvents(ctx context.Context, partition int, from, to string, figures []Figure) (bool, error)
 
 	// AddFigures adds figures that are of no event. After an error they may have been added.

@@ -31,20 +31,16 @@ type Log interface {
 	// counts as written.
 	AppendOnce(ctx context.Context, now handoff.Instant, mark string, n uint64, e handoff.Event) (bool, error)
 
-	// Tally adds one to a count that is forgotten some time after it began, and returns it.
-	// It may be one too high after an error.
-	Tally(ctx context.Context, name string, forget time.Duration) (int, error)
-
 	// Join makes a group known. A new group begins with the oldest event that is kept,
 	// and the log is not trimmed past what a known group has not finished.
 	Join(ctx context.Context, group string) error
 
-	// Leave forgets a group: what it has not finished is nobody's any more, and no longer
+	// Leave forgets a group: what it has not finished has no reader any more, and no longer
 	// keeps the log from being trimmed. Its dead letters stay.
 	Leave(ctx context.Context, group string) error
 
 	// Take leases up to limit events to the caller: new ones, those whose retry is due,
-	// and those whose lease ran out. Until the lease ends nobody else gets them. What it
+	// and those whose lease ran out. Until the lease ends no other reader gets them. What it
 	// returns is leased even if there is an error as well. ErrNotJoined says that the group
 	// is not known, any more or yet.
 	Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]Delivery, error)

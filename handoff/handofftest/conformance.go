@@ -161,7 +161,7 @@ var grantTests = map[string]func(*testing.T, *World){
 		equal(t, "a generation not yet there", load(t, w, service.Query{Parcel: id.Hash, Generation: 2}).Record, (*service.Record)(nil))
 	},
 
-	"NobodySharesMemoryWithTheStore": func(t *testing.T, w *World) {
+	"NoCallerSharesMemoryWithTheStore": func(t *testing.T, w *World) {
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))
 		q := service.Query{Parcel: c.Record.Grant.ID.Hash}
 		want := load(t, w, q).Record

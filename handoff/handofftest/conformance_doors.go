@@ -67,7 +67,7 @@ var doorTests = map[string]func(*testing.T, *World){
 		gotD, err := w.Core.Door(ctx, "d1")
 		noError(t, "Door", err)
 		equal(t, "door after changes", gotD, &d)
-		for _, d.Carriers = range [][]string{{Carrier}, {}, nil} { // nobody is not everybody
+		for _, d.Carriers = range [][]string{{Carrier}, {}, nil} { // an empty list is not the absent one
 			noError(t, "PutDoor", w.Core.PutDoor(ctx, d))
 			gotD, err := w.Core.Door(ctx, "d1")
 			noError(t, "Door", err)

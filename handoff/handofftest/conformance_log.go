@@ -239,7 +239,7 @@ var logTests = map[string]func(*testing.T, *World){
 		}
 	},
 
-	"NobodyElseGetsALeasedEvent": func(t *testing.T, w *World) {
+	"NoOtherReaderGetsALeasedEvent": func(t *testing.T, w *World) {
 		join(t, w, "mail")
 		for i := range 30 {
 			story(t, w, fmt.Sprintf("p%d", i), 3)

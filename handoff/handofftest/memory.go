@@ -579,7 +579,7 @@ type task struct {
 func (m *Memory) group(name string) (*group, error) {
 	g := m.groups[name]
 	if g == nil {
-		return nil, fmt.Errorf("handofftest: nobody joined the group %q", name)
+		return nil, fmt.Errorf("handofftest: no reader joined the group %q", name)
 	}
 	return g, nil
 }
@@ -652,7 +652,7 @@ func (m *Memory) Done(ctx context.Context, name string, id eventlog.ID) error {
 	return nil
 }
 
-// failed counts a failure and gives the task, or nil if somebody else finished it.
+// failed counts a failure and gives the task, or nil if another reader finished it.
 func (g *group) failed(f eventlog.Failure) *task {
 	t := g.pending[f.Delivery.ID]
 	if t == nil {
@@ -885,7 +885,7 @@ func (m *Memory) AppendOnce(ctx context.Context, now handoff.Instant, mark strin
 	return true, nil
 }
 
-// Tally implements [eventlog.Log]. It forgets nothing.
+// Tally implements [counts.Tally]. It forgets nothing.
 func (m *Memory) Tally(ctx context.Context, name string, _ time.Duration) (int, error) {
 	end, err := m.begin(ctx)
 	if err != nil {

@@ -31,7 +31,7 @@ import (
 //   - A locked code releases nothing, and a release has the code that counts.
 //   - The caller is told what was done: as many events are in the log as the answer says.
 //   - A parcel is released by hand exactly if another person of its shop asked for it within
-//     the hour, on its day, and nothing else happened to its status since. Nobody takes that back.
+//     the hour, on its day, and nothing else happened to its status since. No one takes that back.
 //   - A permit for a door is given exactly if every proof of the right to it holds at
 //     that moment: the courier, the route, the day, the place, the building (its carriers,
 //     hours, returns, the door's owner), the challenge and the consent where they are asked
@@ -40,7 +40,7 @@ import (
 //     uses. A garage or home that opened gives no more permits in that visit.
 //   - A grant that is released, collected, recalled, expired or held opens nothing. A
 //     locked code closes no door.
-//   - Nobody is given permits at two doors too far apart for the time between.
+//   - No courier is given permits at two doors too far apart for the time between.
 //   - A permit that can still open its door is never forgotten.
 //   - A door's state is one that the door reported, or authorised, or no-answer after 15 s
 //     of silence. It never goes backwards, and saying it again is no news.

@@ -36,7 +36,7 @@ type book struct {
 	route    string
 	status   handoff.Status
 	heldFrom handoff.Status
-	nobody   int // how often nobody answered: each gives every door one more visit
+	missed   int // how often no one answered: each gives every door one more visit
 	consents []handoff.TargetKind
 	stays    map[string][]stay // by door
 	asked    wish              // for a release by hand; zero: none that counts
@@ -206,7 +206,7 @@ func (b *book) presented(act handoff.Act) {
 	case handoff.Abort:
 		b.status = handoff.Active
 	case handoff.Attempt:
-		b.nobody++
+		b.missed++
 	}
 }
 
@@ -244,7 +244,7 @@ func (b *book) mayVisit(door string, now time.Time) bool {
 			return s.permits < stayPermits
 		}
 	}
-	return len(b.stays[door]) < 1+b.nobody
+	return len(b.stays[door]) < 1+b.missed
 }
 
 func (b *book) visited(door string, now time.Time) {
@@ -397,13 +397,13 @@ func (m *model) lacks(k doorRequest) string {
 	case m.guessedTooOften(k.Courier.ID, now):
 		return "the courier's budget is spent"
 	case m.drivers[service.RouteRef{Carrier: Carrier, Route: b.route, Day: b.day}] != k.Courier.ID:
-		return "somebody else drives the route"
+		return "another courier drives the route"
 	case k.meters < 0 || k.old || k.meters > fence+slack:
 		return "the courier is not there"
 	case d.BuildingID != b.dispatch.To.Building:
 		return "the parcel goes to another building"
 	case private && (d.Owner == nil || *d.Owner != owner):
-		return "the door is somebody else's"
+		return "the door is another customer's"
 	case !slices.Contains(house.Carriers, Carrier):
 		return "the building does not admit the carrier"
 	case d.Carriers != nil && !slices.Contains(d.Carriers, Carrier):

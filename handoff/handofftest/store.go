@@ -30,4 +30,5 @@ type Store interface {
 	trail.Store
 	counts.Numbers
 	counts.Patterns
+	counts.Tally
 }

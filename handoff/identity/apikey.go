@@ -10,7 +10,7 @@ import (
 )
 
 // APIKey is what is known of a key by which a machine calls. The secret part of it is
-// not: whoever reads the store learns no key.
+// not: a reader of the store learns no key.
 type APIKey struct {
 	ID string `cbor:"-"`
 

@@ -87,13 +87,13 @@ func (l *PageLinks) Use(ctx context.Context, token string) (handoff.CustomerRef,
 }
 
 // ErrLink says that a link is not ours, was changed, is over, was used where it may be
-// used once, or leads to somebody who is not there any more.
+// used once, or leads to a person who was erased.
 var ErrLink = errors.New("handoff: not a link that holds")
 
 // OneUse keeps what may be used once.
 type OneUse interface {
 	// Spend reports whether this is the first time that an id is spent, of all callers
 	// everywhere: exactly one is told so. The id is hexadecimal, and is forgotten some time
-	// after until, by which nobody may ask any more. After an error it may have been spent.
+	// after until, after which no one may ask any more. After an error it may have been spent.
 	Spend(ctx context.Context, id string, until, now handoff.Instant) (first bool, err error)
 }

@@ -9,18 +9,18 @@ import (
 	"latchkey/handoff"
 )
 
-// SessionID is SHA-256 of the random value that a browser's cookie holds: whoever reads
+// SessionID is SHA-256 of the random value that a browser's cookie holds: a reader of
 // the store learns no cookie.
 type SessionID [32]byte
 
 // String is the id in hexadecimal.
 func (id SessionID) String() string { return hex.EncodeToString(id[:]) }
 
-// Session is what is kept of somebody who signed in with a browser.
+// Session is what is kept of a person who signed in with a browser.
 type Session struct {
 	ID SessionID `cbor:"-"`
 
-	// Issuer and Client say by which entry of the file of issuers somebody signed in. Both
+	// Issuer and Client say by which entry of the file of issuers the person signed in. Both
 	// are empty where the service itself vouched for them.
 	Issuer string `cbor:"1,keyasint,omitempty"`
 	Client string `cbor:"2,keyasint,omitempty"`

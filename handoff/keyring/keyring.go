@@ -43,7 +43,7 @@ type file struct {
 	Naming  json.RawMessage `json:"naming"`
 }
 
-const comment = "Latchkey's keys. Whoever has this file and a copy of the store can read both. Losing it loses every grant."
+const comment = "Latchkey's keys. With this file and a copy of the store one can read every grant. Losing it loses every grant."
 
 // New makes a ring of fresh keys.
 func New() (*Ring, error) {
@@ -97,7 +97,7 @@ func Parse(content []byte) (*Ring, error) {
 	return from(sealing, naming)
 }
 
-// Load reads a ring from a file that nobody but its owner may read.
+// Load reads a ring from a file that only its owner may read.
 func Load(path string) (*Ring, error) {
 	content, err := ReadSecret(path)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"latchkey/handoff/storage"
 )
 
-const settleWithin = 10 * time.Second
+const chargeWithin = 10 * time.Second
 
 // A courier's budget is a list of guesses in the order in which they arrived, each a
 // kind, the second of its time and its id: r1795518000.abc
@@ -67,6 +67,8 @@ func parseAccount(guesses []string, own *service.Guess) handoff.Account {
 //	ARGV[1] the reservation   ARGV[2] the guess as counted   ARGV[3] as in doubt
 //	ARGV[4] the oldest second that is kept   ARGV[5] the same of an excused guess
 //	ARGV[6] seconds until the budget may be forgotten
+//
+// It returns 1. It may be repeated.
 var countScript = newScript(`
 local known = false
 for _, g in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do

@@ -152,6 +152,8 @@ return {n, redis.call('HKEYS', KEYS[1])}
 //
 //	KEYS[1] courier
 //	ARGV[1] field   ARGV[2] the assignment's number   ARGV[3] 'start' or 'stop'
+//
+// It returns 1, or 0 if a later assignment was there. It may be repeated.
 var driveScript = newScript(`
 if tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or 0) > tonumber(ARGV[2]) then
 	return 0

@@ -86,17 +86,6 @@ func (s *Store) AppendOnce(ctx context.Context, _ handoff.Instant, mark string, 
 	return call.Val() == int64(1), failed(call)
 }
 
-// Tally implements eventlog.Log.
-func (s *Store) Tally(ctx context.Context, name string, forget time.Duration) (int, error) {
-	counts, err := writeEach(ctx, s, redis.NewIntCmd,
-		line{"incr", tallyKey(name)},
-		line{"expire", tallyKey(name), int64(forget / time.Second), "nx"})
-	if err != nil {
-		return 0, err
-	}
-	return int(counts[0]), nil
-}
-
 // Join implements eventlog.Log: a Redis consumer group on each partition's stream.
 func (s *Store) Join(ctx context.Context, group string) error {
 	for partition := range handoff.Partitions {

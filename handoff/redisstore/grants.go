@@ -239,45 +239,47 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	switch {
 	case err == nil && stored == 1:
 		if c.Settle != nil && c.Settle.Counted {
-			// The budget lives in another slot, and may be charged only for a commit that
-			// happened: a trip of its own, which the answer does not wait for. Until then the
-			// guess keeps its place. If the trip fails, the guess stays in doubt and counts.
+			// The courier is charged here when the commit is acknowledged, and by the service
+			// (guesses.go, settle) when it is not. The budget lives in another slot, and may be
+			// charged only for a commit that happened: a trip of its own, which the answer does
+			// not wait for. Until then the guess keeps its place. If the trip fails, the guess
+			// stays in doubt and counts.
 			s.settling.Go(func() {
-				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), chargeWithin)
 				defer cancel()
 				_ = s.Settle(ctx, *c.Settle)
 			})
 		}
 		return nil
 	case err == nil && stored < 0:
-		s.undoubt(ctx, c.Settle, cmds[1:])
+		s.takeBackDoubt(ctx, c.Settle, cmds[1:])
 		return &service.CountConflict{Wrong: int(-1 - stored)}
 	case err == nil:
-		s.undoubt(ctx, c.Settle, cmds[1:])
+		s.takeBackDoubt(ctx, c.Settle, cmds[1:])
 		return conflict(commit)
 	case redis.HasErrorPrefix(err, "TRYAGAIN"): // its slot is being moved: nothing was written
-		s.undoubt(ctx, c.Settle, cmds[1:])
+		s.takeBackDoubt(ctx, c.Settle, cmds[1:])
 		return conflict(commit)
 	case refused(err) || notSent(err):
-		s.undoubt(ctx, c.Settle, cmds[1:])
+		s.takeBackDoubt(ctx, c.Settle, cmds[1:])
 		return failed(commit)
 	}
 	return unknownOutcome(commit, err)
 }
 
-// undoubt takes back the doubt that came with a commit of which it is now known that it
+// takeBackDoubt takes back the doubt that came with a commit of which it is now known that it
 // wrote nothing, if it arrived: the account is in another slot, which may work where the
 // grant's does not.
-func (s *Store) undoubt(ctx context.Context, st *service.Settlement, beside []redis.Cmder) {
+func (s *Store) takeBackDoubt(ctx context.Context, st *service.Settlement, beside []redis.Cmder) {
 	if st == nil || !st.Counted || beside[0].Err() != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoubtWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin)
 	defer cancel()
 	_ = s.write(ctx, line{"lrem", budgetKey(st.Courier), 0, guess(doubtful, st.Guess)})
 }
 
-const undoubtWithin = time.Second
+const takeBackWithin = time.Second
 
 // manyAtOnce bounds one pipeline of Many: a customer has few parcels, a route has some
 // hundred.

@@ -18,7 +18,7 @@ import (
 // FaultKind is one way in which a Redis is not fit to keep grants.
 type FaultKind string
 
-// The kinds. Evicts and Unknown may be accepted by whoever runs the service, the others not:
+// The kinds. Evicts and Unknown may be accepted by the operator, the others not:
 // with them nothing can be kept at all.
 const (
 	FaultRole    FaultKind = "role"    // a replica
@@ -293,7 +293,8 @@ func judge(nodes []node, isCluster bool, lost int64) (faults []Fault) {
 	return faults
 }
 
-// probeScript writes as a commit does: by a script, through the lanes.
+// probeScript writes as a commit does: by a script, through the lanes. KEYS[1] is the key that
+// it writes. It returns nothing, and may be repeated.
 var probeScript = newScript(`redis.call('SET', KEYS[1], '', 'EX', 60)`)
 
 // Writable proves that every partition takes writes. The error is a Fault where Redis
@@ -328,7 +329,7 @@ type Watch struct {
 
 	mu     sync.Mutex
 	lost   map[string]int64 // keys evicted, by the process that did it
-	faults []Fault          // that the last look found and nobody allowed
+	faults []Fault          // that the last look found and the operator did not accept
 }
 
 // NewWatch watches a store's Redis. The kinds of faults that are allowed are still found, and
@@ -380,8 +381,8 @@ func (w *Watch) Look(ctx context.Context) (Condition, error) {
 	return c, nil
 }
 
-// Ready is nil while Redis is fit and takes writes. It writes at most once a second; whoever
-// asks in between is told what the last write came to.
+// Ready is nil while Redis is fit and takes writes. It writes at most once a second; a call
+// in between answers what the last write came to.
 func (w *Watch) Ready(ctx context.Context) error {
 	w.mu.Lock()
 	faults := w.faults

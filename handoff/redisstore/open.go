@@ -132,8 +132,8 @@ func parse(rawURL string) (*url.URL, error) {
 	return u, nil
 }
 
-// either takes a password from a file where the URL has none. Two are one too many: nobody
-// can say which is meant.
+// either takes a password from a file where the URL has none. Two are refused: which
+// one is meant is not known.
 func either(password *string, given string) error {
 	switch {
 	case given == "":

@@ -29,6 +29,8 @@ func permitEntry(p *service.PermitRef) string {
 //
 //	KEYS[1] permit
 //	ARGV[1] the entry
+//
+// It returns 1, also where there was nothing to end. It may be repeated.
 var giveBackScript = newScript(`
 if redis.call('GET', KEYS[1]) == ARGV[1] then
 	redis.call('DEL', KEYS[1])

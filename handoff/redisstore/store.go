@@ -49,6 +49,7 @@ var (
 	_ door.Feed         = (*Store)(nil)
 	_ counts.Numbers    = (*Store)(nil)
 	_ counts.Patterns   = (*Store)(nil)
+	_ counts.Tally      = (*Store)(nil)
 	_ counts.Limiter    = (*Store)(nil)
 )
 

@@ -14,8 +14,8 @@ import (
 //
 // There are two ways in, and both end at the same place.
 //
-//	A resident asks. The address gets one mail, and nothing else until whoever reads it
-//	there confirms. Who asked for a unit then waits for the building's manager to approve,
+//	A resident asks. The address gets one mail, and nothing else until its
+//	reader confirms. Who asked for a unit then waits for the building's manager to approve,
 //	or anyone could watch any unit.
 //
 //	A manager puts a resident on file, which approves the unit. That is no consent to
@@ -24,7 +24,7 @@ import (
 //	is on file is mailed that, confirmed or not.
 //
 // A resident is found by a keyed hash of the building, the address and the unit, so
-// that asking twice changes nothing, and a stranger who asks in somebody's name for
+// that asking twice changes nothing, and a stranger who asks in a resident's name for
 // another unit disturbs nothing that stands.
 type Resident struct {
 	ID       handoff.ResidentID `cbor:"-"`
@@ -35,8 +35,8 @@ type Resident struct {
 	Unit    string `cbor:"3,keyasint,omitempty"` // as dispatches to it say; empty: the whole building
 
 	OnFile      bool            `cbor:"4,keyasint,omitempty"` // put there by the manager
-	AskedAt     handoff.Instant `cbor:"5,keyasint,omitempty"` // by whoever knows the address
-	ConfirmedAt handoff.Instant `cbor:"6,keyasint,omitempty"` // by whoever reads its mail
+	AskedAt     handoff.Instant `cbor:"5,keyasint,omitempty"` // by one who knows the address
+	ConfirmedAt handoff.Instant `cbor:"6,keyasint,omitempty"` // by one who reads its mail
 	ApprovedAt  handoff.Instant `cbor:"7,keyasint,omitempty"` // by the manager: lives in the unit
 
 	// What was mailed, and when. Written after the mail was handed over: what a crash
@@ -171,7 +171,7 @@ func (r *Resident) Mailed(m Mail, at handoff.Instant) {
 	}
 }
 
-// lapsed reports whether nobody confirmed in time. Who is on file stays there.
+// lapsed reports whether no one confirmed in time. An address on file stays there.
 func (r *Resident) lapsed(now time.Time) bool {
 	return !r.OnFile && r.ConfirmedAt == 0 && now.Sub(r.AskedAt.Time()) >= askLife
 }

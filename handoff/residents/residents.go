@@ -36,7 +36,7 @@ func NewDirectory(store Store, r *registry.Registry, log Log, c clock.Clock, nam
 	return &Directory{store: store, registry: r, log: log, clock: c, names: names}
 }
 
-// Subscription is what somebody asks for, or what a manager puts on file.
+// Subscription is what a resident asks for, or what a manager puts on file.
 type Subscription struct {
 	Address string
 	Locale  string
@@ -95,7 +95,7 @@ func (r *Resident) mayAsk(now time.Time) bool {
 	return r.ConfirmedAt == 0 && r.Due() != ConfirmMail && now.Sub(r.AskMailed.Time()) >= askAgain
 }
 
-// Confirm is said by whoever reads the address's mail. It tells how far that brings it.
+// Confirm is said by one who reads the address's mail. It tells how far that brings it.
 func (d *Directory) Confirm(ctx context.Context, building string, id handoff.ResidentID) (State, error) {
 	var state State
 	err := d.ofResident(ctx, building, id, func(r *Resident, now handoff.Instant) {
@@ -116,7 +116,7 @@ func (d *Directory) Approve(ctx context.Context, building string, id handoff.Res
 	})
 }
 
-// Reject is said by the manager: the address is forgotten, and nobody is told.
+// Reject is said by the manager: the address is forgotten, and no mail is sent.
 func (d *Directory) Reject(ctx context.Context, building string, id handoff.ResidentID) error {
 	return d.dropResident(ctx, building, id, func(*Resident) bool { return true })
 }

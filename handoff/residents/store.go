@@ -10,7 +10,7 @@ import (
 const PageOfMarks = 1000
 
 // Store keeps who is told what happens in a building. A
-// resident is sealed as a whole; the id under which it is kept tells nobody an address.
+// resident is sealed as a whole; the id under which it is kept does not tell the address.
 type Store interface {
 	// Residents lists a building's residents and what was noted of its manager, in the
 	// order of their ids.
@@ -43,5 +43,5 @@ type Mark struct {
 	Building string
 	Of       string // whose page: a resident's id, or what is counted
 	Day      handoff.Date
-	Topic    string // tells nobody anything: an id
+	Topic    string // an id: it tells no address
 }

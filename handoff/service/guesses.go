@@ -82,7 +82,7 @@ func (g *guess) settle(ctx context.Context, e ending) {
 	wrong := codeRefused(e.events)
 	switch {
 	case e.acknowledged:
-		return // the commit settled it
+		return // the store settled it: with the commit, or behind it (redisstore.Commit)
 	case e.committed: // the reply was lost, perhaps before the store settled it
 	case e.gaveUp, e.doubtful:
 		wrong = g.wrong

@@ -21,6 +21,7 @@ type Store interface {
 	Schedule
 	Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error) // see Couriers
 	Log
+	Tally(ctx context.Context, name string, forget time.Duration) (int, error) // see counts.Tally
 	Sessions
 }
 
@@ -73,7 +74,6 @@ type Schedule interface {
 // Log is what the service writes to the event log beside its commits; see eventlog.Log.
 type Log interface {
 	Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error
-	Tally(ctx context.Context, name string, forget time.Duration) (int, error)
 }
 
 // Sessions signs a customer's browsers out; see identity.Sessions.

@@ -100,7 +100,7 @@ var buildingEvents = []handoff.EventType{
 }
 
 // auditSeed is the name of the seed of the key that signs the heads of chains. It comes
-// from the naming key, which never rotates, so that a head that somebody keeps can be
+// from the naming key, which never rotates, so that a kept head can be
 // verified for as long as grants can be found; no name is ever made under this domain.
 const auditSeed = "audit-signing-key"
 
@@ -153,9 +153,9 @@ type Outcome string
 
 // The outcomes. The first nine are of permits.
 const (
-	OutcomeAuthorised   Outcome = "authorised" // nobody knows more: the door has not been heard of
+	OutcomeAuthorised   Outcome = "authorised" // no more is known: the door has not reported
 	OutcomeDelivered    Outcome = "delivered"  // the door has the permit, and nothing else was heard
-	OutcomeConfirmed    Outcome = "confirmed"  // the lock let go, and nobody is known to have gone through
+	OutcomeConfirmed    Outcome = "confirmed"  // the lock let go, and whether the door was opened is not known
 	OutcomeOpened       Outcome = "opened"
 	OutcomeNotRelocked  Outcome = "not-relocked" // it opened, and did not lock again
 	OutcomeFailed       Outcome = "failed"       // the lock did not let go

@@ -29,7 +29,7 @@ const (
 )
 
 // header is all that a signature's header says, its members in the order of RFC 8785.
-// The key id is the public key itself, so that a head that somebody kept needs nothing
+// The key id is the public key itself, so that a head that was kept needs nothing
 // else to be compared.
 type header struct {
 	Alg string  `json:"alg"`

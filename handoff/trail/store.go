@@ -30,7 +30,7 @@ type Store interface {
 	// Chains lists the names of all chains that have begun.
 	Chains(ctx context.Context) ([]string, error)
 
-	// Lease makes holder the one who holds a lease until a time, if nobody else holds it
+	// Lease makes holder the one who holds a lease until a time, if no other holds it
 	// at now, and reports whether holder does. A holder may renew it, or end it by an
 	// until that is not after now.
 	Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error)

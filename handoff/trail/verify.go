@@ -79,7 +79,7 @@ const (
 	Reordered  Kind = "reordered"  // the entry stands elsewhere in the file
 	Inserted   Kind = "inserted"   // something stands before the entry that was not chained there
 	Rewritten  Kind = "rewritten"  // entries were changed and chained anew: they contradict a signed head
-	Older      Kind = "older"      // somebody kept a head of an entry that the export does not reach
+	Older      Kind = "older"      // a kept head is of an entry that the export does not reach
 	Foreign    Kind = "foreign"    // a kept head is of another chain
 )
 
@@ -98,10 +98,10 @@ func (f *Fault) Error() string {
 // Options are what a verifier knows besides the export.
 type Options struct {
 	// Key is whose signature is believed, learned elsewhere; zero: the one that the export
-	// itself names, which shows only that whoever signed it holds together.
+	// itself names, which shows only that the export agrees with itself.
 	Key Key
 
-	// Kept are heads, signed, that somebody kept.
+	// Kept are signed heads that were kept elsewhere.
 	Kept []string
 }
 
@@ -207,7 +207,7 @@ func (v *verification) open(o Options) error {
 	return nil
 }
 
-// kept reads the heads that somebody kept, in the order of their entries.
+// kept reads the kept heads, in the order of their entries.
 func (v *verification) kept(texts []string) ([]Head, error) {
 	var heads []Head
 	for _, text := range texts {
@@ -219,7 +219,7 @@ func (v *verification) kept(texts []string) ([]Head, error) {
 			return nil, &Fault{Kind: Foreign, Detail: "a head that was kept is of the chain " + h.Chain + ", and the export of " + v.Head.Chain}
 		case h.Seq > v.Head.Seq:
 			return nil, &Fault{Kind: Older, Seq: v.Head.Seq + 1, Detail: fmt.Sprintf(
-				"the export ends before it, and somebody kept a head of entry %d: the export is older, or its end was cut off", h.Seq)}
+				"the export ends before it, and a head of entry %d was kept: the export is older, or its end was cut off", h.Seq)}
 		case h.Seq < v.Cut.Seq:
 			v.Before++
 		case h.Seq == v.seq && h.Hash != v.hash:

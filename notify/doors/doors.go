@@ -21,7 +21,7 @@ import (
 // Group is the readers' name in the log.
 const Group = "doors"
 
-// Poll is how often the log is to be looked at for this group: somebody stands before
+// Poll is how often the log is to be looked at for this group: a courier stands before
 // a door that is shut.
 const Poll = 50 * time.Millisecond
 

@@ -11,7 +11,7 @@
 //
 // The event is finished in the log after the server accepted the mail. When the link
 // breaks between the two, the mail is sent again, and has the same Message-ID: made
-// from the event, so that it is the same whoever sends it.
+// from the event, so that it is the same on every instance.
 //
 // A server that says 4xx, or nothing, gets the mail later. One that says 5xx to the
 // recipient or the mail has condemned it: it becomes a dead letter. No error that

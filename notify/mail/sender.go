@@ -236,7 +236,7 @@ func (s *Sender) dial(ctx context.Context) (*link, error) {
 // that it is encrypted; and that it does where STARTTLS is optional.
 var policies = [...]gomail.TLSPolicy{plain: gomail.NoTLS, startTLS: gomail.TLSMandatory, implicitTLS: gomail.TLSOpportunistic}
 
-// connectDetail is as much of a failure to connect as is sure to quote nobody.
+// connectDetail is the part of a failure to connect that is sure to quote no person.
 func connectDetail(err error) string {
 	var (
 		reply       *textproto.Error

@@ -47,7 +47,7 @@ var (
 // The server's certificate is verified, against the system's roots or those in FILE.
 // STARTTLS is mandatory: a server that does not offer it gets no mail. To a loopback
 // address smtp:// speaks plainly and leaves STARTTLS alone, even where it is offered:
-// nobody listens on that line, and the certificate of a mail server that serves its
+// that line does not leave the machine, and the certificate of a mail server that serves its
 // own host is seldom one that could be verified. With ca= it is mandatory there too.
 // On a plain line a password is only used by mechanisms that do not show it.
 func ParseURL(text string) (Server, error) {

@@ -1,6 +1,6 @@
 // Package numbers keeps the duty officer's figures: how often what happened in each hour.
 //
-// Most are read off the log, where each event is counted exactly once, whoever counts and
+// Most are read off the log, where each event is counted exactly once, by any instance and
 // however often (see [handoff.Numbers]). What is on no log is noted as it happens, kept in
 // memory for a moment and added together: refusals, which change nothing and so leave no
 // event, mails that were sent, and how old the oldest mail in the queue was. A crash loses

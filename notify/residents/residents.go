@@ -319,9 +319,9 @@ func (n *Notifier) send(ctx context.Context, to *residents.Resident, v message.N
 	return nil
 }
 
-// enrolled tells everybody what is installed who was not told the same before. The
+// enrolled tells what is installed to every resident who was not told the same before. The
 // resident's record says what that was, so that a crash, another event and a repeated
-// announcement are all the same: whoever knows it is left alone.
+// announcement are all the same: a resident who was told it is not told again.
 func (n *Notifier) enrolled(ctx context.Context, e *handoff.Event) error {
 	now := n.Clock.Now()
 	announced := e.By != ""

@@ -1,5 +1,5 @@
 // Package signals looks for patterns in what happens, and puts them before the duty
-// officer: events of their own on the log, which stop nobody.
+// officer: events of their own on the log, which refuse no request.
 //
 //	wrong-codes-by-courier   wrong codes on several parcels within an hour, by one courier
 //	wrong-codes-by-route     ... on one route
@@ -64,7 +64,7 @@ const (
 	burst = time.Hour
 	shift = 24 * time.Hour
 
-	// stale bounds how late an event is still looked at: a pattern of last week helps nobody.
+	// stale bounds how late an event is still looked at: a pattern of last week is no reason to act.
 	stale = 24 * time.Hour
 )
 

@@ -231,7 +231,7 @@ func ofTheBuilding(e eventlog.Logged) trail.Entry {
 }
 
 // end reads where a chain ends, and believes it only as far as it is signed: the next
-// head would otherwise vouch for what somebody else wrote.
+// head would otherwise vouch for what another writer wrote.
 func (l *Writer) end(ctx context.Context, name string) (trail.End, error) {
 	end, err := l.Store.ChainEnd(ctx, name)
 	if err != nil || end.Seq == 0 {

@@ -199,7 +199,7 @@ func (d *delivery) since(types ...string) *time.Time {
 // Replaced is when the code took the place of another one; nil if it is the first.
 func (d *delivery) Replaced() *time.Time { return d.since("code_reissued", "aborted", "rescheduled") }
 
-// Missed is when the courier last reported that nobody answered; nil if that was before
+// Missed is when the courier last reported that no one answered; nil if that was before
 // another day was set.
 func (d *delivery) Missed() *time.Time { return d.today("attempted") }
 

@@ -14,7 +14,7 @@
 // file to it. Its first line is the parcel of the documentation's examples, its last a
 // return of the same customer; the house that both are at has doors ([TheBuilding]).
 // Streets and postal codes are real, house numbers are drawn, customers are
-// nobody.
+// invented.
 package sample
 
 import (

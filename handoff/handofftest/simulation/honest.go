@@ -12,7 +12,7 @@ import (
 // How customers err, whose rate of mistyping is varied. Of the errors that leave a number
 // its length, studies of how people copy numbers (J. Verhoeff, Error Detecting Decimal
 // Codes, 1969) found 60 to 95 percent to be one wrong digit and 10 to 20 percent two
-// neighbours swapped. Somebody who just erred errs more readily.
+// neighbours swapped. A person who just erred errs more readily.
 const (
 	slipShare   = 0.85 // of mistyped codes: one digit, or two neighbours; the rest are anything
 	swapShare   = 0.15 // of slips: two neighbours

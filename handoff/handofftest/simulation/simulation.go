@@ -5,7 +5,7 @@
 // applied by [handoff.Apply], and every courier's account read by [handoff.Account.Budget].
 // What is played is who tries what, and when; the rules are not written down again.
 //
-// Nobody can wait for a hit that comes once in a million guesses, so hits are reckoned
+// No test can wait for a hit that comes once in a million guesses, so hits are reckoned
 // and not awaited. The play counts the guesses that are admitted, each at a code that the
 // guesser has not tried, and each is worth [Hit], which no guess can exceed. Dishonest
 // couriers do not meet, and the rules draw no lots: one is played, and stands for all.
@@ -49,7 +49,7 @@ type Rule struct {
 	// What a release forgives of the wrong codes of its own parcel, and in a day.
 	perGrant, perDay int
 
-	// tries are the guesses at one code that an admitted guess is worth to somebody who
+	// tries are the guesses at one code that an admitted guess is worth to a thief who
 	// guesses when he is at his limit, and watches whether he is refused after it.
 	tries int
 }
@@ -135,7 +135,7 @@ func (c *courier) morning(n int) time.Time {
 	return day.Add(9 * time.Hour)
 }
 
-// next is the next parcel, whose code nobody knows.
+// next is the next parcel, whose code the thief does not know.
 func (c *courier) next() handoff.Grant {
 	g := c.minted
 	var key [20]byte
@@ -220,7 +220,7 @@ type Attack struct {
 // Guesses plays one courier and counts the guesses that he is admitted, each at a code of
 // a parcel that he could open, none twice.
 //
-// He guesses as early as he can. Under limits that look back, whoever waits is never
+// He guesses as early as he can. Under limits that look back, a thief who waits is never
 // ahead: the n-th guess may come a day after the (n-20)th and thirty days after the
 // (n-40)th, so that the earlier those were, the earlier it is. Where a release washes
 // off guesses, he washes first. New codes are asked for whenever one is locked.

@@ -128,7 +128,7 @@ func (s *Server) start() error {
 }
 
 // awaitReady polls until this very process answers and has loaded its data.
-// Whoever answers on the port need not be it: a server that lost the race for
+// What answers on the port need not be it: a server that lost the race for
 // the port lives on for a moment while the winner replies.
 func (s *Server) awaitReady(ctx context.Context) error {
 	self := strconv.Itoa(s.process.cmd.Process.Pid)

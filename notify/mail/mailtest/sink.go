@@ -287,8 +287,8 @@ func (s *session) Reset() { s.from, s.to = "", nil }
 
 func (s *session) Logout() error { return nil }
 
-// fail returns the error that makes go-smtp refuse; after the other faults nobody
-// is there to read it.
+// fail returns the error that makes go-smtp refuse; after the other faults the
+// client is gone and does not read it.
 func (s *session) fail(f Fault) error {
 	switch f.act {
 	case stall:

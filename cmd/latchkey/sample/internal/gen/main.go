@@ -229,7 +229,7 @@ func (g *gen) parcel(r round, c customer, home destination, shop address) dispat
 	case n < 9:
 		p.Purpose = "return_pickup"
 	case n < 13 && !valuable:
-		// Nobody at a locker can be asked for a code, so nothing that needs one goes there.
+		// No customer is at a locker to say a code, so no parcel that needs one goes there.
 		p.Value = g.price(r.ground, 5+g.IntN(40))
 		p.Categories = g.categories("books", "clothing", "toys", "groceries")
 		if n < 11 {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"latchkey/handoff"
 	"latchkey/handoff/storage"
 )
@@ -39,4 +41,15 @@ func (s *Store) Recur(ctx context.Context, key, member string, at handoff.Instan
 	count, _ := answer[0].(int64)
 	before, _ := answer[1].(int64)
 	return int(count), int(before), nil
+}
+
+// Tally implements counts.Tally.
+func (s *Store) Tally(ctx context.Context, name string, forget time.Duration) (int, error) {
+	counts, err := writeEach(ctx, s, redis.NewIntCmd,
+		line{"incr", tallyKey(name)},
+		line{"expire", tallyKey(name), int64(forget / time.Second), "nx"})
+	if err != nil {
+		return 0, err
+	}
+	return int(counts[0]), nil
 }
