@@ -44,7 +44,7 @@ func TestRefusals(t *testing.T) {
 			for n := range 20 {
 				parcel := fmt.Sprintf("B%d", n/4)
 				if n%4 == 0 {
-					h.dispatch(t, parcel, nil)
+					h.dispatch(t, parcel, map[string]any{"customer.id": "cus_" + parcel})
 				}
 				h.expect(t, courier, "POST", "/v1/parcels/"+parcel+"/verify", atDoor(h.wrong(t, parcel, n)), 403, "code-mismatch")
 			}

@@ -1,6 +1,8 @@
 package handoff
 
 import (
+	"encoding/hex"
+	"slices"
 	"time"
 )
 
@@ -40,12 +42,21 @@ func nextHour(now time.Time) time.Duration {
 const WrongCodesByCarrier Signal = "wrong-codes-by-carrier"
 
 // Carrier is how many wrong codes the couriers of a carrier may say together in a day on
-// which they released so many parcels for a right one. Excused ones do not count, but in
-// the last tenth before the limit: there the next answer would show a guesser whether the
+// which they released so many parcels for a right one. Excused ones do not count, but from
+// the last tenth before the limit on: there the next answer would show a guesser whether the
 // last code was excused, and so was near.
+//
+// At the limit a courier who said fewer than two wrong codes in 24 hours goes on: most are
+// innocent of what their carrier's others did. At a third above it all of them stop.
 func (l Limits) Carrier(released int) int {
 	return l.CarrierDay + int(l.CarrierShare/100*float64(max(released, 0)))
 }
+
+// strictDay is how many wrong codes stop a courier whose carrier is at its limit.
+const strictDay = 2
+
+// beyond is how many wrong codes stop all couriers of a carrier whose limit is n.
+func beyond(n int) int { return n + n/3 }
 
 // Budget is a courier's account of wrong codes over ALL parcels. The courier with a
 // van full of parcels is the first adversary: without it, five guesses a parcel on
@@ -55,15 +66,33 @@ type Budget struct {
 	// of the last day among them.
 	Spent []Instant
 
+	// Here is how many wrong codes of the last 26 hours were said to the customer at hand.
+	Here int
+
 	// Admitted says that a place under the limit is reserved for this attempt's code.
 	// It is false when no code was sent, and when other attempts still in flight hold
 	// the last places.
 	Admitted bool
+
+	// Ahead are the courier's other attempts with a code in flight, of which it is not known
+	// whether they are wrong, nor at which parcel they are.
+	Ahead int
 }
 
 // Exhausted reports whether the courier has guessed too often, in a day or in thirty.
 func (b Budget) Exhausted(l Limits, now time.Time) bool {
 	return b.today(now) >= l.CourierDay || len(b.Spent) >= l.CourierMonth
+}
+
+// clears is how long it takes, at now, until fewer than n of the wrong codes are younger than
+// 24 hours.
+func (b Budget) clears(n int, now time.Time) time.Duration {
+	day := ago(now, 24*time.Hour)
+	young := slices.DeleteFunc(slices.Sorted(slices.Values(b.Spent)), func(at Instant) bool { return at <= day })
+	if len(young) < n {
+		return 0
+	}
+	return young[len(young)-n].Time().Add(24 * time.Hour).Sub(now)
 }
 
 // today is how many were spent in 24 hours.
@@ -87,6 +116,10 @@ type Account struct {
 	// instance has not settled them yet, or died before it could.
 	Doubtful []Instant
 
+	// By has the times of the counted and excused wrong codes by the customer to whom they were
+	// said: see ChargeName. A doubtful one counts against its courier alone.
+	By map[string][]Instant
+
 	// Placed says that the asker's own guess is among the reserved ones. A place that was
 	// held may be gone: given back with a commit that was overtaken, cleared, or lost.
 	Placed bool
@@ -101,7 +134,9 @@ const abandoned = time.Minute
 // just made found a place. Reservations queue in the order in which they reached the
 // store, and each sees all that stand before it: no more than the limit can ever be
 // admitted and counted, however many ask at once, and the first in the queue never waits.
-func (a Account) Budget(l Limits, now time.Time) Budget {
+//
+// Customer is whose parcel is at hand (see ChargeName), which Budget.Here counts for.
+func (a Account) Budget(l Limits, customer string, now time.Time) Budget {
 	var b Budget
 	inFlight := 0
 	period, lost := ago(now, budgetPeriod), ago(now, abandoned)
@@ -126,6 +161,15 @@ func (a Account) Budget(l Limits, now time.Time) Budget {
 			b.Spent = append(b.Spent, at)
 		}
 	}
+	for _, at := range a.By[customer] {
+		if at > excused {
+			b.Here++
+		}
+	}
+	b.Ahead = inFlight
+	if a.Placed {
+		b.Ahead--
+	}
 	day := inFlight + b.today(now)
 	b.Admitted = a.Placed && day <= l.CourierDay && len(b.Spent)+inFlight <= l.CourierMonth
 	return b
@@ -141,3 +185,14 @@ const budgetPeriod = 30 * 24 * time.Hour
 // it would show a guesser at his limit that he is near; a civil day has at most 25 hours,
 // and by the end of it the code that he was near is worth nothing.
 const excusedPeriod = 26 * time.Hour
+
+// ChargeName is the name under which a courier's account keeps to whom a wrong code was said: a
+// keyed hash of the customer; of the parcel, where the dispatch names no customer. 4 bytes in
+// hexadecimal: two customers of one courier seldom share it, and then share its limit for a day.
+func ChargeName(names Namer, g *Grant) string {
+	whom := []string{g.Dispatch.Shop, g.Dispatch.Customer.ID}
+	if g.Dispatch.Customer.ID == "" {
+		whom = []string{string(g.ID.Hash)}
+	}
+	return hex.EncodeToString(names.Name("charge", whom...)[:4])
+}

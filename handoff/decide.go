@@ -116,6 +116,7 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 	}
 
 	asked, granted := rule.asks(d)
+	d.asked = asked
 	d.judge(asked)
 	if reason := d.firstFailure(rule); reason != "" {
 		return d.turnAway(reason)
@@ -267,6 +268,7 @@ type deliberation struct {
 	cmd     Command
 	facts   Facts
 	now     time.Time
+	asked   ProofSet
 	verdict Verdict
 }
 
@@ -370,12 +372,9 @@ func (d *deliberation) compareCode() *Decision {
 	case said.IsZero():
 		d.verdict[ProofCode] = Missing
 		return ptr(d.refuse(CodeRequired))
-	case d.facts.Carrier.AllWrong() >= limits.Carrier(d.facts.Carrier.Released):
-		refused := d.refuse(CarrierLimit)
-		refused.Refusal.RetryAfter = nextHour(d.now)
-		return &refused
-	case !d.facts.Budget.Admitted:
-		return &Decision{Wait: true}
+	}
+	if refused := d.limited(); refused != nil {
+		return refused
 	}
 
 	right, superseded, slip := false, -1, false
@@ -410,6 +409,33 @@ func (d *deliberation) compareCode() *Decision {
 	}
 	d.charge(&refused, e.Excused)
 	return &refused
+}
+
+// limited stops a code before it is compared, where the courier, or the carrier, said too many
+// wrong ones. What is not compared is not charged, and its answer tells nothing of the code. Nil:
+// it may be compared. An attempt waits while others in flight could still take the last place.
+func (d *deliberation) limited() *Decision {
+	budget, limits := d.facts.Budget, d.facts.Policy.Limits
+	wrong, most := d.facts.Carrier.AllWrong(), limits.Carrier(d.facts.Carrier.Released)
+	strict := wrong >= most
+	refused := func(reason Reason, after time.Duration) *Decision {
+		no := d.refuse(reason)
+		no.Refusal.RetryAfter = after
+		return &no
+	}
+	switch {
+	case budget.Here >= limits.CourierCustomer:
+		return refused(CustomerLimit, 0)
+	case wrong >= beyond(most): // the hours of the count are known, and not what each holds
+		return refused(CarrierLimit, 24*time.Hour+nextHour(d.now))
+	case strict && budget.today(d.now) >= strictDay:
+		return refused(CarrierLimit, budget.clears(strictDay, d.now))
+	case !budget.Admitted,
+		budget.Here+budget.Ahead >= limits.CourierCustomer,
+		strict && budget.today(d.now)+budget.Ahead >= strictDay:
+		return &Decision{Wait: true}
+	}
+	return nil
 }
 
 // charge adds a wrong code to the carrier's day. The duty officer is told from two thirds

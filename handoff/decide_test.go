@@ -227,7 +227,7 @@ func (f flaw) applies(r row) bool {
 	return r.asked().Has(f.proof) &&
 		(r.act != Abort || f.name != "no position") && // an abort without a position is judged without
 		(r.target == Garage || r.target == Home || !strings.HasPrefix(f.name, "own door")) && // others have no owner
-		(r.act != Abort && r.act != Attempt || f.reason != BudgetExhausted) // which binds those who hand over or go in
+		(r.asked().Has(ProofCode) || f.reason != BudgetExhausted) // which binds codes alone
 }
 
 // told is the reason that the row gives. Which of two people is missing is told to the
@@ -347,7 +347,8 @@ func TestWhatIsNotAskedDoesNotMatter(t *testing.T) {
 	for _, r := range rows() {
 		for _, f := range flaws {
 			s := r.scene(t)
-			if r.asked().Has(f.proof) || f.proof == ProofTime && r.act == Abort {
+			unasked := !r.asked().Has(f.proof) || f.reason == BudgetExhausted && !r.asked().Has(ProofCode)
+			if !unasked || f.proof == ProofTime && r.act == Abort {
 				continue
 			}
 			if f.name == "no returns here" && (r.act == AskOverride || r.act == Override) || f.name == "approved by a key" && r.act == AskOverride {

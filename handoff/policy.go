@@ -101,8 +101,12 @@ type Limits struct {
 	// the wrong codes are old enough.
 	CourierMonth int `json:"wrong_codes_per_courier_month"`
 
-	// CarrierDay is how many wrong codes of all its couriers together stop a carrier's couriers
-	// from entering codes, in 24 hours and what has passed of the hour before. It has no upper
+	// CourierCustomer is how many wrong codes a courier may say to one customer in 26 hours, over
+	// all of the customer's parcels: what one customer can cost a courier. At most 100.
+	CourierCustomer int `json:"wrong_codes_per_courier_and_customer"`
+
+	// CarrierDay is how many wrong codes of all its couriers together are the limit of a carrier,
+	// in 24 hours and what has passed of the hour before: see Limits.Carrier. It has no upper
 	// end: carriers differ too much in size.
 	CarrierDay int `json:"wrong_codes_per_carrier_day"`
 
@@ -146,7 +150,7 @@ func DefaultPolicy() *Policy {
 		},
 		Fences: Fences{Release: 150, Door: 30},
 		Limits: Limits{
-			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 60, CarrierDay: 50, CarrierShare: 1.5,
+			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 60, CourierCustomer: 10, CarrierDay: 50, CarrierShare: 1.5,
 			Reissues: 3, Resends: 5, Attempted: 10, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute, OverrideMinutes: 60,
 		},
 		Signals: Signals{Courier: 3, Route: 5, Depot: 15, Far: 1000, Soon: 10},
@@ -300,6 +304,7 @@ func (l *Limits) validate() error {
 		{"wrong_codes_per_grant", l.GrantTries, 30},
 		{"wrong_codes_per_courier_day", l.CourierDay, 100},
 		{"wrong_codes_per_courier_month", l.CourierMonth, 500},
+		{"wrong_codes_per_courier_and_customer", l.CourierCustomer, 100},
 		{"wrong_codes_per_carrier_day", l.CarrierDay, math.MaxInt}, // carriers differ too much in size
 		{"reissues_per_grant", l.Reissues, 10},
 		{"resends_per_grant", l.Resends, 20},

@@ -223,10 +223,12 @@ func TestValidateBoundsEachLimit(t *testing.T) {
 		"wrong_codes_per_grant":         {30, func(l *Limits) *int { return &l.GrantTries }},
 		"wrong_codes_per_courier_day":   {100, func(l *Limits) *int { return &l.CourierDay }},
 		"wrong_codes_per_courier_month": {500, func(l *Limits) *int { return &l.CourierMonth }},
-		"reissues_per_grant":            {10, func(l *Limits) *int { return &l.Reissues }},
-		"resends_per_grant":             {20, func(l *Limits) *int { return &l.Resends }},
-		"attempted_per_grant":           {50, func(l *Limits) *int { return &l.Attempted }},
-		"override_minutes":              {1440, func(l *Limits) *int { return &l.OverrideMinutes }},
+
+		"wrong_codes_per_courier_and_customer": {100, func(l *Limits) *int { return &l.CourierCustomer }},
+		"reissues_per_grant":                   {10, func(l *Limits) *int { return &l.Reissues }},
+		"resends_per_grant":                    {20, func(l *Limits) *int { return &l.Resends }},
+		"attempted_per_grant":                  {50, func(l *Limits) *int { return &l.Attempted }},
+		"override_minutes":                     {1440, func(l *Limits) *int { return &l.OverrideMinutes }},
 	} {
 		for n, want := range map[int]string{
 			0: "limits: " + name + " must be at least 1", c.top: "", c.top + 1: fmt.Sprintf("limits: %s must be at most %d", name, c.top),

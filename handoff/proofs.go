@@ -150,11 +150,10 @@ var judges = [numProofs]func(*deliberation) Result{
 	},
 }
 
-// spent reports whether too many wrong codes keep this courier from handing parcels over
-// and from opening doors. Taking a handoff back, and telling that no one answered, stay
-// possible.
+// spent reports whether too many wrong codes keep this courier from an act with a code. What
+// asks for no code stays possible: other customers' parcels and doors did nothing to be refused.
 func (d *deliberation) spent() bool {
-	return d.cmd.Act != Abort && d.cmd.Act != Attempt && d.facts.Budget.Exhausted(d.facts.Policy.Limits, d.now)
+	return d.asked.Has(ProofCode) && d.facts.Budget.Exhausted(d.facts.Policy.Limits, d.now)
 }
 
 // factsOfCourier reports whether the record is that of the courier who asks.

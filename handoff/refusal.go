@@ -36,7 +36,8 @@ const (
 	OutsideGeofence   Reason = "outside-geofence"
 	AccessRefused     Reason = "access-refused"
 	CodeLocked        Reason = "code-locked"
-	CarrierLimit      Reason = "carrier-limit" // the couriers of this carrier have said too many wrong codes
+	CustomerLimit     Reason = "customer-limit" // this courier has said too many wrong codes to this customer
+	CarrierLimit      Reason = "carrier-limit"  // the couriers of this carrier have said too many wrong codes
 	CodeRequired      Reason = "code-required"
 	CodeSuperseded    Reason = "code-superseded"
 	CodeMismatch      Reason = "code-mismatch"

@@ -645,6 +645,26 @@ var budgetTests = map[string]func(*testing.T, *World){
 		equal(t, "account", a, handoff.Account{Counted: []handoff.Instant{at + 1}, Excused: []handoff.Instant{at, at + 2}})
 	},
 
+	"AWrongCodeKeepsToWhomItWasSaid": func(t *testing.T, w *World) {
+		c := commit(t, w, minted(t, w, 0, Sample("p1")))
+		at := handoff.InstantOf(Noon)
+		for i, st := range []service.Settlement{{Counted: true, To: "c0ffee01"}, {Counted: true, Excused: true, To: "c0ffee02"}, {Counted: true, To: "c0ffee01"}, {To: "c0ffee01"}} {
+			st.Guess = service.Guess{Courier: Courier("c1"), ID: fmt.Sprint(i), At: at + handoff.Instant(i)}
+			own := st.Guess
+			prepare(t, w, service.Preparation{Query: service.Query{Parcel: c.Record.Grant.ID.Hash, Courier: &own.Courier}, Guess: &own})
+			c = follows(w, c, handoff.EventAttempted)
+			c.Settle = &st
+			commit(t, w, c)
+			noError(t, "Settle", w.Core.Settle(t.Context(), st)) // for the second time
+		}
+		a := w.Account(t, "c1")
+		for _, times := range a.By {
+			slices.Sort(times)
+		}
+		equal(t, "by customer", a.By, map[string][]handoff.Instant{"c0ffee01": {at, at + 2}, "c0ffee02": {at + 1}})
+		equal(t, "all", fmt.Sprint(len(a.Counted), len(a.Excused), len(a.Reserved)), "2 1 0")
+	},
+
 	"ACountedGuessLoadedAgainIsOneGuess": func(t *testing.T, w *World) {
 		// The commit was done and its answer lost: the next load carries the same token.
 		c := commit(t, w, minted(t, w, 0, Sample("p1")))

@@ -20,7 +20,7 @@ type guesser struct {
 func clocked(t *testing.T, w *World, name string, most int) *guesser {
 	t.Helper()
 	w.Policy.Limits.CarrierDay, w.Policy.Limits.CarrierShare = most, 0
-	w.Policy.Limits.CourierDay, w.Policy.Limits.CourierMonth = 1000, 1000
+	w.Policy.Limits.CourierDay, w.Policy.Limits.CourierMonth, w.Policy.Limits.CourierCustomer = 1000, 1000, 1000
 	ready(t, w)
 	return &guesser{World: w, name: name}
 }
@@ -122,6 +122,7 @@ var clockTests = map[string]func(*testing.T, *World){
 
 	"AStepBackKeepsTheCouriersBudget": func(t *testing.T, w *World) {
 		ready(t, w)
+		w.Policy.Limits.CourierCustomer = 100
 		told := map[string]int{}
 		for n := range 30 {
 			d := Sample(fmt.Sprint("p", n))

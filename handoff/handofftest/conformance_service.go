@@ -151,7 +151,9 @@ var contentionTests = map[string]func(*testing.T, *World){
 		ready(t, w)
 		var grants []handoff.Grant
 		for i := range 150 {
-			grants = append(grants, w.Dispatch(t, Sample(fmt.Sprintf("p%d", i))))
+			d := Sample(fmt.Sprintf("p%d", i))
+			d.Customer.ID = d.Parcel
+			grants = append(grants, w.Dispatch(t, d))
 		}
 		instances := w.Instances(t, processes)
 		var stumbled atomic.Int32 // a store on a busy machine, of which asking again is right

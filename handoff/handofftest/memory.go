@@ -54,7 +54,8 @@ type guess struct {
 	at      handoff.Instant
 	counted bool
 	excused bool
-	arrived int // orders the reservations
+	to      string // the customer to whom a counted one was said
+	arrived int    // orders the reservations
 }
 
 // NewMemory makes an empty store.
@@ -129,6 +130,12 @@ func (m *Memory) Prepare(ctx context.Context, q service.Preparation) (service.Sn
 			last, snap.Account.Placed = own.arrived, known && !own.counted
 		}
 		for _, g := range m.guesses[*q.Courier] {
+			if g.counted && g.to != "" {
+				if snap.Account.By == nil {
+					snap.Account.By = map[string][]handoff.Instant{}
+				}
+				snap.Account.By[g.to] = append(snap.Account.By[g.to], g.at)
+			}
 			if g.excused {
 				snap.Account.Excused = append(snap.Account.Excused, g.at)
 			} else if g.counted {
@@ -299,7 +306,7 @@ func (m *Memory) Settle(ctx context.Context, s service.Settlement) error {
 func (m *Memory) settle(s service.Settlement) {
 	switch {
 	case s.Counted:
-		m.guess(s.Guess, guess{counted: true, excused: s.Excused})
+		m.guess(s.Guess, guess{counted: true, excused: s.Excused, to: s.To})
 	case !m.guesses[s.Courier][s.ID].counted:
 		delete(m.guesses[s.Courier], s.ID)
 	}

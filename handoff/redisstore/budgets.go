@@ -18,7 +18,8 @@ import (
 const chargeWithin = 10 * time.Second
 
 // A courier's budget is a list of guesses in the order in which they arrived, each a
-// kind, the second of its time and its id: r1795518000.abc
+// kind, the second of its time and its id, and of a wrong one to whom it was said, as
+// handoff.ChargeName tells it: r1795518000.abc, c1795518000.abc.0f1e2d3c
 const (
 	counted  = 'c'
 	excused  = 'x' // a counted one that was no guess
@@ -27,9 +28,17 @@ const (
 )
 
 func guess(kind byte, r service.Guess) string {
-	b := append(make([]byte, 0, 32), kind)
+	b := append(make([]byte, 0, 48), kind)
 	b = strconv.AppendInt(b, int64(r.At), 10)
 	return string(append(append(b, '.'), r.ID...))
+}
+
+// said is a guess that was a wrong code, or may have been one.
+func said(kind byte, s service.Settlement) string {
+	if s.To == "" {
+		return guess(kind, s.Guess)
+	}
+	return guess(kind, s.Guess) + "." + s.To
 }
 
 // parseAccount reads a budget, the guesses in flight only as far as the asker's own. A
@@ -39,7 +48,7 @@ func parseAccount(guesses []string, own *service.Guess) handoff.Account {
 	var known []string
 	passed := false
 	for _, g := range guesses {
-		at, _, ok := strings.Cut(g[min(1, len(g)):], ".")
+		at, rest, ok := strings.Cut(g[min(1, len(g)):], ".")
 		when, err := strconv.ParseInt(at, 10, 64)
 		switch {
 		case !ok || err != nil:
@@ -54,6 +63,12 @@ func parseAccount(guesses []string, own *service.Guess) handoff.Account {
 			a.Reserved = append(a.Reserved, handoff.Instant(when))
 			passed = own != nil && g == guess(reserved, *own)
 			a.Placed = passed
+		}
+		if _, to, tells := strings.Cut(rest, "."); tells && err == nil && (g[0] == counted || g[0] == excused) {
+			if a.By == nil {
+				a.By = map[string][]handoff.Instant{}
+			}
+			a.By[to] = append(a.By[to], handoff.Instant(when))
 		}
 	}
 	return a
@@ -98,7 +113,7 @@ func settleCmd(ctx context.Context, s service.Settlement) redis.Cmder {
 		kind = excused
 	}
 	keep := int64(budgetKept / time.Second)
-	return countScript.call(ctx, []string{key}, held, guess(kind, s.Guess), guess(doubtful, s.Guess),
+	return countScript.call(ctx, []string{key}, held, said(kind, s), said(doubtful, s),
 		int64(s.At)-keep, int64(s.At)-int64(excusedKept/time.Second), keep)
 }
 

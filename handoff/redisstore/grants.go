@@ -219,7 +219,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	cmds := []redis.Cmder{commit}
 	if c.Settle != nil && c.Settle.Counted {
 		// It is in doubt from here on, should this process die before it is counted.
-		cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(c.Settle.Courier), guess(doubtful, c.Settle.Guess)))
+		cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(c.Settle.Courier), said(doubtful, *c.Settle)))
 	} else if c.Settle != nil {
 		cmds = append(cmds, settleCmd(ctx, *c.Settle))
 	}
@@ -276,7 +276,7 @@ func (s *Store) takeBackDoubt(ctx context.Context, st *service.Settlement, besid
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin)
 	defer cancel()
-	_ = s.write(ctx, line{"lrem", budgetKey(st.Courier), 0, guess(doubtful, st.Guess)})
+	_ = s.write(ctx, line{"lrem", budgetKey(st.Courier), 0, said(doubtful, *st)})
 }
 
 const takeBackWithin = time.Second

@@ -18,7 +18,7 @@ func carrierWorld(t *testing.T, store handofftest.Core, most int, share float64)
 	t.Helper()
 	w := handofftest.New(t, store)
 	w.Policy.Limits.CarrierDay, w.Policy.Limits.CarrierShare = most, share
-	w.Policy.Limits.CourierDay, w.Policy.Limits.CourierMonth = 1000, 1000
+	w.Policy.Limits.CourierDay, w.Policy.Limits.CourierMonth, w.Policy.Limits.CourierCustomer = 1000, 1000, 1000
 	w.Cleared(t, "c1")
 	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
 	return w
@@ -51,7 +51,7 @@ func TestACarriersLimit(t *testing.T) {
 	}
 	for _, right := range []bool{false, true} {
 		got, r := enter(right)
-		if got != handoff.CarrierLimit || r.RetryAfter != time.Hour || r.Verdict[handoff.ProofCode] != handoff.NotChecked {
+		if got != handoff.CarrierLimit || r.RetryAfter != 24*time.Hour || r.Verdict[handoff.ProofCode] != handoff.NotChecked {
 			t.Errorf("at the limit, right %v: %q, %+v", right, got, r)
 		}
 	}
@@ -71,7 +71,7 @@ func TestACarriersLimit(t *testing.T) {
 	w.Clock.Advance(24*time.Hour + 59*time.Minute)
 	day = handoff.DateOf(w.Clock.Now())
 	w.Drives(t, "c1", handofftest.Route, day)
-	if got, _ := enter(true); got != handoff.CarrierLimit {
+	if got, _ := enter(true); got != "" { // the courier's own wrong codes are a day old: innocent now
 		t.Errorf("within the hour a day later: %q", got)
 	}
 	w.Clock.Advance(time.Minute)
@@ -209,5 +209,117 @@ func TestAViewThatIsLateAnswersNoWrongCodeWithUnavailable(t *testing.T) {
 	}
 	if n := len(one.Account(t, "c1").Counted); n != 40 {
 		t.Errorf("%d wrong codes were charged, want 40", n)
+	}
+}
+
+// At the carrier's limit a courier who said fewer than two wrong codes goes on, until a third
+// more is reached; every code that is compared there is charged.
+func TestTheInnocentGoOnAtTheCarriersLimit(t *testing.T) {
+	w := carrierWorld(t, handofftest.NewMemory(), 12, 0)
+	w.Cleared(t, "c2", "c3")
+	parcels := 0
+	enter := func(courier string, right bool) (handoff.Reason, time.Duration) {
+		t.Helper()
+		w.Drives(t, courier, handofftest.Route, handofftest.Today)
+		parcel := fmt.Sprintf("p%d", parcels)
+		g := w.Dispatch(t, handofftest.Sample(parcel))
+		parcels++
+		code := handofftest.WrongCode(&g, 1)
+		if right {
+			code = g.CurrentCode()
+		}
+		_, err := w.Service.Verify(t.Context(), handofftest.AtDoor(courier, parcel, code))
+		r, _ := err.(*handoff.Refusal)
+		if r == nil {
+			return refusal(err), 0
+		}
+		return r.Reason, r.RetryAfter
+	}
+	day := 24 * time.Hour
+	for n, c := range []struct {
+		courier string
+		right   bool
+		want    handoff.Reason
+		after   time.Duration
+	}{
+		{"c2", true, "", 0},
+		{"c2", false, handoff.CodeMismatch, 0}, // the 13th of the carrier
+		{"c2", true, "", 0},                    // one wrong code is no guesser's
+		{"c2", false, handoff.CodeMismatch, 0}, // the 14th
+		{"c2", true, handoff.CarrierLimit, day},
+		{"c2", false, handoff.CarrierLimit, day},
+		{"c3", false, handoff.CodeMismatch, 0},
+		{"c3", false, handoff.CodeMismatch, 0}, // the 16th: a third above the limit
+		{"c4", true, handoff.CarrierLimit, 25 * time.Hour},
+		{"c4", false, handoff.CarrierLimit, 25 * time.Hour},
+	} {
+		if n == 0 {
+			for range 12 {
+				if got, _ := enter("c1", false); got != handoff.CodeMismatch {
+					t.Fatalf("below the limit: %q", got)
+				}
+			}
+			w.Cleared(t, "c4")
+		}
+		if got, after := enter(c.courier, c.right); got != c.want || after != c.after {
+			t.Errorf("%d, %s, right %v: %q after %v, want %q after %v", n, c.courier, c.right, got, after, c.want, c.after)
+		}
+	}
+	if n := handofftest.Count(w.Events(t), handoff.EventCodeRefused); n != 16 {
+		t.Errorf("%d wrong codes were counted, want 16", n)
+	}
+}
+
+// A customer with several parcels costs a courier ten wrong codes. After them none of the
+// customer's codes is compared or charged; other customers', and what asks for no code, go on.
+func TestWhatOneCustomerCosts(t *testing.T) {
+	w := handofftest.New(t, handofftest.NewMemory())
+	w.Cleared(t, "c1", "c2")
+	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+	dispatch := func(parcel, customer, amount string) handoff.Grant {
+		d := handofftest.Sample(parcel)
+		d.Customer.ID, d.Value.Amount = customer, amount
+		return w.Dispatch(t, d)
+	}
+	verify := func(courier string, g *handoff.Grant, code otp.Code) handoff.Reason {
+		_, err := w.Service.Verify(t.Context(), handofftest.AtDoor(courier, g.Dispatch.Parcel, code))
+		return refusal(err)
+	}
+	said := map[handoff.Reason]int{}
+	var theirs []handoff.Grant
+	for n := range 3 {
+		g := dispatch(fmt.Sprintf("p%d", n), "cus_1", "1299")
+		theirs = append(theirs, g)
+		for try := range 5 {
+			said[verify("c1", &g, handofftest.WrongCode(&g, try))]++
+		}
+	}
+	if said[handoff.CodeMismatch] != 10 || said[handoff.CustomerLimit] != 5 {
+		t.Errorf("answers %v", said)
+	}
+	if got := verify("c1", &theirs[2], theirs[2].CurrentCode()); got != handoff.CustomerLimit {
+		t.Errorf("the right code of that customer: %q", got)
+	}
+	if n := len(w.Account(t, "c1").Counted); n != 10 {
+		t.Errorf("%d wrong codes charged", n)
+	}
+	other, plain := dispatch("q1", "cus_2", "1299"), dispatch("plain", "cus_1", "1")
+	if got := verify("c1", &other, other.CurrentCode()); got != "" {
+		t.Errorf("another customer: %q", got)
+	}
+	if got := verify("c1", &plain, otp.Code{}); got != "" {
+		t.Errorf("that customer's parcel without a code: %q", got)
+	}
+	w.Drives(t, "c2", handofftest.Route, handofftest.Today)
+	if got := verify("c2", &theirs[2], theirs[2].CurrentCode()); got != "" {
+		t.Errorf("another courier at that customer: %q", got)
+	}
+	w.Clock.Advance(26 * time.Hour)
+	w.Drives(t, "c1", handofftest.Route, handoff.DateOf(w.Clock.Now()))
+	d := handofftest.Sample("next")
+	d.Customer.ID, d.Day = "cus_1", handoff.DateOf(w.Clock.Now())
+	next := w.Dispatch(t, d)
+	if got := verify("c1", &next, next.CurrentCode()); got != "" {
+		t.Errorf("26 hours later: %q", got)
 	}
 }

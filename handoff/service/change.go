@@ -63,6 +63,7 @@ type run struct {
 type pass struct {
 	Snapshot
 	now      time.Time
+	customer string // to whom a wrong code is charged, as handoff.ChargeName tells it
 	facts    handoff.Facts
 	command  handoff.Command
 	decision handoff.Decision
@@ -88,8 +89,12 @@ func (r *run) prepare(ctx context.Context) (*pass, bool) {
 	}
 	found, err := r.service.store.Prepare(ctx, want)
 	p := &pass{Snapshot: found, now: r.service.clock.Now()}
+	if r.Courier != nil && found.Record != nil {
+		p.customer = handoff.ChargeName(r.service.names, p.grant())
+	}
 	policy := r.service.policy
-	p.facts = handoff.Facts{Policy: policy, Courier: found.Courier, Budget: found.Account.Budget(policy.Limits, p.now), Door: found.Door}
+	budget := found.Account.Budget(policy.Limits, p.customer, p.now)
+	p.facts = handoff.Facts{Policy: policy, Courier: found.Courier, Budget: budget, Door: found.Door}
 	for _, b := range r.beside {
 		if err == nil {
 			err = b.weigh(p)

@@ -40,6 +40,10 @@ type Settlement struct {
 	Guess
 	Counted bool // a wrong code was counted; false gives the reservation back
 	Excused bool // with Counted: it was a slip or a superseded code, and no guess
+
+	// To is the customer to whom a counted one was said, as handoff.ChargeName tells it. Every
+	// settlement of a guess names the same.
+	To string
 }
 
 // guess is the reservation of a request that brings a code: a place in the courier's budget.
@@ -52,6 +56,7 @@ type guess struct {
 	Guess
 	service *Service
 	wrong   *handoff.Event // the code was compared, and found wrong; the newest such event
+	to      string         // the customer of the parcel at hand; empty while it is not read
 }
 
 func (s *Service) guess(courier handoff.CourierRef) *guess {
@@ -61,6 +66,11 @@ func (s *Service) guess(courier handoff.CourierRef) *guess {
 func (g *guess) reserve(_ context.Context, want *Preparation) {
 	reserved := g.Guess
 	want.Guess = &reserved
+}
+
+func (g *guess) weigh(p *pass) error {
+	g.to = p.customer
+	return nil
 }
 
 func (g *guess) name(_ context.Context, p *pass) error {
@@ -92,7 +102,7 @@ func (g *guess) settle(ctx context.Context, e ending) {
 
 // settlement counts the guess as the wrong code of an event, or gives it back where there is none.
 func (g *guess) settlement(wrong *handoff.Event) *Settlement {
-	return &Settlement{Guess: g.Guess, Counted: wrong != nil, Excused: wrong != nil && wrong.Excused}
+	return &Settlement{Guess: g.Guess, Counted: wrong != nil, Excused: wrong != nil && wrong.Excused, To: g.to}
 }
 
 // codeRefused is the event of a wrong code; nil if none was counted.

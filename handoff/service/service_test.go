@@ -177,7 +177,7 @@ func guesses(t *testing.T, w *handofftest.World, n int) (last handoff.Reason) {
 		parcel := fmt.Sprintf("%v-%d", day, i/5)
 		if i%5 == 0 {
 			d := handofftest.Sample(parcel)
-			d.Day = day
+			d.Day, d.Customer.ID = day, parcel
 			w.Dispatch(t, d)
 			w.Drives(t, "c1", handofftest.Route, day)
 		}
@@ -228,6 +228,7 @@ func TestASlipIsForgivenAfterADay(t *testing.T) {
 		for range n {
 			d := handofftest.Sample(fmt.Sprintf("s%d", parcels))
 			parcels++
+			d.Customer.ID = d.Parcel
 			d.Day = handoff.DateOf(w.Clock.Now().Add(time.Hour)) // in Berlin
 			w.Drives(t, "c1", handofftest.Route, d.Day)
 			g := w.Dispatch(t, d)

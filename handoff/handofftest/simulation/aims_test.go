@@ -48,10 +48,24 @@ func TestTheAims(t *testing.T) {
 	}
 }
 
+// One customer, with however many parcels, costs an honest courier half of a day's budget, and
+// no other customer's parcel.
+func TestWhatOneCustomerCosts(t *testing.T) {
+	most := handoff.DefaultPolicy().Limits.CourierCustomer
+	for _, parcels := range []int{1, 2, 10} {
+		if charged, stopped := CustomerCost(parcels, Without()); charged != most || stopped {
+			t.Errorf("a customer with %d parcels costs %d wrong codes, want %d; stopped: %v", parcels, charged, most, stopped)
+		}
+	}
+	if charged, stopped := CustomerCost(2, Without(PerCustomer)); charged != 20 || !stopped {
+		t.Errorf("without the limit a customer with 2 parcels costs %d; stopped: %v", charged, stopped)
+	}
+}
+
 // What a layer is worth is seen without it.
 func TestEveryLayerOfACourierIsNeeded(t *testing.T) {
 	for name, limits := range map[string]handoff.Limits{
-		"per thirty days": Without(PerMonth), "both": Without(PerDay, PerMonth),
+		"per thirty days": Without(PerMonth), "both": Without(PerDay, PerMonth, PerCustomer),
 	} {
 		if got := (Attack{Rule: AsBuilt, Limits: limits}).Parcels(Crew); got < 1 {
 			t.Errorf("without the limit %s only %.2f parcels are opened", name, got)
@@ -87,7 +101,7 @@ func TestThePlayIsTheService(t *testing.T) {
 		w.Drives(t, "c1", handofftest.Route, today)
 		for n, stopped := 0, false; !stopped && n < 10; n++ {
 			d := handofftest.Sample(fmt.Sprintf("p%d-%d", day, n))
-			d.Day = today
+			d.Day, d.Customer.ID = today, d.Parcel
 			g := w.Dispatch(t, d)
 			for try := range 5 {
 				_, err := w.Service.Verify(t.Context(), handofftest.AtDoor("c1", d.Parcel, handofftest.WrongCode(&g, try)))

@@ -35,6 +35,7 @@ type Crowd struct {
 // Toll is what honest couriers suffer.
 type Toll struct {
 	CourierDays int
+	Turned      int     // handoffs that wait for another courier: too many wrong codes of one customer
 	Stopped     int     // courier-days on which a courier was refused for a spent budget
 	Charged     float64 // wrong codes per thousand handoffs that are not excused
 	WorstDay    float64 // the most such of the carrier in a day, as a share of its handoffs
@@ -42,6 +43,12 @@ type Toll struct {
 
 // PerThousand is the number of couriers stopped a day, in a thousand.
 func (t Toll) PerThousand() float64 { return 1000 * float64(t.Stopped) / float64(t.CourierDays) }
+
+// TurnedInAMillion is how many of a million handoffs wait for another courier, because their
+// customer's wrong codes reached the limit of one customer.
+func (t Toll) TurnedInAMillion() float64 {
+	return 1e6 * float64(t.Turned) / float64(t.CourierDays*Parcels)
+}
 
 // Bound is what PerThousand would be at most, at a confidence of 99 percent: the exact
 // upper limit for a Poisson count.
@@ -77,14 +84,15 @@ func (h Crowd) Play() Toll {
 			if (day+n)%7 >= workingDays {
 				continue
 			}
-			wrong, stopped := h.day(c, day)
+			wrong, turned, stopped := h.day(c, day)
 			charged[day] += wrong
 			handoffs[day] += Parcels
 			if stopped {
-				c.account = handoff.Account{}
+				c.account = handoff.Account{By: map[string][]handoff.Instant{}}
 			}
 			if day >= fill {
 				t.CourierDays++
+				t.Turned += turned
 				if stopped {
 					t.Stopped++
 				}
@@ -102,7 +110,7 @@ func (h Crowd) Play() Toll {
 
 // day plays the parcels of a day of which the first entry is wrong; between them lie so
 // many whose code is right at once, which change nothing.
-func (h Crowd) day(c *courier, day int) (charged int, stopped bool) {
+func (h Crowd) day(c *courier, day int) (charged, turned int, stopped bool) {
 	start := c.morning(day)
 	errs := h.Mistyped + otherParcel + oldCode
 	for n := c.skip(errs); n < Parcels; n += 1 + c.skip(errs) {
@@ -136,7 +144,9 @@ func (h Crowd) day(c *courier, day int) (charged int, stopped bool) {
 				}
 				continue
 			case handoff.BudgetExhausted:
-				return charged, true
+				return charged, turned, true
+			case handoff.CustomerLimit: // the parcel waits for another courier
+				turned++
 			case handoff.CodeLocked: // the customer takes a new one
 				if c.newCode(&g, now) {
 					said = g.CurrentCode()
@@ -146,7 +156,7 @@ func (h Crowd) day(c *courier, day int) (charged int, stopped bool) {
 			break
 		}
 	}
-	return charged, false
+	return charged, turned, false
 }
 
 // skip is how many parcels lie before the next whose first entry is wrong.

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"latchkey/handoff"
@@ -92,6 +93,7 @@ type courier struct {
 	excused  bool                // the last wrong code
 	carrier  *handoff.CarrierDay // nil: the others of his carrier leave him all room
 	random   *rand.Rand
+	parcels  int
 	minted   handoff.Grant // this morning's, whose secret every parcel replaces
 }
 
@@ -131,6 +133,7 @@ func (c *courier) morning(n int) time.Time {
 	old := func(at handoff.Instant) bool { return day.Sub(at.Time()) > 31*24*time.Hour }
 	c.account.Counted = slices.DeleteFunc(c.account.Counted, old)
 	c.account.Excused = slices.DeleteFunc(c.account.Excused, old)
+	c.account.By = map[string][]handoff.Instant{} // every parcel of today is another customer's
 	c.forgiven = slices.DeleteFunc(c.forgiven, func(at handoff.Instant) bool { return handoff.InstantOf(day) > at })
 	return day.Add(9 * time.Hour)
 }
@@ -138,6 +141,8 @@ func (c *courier) morning(n int) time.Time {
 // next is the next parcel, whose code the thief does not know.
 func (c *courier) next() handoff.Grant {
 	g := c.minted
+	c.parcels++
+	g.ID.Hash = handoff.ParcelHash(strconv.Itoa(c.parcels)) // and with it another customer
 	var key [20]byte
 	for i := 0; i < len(key); i += 4 {
 		binary.LittleEndian.PutUint32(key[i:], c.random.Uint32())
@@ -151,7 +156,7 @@ func (c *courier) next() handoff.Grant {
 // order runs a command of the customer's or the courier's own, and reports whether it
 // was done.
 func (c *courier) order(g *handoff.Grant, cmd handoff.Command, now time.Time) bool {
-	d := handoff.Decide(g, cmd, handoff.Facts{Policy: c.policy, Courier: &c.record, Budget: c.account.Budget(c.policy.Limits, now)}, now)
+	d := handoff.Decide(g, cmd, handoff.Facts{Policy: c.policy, Courier: &c.record, Budget: c.account.Budget(c.policy.Limits, string(g.ID.Hash), now)}, now)
 	*g = handoff.Replay(*g, d.Events)
 	return d.Refusal == nil
 }
@@ -170,7 +175,7 @@ func (c *courier) enter(g *handoff.Grant, code otp.Code, now time.Time) handoff.
 	cmd := handoff.Command{Act: handoff.Release, Target: handoff.Parcel, Evidence: handoff.Evidence{
 		Courier: c.record.CourierRef, Parcel: parcel, Code: code, Position: &handoff.Position{Point: address},
 	}}
-	facts := handoff.Facts{Policy: c.policy, Courier: &c.record, Budget: account.Budget(c.policy.Limits, now)}
+	facts := handoff.Facts{Policy: c.policy, Courier: &c.record, Budget: account.Budget(c.policy.Limits, string(g.ID.Hash), now)}
 	if c.carrier != nil {
 		facts.Carrier = *c.carrier
 	}
@@ -185,6 +190,7 @@ func (c *courier) enter(g *handoff.Grant, code otp.Code, now time.Time) handoff.
 	if d.Counted() {
 		c.excused = d.Events[0].Excused
 		c.rule.charge(&c.account, d.Events[0])
+		c.account.By[string(g.ID.Hash)] = append(c.account.By[string(g.ID.Hash)], d.Events[0].At)
 	}
 	if d.Refusal != nil {
 		return d.Refusal.Reason
@@ -248,7 +254,7 @@ func (a Attack) Guesses() int {
 			}
 			g := c.next()
 			if !bound {
-				c.account = handoff.Account{}
+				c.account = handoff.Account{By: map[string][]handoff.Instant{}}
 			}
 			// Ten parcels suffice for what a day admits without washing.
 			if a.Rule.perGrant > 0 && n < Parcels-10 {
@@ -266,7 +272,7 @@ func (a Attack) Guesses() int {
 					cleared = slices.DeleteFunc(cleared, func(d int) bool { return day-d >= 30 })
 					if len(cleared) < a.Clearings && !slices.Contains(cleared, day) {
 						cleared = append(cleared, day)
-						c.account = handoff.Account{}
+						c.account = handoff.Account{By: map[string][]handoff.Instant{}}
 						continue
 					}
 					stopped = true
@@ -274,6 +280,7 @@ func (a Attack) Guesses() int {
 					if !a.NoNewCodes && c.newCode(&g, now) {
 						continue
 					}
+				case handoff.CustomerLimit: // the next customer
 				default:
 					panic("simulation: " + string(reason))
 				}
@@ -284,30 +291,54 @@ func (a Attack) Guesses() int {
 	return guesses * alike
 }
 
-// CarrierGuesses plays a day of a carrier that makes a new courier whenever one has spent
-// his budget, and whose couriers release so many parcels for a right code: the guesses
-// until all of them are stopped.
+// CarrierGuesses plays a day of a carrier that makes a new courier whenever one is stopped, and
+// whose couriers release so many parcels for a right code: the guesses until a courier who never
+// guessed is stopped, and so all of them are.
 func CarrierGuesses(releases int) int {
 	c := newCourier(AsBuilt, Without(), 1)
 	c.carrier = &handoff.CarrierDay{Released: releases}
 	now := c.morning(0)
-	for guesses := 0; ; {
+	for guesses, fresh := 0, true; ; {
 		g := c.next()
 		for try, locked := 0, false; !locked; try++ {
 			switch reason := c.enter(&g, wrong(&g, try), now); reason {
 			case handoff.CodeMismatch:
 				guesses++
-			case handoff.BudgetExhausted:
-				c.account = handoff.Account{}
-			case handoff.CodeLocked:
+				fresh = false
+			case handoff.BudgetExhausted, handoff.CarrierLimit:
+				if fresh {
+					return guesses
+				}
+				c.account, fresh = handoff.Account{By: map[string][]handoff.Instant{}}, true
+			case handoff.CodeLocked, handoff.CustomerLimit:
 				locked = true
-			case handoff.CarrierLimit:
-				return guesses
 			default:
 				panic("simulation: " + string(reason))
 			}
 		}
 	}
+}
+
+// CustomerCost plays a customer who has so many parcels with one honest courier on a day, says
+// wrong codes as long as any is compared, and asks for new ones: how many of the courier's wrong
+// codes that costs, and whether the courier is stopped at other customers.
+func CustomerCost(parcels int, limits handoff.Limits) (charged int, stopped bool) {
+	c := newCourier(AsBuilt, limits, 1)
+	now := c.morning(0)
+	customer := c.next().ID.Hash
+	for range parcels {
+		g := c.next()
+		g.ID.Hash = customer // whose account this is, and not the parcel
+		for try := 0; ; try++ {
+			reason := c.enter(&g, wrong(&g, try), now)
+			if reason == handoff.CodeMismatch || reason == handoff.CodeLocked && c.newCode(&g, now) {
+				continue
+			}
+			break
+		}
+	}
+	other := c.next()
+	return len(c.account.Counted) + len(c.account.Excused), c.enter(&other, other.CurrentCode(), now) != ""
 }
 
 // saves reports whether he had better stop, so as not to be stopped: a courier who hands
@@ -318,7 +349,7 @@ func (a Attack) saves(c *courier, now time.Time) bool {
 	}
 	l := a.Limits
 	l.CourierDay, l.CourierMonth = l.CourierDay-a.Rule.perGrant-1, l.CourierMonth-a.Rule.perGrant-1
-	return c.account.Budget(l, now).Exhausted(l, now)
+	return c.account.Budget(l, "", now).Exhausted(l, now)
 }
 
 // wash guesses at a parcel as often as the release will forgive, and then hands it over

@@ -24,6 +24,8 @@ var (
 	PerGrant = func(l *handoff.Limits) *int { return &l.GrantTries }
 	PerDay   = func(l *handoff.Limits) *int { return &l.CourierDay }
 	PerMonth = func(l *handoff.Limits) *int { return &l.CourierMonth }
+
+	PerCustomer = func(l *handoff.Limits) *int { return &l.CourierCustomer }
 )
 
 // Crew is how many dishonest couriers there are. Honest ones are counted by the thousand.
@@ -67,9 +69,9 @@ var Layers = []struct {
 	{"without the limit per grant", Attack{Rule: AsBuilt, Limits: Without(PerGrant)}},
 	{"without the limit per courier in 24 hours", Attack{Rule: AsBuilt, Limits: Without(PerDay)}},
 	{"without the limit per courier in thirty days", Attack{Rule: AsBuilt, Limits: Without(PerMonth)}},
-	{"without both limits per courier", Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth)}},
-	{"the same, and customers never ask for a new code", Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth), NoNewCodes: true}},
-	{"with the limit per code alone", Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth, PerGrant)}},
+	{"without both limits per courier", Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth, PerCustomer)}},
+	{"the same, and customers never ask for a new code", Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth, PerCustomer), NoNewCodes: true}},
+	{"with the limit per code alone", Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth, PerCustomer, PerGrant)}},
 }
 
 // Variants are the rules that were weighed, and their limits.
@@ -108,10 +110,10 @@ func Write(w io.Writer) error {
 		guesses := l.Attack.Guesses()
 		fmt.Fprintf(b, "| %s | %d | %s |\n", l.Name, guesses, figure(l.Attack.worth(Crew, guesses)))
 	}
-	bare := Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth)}
+	bare := Attack{Rule: AsBuilt, Limits: Without(PerDay, PerMonth, PerCustomer)} // new couriers at each parcel
 	perCourier, perDay := bare.Guesses(), CarrierGuesses(Crew*Parcels)
 	fmt.Fprintf(b, "| a carrier that makes couriers at will, no limit per carrier | %d | %s |\n", perCourier, figure(bare.worth(Crew, perCourier)))
-	fmt.Fprintf(b, "| the same carrier, with its limit: %d a day | %d | %s |\n\n", perDay, perDay*Days/Crew, figure(float64(perDay*Days)*Hit))
+	fmt.Fprintf(b, "| the same carrier, with its limit and a third more: %d a day | %d | %s |\n\n", perDay, perDay*Days/Crew, figure(float64(perDay*Days)*Hit))
 
 	fmt.Fprintf(b, "%d honest couriers (%d where %.0f %% are mistyped, %d under rules and limits that are not built), %d parcels each a day on six days of seven, %d days after thirty in which the accounts fill.\n\n",
 		Crowded, Stressed, 100*Stress, Few, Parcels, HonestDays)
@@ -149,9 +151,9 @@ func Write(w io.Writer) error {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\nThe rule as built, played harder:\n\n| customers | stopped a day in 1,000 | at most, at 99 % confidence | not excused, in 1,000 handoffs | the carrier's worst day |\n|---|---:|---:|---:|---:|\n")
+	b.WriteString("\nThe rule as built, played harder:\n\n| customers | stopped a day in 1,000 | at most, at 99 % confidence | not excused, in 1,000 handoffs | the carrier's worst day | one customer's limit met, in a million handoffs |\n|---|---:|---:|---:|---:|---:|\n")
 	row := func(name string, t Toll) {
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %.2f %% |\n", name, figure(t.PerThousand()), figure(t.Bound()), figure(t.Charged), 100*t.WorstDay)
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %.2f %% | %s |\n", name, figure(t.PerThousand()), figure(t.Bound()), figure(t.Charged), 100*t.WorstDay, figure(t.TurnedInAMillion()))
 	}
 	for i, v := range Variants {
 		if v.Rule.Name != AsBuilt.Name {
@@ -163,6 +165,16 @@ func Write(w io.Writer) error {
 	}
 	for i, h := range harder {
 		row(h.name, tolls[len(Variants)*len(Rates)+i])
+	}
+	b.WriteString("\nWhat one customer can cost an honest courier, who is stopped at 20 a day:\n\n| the customer | wrong codes charged | the courier is stopped at others |\n|---|---:|---|\n")
+	for _, parcels := range []int{1, 2, 10} {
+		for _, l := range []struct {
+			name   string
+			limits handoff.Limits
+		}{{"as built", Without()}, {"without the limit per customer", Without(PerCustomer)}} {
+			charged, stopped := CustomerCost(parcels, l.limits)
+			fmt.Fprintf(b, "| %d of their parcels, %s | %d | %s |\n", parcels, l.name, charged, map[bool]string{true: "yes", false: "no"}[stopped])
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
