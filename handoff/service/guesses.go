@@ -52,7 +52,6 @@ type Settlement struct {
 // else a courier who can make commits fail could guess without end. An answer other than
 // "wrong code" costs nothing, since it tells nothing of the code.
 type guess struct {
-	unreserved
 	Guess
 	service *Service
 	wrong   *handoff.Event // the code was compared, and found wrong; the newest such event
