@@ -24,12 +24,13 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 	var problem *Problem
 	x := exchangeOf(humafiber.Unwrap(ctx).Context())
 	x.operation, x.caller = op.OperationID, s.caller(humafiber.Unwrap(ctx).Context())
-	header := ""
 	if scopes := s.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
 		caller, shown := x.caller, s.credentials(humafiber.Unwrap(ctx).Context())
-		header = cmp.Or(shown.authorization, shown.cookie)
-		if problem = s.limits.mayAuthenticate(caller, header); problem == nil {
-			p, problem = s.admit(auth.WithCaller(ctx.Context(), caller), shown, scopes)
+		p, problem = s.admit(auth.WithCaller(ctx.Context(), caller), shown, scopes)
+		if problem != nil && problem.why != nil && problem.why.Why.Guessed() {
+			// The address is judged by what was shown, and never before it: honest callers
+			// share addresses with others.
+			problem = cmp.Or(s.limits.mayGuess(caller), problem)
 		}
 		x.looked.Store(time.Now().Unix())
 		x.again = func() *Problem {
@@ -40,7 +41,7 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 		}
 	}
 	if problem == nil {
-		problem = s.limits.mayAsk(x.caller, header, op.OperationID, p)
+		problem = s.limits.mayAsk(x.caller, op.OperationID, p)
 	}
 	if problem == nil {
 		problem = acceptable(ctx, op)

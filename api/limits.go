@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"hash/maphash"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -16,22 +15,31 @@ import (
 	"latchkey/handoff/counts"
 )
 
-// Limits are what an address may fail at. They bound who tries tokens, keys, parcels and
-// grants; codes are guarded by the grants, the couriers and the carriers (docs/threats.md).
-// Requests that go well cost nothing, however many come from one address: a warehouse and
-// a depot stand behind one.
+// Limits bound who tries tokens, keys, parcels and grants; codes are guarded by the grants, the
+// couriers and the carriers (docs/threats.md). Requests that go well cost nothing, however many
+// come from one address: a warehouse and a depot stand behind one.
+//
+// A refusal counts for its caller first, so that one caller stops no other. Whom it is too much
+// for is refused, and counts no further. Ten times as many stop all callers of a tenant at an
+// address, and thirty times as many all callers at the address.
 type Limits struct {
 	Limiter counts.Limiter
-	Names   handoff.Namer // whose keyed hash stands for an address; an address is kept nowhere
+	Names   handoff.Namer // whose keyed hash stands for a caller; an address is kept nowhere
 
-	// Unauthenticated is how many answers 401 an address gets in a minute; then it is
-	// served with a token alone that was good a moment ago. 0 is 60.
+	// Unauthenticated is how many guessed credentials an address gets told of in a minute, by
+	// answers 401. 0 is 60. Good ones, and such as were good once, are not concerned.
 	Unauthenticated int
 
-	// Refused is how many refusals the callers of one tenant get at an address in a minute,
-	// on the routes where something could be looked for. 0 is 120.
+	// Refused is how many refusals a caller gets in a minute, on the routes where something
+	// could be looked for. 0 is 60. Where no caller is known it holds for the address.
 	Refused int
 }
+
+// How many callers at the limit stop their tenant at an address, and all at the address.
+const (
+	callersOfTenant  = 10
+	callersOfAddress = 30
+)
 
 // The kinds of failure. A key of the limiter is a kind and a hash.
 const (
@@ -53,20 +61,15 @@ var probed = map[string]bool{
 type limits struct {
 	Limits
 	clock clock.Clock
-	seed  maphash.Seed
 
 	mu      sync.Mutex
-	stopped map[string]time.Time // by kind and hash, until when
-	good    [2]map[uint64]bool   // hashes of Authorization headers, of this stretch and the one before
-	turned  time.Time            // when this stretch began
+	stopped map[string]time.Time // by key, until when
 	telling chan struct{}        // a place each
 }
 
 const (
 	tellingAtOnce = 64    // failures beyond it are not told: then the limiter is slow, or the flood great
 	stoppedMost   = 65536 // then what is over is forgotten
-	goodMost      = 65536 // then a stretch is over
-	goodFor       = 5 * time.Minute
 	tellWithin    = 2 * time.Second
 )
 
@@ -75,68 +78,77 @@ func newLimits(c Limits, clock clock.Clock) *limits {
 	if c.Limiter == nil || c.Names == nil {
 		return nil
 	}
-	c.Unauthenticated, c.Refused = cmp.Or(c.Unauthenticated, 60), cmp.Or(c.Refused, 120)
-	return &limits{
-		Limits: c, clock: clock, seed: maphash.MakeSeed(), stopped: map[string]time.Time{},
-		good: [2]map[uint64]bool{{}, {}}, turned: clock.Now(), telling: make(chan struct{}, tellingAtOnce),
+	c.Unauthenticated, c.Refused = cmp.Or(c.Unauthenticated, 60), cmp.Or(c.Refused, 60)
+	return &limits{Limits: c, clock: clock, stopped: map[string]time.Time{}, telling: make(chan struct{}, tellingAtOnce)}
+}
+
+// count is what a failure counts for: a key of the limiter, and how many of it are allowed in a
+// minute.
+type count struct {
+	key  string
+	most int
+}
+
+// guessed is what guessed credentials count for: the address alone, since they name no one.
+func (l *limits) guessed(addr netip.Addr) []count {
+	return []count{{l.key(unauthenticated, "address", networkOf(addr)), l.Unauthenticated}}
+}
+
+// refusals is what a refusal of a caller counts for, the narrowest first. P is nil where no
+// caller is known.
+func (l *limits) refusals(addr netip.Addr, p *auth.Principal) []count {
+	at := networkOf(addr)
+	if p == nil {
+		return []count{{l.key(refused, "address", at), l.Refused}}
+	}
+	return []count{
+		{l.key(refused, "caller", p.Identity()), l.Refused},
+		{l.key(refused, "tenant", at+" "+cmp.Or(p.Carrier, p.Shop, p.Building)), callersOfTenant * l.Refused},
+		{l.key(refused, "callers", at), callersOfAddress * l.Refused},
 	}
 }
 
-// key names an address to the limiter, and for refusals whose people stand behind it: they
-// must not stop those of others who share it.
-func (l *limits) key(kind string, addr netip.Addr, p *auth.Principal) string {
-	who := networkOf(addr)
-	if p != nil {
-		who += " " + cmp.Or(p.Carrier, p.Shop, p.Building)
-	}
-	return kind + ":" + handoff.Pseudonym(l.Names, "address", who)
+func (l *limits) key(kind, of, who string) string {
+	return kind + ":" + handoff.Pseudonym(l.Names, of, who)
 }
 
-// mayAuthenticate is the problem of an address that failed to authenticate too often; nil
-// where the credentials may be looked at.
-func (l *limits) mayAuthenticate(addr netip.Addr, header string) *Problem {
+// mayGuess is the problem of an address from which too many credentials were guessed, in the
+// place of the refusal of one more; nil if it may be told that.
+func (l *limits) mayGuess(addr netip.Addr) *Problem {
 	if l == nil || !addr.IsValid() {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.stopped) == 0 {
-		return nil
-	}
-	if h := maphash.String(l.seed, header); l.good[0][h] || l.good[1][h] {
-		return nil
-	}
-	return l.wait(l.key(unauthenticated, addr, nil))
+	return l.wait(l.guessed(addr))
 }
 
 // mayAsk is the problem of a caller who may call and was refused too often; nil if not. P is
 // nil on a route that needs no token.
-func (l *limits) mayAsk(addr netip.Addr, header, operation string, p *auth.Principal) *Problem {
-	if l == nil || !addr.IsValid() {
+func (l *limits) mayAsk(addr netip.Addr, operation string, p *auth.Principal) *Problem {
+	if l == nil || !addr.IsValid() || !probed[operation] || !l.any() {
 		return nil
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now := l.clock.Now(); len(l.good[0]) >= goodMost || now.Sub(l.turned) >= goodFor {
-		l.good[0], l.good[1], l.turned = map[uint64]bool{}, l.good[0], now
-	}
-	if p != nil {
-		l.good[0][maphash.String(l.seed, header)] = true
-	}
-	if len(l.stopped) == 0 || !probed[operation] {
-		return nil
-	}
-	return l.wait(l.key(refused, addr, p))
+	return l.wait(l.refusals(addr, p))
 }
 
-func (l *limits) wait(key string) *Problem {
-	left := l.stopped[key].Sub(l.clock.Now())
-	if left <= 0 {
-		return nil
+// any reports whether anyone is stopped, which costs no hashing to know.
+func (l *limits) any() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.stopped) > 0
+}
+
+// wait is the problem of who is stopped by one of the counts; nil if none stops.
+func (l *limits) wait(counts []count) *Problem {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range counts {
+		if left := l.stopped[c.key].Sub(l.clock.Now()); left > 0 {
+			p := newProblem(http.StatusTooManyRequests)
+			p.retryAfter = left
+			return p
+		}
 	}
-	p := newProblem(http.StatusTooManyRequests)
-	p.retryAfter = left
-	return p
+	return nil
 }
 
 // note counts an answer if it is a failure.
@@ -144,11 +156,14 @@ func (l *limits) note(x *exchange, status int) {
 	if l == nil || !x.caller.IsValid() {
 		return
 	}
-	kind, most, p := refused, l.Refused, x.principal
+	var counts []count
 	switch {
-	case status == http.StatusUnauthorized:
-		kind, most, p = unauthenticated, l.Unauthenticated, nil
+	case status == http.StatusUnauthorized && x.why != nil && x.why.Why.Guessed():
+		counts = l.guessed(x.caller)
+	case x.principal == nil && x.again != nil: // who calls is not known: nothing was looked up
+		return
 	case probed[x.operation] && (status == http.StatusForbidden || status == http.StatusNotFound):
+		counts = l.refusals(x.caller, x.principal)
 	default:
 		return
 	}
@@ -157,13 +172,16 @@ func (l *limits) note(x *exchange, status int) {
 	default:
 		return
 	}
-	key := l.key(kind, x.caller, p)
 	go func() {
 		defer func() { <-l.telling }()
 		ctx, cancel := context.WithTimeout(context.Background(), tellWithin)
 		defer cancel()
-		if wait, err := l.Limiter.Limit(ctx, key, most, time.Minute); err == nil && wait > 0 {
-			l.stop(key, wait)
+		for _, c := range counts {
+			wait, err := l.Limiter.Limit(ctx, c.key, c.most, time.Minute)
+			if err == nil && wait > 0 {
+				l.stop(c.key, wait)
+				return // what stops the caller costs no one else
+			}
 		}
 	}()
 }

@@ -27,8 +27,13 @@ type purse struct {
 
 func newPurse() *purse { return &purse{spent: map[string]int{}, asked: make(chan string, 1000)} }
 
-func (p *purse) Limit(_ context.Context, key string, most int, period time.Duration) (time.Duration, error) {
-	defer func() { p.asked <- key }()
+func (p *purse) Limit(_ context.Context, key string, most int, period time.Duration) (wait time.Duration, err error) {
+	defer func() {
+		if wait > 0 {
+			key += "!" // it stops
+		}
+		p.asked <- key
+	}()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {
@@ -73,16 +78,12 @@ func (p *purse) stopped(t *testing.T, ask func() *answer) *answer {
 	}
 }
 
-// Who cannot authenticate is not heard any more, from his address; a neighbour whose token
-// was good is, and other addresses.
+// Whose credentials are guessed gets no more answers to guesses at that address; all whose
+// credentials are or were good are heard as ever, and other addresses.
 func TestFailedAuthenticationIsLimitedByAddress(t *testing.T) {
 	p := newPurse()
 	h := guarded(t, p)
 	h.staff(t)
-	good := h.request(t, courier, "GET", "/v1/courier/stops", "")
-	if a := h.from(t, "203.0.113.7", good.Clone(t.Context())); a.status != 200 {
-		t.Fatalf("%d %s", a.status, a.text)
-	}
 	for n := range 4 {
 		if a := h.from(t, "203.0.113.7", h.forged(t)); a.status != 401 {
 			t.Fatalf("failure %d: %d", n+1, a.status)
@@ -95,15 +96,20 @@ func TestFailedAuthenticationIsLimitedByAddress(t *testing.T) {
 	if a.code() != "too-many-requests" || a.header.Get("Retry-After") != "20" {
 		t.Errorf("after the limit: %d %s, Retry-After %s", a.status, a.text, a.header.Get("Retry-After"))
 	}
-	if a := h.from(t, "203.0.113.7", good.Clone(t.Context())); a.status != 200 {
-		t.Errorf("a neighbour whose token was good: %d", a.status)
+	if a := h.from(t, "203.0.113.7", h.request(t, courier, "GET", "/v1/courier/stops", "")); a.status != 200 {
+		t.Errorf("an honest caller who was never here before: %d", a.status)
+	}
+	none := h.request(t, courier, "GET", "/v1/courier/stops", "")
+	none.Header.Del("Authorization")
+	if a := h.from(t, "203.0.113.7", none); a.status != 401 {
+		t.Errorf("without credentials: %d", a.status)
 	}
 	if a := h.from(t, "203.0.113.8", h.forged(t)); a.status != 401 {
 		t.Errorf("from elsewhere: %d", a.status)
 	}
 	<-p.asked
 	if n := len(p.asked); n != 0 {
-		t.Errorf("the limiter was asked %d times more: what is refused unheard costs nothing", n)
+		t.Errorf("the limiter was asked %d times more: what is refused costs nothing", n)
 	}
 	h.Clock.Advance(21 * time.Second)
 	if a := h.from(t, "203.0.113.7", h.forged(t)); a.status != 401 {
@@ -115,42 +121,93 @@ func TestFailedAuthenticationIsLimitedByAddress(t *testing.T) {
 	}
 }
 
-// Who looks for parcels is stopped with all of his carrier at that address, and those of
-// other carriers are not; a good request is never counted.
-func TestRefusalsAreLimitedByAddress(t *testing.T) {
+// One address, twenty-five honest couriers and one who looks for parcels: that one is stopped,
+// from wherever he calls, and nobody else. A good request is never counted.
+func TestRefusalsAreLimitedByCallerFirst(t *testing.T) {
 	p := newPurse()
 	h := guarded(t, p)
 	h.staff(t)
-	h.dispatch(t, "P1", map[string]any{"value.amount": "1"})
 	verify := func(who auth.Principal, parcel string) *http.Request {
 		return h.request(t, who, "POST", "/v1/parcels/"+parcel+"/verify", atDoor(""))
 	}
-	rival := auth.Principal{Subject: "cou_9", Carrier: "rival", Scopes: []auth.Scope{auth.Courier}}
 	for n := range 5 {
 		address := fmt.Sprintf("2001:db8:1:2::%d", n) // one network
 		if a := h.from(t, address, verify(courier, "nowhere")); a.code() != "parcel-unknown" {
 			t.Fatalf("refusal %d: %d %s", n+1, a.status, a.text)
 		}
-		if key := <-p.asked; !strings.HasPrefix(key, "refused:") {
-			t.Errorf("the limiter is told %s", key)
-		}
 	}
 	p.stopped(t, func() *answer { return h.from(t, "2001:db8:1:2::99", verify(courier, "nowhere")) })
-	if a := h.from(t, "2001:db8:1:2::99", verify(courier, "P1")); a.code() != "too-many-requests" {
-		t.Errorf("after the limit: %d %s", a.status, a.text)
+	for _, address := range []string{"2001:db8:1:2::99", "2001:db8:1:3::1"} {
+		if a := h.from(t, address, verify(courier, "nowhere")); a.code() != "too-many-requests" || a.header.Get("Retry-After") == "" {
+			t.Errorf("after the limit, from %s: %d %s", address, a.status, a.text)
+		}
 	}
 	if a := h.from(t, "2001:db8:1:2::99", h.request(t, courier, "GET", "/v1/courier/stops", "")); a.status != 200 {
 		t.Errorf("a route where nothing can be looked for: %d %s", a.status, a.text)
 	}
-	if a := h.from(t, "2001:db8:1:2::99", verify(rival, "nowhere")); a.code() != "parcel-unknown" {
-		t.Errorf("another carrier's courier there: %d %s", a.status, a.text)
+	for n := range 25 {
+		id := fmt.Sprintf("cou_%d", 100+n)
+		h.dispatch(t, fmt.Sprintf("P%d", n), map[string]any{"value.amount": "1"})
+		h.expect(t, carrier, "PUT", "/v1/couriers/swift/"+id, `{"name":"Courier","cleared_until":"2030-01-01"}`, 200, "")
+		h.expect(t, carrier, "PUT", "/v1/routes/swift/BER-042/2026-11-24", `{"courier_id":"`+id+`"}`, 200, "")
+		honest := auth.Principal{Subject: id, Carrier: "swift", Scopes: []auth.Scope{auth.Courier}}
+		if a := h.from(t, "2001:db8:1:2::99", verify(honest, fmt.Sprintf("P%d", n))); a.status != 200 {
+			t.Errorf("honest courier %d of the same carrier and address: %d %s", n, a.status, a.text)
+		}
 	}
-	<-p.asked
-	if a := h.from(t, "2001:db8:1:3::1", verify(courier, "P1")); a.status != 200 {
-		t.Errorf("from the next network: %d %s", a.status, a.text)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, n := range p.spent {
+		if n > 10 {
+			t.Errorf("%s was asked %d times: a good request is counted, or one that was refused unheard", key, n)
+		}
 	}
-	if n := len(p.asked); n != 0 {
-		t.Errorf("the limiter was asked of a request that went well")
+}
+
+// Callers beyond number do not help: ten callers' worth of refusals stop their tenant at the
+// address, and thirty callers' the address. Other tenants go on until then.
+func TestManyCallersAreStoppedTogether(t *testing.T) {
+	p := newPurse()
+	h := guarded(t, p) // four refusals a caller
+	made := 0
+	probe := func(carrier string) *answer {
+		made++
+		who := auth.Principal{Subject: fmt.Sprintf("made_%d", made), Carrier: carrier, Scopes: []auth.Scope{auth.Courier}}
+		a := h.from(t, "203.0.113.7", h.request(t, who, "POST", "/v1/parcels/nowhere/verify", atDoor("")))
+		if a.status == 404 { // by one courier for each refusal, so that all three counts are told
+			for range 3 {
+				if strings.HasSuffix(<-p.asked, "!") {
+					break
+				}
+			}
+		}
+		return a
+	}
+	until := func(carrier string) (refusals int) {
+		for range 200 {
+			if probe(carrier).status == 429 {
+				return refusals
+			}
+			refusals++
+		}
+		t.Fatalf("%s is never stopped", carrier)
+		return 0
+	}
+	if n := until("swift"); n < 40 || n > 42 {
+		t.Errorf("the first carrier was stopped after %d refusals, want about 40", n)
+	}
+	if a := probe("rival"); a.status != 404 {
+		t.Errorf("another carrier at that address: %d %s", a.status, a.text)
+	}
+	if n := until("rival"); n < 38 || n > 42 {
+		t.Errorf("the second carrier was stopped after %d more, want about 40", n)
+	}
+	until("third")
+	if n := until("fourth"); n > 2 {
+		t.Errorf("a fourth carrier was stopped after %d refusals, 120 of others having been told at that address", n)
+	}
+	if a := h.from(t, "203.0.113.8", h.request(t, auth.Principal{Subject: "x", Carrier: "fourth", Scopes: []auth.Scope{auth.Courier}}, "POST", "/v1/parcels/nowhere/verify", atDoor(""))); a.status != 404 {
+		t.Errorf("from another address: %d %s", a.status, a.text)
 	}
 }
 

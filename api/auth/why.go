@@ -35,6 +35,16 @@ const (
 	WhySessionMay  Why = "session-not-trusted" // the file of issuers no longer says what it rests on
 )
 
+// Guessed reports whether the credentials may have been tried out: they were never good, as far
+// as can be told. What was signed or issued, and is over or does not reach that far, was not.
+func (w Why) Guessed() bool {
+	switch w {
+	case WhyMalformed, WhyIssuer, WhyAudience, WhySigningKey, WhySignature, WhyKey, WhyKeySecret, WhySession:
+		return true
+	}
+	return false
+}
+
 // Refusal is an ErrToken that knows why. Its text says so: it is for logs alone.
 type Refusal struct {
 	Why Why
