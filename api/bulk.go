@@ -51,7 +51,7 @@ func (a *bulkRoutes) register(r *registrar) {
 		Description: "One dispatch a line, at most 64 KiB each; one result a line, in the same order. Blank lines give no result, but count. Lines end with LF, CR or CR LF; a byte order mark is passed over, and ends a line where files were joined. " +
 			"A line that is refused stops no other, and sending the whole file again is harmless. Two lines for one parcel race. " +
 			"Results stream while lines are still read; they also wait for a client that sends all before it reads. " +
-			"A shop may send four files at once.",
+			"A shop may send four files at once, of which each must bring 4 KiB, or its end, within 30 seconds.",
 		Responses: map[string]*huma.Response{"200": {
 			Description: "One result a line",
 			Content:     map[string]*huma.MediaType{ndjsonType: lines(schemas.Schema(reflect.TypeFor[lineResult](), true, ""), "{\"line\":1,\"status\":201,\"grant_id\":\"0f3b2c1d4e5f60718293a4b5-1\"}\n")},
@@ -110,8 +110,8 @@ func (a *bulkRoutes) dispatchBulk(context.Context, *struct{}) (*huma.StreamRespo
 	}}, nil
 }
 
-// The bulk requests in work, of all shops and of one: each has its workers and its
-// buffers, and a shop that sends without end must leave room for the others.
+// The bulk requests in work, of all shops and of one: each has its workers and its buffers. A
+// shop's first is taken however many others' there are: no shop can keep another one out.
 const (
 	bulksAtOnce = 16
 	bulksOfShop = 4
@@ -128,7 +128,7 @@ type bulks struct {
 func (b *bulks) enter(shop string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.total >= bulksAtOnce || b.of[shop] >= bulksOfShop {
+	if n := b.of[shop]; n >= bulksOfShop || n > 0 && b.total >= bulksAtOnce {
 		return false
 	}
 	b.total++
@@ -186,15 +186,19 @@ type line struct {
 	result chan []byte // one
 }
 
-// lineTimeout is how long either side of a bulk request may keep still.
-const lineTimeout = 30 * time.Second
+// lineTimeout is how long the reader of a bulk request's results may keep still, and how long
+// its sender may take for each progress bytes of the body: a place is for a file on its way.
+const (
+	lineTimeout = 30 * time.Second
+	progress    = 4 << 10
+)
 
 func (a *bulkRoutes) newStream(body io.Reader, conn net.Conn, x *exchange) *stream {
 	if body == nil {
 		body = bytes.NewReader(nil)
 	}
 	s := &stream{
-		bulk: a, exchange: x, in: &pacedReader{body: body, conn: conn, write: lineTimeout + a.timeout},
+		bulk: a, exchange: x, in: &pacedReader{body: body, conn: conn, write: lineTimeout + a.timeout, now: time.Now},
 		work: make(chan *line), order: make(chan *line, 2*a.workers), results: newSpool(),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -246,22 +250,33 @@ type pacedReader struct {
 	conn  net.Conn
 	write time.Duration // how long a write may wait
 
+	// What came since the last progress bytes, and how long it was waited for. The time that the
+	// lines take here is not the sender's.
+	got    int
+	waited time.Duration
+	now    func() time.Time // of the process's own clock, as the connection's deadlines
+
 	mu      sync.Mutex
 	stopped bool
 }
 
 func (p *pacedReader) Read(b []byte) (int, error) {
-	if !p.await() {
+	began := p.now()
+	if !p.await(began) {
 		return 0, net.ErrClosed
 	}
-	return p.body.Read(b)
+	n, err := p.body.Read(b)
+	p.got, p.waited = p.got+n, p.waited+p.now().Sub(began)
+	if p.got >= progress {
+		p.got, p.waited = 0, 0
+	}
+	return n, err
 }
 
-func (p *pacedReader) await() bool {
+func (p *pacedReader) await(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	return !p.stopped && p.conn.SetReadDeadline(now.Add(lineTimeout)) == nil && p.conn.SetWriteDeadline(now.Add(p.write)) == nil
+	return !p.stopped && p.conn.SetReadDeadline(now.Add(lineTimeout-p.waited)) == nil && p.conn.SetWriteDeadline(now.Add(p.write)) == nil
 }
 
 // stop ends a Read that waits, and any later one.
@@ -308,7 +323,7 @@ func (b *bounded) Read(p []byte) (int, error) {
 		return 0, errTooMuch
 	}
 	if int64(len(p)) > b.left+1 {
-		p = p[:b.left+1] // one byte more than there may be tells the two apart
+		p = p[:b.left+1] // one more byte shows that the body is too long
 	}
 	n, err := b.in.Read(p)
 	if b.left -= int64(n); b.left < 0 {

@@ -87,6 +87,9 @@ func TestBulksAtOnce(t *testing.T) {
 			}
 		}
 	}
+	if _, status := open("shop9"); status != 200 {
+		t.Errorf("four shops keep a fifth one out: %d", status)
+	}
 	if _, status := open("shop9"); status != 429 {
 		t.Errorf("one too many: %d", status)
 	}

@@ -223,7 +223,7 @@ func open(d *deliberation) Decision {
 	return d.accept(e)
 }
 
-// pinsAhead is how many minutes ahead of its own a PIN may be given out: a keypad accepts
+// PinsAhead is how many minutes ahead of its own a PIN may be given out: a keypad accepts
 // that of the next minute too.
 const PinsAhead = 1
 
@@ -238,8 +238,8 @@ type ReservedPIN struct {
 
 // weighPIN weighs the PIN that was reserved. Nil: it may be given out. A PIN belongs to one
 // unlock, so that all unlocks at one keypad in one minute share the few PINs that it accepts.
-// A PIN is reserved only when all else holds: a refused courier reserves no PIN. To come too
-// late is no refusal: it is not remembered, and the same attempt may ask again.
+// A PIN is reserved only when all else holds: a refused courier reserves no PIN. The refusal
+// KeypadBusy is not remembered: the same attempt may ask again.
 func (d *deliberation) weighPIN() *Decision {
 	pin, minute := d.facts.PIN, MinuteOf(d.now)
 	if len(d.facts.Door.Keypad) == 0 {

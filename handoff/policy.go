@@ -23,7 +23,7 @@ type Policy struct {
 	// as CanonicalCategory writes them.
 	CodeAlways []string `json:"code_always"`
 
-	// CodeByValue are the categories that are known to need none of themselves: the value
+	// CodeByValue are the categories that need no code by themselves: the value
 	// decides. A category that is in neither list needs a code at any value, too: what
 	// policy does not know may be jewelry under another name.
 	CodeByValue []string `json:"code_by_value"`
@@ -41,7 +41,7 @@ type Policy struct {
 	// Carriers are the carriers whose couriers can verify.
 	Carriers []string `json:"carriers"`
 
-	// Shops says what each shop may dispatch. A shop that is not listed may nothing.
+	// Shops says what each shop may dispatch. An unlisted shop may dispatch nothing.
 	Shops map[string]ShopPolicy `json:"shops"`
 
 	// ParcelIDs says, by carrier, what its parcel ids look like. Of a carrier that is not
@@ -53,7 +53,7 @@ type Policy struct {
 	Signals Signals `json:"signals"`
 }
 
-// Signals says from when on a pattern is worth a look. They refuse no request.
+// Signals are thresholds of patterns worth a look. They refuse no request.
 type Signals struct {
 	Courier int `json:"wrong_parcels_per_courier_hour"` // parcels with wrong codes, by one courier
 	Route   int `json:"wrong_parcels_per_route_hour"`
@@ -84,7 +84,7 @@ type Fences struct {
 }
 
 // Limits are the numbers that stand between a guesser and a parcel. Each is at least 1 but for
-// CarrierShare, and has an upper end, so that a slip of the pen is refused.
+// CarrierShare, and most have a maximum: a typing error is refused.
 type Limits struct {
 	// CodeTries is how many wrong codes lock a code, until a new one is issued. At most 10.
 	CodeTries int `json:"wrong_codes_per_code"`

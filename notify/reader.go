@@ -135,9 +135,9 @@ const (
 	giveUpAfter = 24 * time.Hour   // after the first failure
 )
 
-// Run reads until ctx ends. Then it takes nothing more, makes what it leased and did
-// not start due again, lets running handlers go on for Drain, and returns when all
-// have ended. Only once may a Reader run.
+// Run reads until ctx ends. Then it takes nothing more, gives back what it did
+// not start, lets running handlers go on for Drain, and returns when all
+// have ended. A Reader may run only once.
 func (r *Reader) Run(ctx context.Context) {
 	handling, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()

@@ -181,7 +181,7 @@ func unbound(k identity.APIKey) bool {
 }
 
 // Wide reports whether a network is too wide to be one organisation's. The widest that are one's own are
-// 10.0.0.0/8 and fc00::/7; two halves of all addresses are all of them.
+// 10.0.0.0/8 and fc00::/7; two /1 networks together are all addresses.
 func Wide(p netip.Prefix) bool {
 	return p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 7
 }

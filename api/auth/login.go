@@ -397,7 +397,7 @@ func (l *Logins) metadata(ctx context.Context, e *entry) (*metadata, error) {
 func (l *Logins) discover(ctx context.Context, issuer string) (*metadata, error) {
 	client := l.httpClient()
 	client.CheckRedirect = onward
-	// Others wait for the same answer: who asked first does not take it along when gone.
+	// Others wait for the same answer: it must come even if the first caller is gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchWithin)
 	defer cancel()
 	found, err := oidc.NewProvider(oidc.ClientContext(ctx, client), issuer)
@@ -444,7 +444,7 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// told is an error of the network, or else no more than that there was one: the others
+// told is the text of a network error, and a fixed text for any other: the others
 // repeat what was answered.
 func told(err error) string {
 	var network *url.Error

@@ -209,8 +209,8 @@ func Unsafe(method string) bool {
 }
 
 // SameOrigin reports whether a browser sent a request from a page of the same origin, as
-// its Sec-Fetch-Site says, or its Origin where a browser is too old for that. Neither is
-// no: every browser sends one with an unsafe request.
+// its Sec-Fetch-Site says, or the Origin of a browser too old for it. With neither,
+// it is false: browsers send one with every unsafe request.
 func SameOrigin(fetchSite, origin, host string) bool {
 	if fetchSite != "" {
 		return fetchSite == "same-origin"

@@ -29,7 +29,7 @@ type Trust struct {
 	// Scopes are those that it may give. Any other that a token names is ignored.
 	Scopes []Scope `json:"scopes"`
 
-	// For whom it may speak. Of exactly one the tokens need not say so; Anyone alone is
+	// For whom it may speak. If it is one, tokens need not name it; Anyone alone is
 	// every id.
 	Carriers  []string `json:"carriers"`
 	Shops     []string `json:"shops"`
@@ -99,7 +99,7 @@ func (t *Trust) life() time.Duration { return cmp.Or(time.Duration(t.TokenLife),
 // the service.
 const Anyone = "*"
 
-// Claims names the claims of a token. What is left out is scope, carrier_id, shop_id,
+// Claims names the claims of a token. The defaults are scope, carrier_id, shop_id,
 // building_id and device_id.
 type Claims struct {
 	Scope    string `json:"scope"` // text with spaces (RFC 8693 section 4.2) or a list

@@ -143,7 +143,7 @@ func (c *serveCmd) firstLook(ctx context.Context, store *redisstore.Store) (*red
 // lookEvery is how often a running service looks whether its Redis is fit.
 const lookEvery = 5 * time.Second
 
-// watchman tells what a watch finds, once it begins and once it ends.
+// watchman tells of a fault when it begins and when it ends.
 type watchman struct {
 	*redisstore.Watch
 	metrics *instruments

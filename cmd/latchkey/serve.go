@@ -289,7 +289,7 @@ const (
 	leastIdle      = time.Minute // how exactly use is noted
 )
 
-// checkTimes refuses what no service is meant to keep, or to forget.
+// checkTimes refuses times that are too short or too long.
 func (c *serveCmd) checkTimes() error {
 	switch {
 	case c.Retention < leastRetention:

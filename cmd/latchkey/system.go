@@ -46,7 +46,7 @@ type parts struct {
 	clock     clock.Clock
 	verifier  auth.Verifier
 	sender    *mail.Sender
-	mailer    mail.MailerConfig // what it is found by here, newSystem adds
+	mailer    mail.MailerConfig // newSystem adds the other fields
 	log       *slog.Logger
 	retention time.Duration
 	metrics   *instruments
@@ -323,7 +323,7 @@ const (
 	cutWithin   = 2 * time.Second
 )
 
-// every calls f now and then at each tick until ctx ends. What fails is told and tried
+// every calls f at once and at each tick until ctx ends. What fails is told and tried
 // again at the next tick.
 func (s *system) every(ctx context.Context, tick time.Duration, what string, f func(context.Context) error) {
 	t := time.NewTicker(tick)

@@ -148,7 +148,7 @@ func (PINs) Permit(key []byte, minute uint64) ([16]byte, error) {
 // type. In the long wait the courier asks for the PIN when the wait is over.
 //
 // What that costs: three PINs of 10^8 open at any moment (those of this minute and of its
-// neighbors), so that a guess opens with 3 in 10^8. Guessing without an end are 25 tries in
+// neighbors), so that a guess opens with 3 in 10^8. Endless guessing makes 25 tries in
 // the first seven minutes and then one a minute:
 //
 //	an hour    78 tries      1 in 430,000
@@ -177,7 +177,7 @@ type keypadState struct {
 	used   byte   // bit i: the PIN of minute newest-i was used
 	wrong  byte   // wrong tries in a row since the last five, 0 to 4
 	fives  byte   // how many fives of wrong tries in a row came before them, at most 255
-	paused int64  // when the wait that the last wrong try began did so, Unix seconds; 0: none
+	paused int64  // when the wait after the last wrong try began, Unix seconds; 0: none
 }
 
 const (
@@ -187,7 +187,7 @@ const (
 	keypadSlack  = 1024
 )
 
-// Pause is the error of a keypad that lets wrong PINs wait. It wraps Paused.
+// Pause is the error of a try that came within the wait. It wraps Paused.
 type Pause struct {
 	Until time.Time // from when on a PIN is compared again, by the keypad's clock
 }
@@ -318,7 +318,7 @@ func (k *Keypad) rest(now time.Time) error {
 	return nil
 }
 
-// wait is how long after the last wrong try the next one has to come.
+// wait is how long after the last wrong try the next one must wait.
 func (s keypadState) wait() time.Duration {
 	switch n := s.tries(); {
 	case n < freeTries:

@@ -182,8 +182,8 @@ func (c *Challenges) Next(now time.Time) ([]byte, error) {
 	return slices.Clone(b), nil
 }
 
-// fresh are the challenges that count at now. A clock that was set back behind the
-// showing makes one stale, like one that ran on.
+// fresh are the challenges that count at now. One is stale too if the clock was set
+// back to before it was shown.
 func (c *Challenges) fresh(now time.Time) [][]byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()

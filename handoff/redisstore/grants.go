@@ -218,7 +218,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	commit := commitScript.call(ctx, keys, args...)
 	cmds := []redis.Cmder{commit}
 	if c.Settle != nil && c.Settle.Counted {
-		// It is in doubt from here on, should this process die before it is counted.
+		// From here on it is in doubt, if this process dies before counting it.
 		cmds = append(cmds, redis.NewIntCmd(ctx, "rpush", budgetKey(c.Settle.Courier), said(doubtful, *c.Settle)))
 	} else if c.Settle != nil {
 		cmds = append(cmds, settleCmd(ctx, *c.Settle))
@@ -267,8 +267,8 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	return unknownOutcome(commit, err)
 }
 
-// takeBackDoubt takes back the doubt that came with a commit of which it is now known that it
-// wrote nothing, if it arrived: the account is in another slot, which may work where the
+// takeBackDoubt removes the doubt that came with a commit that is now known to have
+// written nothing, if it arrived: the account is in another slot, which may work where the
 // grant's does not.
 func (s *Store) takeBackDoubt(ctx context.Context, st *service.Settlement, beside []redis.Cmder) {
 	if st == nil || !st.Counted || beside[0].Err() != nil {

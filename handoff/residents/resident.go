@@ -126,7 +126,7 @@ const (
 	// askAgain is how long an address is left alone after it was asked to confirm.
 	askAgain = 24 * time.Hour
 
-	// askLife is how long a question stays open: who did not confirm by then never asked.
+	// askLife is how long a question stays open: without an answer it then lapses.
 	askLife = 7 * 24 * time.Hour
 
 	// AsksPerDay is how many addresses strangers can have asked to confirm, a building and

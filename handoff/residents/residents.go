@@ -155,7 +155,7 @@ const residentTries = 8
 
 // changeResident reads, changes and writes one resident. If a mail about it is due then,
 // the log hears of it. The write comes first, and what is due stays due until it was
-// mailed: who repeats a call whose event was not written has it written.
+// mailed: a repeated call writes an event that was not written.
 func (d *Directory) changeResident(ctx context.Context, building string, id handoff.ResidentID, change func(*Resident) error) error {
 	for range residentTries {
 		known, err := d.store.Resident(ctx, building, id)
@@ -242,8 +242,8 @@ func (d *Directory) Tidy(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// PutOnFile makes a list the residents that the manager has on file. Who stood on the
-// list before and does not any more moved out, and is forgotten; who came by asking
+// PutOnFile makes a list the residents that the manager has on file. One on the
+// list before and not now has moved out, and is forgotten; one who came by asking
 // stays. Broken off halfway, it is mended by repeating it.
 func (d *Directory) PutOnFile(ctx context.Context, building string, list []Subscription) error {
 	now, listed := handoff.InstantOf(d.clock.Now()), map[handoff.ResidentID]bool{}

@@ -21,7 +21,7 @@ type Store interface {
 
 	// PutResident writes a resident, if the one that stands still has its Revision; else
 	// ErrConflict. It may be repeated by the store: who is told of a conflict reads again
-	// and may find the own write.
+	// and may find its own write.
 	PutResident(ctx context.Context, r Resident) error
 
 	// DropResident forgets a resident, under the same condition.

@@ -107,7 +107,7 @@ func (c *carrierDay) settle(_ context.Context, e ending) {
 // further one at most ownWrong beyond it, besides the guesses that are under way at once.
 //
 // The views of a carrier are ordered by when they were asked for: by a number, not by a clock,
-// which may be set back. How old a view is tells the process's elapsed time.
+// which may be set back. The process's elapsed time tells how old a view is.
 type carriers struct {
 	store   Guesses
 	clock   clock.Clock
@@ -150,7 +150,7 @@ func ownWrong(l *handoff.Limits, day *handoff.CarrierDay) int {
 }
 
 // ask begins to read a carrier's day if the view is not fresh, and returns what waits for
-// it as long as need be. Again asks in any case, and waits for an answer to no older question.
+// it as long as need be. If again is set, it reads in any case and waits for that read.
 func (c *carriers) ask(ctx context.Context, carrier string, again bool) func() (handoff.CarrierDay, error) {
 	now, hour := c.elapsed(), handoff.HourOf(handoff.InstantOf(c.clock.Now()))
 	c.mu.Lock()

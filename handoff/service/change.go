@@ -15,7 +15,7 @@ import (
 // change runs a request: prepare, already answered?, decide, commit, settle. It goes round
 // again while other commits get in between. A step that answers false has noted why.
 //
-// Only what was committed is told. A reply that was lost is no reason to act twice: the
+// An answer waits for its commit. After a lost reply nothing is done twice: the
 // next pass finds the commit among the grant's last sixteen, and a request with an attempt
 // id finds the answer that the attempt was given.
 func (s *Service) change(ctx context.Context, q request, beside ...reservation) (outcome, error) {

@@ -58,7 +58,7 @@ func (s *Service) DispatchBy(ctx context.Context, by handoff.Actor, d handoff.Di
 }
 
 // dispatchedBefore resolves a conflict with a parcel's newest grant: the dispatch may
-// be an older generation's sent again, or follow a grant whose window is over but
+// repeat that of an older generation, or follow a grant whose window is over but
 // which the sweeper has not closed yet.
 func (s *Service) dispatchedBefore(ctx context.Context, newest handoff.Grant, by handoff.Actor, d handoff.Dispatch, conflict error) (handoff.Grant, bool, error) {
 	if newest.Status == handoff.Active && newest.StatusAt(s.clock.Now()) == handoff.Expired && d.Day.After(newest.Day()) {

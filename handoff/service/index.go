@@ -9,15 +9,15 @@ import (
 	"latchkey/handoff"
 )
 
-// Lists finds grants besides by their parcel. The entries are written ahead of the commit: an
+// Lists finds grants other than by parcel. The entries are written ahead of the commit: an
 // entry counts only if its grant says the same. All errors are storage.ErrUnavailable.
 type Lists interface {
 	// List writes the entries of a grant. Writing them again is harmless: an older end of the
 	// window takes nothing back.
 	List(ctx context.Context, parcel handoff.ParcelHash, x Index) error
 
-	// OfCustomer lists up to limit parcels indexed for a customer, the one whose window
-	// ends last first and among equals the greater hash, beginning after a place (zero:
+	// OfCustomer lists up to limit parcels indexed for a customer, the latest end of a
+	// window first and among equals the greater hash, beginning after a place (zero:
 	// with the first). A parcel that is moved to a later day meanwhile moves up, so that a
 	// reader of several pages may see it twice or not at all.
 	OfCustomer(ctx context.Context, c handoff.CustomerRef, after Listed, limit int) ([]Listed, error)
@@ -32,7 +32,7 @@ type Lists interface {
 	Unlist(ctx context.Context, c handoff.CustomerRef, id handoff.ParcelHash) error
 }
 
-// Index is where a grant is to be found besides by its parcel.
+// Index is where a grant is found other than by its parcel.
 type Index struct {
 	Customer handoff.CustomerRef
 	Route    RouteRef

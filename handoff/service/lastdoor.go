@@ -20,9 +20,9 @@ type LastDoors interface {
 // at one of them at most.
 //
 // It is made after the decision, by a trip of its own, and not in the trip that reads. A door
-// that is noted counts as a place where the courier was. Were it noted before the proofs are
+// that is noted counts as where the courier was. If it were noted before the proofs are
 // judged, a refused request could move it, and a courier could be kept from the right door, or
-// wash away a distant one, by asking in vain. It stays noted if the commit comes to nothing:
+// replace a distant one, by a refused request. It stays noted if the commit fails:
 // in doubt it counts against the courier.
 type lastDoor struct {
 	unreserved

@@ -21,7 +21,7 @@ func (s *Service) OfOrder(ctx context.Context, shop, order string, day handoff.D
 	return grants, err
 }
 
-// Grant reads one grant on behalf of an actor, to whom another's does not exist: it is refused as
+// Grant reads one grant on behalf of an actor. One that the actor may not see is refused as
 // grant-unknown.
 func (s *Service) Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
 	r, err := s.Record(ctx, by, id)
@@ -43,7 +43,7 @@ func (s *Service) Record(ctx context.Context, by handoff.Actor, id handoff.Grant
 	return *snap.Record, nil
 }
 
-// OfCustomer lists up to limit of a customer's grants, the one that ends last first,
+// OfCustomer lists up to limit of a customer's grants, the latest end first,
 // beginning after a place (zero: with the first). Next is where to go on; zero at the
 // end. Entries of the list that count for nothing leave a page shorter.
 func (s *Service) OfCustomer(ctx context.Context, c handoff.CustomerRef, after Listed, limit int) (grants []handoff.Grant, next Listed, err error) {

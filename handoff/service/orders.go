@@ -30,7 +30,7 @@ func (s *Service) Reschedule(ctx context.Context, by handoff.Actor, id handoff.G
 	return s.order(ctx, id, handoff.Command{Act: handoff.Reschedule, By: by, Day: day, Route: route}, "")
 }
 
-// Resend mails the code that counts once more. Refused as no-code, code-locked, window-over,
+// Resend mails the current code once more. Refused as no-code, code-locked, window-over,
 // resend-limit or resend-too-soon; the last two say when to ask again.
 func (s *Service) Resend(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Resend, By: by}, "")

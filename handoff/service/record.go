@@ -10,8 +10,8 @@ type Record struct {
 	// was lost can see whether it wrote.
 	Commits []CommitID `cbor:"2,keyasint"`
 
-	// Answers are what the newest 32 attempts with an attempt id were told, as far as a commit
-	// told it.
+	// Answers are what the newest 32 attempts with an attempt id were told, if a commit
+	// stored it.
 	Answers []Answer `cbor:"3,keyasint,omitempty"`
 
 	// Notes are what people wrote as the reason of an act, the newest 16. They may name

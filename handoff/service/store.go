@@ -45,7 +45,7 @@ type Grants interface {
 	// reserved once. After an error it is unknown what was reserved.
 	//
 	// A reserved permit id is held by one request at most, as long as the reservation stands:
-	// five minutes at least, and from a commit that uses it for two days. GiveBackPermit ends
+	// at least five minutes, and two days after a commit that uses it. GiveBackPermit ends
 	// it. It is as durable as a commit.
 	Prepare(ctx context.Context, p Preparation) (Snapshot, error)
 

@@ -14,7 +14,7 @@ import (
 //
 // A courier hands over one parcel at a time. A device that sends five hundred guesses at once
 // would otherwise cost five hundred times five hundred places read in its budget, and conflicts
-// for everyone at the same parcel. The budget stays what bounds the guesses: turns are of one
+// for everyone at the same parcel. The budget still bounds the guesses: turns are of one
 // process, and other instances know nothing of them.
 type turns struct {
 	mu    sync.Mutex

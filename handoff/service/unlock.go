@@ -44,8 +44,8 @@ type Permission struct {
 // code is: the code stays between customer and courier.
 //
 // A refusal is told to the building, too. One that has a grant is an event of that grant;
-// one that has none is told of the first twenty of a carrier at a door in an hour, and then
-// of how many there were. The reasons of a refusal: access-refused, visit-over,
+// without one, the first twenty of a carrier at a door in an hour are told, and then
+// how many there were. The reasons of a refusal: access-refused, visit-over,
 // impossible-journey, too-many-permits, keypad-busy, and those of Verify.
 func (s *Service) Unlock(ctx context.Context, r UnlockRequest) (Permission, error) {
 	var id handoff.PermitID

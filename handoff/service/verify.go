@@ -53,7 +53,7 @@ func (s *Service) Verify(ctx context.Context, p Presentation) (Receipt, error) {
 	})
 }
 
-// Abort takes a handoff back: the courier made it a moment ago and it did not happen. Refused
+// Abort takes a handoff back: the courier recorded it just now, but it did not happen. Refused
 // as not-your-handoff, already-aborted, abort-too-late, reissue-limit, wrong-status, or for the
 // courier, the place and the time as Verify.
 func (s *Service) Abort(ctx context.Context, p Presentation) (Receipt, error) {

@@ -4,7 +4,7 @@
 // The mail is a group of readers of the event log. [Mailer.Handle] is their handler:
 // it takes one event, looks the grant up as it is NOW, and asks whether the mail that
 // the event calls for would still be true. A code that was replaced, used, locked or
-// that ran out meanwhile is not sent any more, and of a day that was moved nothing is
+// that ran out meanwhile is not sent any more, and a day that was moved is not
 // told. What is true is rendered (package message), and only then is the code brought
 // out of its guard. A [Sender] hands it to a mail server, over connections that it
 // keeps.
@@ -196,7 +196,7 @@ var told = []handoff.EventType{
 	handoff.EventRescheduled, handoff.EventRecalled, handoff.EventExpired, handoff.EventOverridden,
 }
 
-// choose says which mail is true of an event at now, the grant being what it has become,
+// choose says which mail is true of an event at now, for the grant as it now is,
 // and with which code; no kind if none is. Events come late when a mail server was down
 // for hours, and not always in order.
 func choose(e *handoff.Event, g *handoff.Grant, limits handoff.Limits, now time.Time) (message.Kind, otp.Code) {
