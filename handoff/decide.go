@@ -115,21 +115,44 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 		return d.refuse(ParcelUnknown)
 	}
 
-	asked, granted := rule.asks(d)
-	d.asked = asked
-	d.judge(asked)
-	if reason := d.firstFailure(rule); reason != "" {
+	if reason := d.deny(rule); reason != "" {
 		return d.turnAway(reason)
 	}
-	if !granted {
-		return d.turnAway(AccessRefused)
-	}
-	if asked.Has(ProofCode) {
+	if d.asked.Has(ProofCode) {
 		if refused := d.compareCode(); refused != nil {
 			return *refused
 		}
 	}
 	return rule.effect(d)
+}
+
+// Repeat judges once more an act that was done before, whose answer is asked for again: nil if
+// every proof but the code holds now, else the refusal. It has no effect and counts nothing. An
+// answer that opens something must not be given again without it.
+func Repeat(g *Grant, cmd Command, facts Facts, now time.Time) *Refusal {
+	d := &deliberation{grant: g, cmd: cmd, facts: facts, now: now}
+	rule, known := rules[cmd.Act]
+	if !known || rule.asks == nil || g == nil || facts.Policy == nil {
+		return &Refusal{Reason: UnknownAct}
+	}
+	if reason := d.deny(rule); reason != "" {
+		return d.refuse(reason).Refusal
+	}
+	return nil
+}
+
+// deny is why a rule's act is refused, the code aside; empty if it is not.
+func (d *deliberation) deny(r rule) Reason {
+	asked, granted := r.asks(d)
+	d.asked = asked
+	d.judge(asked)
+	if reason := d.firstFailure(r); reason != "" {
+		return reason
+	}
+	if !granted {
+		return AccessRefused
+	}
+	return ""
 }
 
 // rule is what makes one act differ from another.

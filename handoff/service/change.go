@@ -118,7 +118,14 @@ func (r *run) answered(p *pass) (outcome, bool) {
 			return o, true
 		}
 	}
-	return r.attempt.toldBefore(p.Record, p.command.Act)
+	o, told := r.attempt.toldBefore(p.Record, p.command.Act)
+	if told && o.answer.Reason == "" && o.act == handoff.Open {
+		// A permit is a right and no receipt: it is given out again only while it would be given.
+		if refused := handoff.Repeat(p.grant(), p.command, p.facts, p.now); refused != nil {
+			o.answer = Answer{Attempt: o.answer.Attempt, Courier: o.answer.Courier, At: handoff.InstantOf(p.now), Reason: refused.Reason, Verdict: refused.Verdict.Bytes()}
+		}
+	}
+	return o, told
 }
 
 // decide asks for the decision. It answers false where a reservation must be made, or must

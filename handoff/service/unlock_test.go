@@ -343,3 +343,79 @@ func TestConsentIsUsedByAPermitThatMayOpen(t *testing.T) {
 		})
 	}
 }
+
+// A repeated unlock is answered with its permit only while a new one would be given: the answer
+// opens a door. A repeated verify is a receipt, and stays one.
+func TestARepeatedPermitIsJudgedAgain(t *testing.T) {
+	shop := handoff.Actor{Role: handoff.RoleShop, Shop: handofftest.Shop}
+	yes := true
+	for name, c := range map[string]struct {
+		meanwhile func(*handofftest.World, handoff.GrantID) error
+		want      handoff.Reason
+	}{
+		"nothing": {func(*handofftest.World, handoff.GrantID) error { return nil }, ""},
+		"the courier is suspended": {func(w *handofftest.World, _ handoff.GrantID) error {
+			return w.Core.PutCourier(t.Context(), handofftest.Courier("c1"), service.CourierUpdate{Suspended: &yes})
+		}, handoff.CourierNotCleared},
+		"the route is another's": {func(w *handofftest.World, _ handoff.GrantID) error {
+			w.Cleared(t, "c2")
+			w.Drives(t, "c2", handofftest.Route, handofftest.Today)
+			return nil
+		}, handoff.NotYourRoute},
+		"the parcel is recalled": {func(w *handofftest.World, id handoff.GrantID) error {
+			_, err := w.Service.Recall(t.Context(), shop, id, "")
+			return err
+		}, handoff.IsRecalled},
+		"the parcel is held": {func(w *handofftest.World, id handoff.GrantID) error {
+			_, err := w.Service.Hold(t.Context(), shop, id, "")
+			return err
+		}, handoff.OnHold},
+		"the day is over": {func(w *handofftest.World, _ handoff.GrantID) error {
+			w.Clock.Advance(13 * time.Hour)
+			return nil
+		}, handoff.WindowOver},
+		"the building admits the carrier no more": {func(w *handofftest.World, _ handoff.GrantID) error {
+			return w.Core.PutBuilding(t.Context(), handoff.Building{ID: "bld_turm5", Zone: handofftest.Zone, Carriers: []string{"rival"}})
+		}, handoff.AccessRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := handofftest.New(t, handofftest.NewMemory())
+			w.Cleared(t, "c1")
+			w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+			putPad(t, w, "a keypad's key of 23 by")
+			g := w.Dispatch(t, handofftest.Sample("p1"))
+			r := service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "pad", Parcel: "p1", Attempt: "a1", Position: &handoff.Position{Point: handofftest.Home}}
+			first, err := w.Service.Unlock(t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.meanwhile(w, g.ID); err != nil {
+				t.Fatal(err)
+			}
+			again, err := w.Service.Unlock(t.Context(), r)
+			if refusal(err) != c.want {
+				t.Errorf("the repeat: %v, want %q", err, c.want)
+			}
+			if c.want == "" && again.Permit != first.Permit || c.want != "" && (again.Permit != handoff.PermitID{} || again.Minute != 0) {
+				t.Errorf("the repeat's permission is %+v", again)
+			}
+		})
+	}
+
+	w := handofftest.New(t, handofftest.NewMemory())
+	w.Cleared(t, "c1")
+	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+	g := w.Dispatch(t, handofftest.Sample("p1"))
+	p := handofftest.AtDoor("c1", "p1", g.CurrentCode())
+	p.Attempt = "a2"
+	first, err := w.Service.Verify(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Core.PutCourier(t.Context(), handofftest.Courier("c1"), service.CourierUpdate{Suspended: &yes}); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := w.Service.Verify(t.Context(), p); err != nil || again != first {
+		t.Errorf("the receipt again: %+v, %v", again, err)
+	}
+}
