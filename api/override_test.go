@@ -96,3 +96,28 @@ func TestOverride(t *testing.T) {
 		}
 	}
 }
+
+// What is approved is one wish and its reason: once it was asked for again, an approval must name
+// the wish, and the one that was read before is refused.
+func TestAnApprovalIsOfOneWish(t *testing.T) {
+	h := newHouse(t, nil)
+	h.staff(t)
+	grant := h.dispatch(t, "P1", nil)
+	path := "/v1/dispatches/" + grant
+	second := shop
+	second.Subject = "second"
+	first := h.expect(t, shop, "POST", path+"/override", `{"reason":"The customer showed her passport"}`, 200, "").at("override", "override_id").(string)
+	again := h.expect(t, shop, "POST", path+"/override", `{"reason":"I know him well"}`, 200, "").at("override", "override_id").(string)
+	if first == again {
+		t.Fatalf("two wishes have one id, %s", first)
+	}
+	h.expect(t, second, "POST", path+"/override/approve", "", 409, "override-replaced")
+	h.expect(t, second, "POST", path+"/override/approve?override_id="+first, "", 409, "override-replaced")
+	h.expect(t, second, "POST", path+"/override/approve?override_id=x", "", 409, "override-replaced")
+	if a := h.expect(t, second, "GET", path, "", 200, ""); a.body["status"] != "active" || a.at("override", "override_id") != again {
+		t.Errorf("after approvals that were refused: %s", a.text)
+	}
+	if a := h.expect(t, second, "POST", path+"/override/approve?override_id="+again, "", 200, ""); a.body["status"] != "released" {
+		t.Errorf("approved: %s", a.text)
+	}
+}

@@ -165,6 +165,7 @@ var kinds = map[handoff.Reason]kind{
 	handoff.NoConsentNeeded:   {status: 422, title: "No door that asks for consent", detail: "Consent is for a garage or a home of a parcel that goes to a building."},
 	handoff.AttemptReused:     {status: 422, title: "Attempt id used before", detail: "The attempt id was sent with another request. Choose a new one."},
 	handoff.ApprovalMissing:   {status: 409, title: "Nothing to approve", detail: "No one asked for a release by hand, or it was too long ago. Ask anew."},
+	handoff.OverrideReplaced:  {status: 409, title: "Another wish", detail: "The release by hand was asked for again, perhaps for another reason. Read it, and approve it by its override_id."},
 	handoff.SelfApproval:      {status: 403, title: "A second person is needed", detail: "Who asked for a release by hand cannot approve it. Another person of the shop must."},
 	handoff.PersonRequired:    {status: 403, title: "A person is needed", detail: "Use a person's own token. A key stands for no person."},
 	handoff.UnknownAct:        {status: 422, title: "Unknown act"},

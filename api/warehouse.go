@@ -65,7 +65,7 @@ func (a *warehouseRoutes) register(r *registrar) {
 		OperationID: "approve-override", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/override/approve", DefaultStatus: http.StatusOK,
 		Errors:  []int{http.StatusConflict},
 		Summary: "Approve a release by hand", Tags: []string{"Warehouse"},
-		Description: "Releases the parcel without courier and code, for good: it cannot be taken back. The customer is mailed at once. Takes the token of another person than the one who asked.",
+		Description: "Releases the parcel without courier and code, for good: it cannot be taken back. The customer is mailed at once. Takes the token of another person than the one who asked, and the id of the wish where it took the place of another: what is approved is one wish and its reason.",
 	}, clerks, a.approveOverride)
 }
 
@@ -107,6 +107,7 @@ func warningsOf(policy *handoff.Policy, d *handoff.Dispatch) []warning {
 }
 
 type overrideAnswer struct {
+	ID      string    `json:"override_id" example:"67414a30-0" doc:"Of this wish: it is approved by it. Asked again, it is another one"`
 	AskedBy string    `json:"asked_by" example:"8f14e45fceea167a" doc:"A pseudonym: the same for everything that this person does"`
 	Own     bool      `json:"own" doc:"Whether the caller asked, and so cannot approve"`
 	Reason  string    `json:"reason,omitempty"`
@@ -224,7 +225,7 @@ func (a *warehouseRoutes) recordOutput(ctx context.Context, id handoff.GrantID) 
 		return out, nil
 	}
 	out.Body.Override = &overrideAnswer{
-		AskedBy: asked.Who, Own: asked.Who == a.service.Who(by), AskedAt: asked.At.Time(), Until: asked.Until(limits),
+		ID: asked.ID(), AskedBy: asked.Who, Own: asked.Who == a.service.Who(by), AskedAt: asked.At.Time(), Until: asked.Until(limits),
 	}
 	for _, n := range r.Notes {
 		if n.Act == handoff.AskOverride && n.At == asked.At {
@@ -291,10 +292,15 @@ func (a *warehouseRoutes) askOverride(ctx context.Context, in *reasonInput) (*gr
 	return a.recordOutput(ctx, id)
 }
 
-func (a *warehouseRoutes) approveOverride(ctx context.Context, in *grantInput) (*grantOutput, error) {
+type approveInput struct {
+	Grant pathID `path:"grant_id" doc:"As the dispatch answered"`
+	Wish  string `query:"override_id" maxLength:"40" example:"67414a30-0" doc:"As the override says. Left out: the only one"`
+}
+
+func (a *warehouseRoutes) approveOverride(ctx context.Context, in *approveInput) (*grantOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	return a.grantOutput(a.service.Override(ctx, ofShop(ctx), id))
+	return a.grantOutput(a.service.Override(ctx, ofShop(ctx), id, in.Wish))
 }

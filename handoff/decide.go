@@ -26,6 +26,8 @@ type Command struct {
 	// expire: the grant's, for what must recognise it once it is scrubbed.
 	Digest []byte
 
+	Wish string // override: the id of the wish that is approved; empty names the only one
+
 	Day   Date   // reschedule
 	Route string // reschedule; empty keeps the route
 }
@@ -594,12 +596,23 @@ func askOverride(d *deliberation) Decision {
 	if !d.cmd.By.Person {
 		return d.refuse(PersonRequired)
 	}
-	return d.accept(d.event(EventOverrideAsked))
+	e := d.event(EventOverrideAsked)
+	if o := d.grant.OverrideAsked(d.facts.Policy.Limits, d.now); o != nil {
+		e.Count = o.Replaced + 1
+	}
+	return d.accept(e)
 }
 
 // override releases the parcel without a courier: that cannot be taken back, and a code
-// that is locked does not stop it.
-func override(d *deliberation) Decision { return d.accept(d.event(EventOverridden)) }
+// that is locked does not stop it. The approval is of one wish. Where a wish was replaced it
+// must say which: its approver may have read the reason of the one before.
+func override(d *deliberation) Decision {
+	asked := d.grant.OverrideAsked(d.facts.Policy.Limits, d.now)
+	if named := d.cmd.Wish; named != asked.ID() && (named != "" || asked.Replaced > 0) {
+		return d.refuse(OverrideReplaced)
+	}
+	return d.accept(d.event(EventOverridden))
+}
 
 func reissue(d *deliberation) Decision {
 	g, limits := d.grant, d.facts.Policy.Limits

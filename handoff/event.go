@@ -63,7 +63,8 @@ type Event struct {
 	// that a wrong code is near the right one, so no one who may stand at a door is told.
 	Excused bool `cbor:"18,keyasint,omitempty"`
 
-	// Of: access_refused. How many refusals an event of no grant stands for; 0: one.
+	// Of: access_refused, override_asked. How many refusals an event of no grant stands for; 0:
+	// one. How many wishes that waited this one takes the place of.
 	Count int `cbor:"19,keyasint,omitempty"`
 
 	// Of: released, collected, aborted, tried_elsewhere, permitted, access_refused,
@@ -263,7 +264,7 @@ func Apply(g Grant, e Event) Grant {
 		g.EraseAsked = true
 		return g
 	case EventOverrideAsked:
-		g.Override = &OverrideRequest{Who: e.Who, At: e.At}
+		g.Override = &OverrideRequest{Who: e.Who, At: e.At, Replaced: e.Count}
 		return g // asked again and again, it would push everything else out of the history
 	}
 	if g.Status != before || e.Type == EventRescheduled {

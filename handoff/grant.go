@@ -19,6 +19,7 @@
 package handoff
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -240,7 +241,14 @@ func (c *CodeState) Locked(l Limits) bool {
 type OverrideRequest struct {
 	Who string  `cbor:"1,keyasint"` // the clerk's pseudonym
 	At  Instant `cbor:"2,keyasint"`
+
+	// Replaced is how many wishes it took the place of while they waited.
+	Replaced int `cbor:"3,keyasint,omitempty"`
 }
+
+// ID names the wish among all of its grant, so that an approval is of this one: a wish that is
+// asked again, with another reason, is another one.
+func (o *OverrideRequest) ID() string { return fmt.Sprintf("%x-%d", int64(o.At), o.Replaced) }
 
 // OverrideAsked is the wish that waits for a second person's approval at now; nil if none does.
 func (g *Grant) OverrideAsked(l Limits, now time.Time) *OverrideRequest {

@@ -76,7 +76,8 @@ const (
 	NoConsentNeeded       Reason = "no-consent-needed"
 	ApprovalMissing       Reason = "approval-missing" // a release by hand was not asked for, or too long ago
 	SelfApproval          Reason = "self-approval"
-	PersonRequired        Reason = "person-required" // a key speaks for no person
+	OverrideReplaced      Reason = "override-replaced" // the approval is of another wish, or of any of several
+	PersonRequired        Reason = "person-required"   // a key speaks for no person
 	UnknownAct            Reason = "unknown-act"
 )
 

@@ -30,7 +30,7 @@ var (
 		"Consents": {handoff.EventConsented},
 		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal},
 		"Excused":  {handoff.EventCodeRefused},
-		"Count":    {handoff.EventAccessRefused},
+		"Count":    {handoff.EventAccessRefused, handoff.EventOverrideAsked},
 		"Distance": {
 			handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventElsewhere,
 			handoff.EventPermitted, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal,

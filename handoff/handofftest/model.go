@@ -395,10 +395,13 @@ func (m *model) overrideStep(t *rapid.T, id handoff.GrantID, by handoff.Actor, b
 	now := handoff.InstantOf(m.Clock.Now())
 	may := by.Person && b.status == handoff.Active && b.day == m.today().Date && b.dispatch.Purpose == handoff.PurposeDelivery
 	event := handoff.EventOverrideAsked
+	waits := b.asked.by != "" && now-b.asked.at < 3600
 	var err error
 	if approve {
-		event, may = handoff.EventOverridden, may && b.asked.by != "" && b.asked.by != by.Subject && now-b.asked.at < 3600
-		_, err = m.Service.Override(context.Background(), by, id)
+		named := handoff.OverrideRequest{At: b.asked.at, Replaced: b.asked.replaced}
+		approved := rapid.SampledFrom([]string{"", named.ID(), (&handoff.OverrideRequest{At: named.At, Replaced: named.Replaced + 1}).ID()}).Draw(t, "wish")
+		event, may = handoff.EventOverridden, may && waits && b.asked.by != by.Subject && (approved == named.ID() || approved == "" && named.Replaced == 0)
+		_, err = m.Service.Override(context.Background(), by, id, approved)
 	} else {
 		_, err = m.Service.AskOverride(context.Background(), by, id, "nothing else works")
 	}
@@ -411,7 +414,11 @@ func (m *model) overrideStep(t *rapid.T, id handoff.GrantID, by handoff.Actor, b
 	case approve:
 		b.ordered(event)
 	default:
-		b.asked = wish{by: by.Subject, at: now}
+		replaced := 0
+		if waits {
+			replaced = b.asked.replaced + 1
+		}
+		b.asked = wish{by: by.Subject, at: now, replaced: replaced}
 	}
 }
 

@@ -46,6 +46,8 @@ type book struct {
 type wish struct {
 	by string
 	at handoff.Instant
+
+	replaced int // wishes that waited when it was asked
 }
 
 // stay is one visit to a door.

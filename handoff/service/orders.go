@@ -58,11 +58,12 @@ func (s *Service) AskOverride(ctx context.Context, by handoff.Actor, id handoff.
 	return s.order(ctx, id, handoff.Command{Act: handoff.AskOverride, By: by}, note)
 }
 
-// Override approves a release by hand, and so releases the parcel. Refused as person-required,
-// as approval-missing where none was asked for or it was too long ago, and as self-approval to
-// the person who asked.
-func (s *Service) Override(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
-	return s.order(ctx, id, handoff.Command{Act: handoff.Override, By: by}, "")
+// Override approves a release by hand, and so releases the parcel. Wish is the id of the wish
+// (handoff.OverrideRequest.ID), or empty for the only one. Refused as person-required, as
+// approval-missing where none was asked for or it was too long ago, as self-approval to the
+// person who asked, and as override-replaced where the wish is another one.
+func (s *Service) Override(ctx context.Context, by handoff.Actor, id handoff.GrantID, wish string) (handoff.Grant, error) {
+	return s.order(ctx, id, handoff.Command{Act: handoff.Override, By: by, Wish: wish}, "")
 }
 
 // order runs a command that needs no courier.

@@ -37,11 +37,11 @@ func TestOverride(t *testing.T) {
 	if err != nil || asked.Status != handoff.Active || asked.OverrideAsked(w.Policy.Limits, w.Clock.Now()) == nil || asked.OverrideAsked(w.Policy.Limits, w.Clock.Now()).Who != who(ada) {
 		t.Fatalf("%+v, %v", asked.Override, err)
 	}
-	if _, err := w.Service.Override(ctx, ada, g.ID); refusal(err) != handoff.SelfApproval {
+	if _, err := w.Service.Override(ctx, ada, g.ID, ""); refusal(err) != handoff.SelfApproval {
 		t.Fatalf("approved by who asked: %v", err)
 	}
 	w.Clock.Advance(59 * time.Minute)
-	released, err := w.Service.Override(ctx, bob, g.ID)
+	released, err := w.Service.Override(ctx, bob, g.ID, "")
 	if err != nil || released.Status != handoff.Released || released.Override != nil || released.Right(handoff.Release, handoff.Parcel).Uses != 0 ||
 		*released.Handoff != (handoff.Handoff{At: handoff.InstantOf(w.Clock.Now())}) {
 		t.Fatalf("%+v, %v", released, err)
@@ -73,7 +73,7 @@ func TestOverride(t *testing.T) {
 	if _, err := w.Service.Verify(ctx, handofftest.AtDoor("c1", "p1", g.CurrentCode())); refusal(err) != handoff.AlreadyReleased {
 		t.Errorf("a verify: %v", err)
 	}
-	if _, err := w.Service.Override(ctx, bob, g.ID); refusal(err) != handoff.AlreadyReleased {
+	if _, err := w.Service.Override(ctx, bob, g.ID, ""); refusal(err) != handoff.AlreadyReleased {
 		t.Errorf("again: %v", err)
 	}
 }
@@ -129,7 +129,7 @@ func TestWhatAnApprovalIsFor(t *testing.T) {
 		"after an hour":                      {[]step{ask(ada), wait(time.Hour)}, bob, handoff.ApprovalMissing},
 		"asked again":                        {[]step{ask(ada), wait(time.Hour), ask(ada)}, bob, ""},
 		"the other asked as well":            {[]step{ask(ada), ask(bob)}, bob, handoff.SelfApproval},
-		"the other asked as well, and first": {[]step{ask(ada), ask(bob)}, ada, ""},
+		"the other asked as well, and first": {[]step{ask(ada), ask(bob)}, ada, handoff.OverrideReplaced}, // by its id: TestAnApprovalIsOfOneWish
 		"held":                               {[]step{ask(ada), hold}, bob, handoff.OnHold},
 		"held and lifted":                    {[]step{ask(ada), hold, lift}, bob, handoff.ApprovalMissing},
 		"lifted, asked again":                {[]step{ask(ada), hold, lift, ask(ada)}, bob, ""},
@@ -144,7 +144,7 @@ func TestWhatAnApprovalIsFor(t *testing.T) {
 				t.Fatalf("%s, step %d: %v", name, i, err)
 			}
 		}
-		got, err := w.Service.Override(t.Context(), c.by, g.ID)
+		got, err := w.Service.Override(t.Context(), c.by, g.ID, "")
 		if refusal(err) != c.want || (err == nil) != (got.Status == handoff.Released) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}

@@ -66,7 +66,7 @@ func TestAForeignGrantIsNotShown(t *testing.T) {
 			"hold":       func() (handoff.Grant, error) { return w.Service.Hold(ctx, by, g.ID, "") },
 			"lift":       func() (handoff.Grant, error) { return w.Service.Lift(ctx, by, g.ID, "") },
 			"override":   func() (handoff.Grant, error) { return w.Service.AskOverride(ctx, by, g.ID, "") },
-			"approve":    func() (handoff.Grant, error) { return w.Service.Override(ctx, by, g.ID) },
+			"approve":    func() (handoff.Grant, error) { return w.Service.Override(ctx, by, g.ID, "") },
 		} {
 			got, err := ask()
 			if refusal(err) != handoff.GrantUnknown {

@@ -260,7 +260,7 @@ func TestRecall(t *testing.T) {
 			if _, err := h.Service.AskOverride(ctx, one, h.grant.ID, "x"); err != nil {
 				return err
 			}
-			_, err := h.Service.Override(ctx, other, h.grant.ID)
+			_, err := h.Service.Override(ctx, other, h.grant.ID, "")
 			return err
 		},
 	}

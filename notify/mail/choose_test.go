@@ -71,7 +71,7 @@ func (s *story) byHand() {
 	ada.Subject, ada.Person, bob.Subject, bob.Person = "ada", true, "bob", true
 	_, err := s.Service.AskOverride(s.t.Context(), ada, s.grant().ID, "")
 	s.ok(err)
-	_, err = s.Service.Override(s.t.Context(), bob, s.grant().ID)
+	_, err = s.Service.Override(s.t.Context(), bob, s.grant().ID, "")
 	s.ok(err)
 }
 

@@ -60,7 +60,7 @@ func newDesk(t *testing.T) *desk {
 func (d *desk) parcel(t *testing.T, id, route string) handoff.Grant {
 	t.Helper()
 	p := handofftest.Sample(id)
-	p.Route = route
+	p.Route, p.Customer.ID = route, id
 	return d.Dispatch(t, p)
 }
 
