@@ -98,6 +98,9 @@ type handoffAnswer struct {
 	Unlocks      []unlockShort    `json:"unlocks" doc:"Doors opened, or meant to be, for this parcel; oldest first"`
 	OwnDoors     []ownDoorShort   `json:"own_doors,omitempty" doc:"The customer's own doors on the way, for which consent is asked. Not in lists"`
 	History      []historyShort   `json:"history" doc:"Oldest first"`
+	Disputable   bool             `json:"disputable" doc:"Whether the customer can still say that the recorded handoff did not happen"`
+	Dispute      *disputeShort    `json:"dispute,omitempty" doc:"Where the customer said so"`
+	ShopContact  string           `json:"shop_contact,omitempty" doc:"How the customer reaches the shop's people, where policy says"`
 }
 
 // journeyShort is where the parcel is in its day, each step once it is known.
@@ -187,7 +190,7 @@ func (a *customerRoutes) handoffAnswer(g *handoff.Grant, more besides) handoffAn
 			City: d.To.City, Country: d.To.Country, TimeZone: d.To.Zone,
 		},
 		Consents: make([]string, len(g.Consents)), Unlocks: make([]unlockShort, len(g.Unlocks)),
-		History: make([]historyShort, len(g.History)),
+		History: make([]historyShort, len(g.History)), Disputable: g.Disputable(), Dispute: disputeOf(g, limits), ShopContact: a.service.Policy().Shops[d.Shop].Contact,
 	}
 	for i, kind := range g.Consents {
 		answer.Consents[i] = kind.String()

@@ -143,7 +143,7 @@ type eventData struct {
 	Who     string     `json:"who,omitempty" doc:"Who asked, where it was no courier: a pseudonym"`
 	Device  string     `json:"device,omitempty" doc:"On which device the courier worked: a pseudonym"`
 	Claimed *time.Time `json:"claimed_at,omitempty" doc:"When the device says that it was, by its own clock"`
-	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused"`
+	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused; of dispute_settled the ruling"`
 	Excused bool       `json:"excused,omitempty,omitzero" doc:"The wrong code was no guess: a slip, or an older code. Tell no one who may stand at a door"`
 	Count   int        `json:"count,omitempty,omitzero" doc:"How many refusals it stands for; left out: one"`
 
@@ -151,7 +151,7 @@ type eventData struct {
 	ValidUntil *time.Time    `json:"valid_until,omitempty"`
 	Day        string        `json:"delivery_date,omitempty" format:"date"`
 	Rights     []rightAnswer `json:"rights,omitempty"`
-	Issue      uint64        `json:"issue,omitempty,omitzero" doc:"Which code was given out, counted; never the code"`
+	Issue      uint64        `json:"issue,omitempty,omitzero" doc:"Which code was given out, or of disputed was entered, counted; never the code"`
 	DistanceM  int           `json:"distance_m,omitempty,omitzero" doc:"From the address or the door, rounded to ten"`
 
 	Building string   `json:"building_id,omitempty"`
@@ -162,6 +162,8 @@ type eventData struct {
 	RelockS  int      `json:"relock_s,omitempty,omitzero" doc:"Seconds after which the door locks again"`
 	Consents []string `json:"consents,omitempty" doc:"The kinds of doors that the customer now agrees to"`
 	Resident string   `json:"resident_id,omitempty"`
+
+	HandedAt *time.Time `json:"handed_over_at,omitempty" doc:"Of disputed: when the handoff was recorded"`
 }
 
 type eventsOutput struct{ Body eventsAnswer }
@@ -207,6 +209,7 @@ func eventOf(l *eventlog.Logged) eventAnswer {
 		at := e.Claimed.Time()
 		data.Claimed = &at
 	}
+	data.HandedAt = timeOf(e.HandedAt)
 	if e.Window != nil {
 		from, until := e.Window.From.Time(), e.Window.Until.Time()
 		data.ValidFrom, data.ValidUntil = &from, &until

@@ -238,6 +238,9 @@ func audiences(c *Config, recorder *recorder) []audience {
 	if c.Doors != nil {
 		dialedIn = c.Doors.Streams
 	}
+	customers := &customerRoutes{
+		service: c.Service, couriers: c.Couriers, registry: c.Registry, links: c.PageLinks, clock: c.Clock, carrierNames: carrierNames,
+	}
 	return []audience{
 		&bulkRoutes{
 			service: c.Service, timeout: c.RequestTimeout, limit: c.BulkLimit, workers: c.BulkWorkers,
@@ -246,9 +249,8 @@ func audiences(c *Config, recorder *recorder) []audience {
 		&warehouseRoutes{service: c.Service, clock: c.Clock},
 		&carrierRoutes{service: c.Service, couriers: c.Couriers, clock: c.Clock},
 		&courierRoutes{service: c.Service, registry: c.Registry, clock: c.Clock},
-		&customerRoutes{
-			service: c.Service, couriers: c.Couriers, registry: c.Registry, links: c.PageLinks, clock: c.Clock, carrierNames: carrierNames,
-		},
+		customers,
+		&disputeRoutes{service: c.Service, customers: customers, clock: c.Clock},
 		&doorRoutes{ // before the building's: its keys are no door
 			service: c.Service, registry: c.Registry, opening: c.Doors, streams: streams{most: dialedIn, open: map[string]chan struct{}{}},
 			timeout: c.RequestTimeout, log: c.Log, recorder: recorder,

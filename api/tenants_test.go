@@ -76,6 +76,11 @@ func operations() []operation {
 		a := e.expect(t, courier, "POST", "/v1/doors/gate/unlock", unlockBody("P1", here), 200, "")
 		e.ids["permit_id"] = a.body["permit_id"].(string)
 	}
+	handed := first("POST", "/v1/parcels/{parcel_id}/verify", atDoor("{code}"), courier)
+	disputed := func(t *testing.T, e *estate) {
+		handed(t, e)
+		first("POST", "/v1/handoffs/{grant_id}/dispute", because, owners[auth.Customer])(t, e)
+	}
 	return []operation{
 		{
 			call: "POST /v1/dispatches", body: sample("{new}", nil),
@@ -119,6 +124,13 @@ func operations() []operation {
 		{call: "POST /v1/handoffs/{grant_id}/resend", may: scopes(noGrant, auth.Customer, auth.Shop)},
 		{call: "POST /v1/handoffs/{grant_id}/reissue", may: scopes(noGrant, auth.Customer, auth.Shop)},
 		{call: "POST /v1/handoffs/{grant_id}/consent", body: `{"doors":["garage"]}`, may: scopes(noGrant, auth.Customer)},
+		{call: "POST /v1/handoffs/{grant_id}/dispute", body: because, may: scopes(noGrant, auth.Customer), arrange: handed},
+		{call: "POST /v1/handoffs/{grant_id}/dispute/withdraw", may: scopes(noGrant, auth.Customer), arrange: disputed},
+		{call: "GET /v1/dispatches/{grant_id}/dispute", may: scopes(noGrant, auth.Shop, auth.Ops), arrange: disputed},
+		{
+			call: "POST /v1/dispatches/{grant_id}/dispute/settle", body: `{"ruling":"not-received","reason":"x"}`,
+			may: scopes(noGrant, auth.Ops), arrange: disputed,
+		},
 		{call: "PUT /v1/buildings/{building_id}", body: buildingJSON, may: scopes(noScope, auth.Building, auth.Ops)},
 		{call: "GET /v1/buildings/{building_id}", may: scopes(noBuilding, auth.Building, auth.Ops)},
 		{call: "PUT /v1/doors/{door_id}", body: doorJSON("gate", "connected"), may: scopes(noScope, auth.Building, auth.Ops)},

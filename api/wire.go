@@ -234,6 +234,25 @@ type reasonRequest struct {
 
 func (r *reasonRequest) parse(bad *violations) string { return bad.text("reason", r.Reason, 200) }
 
+// settleRequest is the duty officer's decision about a dispute.
+type settleRequest struct {
+	Ruling string `json:"ruling" enum:"handed-over,not-received" example:"not-received"`
+	Reason string `json:"reason" minLength:"1" maxLength:"200" example:"The courier was two streets away"`
+}
+
+type settlement struct {
+	ruling handoff.Ruling
+	reason string
+}
+
+func (r *settleRequest) parse(bad *violations) settlement {
+	ruling, ok := handoff.ParseRuling(r.Ruling)
+	if !ok || ruling == handoff.Withdrawn { // which is the customer's to say
+		bad.add("ruling", "must be handed-over or not-received")
+	}
+	return settlement{ruling: ruling, reason: bad.text("reason", r.Reason, 200)}
+}
+
 type rescheduleRequest struct {
 	DeliveryDate string  `json:"delivery_date" format:"date" example:"2026-11-25" doc:"A later civil day at the address"`
 	RouteID      *string `json:"route_id,omitempty" format:"id" example:"BER-042" doc:"Left out: the route stays"`

@@ -30,6 +30,8 @@ type Command struct {
 
 	Day   Date   // reschedule
 	Route string // reschedule; empty keeps the route
+
+	Ruling Ruling // settle-dispute
 }
 
 // Actor is who asks, where it is not a courier at a door.
@@ -197,12 +199,18 @@ func init() { // not a literal: the effects reach back to the table
 		Report:     {from: everyStatus, roles: []Role{RoleDoor}, asks: nothing, effect: report},
 		Hold:       {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventHeld)},
 		Erase:      {from: everyStatus, roles: []Role{RoleOps}, asks: nothing, effect: erase},
-		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventLifted)},
+		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: lift},
 
 		// When nothing else works. Both people are of the shop, which answers for its parcel;
 		// the operator has no part in it.
 		AskOverride: {from: []Status{Active}, roles: []Role{RoleShop}, asks: byHand(ProofTime), named: true, effect: askOverride},
 		Override:    {from: []Status{Active}, roles: []Role{RoleShop}, asks: byHand(ProofTime, ProofApproval), named: true, effect: override},
+
+		// A customer's word against a recorded handoff. The shop has no part in its end: it has
+		// an interest in one answer.
+		DisputeHandoff:  {from: []Status{Released, Collected, Held}, roles: []Role{RoleCustomer}, asks: nothing, effect: dispute},
+		WithdrawDispute: {from: []Status{Held}, roles: []Role{RoleCustomer}, asks: nothing, effect: withdrawDispute},
+		SettleDispute:   {from: []Status{Held}, roles: []Role{RoleOps}, asks: nothing, effect: settleDispute},
 	}
 }
 
@@ -612,6 +620,57 @@ func override(d *deliberation) Decision {
 		return d.refuse(OverrideReplaced)
 	}
 	return d.accept(d.event(EventOverridden))
+}
+
+// lift ends a hold, but not one that stands for a customer's dispute.
+func lift(d *deliberation) Decision {
+	if d.grant.Dispute.Open() {
+		return d.refuse(DisputeOpen)
+	}
+	return d.accept(d.event(EventLifted))
+}
+
+// dispute stops everything, and says in its event what is on record of the handoff.
+func dispute(d *deliberation) Decision {
+	g := d.grant
+	switch {
+	case g.Handoff == nil: // held before anything was handed over
+		return d.refuse(WrongStatus)
+	case !g.Disputable():
+		return d.refuse(AlreadyDisputed)
+	}
+	e := d.event(EventDisputed)
+	e.Courier, e.HandedAt, e.Distance = g.Handoff.Courier, g.Handoff.At, g.Handoff.Distance
+	if g.CodeRequired() && g.Handoff.Courier != "" { // by hand no code was asked for
+		e.Issue = g.Code.Issued[len(g.Code.Issued)-1]
+	}
+	return d.accept(e)
+}
+
+// withdrawDispute is the customer's word that the handoff happened after all. A key, and who was let
+// in by a shop's link, speaks for no customer here.
+func withdrawDispute(d *deliberation) Decision {
+	switch {
+	case !d.grant.Dispute.Open():
+		return d.refuse(NoDispute)
+	case !d.cmd.By.Person:
+		return d.refuse(PersonRequired)
+	}
+	return d.accept(d.event(EventDisputeWithdrawn))
+}
+
+func settleDispute(d *deliberation) Decision {
+	switch {
+	case d.cmd.Ruling != HandedOver && d.cmd.Ruling != NotReceived:
+		return d.refuse(UnknownAct)
+	case !d.grant.Dispute.Open():
+		return d.refuse(NoDispute)
+	case !d.cmd.By.Person:
+		return d.refuse(PersonRequired)
+	}
+	e := d.event(EventDisputeSettled)
+	e.Reason = Reason(d.cmd.Ruling.String())
+	return d.accept(e)
 }
 
 func reissue(d *deliberation) Decision {

@@ -742,6 +742,7 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 		Recall: {RoleShop}, Reschedule: {RoleShop}, Resend: {RoleCustomer, RoleShop}, Reissue: {RoleCustomer, RoleShop},
 		Expire: {RoleService}, Hold: {RoleShop, RoleOps}, Lift: {RoleShop, RoleOps}, Erase: {RoleOps},
 		AskOverride: {RoleShop}, Override: {RoleShop},
+		DisputeHandoff: {RoleCustomer}, WithdrawDispute: {RoleCustomer}, SettleDispute: {RoleOps},
 	}
 	//                  active, released, collected, recalled, expired, held
 	statuses := map[Act][6]Reason{
@@ -756,6 +757,10 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 
 		AskOverride: {"", AlreadyReleased, AlreadyCollected, IsRecalled, WindowOver, OnHold},
 		Override:    {"", AlreadyReleased, AlreadyCollected, IsRecalled, WindowOver, OnHold},
+
+		DisputeHandoff:  {WrongStatus, "", "", WrongStatus, WrongStatus, ""},
+		WithdrawDispute: {WrongStatus, WrongStatus, WrongStatus, WrongStatus, WrongStatus, ""},
+		SettleDispute:   {WrongStatus, WrongStatus, WrongStatus, WrongStatus, WrongStatus, ""},
 	}
 	for act, allowed := range roles {
 		for _, role := range []Role{RoleShop, RoleCustomer, RoleOps, RoleService, "", "courier"} {
@@ -765,6 +770,7 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 				if act == Expire {
 					s.grant.Window.Until = InstantOf(s.now)
 				}
+				disputable(s, act)
 				if !slices.Contains(allowed, role) {
 					want = unknown
 				}
@@ -785,6 +791,129 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// disputable gives the grant what a command about a dispute needs.
+func disputable(s *scene, act Act) {
+	switch act {
+	case WithdrawDispute, SettleDispute:
+		s.grant.Dispute = &Dispute{At: InstantOf(s.now)}
+		fallthrough
+	case DisputeHandoff:
+		s.grant.Handoff = &Handoff{Courier: "c1", At: InstantOf(s.now.Add(-time.Minute)), Distance: 20}
+		s.cmd.Ruling = HandedOver
+	}
+}
+
+func TestDispute(t *testing.T) {
+	noon := handofftest.Noon
+	for name, c := range map[string]struct {
+		act   Act
+		spoil func(*scene)
+		want  Reason
+	}{
+		"of a release":              {DisputeHandoff, func(*scene) {}, ""},
+		"of a return":               {DisputeHandoff, func(s *scene) { s.grant.Status = Collected }, ""},
+		"while it is on hold":       {DisputeHandoff, func(s *scene) { s.grant.Status, s.grant.HeldFrom = Held, Released }, ""},
+		"before anything":           {DisputeHandoff, func(s *scene) { s.grant.Status, s.grant.HeldFrom, s.grant.Handoff = Held, Active, nil }, WrongStatus},
+		"a second time":             {DisputeHandoff, func(s *scene) { s.grant.Dispute = &Dispute{Ruling: Withdrawn} }, AlreadyDisputed},
+		"once it is open":           {DisputeHandoff, func(s *scene) { s.grant.Status, s.grant.Dispute = Held, &Dispute{} }, AlreadyDisputed},
+		"withdrawn":                 {WithdrawDispute, func(*scene) {}, ""},
+		"withdrawn by a link":       {WithdrawDispute, func(s *scene) { s.cmd.By.Person = false }, PersonRequired},
+		"withdrawn, and never made": {WithdrawDispute, func(s *scene) { s.grant.Dispute = nil }, NoDispute},
+		"withdrawn twice":           {WithdrawDispute, func(s *scene) { s.grant.Dispute.Ruling = Withdrawn }, NoDispute},
+		"settled":                   {SettleDispute, func(*scene) {}, ""},
+		"settled otherwise":         {SettleDispute, func(s *scene) { s.cmd.Ruling = NotReceived }, ""},
+		"settled by a key":          {SettleDispute, func(s *scene) { s.cmd.By.Person = false }, PersonRequired},
+		"settled without a ruling":  {SettleDispute, func(s *scene) { s.cmd.Ruling = 0 }, UnknownAct},
+		"settled as withdrawn":      {SettleDispute, func(s *scene) { s.cmd.Ruling = Withdrawn }, UnknownAct},
+		"settled as never heard of": {SettleDispute, func(s *scene) { s.cmd.Ruling = 99 }, UnknownAct},
+		"settled after it was":      {SettleDispute, func(s *scene) { s.grant.Dispute.Ruling = HandedOver }, NoDispute},
+	} {
+		role := RoleCustomer
+		if c.act == SettleDispute {
+			role = RoleOps
+		}
+		s := order(t, c.act, role)
+		s.grant.Status, s.grant.ClosedAt = Released, InstantOf(noon)
+		disputable(s, c.act)
+		if c.act != DisputeHandoff {
+			s.grant.Status, s.grant.HeldFrom = Held, Released
+		}
+		c.spoil(s)
+		before := s.grant.Status
+		d := s.decide()
+		if reasonOf(d) != c.want || (c.want == "") != (len(d.Events) == 1) {
+			t.Errorf("%s: %q with %v, want %q", name, reasonOf(d), d.Events, c.want)
+			continue
+		}
+		if c.want != "" {
+			continue
+		}
+		e, g := d.Events[0], Replay(*s.grant, d.Events)
+		switch {
+		case c.act == DisputeHandoff:
+			if e.Courier != "c1" || e.HandedAt != s.grant.Handoff.At || e.Distance != 20 || e.Issue != 3 {
+				t.Errorf("%s: the evidence is %+v", name, e)
+			}
+			if g.Status != Held || !g.Dispute.Open() || g.Dispute.Issue != 3 || g.Dispute.HeldBefore != (before == Held) || len(g.Code.Issued) != 3 {
+				t.Errorf("%s: %v, %+v, codes %v", name, g.Status, g.Dispute, g.Code.Issued)
+			}
+		case g.Status != Released || g.HeldFrom != 0 || g.Dispute.Open() || g.Dispute.EndedAt != InstantOf(s.now) || g.ClosedAt != InstantOf(s.now):
+			t.Errorf("%s: %v, %+v, closed at %v", name, g.Status, g.Dispute, g.ClosedAt)
+		case c.act == SettleDispute && (g.Dispute.Ruling != s.cmd.Ruling || string(e.Reason) != s.cmd.Ruling.String()):
+			t.Errorf("%s: %v, %q", name, g.Dispute.Ruling, e.Reason)
+		}
+	}
+}
+
+// A dispute is no hold of the shop's: neither the shop nor a lift of the duty officer ends
+// it, and its end does not lift a hold that stood before.
+func TestADisputeAndAHold(t *testing.T) {
+	lift := func(g *Grant, role Role) Reason {
+		s := order(t, Lift, role)
+		s.grant = g
+		return reasonOf(s.decide())
+	}
+	after := func(g Grant, act Act, role Role) Grant {
+		t.Helper()
+		s := order(t, act, role)
+		s.grant, s.cmd.Ruling = &g, NotReceived
+		d := s.decide()
+		if d.Refusal != nil {
+			t.Fatalf("%v by %s: %v", act, role, d.Refusal)
+		}
+		return Replay(g, d.Events)
+	}
+	released := *order(t, Hold, RoleShop).grant
+	released.Status, released.Handoff = Released, &Handoff{Courier: "c1", At: InstantOf(handofftest.Noon)}
+
+	disputed := after(released, DisputeHandoff, RoleCustomer)
+	for _, role := range []Role{RoleShop, RoleOps} {
+		if got := lift(&disputed, role); got != DisputeOpen {
+			t.Errorf("a disputed grant, lifted by %s: %q", role, got)
+		}
+	}
+	held := after(after(released, Hold, RoleShop), DisputeHandoff, RoleCustomer)
+	for what, g := range map[string]Grant{
+		"withdrawn": after(held, WithdrawDispute, RoleCustomer), "settled": after(held, SettleDispute, RoleOps),
+	} {
+		if g.Status != Held || g.HeldFrom != Released {
+			t.Errorf("%s, and the shop's own hold is over: %v from %v", what, g.Status, g.HeldFrom)
+		}
+		if got := lift(&g, RoleShop); got != "" {
+			t.Errorf("%s, and the shop's own hold cannot be lifted: %q", what, got)
+		}
+	}
+	byHand := released
+	byHand.Handoff = &Handoff{At: InstantOf(handofftest.Noon)}
+	if g := after(byHand, DisputeHandoff, RoleCustomer); g.Dispute.Issue != 0 {
+		t.Errorf("a release by hand, and its dispute names the code %d", g.Dispute.Issue)
+	}
+	taken := Replay(after(disputed, SettleDispute, RoleOps), []Event{{Type: EventAborted, Issue: 4, At: InstantOf(handofftest.Noon)}})
+	if taken.Dispute != nil {
+		t.Errorf("the handoff was taken back, and its dispute %+v stays", taken.Dispute)
 	}
 }
 

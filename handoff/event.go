@@ -36,7 +36,7 @@ type Event struct {
 	Route   string    `cbor:"6,keyasint,omitempty"` // the route the parcel is on when the event happens; a rescheduled one's new route
 
 	// Of: every event. Who did it, and when, as the device says.
-	Courier string  `cbor:"7,keyasint,omitempty"`  // who stood at the door
+	Courier string  `cbor:"7,keyasint,omitempty"`  // who stood at the door; disputed: at the handoff
 	Device  string  `cbor:"8,keyasint,omitempty"`  // on which the courier worked: a keyed hash (see Pseudonym), the same each time
 	By      string  `cbor:"9,keyasint,omitempty"`  // the role of who asked, where it was not a courier: shop, customer, ...
 	Who     string  `cbor:"10,keyasint,omitempty"` // who that was: a keyed hash like Device
@@ -47,15 +47,16 @@ type Event struct {
 	Rights []Right `cbor:"13,keyasint,omitempty"` // Of: dispatched.
 	Day    *Date   `cbor:"14,keyasint,omitempty"` // Of: rescheduled.
 
-	// Of: dispatched, code_resent, code_reissued, aborted, rescheduled. The HOTP counter of
-	// the code that is given out (code_resent: again); 0 is none.
+	// Of: dispatched, code_resent, code_reissued, aborted, rescheduled, disputed. The HOTP
+	// counter of the code that is given out (code_resent: again; disputed: that counted at the
+	// handoff); 0 is none.
 	Issue uint64 `cbor:"15,keyasint,omitempty"`
 
 	// Of: consented. All that the customer agrees to, as it now stands.
 	Consents []TargetKind `cbor:"16,keyasint,omitempty"`
 
-	// Of: code_refused, access_refused, impossible_journey, signal. Why it was refused, or
-	// which pattern a signal is about.
+	// Of: code_refused, access_refused, impossible_journey, signal, dispute_settled. Why it was
+	// refused, which pattern a signal is about, or the ruling by its name.
 	Reason Reason `cbor:"17,keyasint,omitempty"`
 
 	// Of: code_refused. Excused says that the code was no guess: a slip of the pen, or a
@@ -68,7 +69,8 @@ type Event struct {
 	Count int `cbor:"19,keyasint,omitempty"`
 
 	// Of: released, collected, aborted, tried_elsewhere, permitted, access_refused,
-	// impossible_journey, signal. Meters to the target, rounded to ten.
+	// impossible_journey, signal, disputed. Meters to the target, rounded to ten; disputed: at
+	// the handoff.
 	Distance int `cbor:"20,keyasint,omitempty"`
 
 	// Of: permitted, access_refused, impossible_journey, door_delivered, door_confirmed,
@@ -96,6 +98,9 @@ type Event struct {
 
 	// Of: resident_changed.
 	Resident ResidentID `cbor:"29,keyasint,omitempty"`
+
+	// Of: disputed. When the handoff was recorded that the customer says did not happen.
+	HandedAt Instant `cbor:"30,keyasint,omitempty"`
 }
 
 // EventType says what happened. The log keeps its number, so a new one is added at the end.
@@ -147,6 +152,11 @@ const (
 	EventDoorJammed       // a lock says that its bolt or its door is stuck
 	EventDoorBatteryLow   // the battery of a lock, or of a sensor beside it, is low
 	EventDoorUnavailable  // a door cannot reach its lock
+
+	// Of a grant.
+	EventDisputed         // the customer says that the handoff did not happen; everything stops
+	EventDisputeWithdrawn // the customer agrees that it happened
+	EventDisputeSettled   // the duty officer decided; Reason is the ruling
 )
 
 var eventNames = enum[EventType]{
@@ -164,6 +174,7 @@ var eventNames = enum[EventType]{
 	EventDoorForced: "door_forced", EventDoorHeldOpen: "door_held_open", EventDoorTampered: "door_tampered",
 	EventBuildingEnrolled: "building_enrolled", EventResidentChanged: "resident_changed", EventSignal: "signal",
 	EventDoorJammed: "door_jammed", EventDoorBatteryLow: "door_battery_low", EventDoorUnavailable: "door_unavailable",
+	EventDisputed: "disputed", EventDisputeWithdrawn: "dispute_withdrawn", EventDisputeSettled: "dispute_settled",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }
@@ -211,7 +222,7 @@ func Apply(g Grant, e Event) Grant {
 		g.Handoff, g.ClosedAt = &Handoff{Courier: e.Courier, At: e.At, Distance: e.Distance}, e.At
 		g.Rights = addUses(g.Rights, -1, Release, Collect)
 	case EventAborted:
-		g.Status, g.Handoff, g.Aborted, g.ClosedAt = Active, nil, true, 0
+		g.Status, g.Handoff, g.Aborted, g.ClosedAt, g.Dispute = Active, nil, true, 0, nil
 		g.Rights = addUses(g.Rights, +1, Release)
 	case EventAttempted:
 		g.Attempts++
@@ -250,6 +261,13 @@ func Apply(g Grant, e Event) Grant {
 		g.HeldFrom, g.Status = g.Status, Held
 	case EventLifted:
 		g.Status, g.HeldFrom = g.HeldFrom, 0
+	case EventDisputed:
+		g.Dispute = &Dispute{At: e.At, Issue: e.Issue, HeldBefore: g.Status == Held}
+		if !g.Dispute.HeldBefore {
+			g.HeldFrom, g.Status = g.Status, Held
+		}
+	case EventDisputeWithdrawn, EventDisputeSettled:
+		g = ruled(g, e)
 	case EventContested:
 		g.Contested = true
 		return g // no part of the customer's history
@@ -270,7 +288,7 @@ func Apply(g Grant, e Event) Grant {
 	if g.Status != before || e.Type == EventRescheduled {
 		g.Override = nil
 	}
-	if e.Issue != 0 && e.Type != EventCodeResent {
+	if e.Issue != 0 && e.Type != EventCodeResent && e.Type != EventDisputed {
 		g.Code.Issued = append(slices.Clone(g.Code.Issued), e.Issue)
 		g.Code.Wrong = 0
 		if e.Type == EventCodeReissued || e.Type == EventAborted {
@@ -279,6 +297,21 @@ func Apply(g Grant, e Event) Grant {
 	}
 	g.History = append(slices.Clone(g.History), HistoryEntry{Type: e.Type, At: e.At, Reason: e.Reason})
 	g.History = g.History[max(0, len(g.History)-historyLimit):]
+	return g
+}
+
+// ruled ends a dispute. What is known of the people stays as long as after a handoff, since
+// they are told how it ended.
+func ruled(g Grant, e Event) Grant {
+	ended := *g.Dispute
+	ended.Ruling, ended.EndedAt = Withdrawn, e.At
+	if e.Type == EventDisputeSettled {
+		ended.Ruling, _ = ParseRuling(string(e.Reason))
+	}
+	g.Dispute, g.ClosedAt = &ended, e.At
+	if !ended.HeldBefore {
+		g.Status, g.HeldFrom = g.HeldFrom, 0
+	}
 	return g
 }
 

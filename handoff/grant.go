@@ -109,6 +109,10 @@ type Grant struct {
 	// Override is the newest wish to have the parcel released by hand; nil if there is none,
 	// or the status has changed since. Ask OverrideAsked whether it still stands.
 	Override *OverrideRequest `cbor:"21,keyasint,omitempty"`
+
+	// Dispute is the customer's word that they do not have what is recorded as handed over,
+	// or gave nothing away, and how that ended; nil if they never said so of this handoff.
+	Dispute *Dispute `cbor:"22,keyasint,omitempty"`
 }
 
 // Right allows one act on one target, for those who bring all its proofs.
@@ -136,25 +140,28 @@ type Act uint8
 
 // The acts.
 const (
-	_           Act = iota
-	Release         // hand the parcel over
-	Collect         // take a return along
-	Open            // unlock a door
-	Mint            // make the grant: the parcel left the warehouse
-	Abort           // the courier takes the handoff back
-	Attempt         // the courier was there and no one answered
-	Recall          // the shop calls the parcel back
-	Reschedule      // another day
-	Resend          // mail the same code again
-	Reissue         // mint a new code
-	Expire          // the window is over
-	Hold            // stop everything until a person decides
-	Lift            // a person decided: go on as before
-	Consent         // the customer agrees to garage or home being opened, or no longer does
-	Report          // a door says what became of a permit
-	Erase           // the customer is to be forgotten
-	AskOverride     // a clerk of the shop asks for a release by hand
-	Override        // another clerk approves it, and so releases the parcel
+	_               Act = iota
+	Release             // hand the parcel over
+	Collect             // take a return along
+	Open                // unlock a door
+	Mint                // make the grant: the parcel left the warehouse
+	Abort               // the courier takes the handoff back
+	Attempt             // the courier was there and no one answered
+	Recall              // the shop calls the parcel back
+	Reschedule          // another day
+	Resend              // mail the same code again
+	Reissue             // mint a new code
+	Expire              // the window is over
+	Hold                // stop everything until a person decides
+	Lift                // a person decided: go on as before
+	Consent             // the customer agrees to garage or home being opened, or no longer does
+	Report              // a door says what became of a permit
+	Erase               // the customer is to be forgotten
+	AskOverride         // a clerk of the shop asks for a release by hand
+	Override            // another clerk approves it, and so releases the parcel
+	DisputeHandoff      // the customer says that the recorded handoff did not happen
+	WithdrawDispute     // the customer agrees that it did
+	SettleDispute       // the duty officer decides whether it did
 )
 
 // TargetKind is what an open right, or the right to the parcel itself, points at.
@@ -270,6 +277,44 @@ type Handoff struct {
 	At       Instant `cbor:"2,keyasint"`
 	Distance int     `cbor:"3,keyasint,omitempty"` // meters from the address, rounded to ten; 0 where no place was asked
 }
+
+// Dispute is a customer's word against a recorded handoff. While it is open the grant is
+// held; only the customer or the duty officer ends it.
+type Dispute struct {
+	At Instant `cbor:"1,keyasint"`
+
+	// Issue is the HOTP counter of the code that counted at the handoff; 0 where none was asked for.
+	Issue uint64 `cbor:"2,keyasint,omitempty"`
+
+	// HeldBefore says that the grant was on hold already, and stays so when the dispute ends.
+	HeldBefore bool `cbor:"3,keyasint,omitempty"`
+
+	Ruling  Ruling  `cbor:"4,keyasint,omitempty"` // how it ended; 0 while it is open
+	EndedAt Instant `cbor:"5,keyasint,omitempty"`
+}
+
+// Ruling is how a dispute ended.
+type Ruling uint8
+
+// The rulings. A customer withdraws; the other two are the duty officer's.
+const (
+	_           Ruling = iota
+	Withdrawn          // the customer agrees that the handoff happened
+	HandedOver         // it happened
+	NotReceived        // it did not
+)
+
+// Open reports whether nobody has ended the dispute yet.
+func (d *Dispute) Open() bool { return d != nil && d.Ruling == 0 }
+
+// DecideBy is until when the duty officer is to decide.
+func (d *Dispute) DecideBy(l Limits) time.Time {
+	return d.At.Time().Add(time.Duration(l.DisputeHours) * time.Hour)
+}
+
+// Disputable reports whether the customer can still say that the recorded handoff did not
+// happen: once for each handoff.
+func (g *Grant) Disputable() bool { return g.Handoff != nil && g.Dispute == nil }
 
 // Visit is one stay at one door: it starts with the first permit for that door.
 type Visit struct {

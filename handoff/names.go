@@ -121,6 +121,7 @@ var (
 		Recall: "recall", Reschedule: "reschedule", Resend: "resend", Reissue: "reissue", Expire: "expire",
 		Hold: "hold", Lift: "lift", Consent: "consent", Report: "report", Erase: "erase",
 		AskOverride: "ask-override", Override: "override",
+		DisputeHandoff: "dispute", WithdrawDispute: "withdraw-dispute", SettleDispute: "settle-dispute",
 	}
 	targetNames = enum[TargetKind]{Parcel: "parcel", Lobby: "lobby", Gate: "gate", Garage: "garage", Home: "home"}
 	proofNames  = enum[Proof]{
@@ -130,6 +131,7 @@ var (
 	statusNames = enum[Status]{
 		Active: "active", Released: "released", Collected: "collected", Recalled: "recalled", Expired: "expired", Held: "held",
 	}
+	rulingNames = enum[Ruling]{Withdrawn: "withdrawn", HandedOver: "handed-over", NotReceived: "not-received"}
 	resultNames = enum[Result]{OK: "ok", Failed: "failed", Missing: "missing", NotChecked: "not-checked"}
 )
 
@@ -140,6 +142,11 @@ func (t TargetKind) String() string { return targetNames.name(t) }
 func (p Proof) String() string { return proofNames.name(p) }
 
 func (s Status) String() string { return statusNames.name(s) }
+
+func (r Ruling) String() string { return rulingNames.name(r) }
+
+// ParseRuling reads a ruling's name.
+func ParseRuling(name string) (Ruling, bool) { return rulingNames.parse(name) }
 
 func (r Result) String() string { return resultNames.name(r) }
 

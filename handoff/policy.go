@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 )
@@ -75,6 +77,21 @@ type ShopPolicy struct {
 	// Prefixes are how the ids of its parcels begin, so that no shop claims another's
 	// parcel first. A shop without any may dispatch what begins with no other shop's.
 	Prefixes []string `json:"parcel_prefixes"`
+
+	// Contact is how its customers reach its people, as mails and pages say it: one line of at
+	// most 120 characters, such as a phone number and hours. Empty: they say "the shop" alone.
+	Contact string `json:"contact,omitempty"`
+}
+
+// Contacts are the contacts of the shops that have one, by the shop's id.
+func (p *Policy) Contacts() map[string]string {
+	all := map[string]string{}
+	for id, shop := range p.Shops {
+		if shop.Contact != "" {
+			all[id] = shop.Contact
+		}
+	}
+	return all
 }
 
 // Fences are the radii, in meters, within which a position counts as at the place.
@@ -132,6 +149,10 @@ type Limits struct {
 	// OverrideMinutes is for how many minutes the wish for a release by hand waits for its
 	// approval. At most 1440: no parcel is released by hand outside of its window.
 	OverrideMinutes int `json:"override_minutes"`
+
+	// DisputeHours is within how many hours the duty officer is to decide a customer's dispute.
+	// It is told to the customer, and ends nothing by itself. At most 720: thirty days.
+	DisputeHours int `json:"dispute_hours"`
 }
 
 // DefaultPolicy is a complete policy but for its carriers and shops: codes from
@@ -152,6 +173,7 @@ func DefaultPolicy() *Policy {
 		Limits: Limits{
 			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 60, CourierCustomer: 10, CarrierDay: 50, CarrierShare: 1.5,
 			Reissues: 3, Resends: 5, Attempted: 10, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute, OverrideMinutes: 60,
+			DisputeHours: 48,
 		},
 		Signals: Signals{Courier: 3, Route: 5, Depot: 15, Far: 1000, Soon: 10},
 	}
@@ -250,6 +272,9 @@ func (p *Policy) Validate() error {
 		if err := CheckID(shop); err != nil {
 			return fmt.Errorf("shops: %q %w", shop, err)
 		}
+		if err := checkContact(p.Shops[shop].Contact); err != nil {
+			return fmt.Errorf("shops: %s: contact %w", shop, err)
+		}
 		for _, carrier := range p.Shops[shop].Carriers {
 			if !slices.Contains(p.Carriers, carrier) {
 				return fmt.Errorf("shops: %s names the carrier %q, which is not listed in carriers", shop, carrier)
@@ -266,6 +291,16 @@ func (p *Policy) Validate() error {
 		return fmt.Errorf("signals: every threshold must be at least 1")
 	}
 	return p.Limits.validate()
+}
+
+const longestContact = 120
+
+// checkContact holds a shop's contact to what mails and pages can show on one line.
+func checkContact(contact string) error {
+	if utf8.RuneCountInString(contact) > longestContact || contact != strings.TrimSpace(contact) || strings.ContainsFunc(contact, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("must be one line of at most %d printable characters, without spaces around it", longestContact)
+	}
+	return nil
 }
 
 // validateCategories refuses categories that no dispatch can have, and such as are in both lists.
@@ -310,6 +345,7 @@ func (l *Limits) validate() error {
 		{"resends_per_grant", l.Resends, 20},
 		{"attempted_per_grant", l.Attempted, 50},
 		{"override_minutes", l.OverrideMinutes, 24 * 60}, // no parcel is released by hand outside of its window
+		{"dispute_hours", l.DisputeHours, 30 * 24},
 	} {
 		switch {
 		case c.n < 1:

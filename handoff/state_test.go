@@ -90,6 +90,7 @@ func (f standing) scene(t *testing.T, act Act) *scene {
 		s.grant.Handoff = &Handoff{Courier: "c1", At: InstantOf(s.now.Add(-time.Minute))}
 	}
 	s.cmd.Day = s.grant.Day().Next()
+	disputable(s, act)
 	if act == Expire {
 		s.grant.Window.Until = InstantOf(s.now)
 	}

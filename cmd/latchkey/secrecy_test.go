@@ -217,6 +217,13 @@ func TestNothingTellsASecret(t *testing.T) {
 	w.say(meant, 200, "POST", "/v1/dispatches/"+byHand+"/override", clerk, `{"reason":"Neighbour Rowan called"}`)
 	w.say(known, 200, "POST", "/v1/dispatches/"+byHand+"/override/approve", colleague, "")
 
+	// The customer disputes it, and the duty officer decides.
+	w.say(theirs, 200, "POST", "/v1/handoffs/"+byHand+"/dispute", customer, `{"reason":"Neighbour Rowan took it"}`)
+	w.say(meant, 200, "GET", "/v1/dispatches/"+byHand+"/dispute", clerk, "")
+	w.say(known, 409, "POST", "/v1/dispatches/"+byHand+"/lift", clerk, `{"reason":"Neighbour Rowan has it"}`)
+	w.say(meant, 200, "POST", "/v1/dispatches/"+byHand+"/dispute/settle", operator, `{"ruling":"handed-over","reason":"Neighbour Rowan said so"}`)
+	w.say(known, 409, "POST", "/v1/handoffs/"+byHand+"/dispute/withdraw", customer, "")
+
 	// The shop lets its customer in by a link, and a browser has a session.
 	way := w.say(theirs, 201, "POST", "/v1/customers/cus_1/page-link", clerk, "").body["path"].(string)
 	w.words(way[strings.LastIndexByte(way, '/')+1:])
@@ -257,7 +264,7 @@ func TestNothingTellsASecret(t *testing.T) {
 		events = w.try(known, "GET", "/v1/events?limit=500", operator, "")
 		return events.status == 200
 	})
-	for _, kind := range []string{"dispatched", "code_refused", "code_locked", "code_resent", "code_reissued", "released", "aborted", "attempted", "permitted", "consented", "held", "override_asked", "overridden", "recalled", "erased", "resident_changed"} {
+	for _, kind := range []string{"dispatched", "code_refused", "code_locked", "code_resent", "code_reissued", "released", "aborted", "attempted", "permitted", "consented", "held", "override_asked", "overridden", "disputed", "dispute_settled", "recalled", "erased", "resident_changed"} {
 		if !strings.Contains(events.text, `"type":"`+kind+`"`) {
 			t.Errorf("this day has no %s", kind)
 		}

@@ -151,6 +151,7 @@ func newSystem(p parts) (*system, error) {
 	s.groups = append(s.groups, trailwriter.Group)
 
 	p.mailer.Grants, p.mailer.Couriers, p.mailer.Transport = s.service, p.store, p.sender
+	p.mailer.ShopContacts = p.policy.Contacts()
 	p.mailer.Clock, p.mailer.Limits, p.mailer.Observer = p.clock, p.policy.Limits, s.numbers
 	mailer, err := mail.NewMailer(p.mailer)
 	if err != nil {

@@ -26,14 +26,15 @@ var (
 		"Day":    {handoff.EventRescheduled},
 		"Issue": {
 			handoff.EventDispatched, handoff.EventCodeResent, handoff.EventCodeReissued, handoff.EventAborted, handoff.EventRescheduled,
+			handoff.EventDisputed,
 		},
 		"Consents": {handoff.EventConsented},
-		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal},
+		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal, handoff.EventDisputeSettled},
 		"Excused":  {handoff.EventCodeRefused},
 		"Count":    {handoff.EventAccessRefused, handoff.EventOverrideAsked},
 		"Distance": {
 			handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventElsewhere,
-			handoff.EventPermitted, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal,
+			handoff.EventPermitted, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal, handoff.EventDisputed,
 		},
 		"Building":  buildingEvents,
 		"Door":      doorEvents,
@@ -44,6 +45,7 @@ var (
 		"Challenge": {handoff.EventPermitted},
 		"Digest":    {handoff.EventScrubbed, handoff.EventErased},
 		"Resident":  {handoff.EventResidentChanged},
+		"HandedAt":  {handoff.EventDisputed},
 	}
 )
 

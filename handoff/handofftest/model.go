@@ -32,6 +32,9 @@ import (
 //   - The caller is told what was done: as many events are in the log as the answer says.
 //   - A parcel is released by hand exactly if another person of its shop asked for it within
 //     the hour, on its day, and nothing else happened to its status since. No one takes that back.
+//   - A handoff is disputed at most once, by its customer, and stops everything until the
+//     customer withdraws it or the duty officer settles it. No one else's word ends it, and its
+//     end lifts no hold that stood before.
 //   - A permit for a door is given exactly if every proof of the right to it holds at
 //     that moment: the courier, the route, the day, the place, the building (its carriers,
 //     hours, returns, the door's owner), the challenge and the consent where they are asked
@@ -65,6 +68,7 @@ func Model(open func() Core) func(*rapid.T) {
 			"order":             m.order,
 			"hold":              m.hold,
 			"override":          m.override,
+			"dispute":           m.dispute,
 			"sweep":             m.sweep,
 			"wait":              m.wait,
 			"sleep":             m.sleep,
@@ -368,6 +372,12 @@ func (m *model) hold(t *rapid.T) {
 	ops := handoff.Actor{Role: handoff.RoleOps}
 	event, do, why := handoff.EventHeld, m.Service.Hold, "disputed"
 	switch {
+	case m.of(g.Dispatch.Parcel).disputed == disputeOpen:
+		if _, err := m.Service.Lift(context.Background(), ops, g.ID, "never mind"); reason(err) != string(handoff.DisputeOpen) && !errors.Is(err, storage.ErrUnavailable) {
+			t.Fatalf("%s is disputed, and lifting it came to %v", g.ID, err)
+		}
+		m.expect(t, m.fresh(t), 0, "lift of a disputed grant")
+		return
 	case g.Status == handoff.Held:
 		event, do, why = handoff.EventLifted, m.Service.Lift, "settled by phone"
 	case rapid.IntRange(0, 2).Draw(t, "hold") > 0:
@@ -388,6 +398,38 @@ func (m *model) override(t *rapid.T) {
 		by.Subject = pick(t, "clerk", []string{"ada", "ada", "bob"})
 		by.Person = rapid.IntRange(0, 9).Draw(t, "key") > 0
 		m.overrideStep(t, g.ID, by, m.of(g.Dispatch.Parcel), rapid.Bool().Draw(t, "approve"))
+	}
+}
+
+// dispute is a customer's word against a handoff, and how it ends.
+func (m *model) dispute(t *rapid.T) {
+	g := m.Parcel(t, pick(t, "parcel", m.parcels))
+	b, ctx := m.of(g.Dispatch.Parcel), context.Background()
+	by := handoff.Actor{
+		Role: pick(t, "role", []handoff.Role{handoff.RoleCustomer, handoff.RoleCustomer, handoff.RoleOps, handoff.RoleShop}),
+		Shop: g.Dispatch.Shop, Customer: g.Dispatch.Customer.ID, Subject: "ada", Person: rapid.IntRange(0, 5).Draw(t, "key") > 0,
+	}
+	stopped := b.status == handoff.Released || b.status == handoff.Collected || b.status == handoff.Held
+	var event handoff.EventType
+	var may bool
+	var err error
+	switch rapid.IntRange(0, 2).Draw(t, "what") {
+	case 0:
+		event, may = handoff.EventDisputed, stopped && b.handed && b.disputed == 0 && by.Role == handoff.RoleCustomer
+		_, err = m.Service.Dispute(ctx, by, g.ID, "I was not at home")
+	case 1:
+		event, may = handoff.EventDisputeWithdrawn, b.disputed == disputeOpen && by.Role == handoff.RoleCustomer && by.Person
+		_, err = m.Service.WithdrawDispute(ctx, by, g.ID)
+	default:
+		event, may = handoff.EventDisputeSettled, b.disputed == disputeOpen && by.Role == handoff.RoleOps && by.Person
+		_, err = m.Service.SettleDispute(ctx, by, g.ID, pick(t, "ruling", []handoff.Ruling{handoff.HandedOver, handoff.NotReceived}), "the neighbour signed")
+	}
+	if (err == nil) != may && !errors.Is(err, storage.ErrUnavailable) {
+		t.Fatalf("%s: %v by %+v in %v, disputed %v: %v", g.ID, event, by, b.status, b.disputed, err)
+	}
+	m.ordered(t, event, err)
+	if err == nil {
+		b.ordered(event)
 	}
 }
 
@@ -468,6 +510,8 @@ func closedAt(life []handoff.Event) (at handoff.Instant) {
 	for _, e := range life {
 		switch e.Type {
 		case handoff.EventReleased, handoff.EventCollected, handoff.EventOverridden, handoff.EventRecalled, handoff.EventExpired:
+			at = e.At
+		case handoff.EventDisputeWithdrawn, handoff.EventDisputeSettled: // they are told of it
 			at = e.At
 		case handoff.EventAborted, handoff.EventRescheduled:
 			at = 0
@@ -602,7 +646,7 @@ func (m *model) refused(t *rapid.T, fresh []handoff.Event, err error, what strin
 // voiding are the events after which a release by hand must be asked for anew.
 var voiding = []handoff.EventType{
 	handoff.EventReleased, handoff.EventCollected, handoff.EventOverridden, handoff.EventAborted, handoff.EventRecalled,
-	handoff.EventRescheduled, handoff.EventExpired, handoff.EventHeld, handoff.EventLifted,
+	handoff.EventRescheduled, handoff.EventExpired, handoff.EventHeld, handoff.EventLifted, handoff.EventDisputed,
 }
 
 // check holds every grant's life, and every courier's, to the rules.
@@ -651,7 +695,11 @@ func (m *model) check(t *rapid.T) {
 				t.Fatalf("%s: %d wrong codes, %d in its life, %d handoffs: %v", id, ofCode, ofGrant, standing, life)
 			}
 			knocked := e.Type == handoff.EventAccessRefused || e.Type == handoff.EventImpossible // and was refused
-			if e.Courier != "" && !knocked && !g.Window.Contains(e.At.Time()) {
+			if e.Type == handoff.EventDisputed {
+				if g.Handoff == nil || e.Courier != g.Handoff.Courier || e.HandedAt != g.Handoff.At || e.Distance != g.Handoff.Distance {
+					t.Fatalf("%s: %+v disputes the handoff %+v", id, e, g.Handoff)
+				}
+			} else if e.Courier != "" && !knocked && !g.Window.Contains(e.At.Time()) {
 				t.Fatalf("%s: %v, outside its window %+v", id, e, g.Window)
 			}
 			g = handoff.Apply(g, e)

@@ -30,17 +30,28 @@ type books struct {
 
 // book is one grant.
 type book struct {
-	id       handoff.GrantID
-	dispatch handoff.Dispatch
-	day      handoff.Date
-	route    string
-	status   handoff.Status
-	heldFrom handoff.Status
-	missed   int // how often no one answered: each gives every door one more visit
-	consents []handoff.TargetKind
-	stays    map[string][]stay // by door
-	asked    wish              // for a release by hand; zero: none that counts
+	id         handoff.GrantID
+	dispatch   handoff.Dispatch
+	day        handoff.Date
+	route      string
+	status     handoff.Status
+	heldFrom   handoff.Status
+	missed     int // how often no one answered: each gives every door one more visit
+	consents   []handoff.TargetKind
+	stays      map[string][]stay // by door
+	asked      wish              // for a release by hand; zero: none that counts
+	handed     bool              // a handoff stands
+	disputed   disputed
+	heldBefore bool // the dispute found the grant on hold
 }
+
+// disputed is what the customer said of the handoff that stands; 0 is nothing.
+type disputed int
+
+const (
+	disputeOpen disputed = iota + 1
+	disputeOver
+)
 
 // wish is who asked for a release by hand, and when.
 type wish struct {
@@ -202,11 +213,11 @@ func (b *book) presented(act handoff.Act) {
 	}
 	switch act {
 	case handoff.Release:
-		b.status = handoff.Released
+		b.status, b.handed = handoff.Released, true
 	case handoff.Collect:
-		b.status = handoff.Collected
+		b.status, b.handed = handoff.Collected, true
 	case handoff.Abort:
-		b.status = handoff.Active
+		b.status, b.handed, b.disputed = handoff.Active, false, 0
 	case handoff.Attempt:
 		b.missed++
 	}
@@ -217,7 +228,16 @@ func (b *book) ordered(event handoff.EventType) {
 	case handoff.EventRecalled:
 		b.status, b.asked = handoff.Recalled, wish{}
 	case handoff.EventOverridden:
-		b.status, b.asked = handoff.Released, wish{}
+		b.status, b.asked, b.handed = handoff.Released, wish{}, true
+	case handoff.EventDisputed:
+		b.disputed, b.heldBefore = disputeOpen, b.status == handoff.Held
+		if !b.heldBefore {
+			b.heldFrom, b.status, b.asked = b.status, handoff.Held, wish{}
+		}
+	case handoff.EventDisputeWithdrawn, handoff.EventDisputeSettled:
+		if b.disputed = disputeOver; !b.heldBefore {
+			b.status = b.heldFrom
+		}
 	case handoff.EventHeld:
 		b.heldFrom, b.status, b.asked = b.status, handoff.Held, wish{}
 	case handoff.EventLifted:

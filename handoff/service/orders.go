@@ -66,6 +66,25 @@ func (s *Service) Override(ctx context.Context, by handoff.Actor, id handoff.Gra
 	return s.order(ctx, id, handoff.Command{Act: handoff.Override, By: by, Wish: wish}, "")
 }
 
+// Dispute is the customer's word that the recorded handoff did not happen. It holds the grant
+// until the customer withdraws it or the duty officer settles it. Refused as wrong-status where
+// nothing changed hands, and as already-disputed: each handoff can be disputed once.
+func (s *Service) Dispute(ctx context.Context, by handoff.Actor, id handoff.GrantID, note string) (handoff.Grant, error) {
+	return s.order(ctx, id, handoff.Command{Act: handoff.DisputeHandoff, By: by}, note)
+}
+
+// WithdrawDispute is the customer's word that the handoff happened after all. Refused as
+// no-dispute where none is open, and as person-required to who is not the customer in person.
+func (s *Service) WithdrawDispute(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
+	return s.order(ctx, id, handoff.Command{Act: handoff.WithdrawDispute, By: by}, "")
+}
+
+// SettleDispute is the duty officer's decision whether the handoff happened. The ruling is
+// handoff.HandedOver or handoff.NotReceived. Refused as no-dispute and person-required.
+func (s *Service) SettleDispute(ctx context.Context, by handoff.Actor, id handoff.GrantID, ruling handoff.Ruling, note string) (handoff.Grant, error) {
+	return s.order(ctx, id, handoff.Command{Act: handoff.SettleDispute, By: by, Ruling: ruling}, note)
+}
+
 // order runs a command that needs no courier.
 func (s *Service) order(ctx context.Context, id handoff.GrantID, c handoff.Command, note string) (handoff.Grant, error) {
 	c.Who = s.Who(c.By)

@@ -67,6 +67,9 @@ func TestAForeignGrantIsNotShown(t *testing.T) {
 			"lift":       func() (handoff.Grant, error) { return w.Service.Lift(ctx, by, g.ID, "") },
 			"override":   func() (handoff.Grant, error) { return w.Service.AskOverride(ctx, by, g.ID, "") },
 			"approve":    func() (handoff.Grant, error) { return w.Service.Override(ctx, by, g.ID, "") },
+			"dispute":    func() (handoff.Grant, error) { return w.Service.Dispute(ctx, by, g.ID, "") },
+			"withdraw":   func() (handoff.Grant, error) { return w.Service.WithdrawDispute(ctx, by, g.ID) },
+			"settle":     func() (handoff.Grant, error) { return w.Service.SettleDispute(ctx, by, g.ID, handoff.HandedOver, "") },
 		} {
 			got, err := ask()
 			if refusal(err) != handoff.GrantUnknown {

@@ -44,6 +44,8 @@ type Entry struct {
 	By       string `json:"by,omitempty"`     // the role of who asked, where it was no courier
 	Who      string `json:"who,omitempty"`    // who asked, and on which device the courier worked: pseudonyms
 	Device   string `json:"device,omitempty"` // (see Pseudonym)
+	Issue    uint64 `json:"issue,omitzero"`   // disputed: the counter of the code that was entered
+	Handed   int64  `json:"handed,omitzero"`  // disputed: when the handoff was recorded
 }
 
 // BuildingChain is the name of a building's chain.
@@ -61,6 +63,9 @@ func TrailEntry(l eventlog.Logged) Entry {
 	n := ofDoor(e)
 	n.ID, n.Building, n.Grant, n.Shop, n.Parcel, n.Route = l.ID.ID, e.Building, e.Grant.String(), e.Shop, e.Parcel, e.Route
 	n.Door, n.Courier, n.By, n.Who, n.Device, n.Distance = e.Door, e.Courier, e.By, e.Who, e.Device, e.Distance
+	if e.Type == handoff.EventDisputed {
+		n.Issue, n.Handed = e.Issue, int64(e.HandedAt)
+	}
 	return n
 }
 

@@ -116,6 +116,26 @@ func (s *story) hold() {
 	s.ok(err)
 }
 
+func (s *story) dispute() {
+	s.t.Helper()
+	_, err := s.Service.Dispute(s.t.Context(), customer, s.grant().ID, "not me")
+	s.ok(err)
+}
+
+func (s *story) withdraw() {
+	s.t.Helper()
+	by := customer
+	by.Person = true
+	_, err := s.Service.WithdrawDispute(s.t.Context(), by, s.grant().ID)
+	s.ok(err)
+}
+
+func (s *story) settle(r handoff.Ruling) {
+	s.t.Helper()
+	_, err := s.Service.SettleDispute(s.t.Context(), handoff.Actor{Role: handoff.RoleOps, Subject: "duty", Person: true}, s.grant().ID, r, "why")
+	s.ok(err)
+}
+
 func (s *story) tomorrow() {
 	s.t.Helper()
 	_, err := s.Service.Reschedule(s.t.Context(), shop, s.grant().ID, s.day().Next(), "")
@@ -192,6 +212,21 @@ func TestOnlyWhatIsStillTrueIsMailed(t *testing.T) {
 		{"yet another day, no code needed", func(s *story) { s.dispatch(ordinary); s.tomorrow(); s.tomorrow() }, []string{none, none, "rescheduled"}},
 		{"another day, then reissued", func(s *story) { s.dispatch(); s.tomorrow(); s.reissue() }, []string{none, none, "code-reissued+"}},
 		{"another day, then recalled", func(s *story) { s.dispatch(ordinary); s.tomorrow(); s.recall() }, []string{none, none, "recalled"}},
+
+		{"disputed", func(s *story) { s.dispatch(); s.verify(); s.dispute() }, []string{none, "released", "disputed"}},
+		{"a return, disputed", func(s *story) { s.dispatch(returned); s.verify(); s.dispute() }, []string{none, "collected", "disputed"}},
+		{"by hand, disputed", func(s *story) { s.dispatch(); s.byHand(); s.dispute() }, []string{none, "released-by-hand", "disputed"}},
+		{"disputed, then withdrawn", func(s *story) { s.dispatch(); s.verify(); s.dispute(); s.withdraw() }, []string{none, "released", none, "dispute-withdrawn"}},
+		{
+			"disputed, and upheld",
+			func(s *story) { s.dispatch(); s.verify(); s.dispute(); s.settle(handoff.NotReceived) },
+			[]string{none, "released", none, "dispute-upheld"},
+		},
+		{
+			"disputed, and rejected",
+			func(s *story) { s.dispatch(); s.verify(); s.dispute(); s.settle(handoff.HandedOver) },
+			[]string{none, "released", none, "dispute-rejected"},
+		},
 
 		{"recalled", func(s *story) { s.dispatch(); s.recall() }, []string{none, "recalled"}},
 		{"held", func(s *story) { s.dispatch(); s.hold() }, []string{none}},

@@ -78,6 +78,9 @@ type MailerConfig struct {
 	// is not named.
 	ShopNames, CarrierNames map[string]string
 
+	// ShopContacts are how customers reach the shops' people, by the shop's id.
+	ShopContacts map[string]string
+
 	// AccountURL is the customer's page of a grant: absolute, http or https, with
 	// {grant_id} where the grant's id belongs. Empty: mails have no link.
 	AccountURL string
@@ -165,10 +168,13 @@ func (m *Mailer) view(ctx context.Context, e *handoff.Event, g *handoff.Grant) (
 	}
 	v := message.View{
 		Purpose: message.Purpose(d.Purpose.String()), Locale: d.Customer.Locale,
-		CustomerName: d.Customer.Name, ShopName: m.ShopNames[d.Shop], OrderID: d.Order,
+		CustomerName: d.Customer.Name, ShopName: m.ShopNames[d.Shop], ShopContact: m.ShopContacts[d.Shop], OrderID: d.Order,
 		ParcelID: d.Parcel, CarrierName: m.CarrierNames[d.Carrier], AddressLine: addressLine(&d.To),
 		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), At: e.At.Time(), Zone: zone,
 		AccountURL: strings.ReplaceAll(m.AccountURL, grantID, g.ID.String()),
+	}
+	if g.Dispute != nil && g.Handoff != nil {
+		v.HandedAt, v.DecideBy = g.Handoff.At.Time(), g.Dispute.DecideBy(m.Limits)
 	}
 	if e.Courier == "" {
 		return v, nil
@@ -194,6 +200,7 @@ var told = []handoff.EventType{
 	handoff.EventDispatched, handoff.EventCodeReissued, handoff.EventCodeResent, handoff.EventCodeLocked,
 	handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventAttempted,
 	handoff.EventRescheduled, handoff.EventRecalled, handoff.EventExpired, handoff.EventOverridden,
+	handoff.EventDisputed, handoff.EventDisputeWithdrawn, handoff.EventDisputeSettled,
 }
 
 // choose says which mail is true of an event at now, for the grant as it now is,
@@ -240,6 +247,16 @@ func choose(e *handoff.Event, g *handoff.Grant, limits handoff.Limits, now time.
 		return message.Collected, none
 	case handoff.EventOverridden: // cannot be taken back: it stays true whatever came after it
 		return message.ReleasedByHand, none
+	case handoff.EventDisputed: // how it ended since is told by the mail about that
+		return only(message.Disputed, g.Dispute.Open() && g.Dispute.At == e.At)
+	case handoff.EventDisputeWithdrawn:
+		return only(message.DisputeWithdrawn, g.Dispute != nil && g.Dispute.EndedAt == e.At)
+	case handoff.EventDisputeSettled:
+		kind := message.DisputeRejected
+		if g.Dispute != nil && g.Dispute.Ruling == handoff.NotReceived {
+			kind = message.DisputeUpheld
+		}
+		return only(kind, g.Dispute != nil && g.Dispute.EndedAt == e.At)
 	case handoff.EventAborted: // only ever of a delivery
 		// The courier says that the customer does not have the parcel. That is told
 		// whatever came after it: only the customer knows whether it is so.

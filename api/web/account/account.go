@@ -38,7 +38,7 @@ type Links interface {
 //
 //	GET  /account                 the customer's deliveries
 //	GET  /account/{grant_id}      one of them
-//	POST /account/{grant_id}      act=resend, reissue or consent (kind, agree)
+//	POST /account/{grant_id}      act=resend, reissue, consent (kind, agree), dispute (reason) or withdraw
 //	GET  /account/link/{token}    a shop's link: a button, and nothing happens yet
 //	POST /account/link/{token}    begins a session of that customer
 func Set(links Links) frame.Set {
@@ -104,7 +104,7 @@ type shown struct {
 }
 
 // done are the acts that the page says were done, by the address that follows them.
-var done = []string{"resend", "reissue", "consent"}
+var done = []string{"resend", "reissue", "consent", "dispute", "withdraw"}
 
 func (p *pages) delivery(v *frame.Visit) {
 	s := shown{delivery: p.read(v)}
@@ -130,8 +130,13 @@ func (p *pages) read(v *frame.Visit) *delivery {
 
 func (p *pages) act(v *frame.Visit) {
 	act, body := v.R.PostFormValue("act"), any(nil)
+	to := act
 	switch act {
 	case "resend", "reissue":
+	case "dispute":
+		body = map[string]string{"reason": v.R.PostFormValue("reason")}
+	case "withdraw":
+		to = "dispute/withdraw"
 	case "consent":
 		d := p.read(v)
 		if d == nil {
@@ -142,7 +147,7 @@ func (p *pages) act(v *frame.Visit) {
 		v.Fail(http.StatusNotFound)
 		return
 	}
-	answer := v.Ask(http.MethodPost, path(v)+"/"+act, body)
+	answer := v.Ask(http.MethodPost, path(v)+"/"+to, body)
 	if answer.OK() {
 		v.Redirect("/account/" + url.PathEscape(v.R.PathValue("grant_id")) + "?done=" + act)
 		return

@@ -149,9 +149,45 @@ func TestStates(t *testing.T) {
 				drive(t, h)
 				verify(t, h, "PARCEL-7827", codeOf(t, h, "PARCEL-7827"), 200)
 			}, false,
-			[]string{"It was handed over", "cou_7 of swift handed over parcel PARCEL-7827: today, 12:00.", "If you do not have it, tell the shop at once.", "Handed over today, 12:00"},
+			[]string{"It was handed over", "cou_7 of swift handed over parcel PARCEL-7827: today, 12:00.", "say so here at once.", "I do not have it", "Handed over today, 12:00"},
 			[]string{"Mail it again", "Your code", "not yet"},
 			[]string{"Das Paket wurde übergeben", "cou_7 (swift) hat das Paket PARCEL-7827 übergeben: heute, 12:00 Uhr."},
+		},
+		"disputed": {
+			func(t *testing.T, h *frametest.House, id string) { disputed(t, h, id) }, false,
+			[]string{
+				"You do not have it, and we look into it", "recorded as handed over: today, 12:00.", "decides by Thursday, 26 November, 12:00; the shop cannot end this by itself",
+				"I have it after all", "Handed over today, 12:00", "How to reach the shop: help@shop.example",
+			},
+			[]string{"It was handed over cou_7", "I do not have it", "Mail it again"},
+			[]string{"Sie haben es nicht, und wir prüfen es", "Der Bereitschaftsdienst entscheidet bis Donnerstag, 26. November, 12:00 Uhr", "Ich habe es doch"},
+		},
+		"disputed, and taken back": {
+			func(t *testing.T, h *frametest.House, id string) {
+				disputed(t, h, id)
+				h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+id+"/dispute/withdraw", "", 200)
+			}, false,
+			[]string{"It was handed over", "You told us that you have it after all: today, 12:00."},
+			[]string{"I do not have it", "I have it after all"},
+			[]string{"dass Sie es doch haben: heute, 12:00 Uhr."},
+		},
+		"disputed, and it stands": {
+			func(t *testing.T, h *frametest.House, id string) {
+				disputed(t, h, id)
+				h.Do(t, frametest.Operator, "POST", "/v1/dispatches/"+id+"/dispute/settle", `{"ruling":"handed-over","reason":"x"}`, 200)
+			}, false,
+			[]string{"It was handed over", "decided that the handover stands: today, 12:00."},
+			[]string{"I do not have it", "I have it after all"},
+			[]string{"dass die Übergabe bestehen bleibt: heute, 12:00 Uhr."},
+		},
+		"disputed, and not received": {
+			func(t *testing.T, h *frametest.House, id string) {
+				disputed(t, h, id)
+				h.Do(t, frametest.Operator, "POST", "/v1/dispatches/"+id+"/dispute/settle", `{"ruling":"not-received","reason":"x"}`, 200)
+			}, false,
+			[]string{"It is decided: you did not receive it", "another parcel, or your money back", "How to reach the shop: help@shop.example"},
+			[]string{"It was handed over cou_7", "I do not have it", "I have it after all"},
+			[]string{"Entschieden: Sie haben es nicht bekommen", "So erreichen Sie den Shop: help@shop.example"},
 		},
 		"taken back": {
 			func(t *testing.T, h *frametest.House, _ string) {
@@ -195,6 +231,7 @@ func TestStates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := house(t)
 			path, id := of(t, h, "PARCEL-7827")
+			setContact(h)
 			test.do(t, h, id)
 			c := h.SignIn(frametest.Customer, "")
 			code := codeOf(t, h, "PARCEL-7827")
@@ -229,6 +266,57 @@ func TestStates(t *testing.T) {
 			}
 		})
 	}
+}
+
+// disputed is a handoff that its customer says did not happen.
+func disputed(t testing.TB, h *frametest.House, id string) {
+	t.Helper()
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	verify(t, h, "PARCEL-7827", codeOf(t, h, "PARCEL-7827"), 200)
+	h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+id+"/dispute", `{"reason":"x"}`, 200)
+}
+
+func setContact(h *frametest.House) {
+	own := h.Policy.Shops[handofftest.Shop]
+	own.Contact = "help@shop.example"
+	h.Policy.Shops[handofftest.Shop] = own
+}
+
+// The page's own forms: what they say is done, and what is in the way is said.
+func TestDisputeOnThePage(t *testing.T) {
+	h := house(t)
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	path, _ := of(t, h, "PARCEL-7827")
+	c := h.SignIn(frametest.Customer, "")
+	act := func(values url.Values, status int, want string) {
+		t.Helper()
+		p := c.Post(t, path, values)
+		if p.Status != status {
+			t.Fatalf("%v: %d %s", values, p.Status, text(p.Text))
+		}
+		if status == 303 {
+			p = c.Get(t, p.Header.Get("Location"))
+		}
+		if !strings.Contains(text(p.Text), want) {
+			t.Errorf("%v: no %q in %s", values, want, text(p.Text))
+		}
+	}
+	act(url.Values{"act": {"dispute"}, "reason": {"x"}}, 409, "It is over already.")
+	verify(t, h, "PARCEL-7827", codeOf(t, h, "PARCEL-7827"), 200)
+	act(url.Values{"act": {"dispute"}}, 422, "Say in a few words what happened")
+	act(url.Values{"act": {"dispute"}, "reason": {"I was not at home"}}, 303, "Everything is stopped, and the shop and our duty officer know of it.")
+	act(url.Values{"act": {"dispute"}, "reason": {"again"}}, 409, "You told us before.")
+	act(url.Values{"act": {"withdraw"}}, 303, "It is closed, and nothing more is looked into.")
+
+	// Who came by a shop's link is offered no withdrawal: the shop could have come so.
+	path, id := of(t, h, "PARCEL-7828")
+	verify(t, h, "PARCEL-7828", codeOf(t, h, "PARCEL-7828"), 200)
+	h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+id+"/dispute", `{"reason":"x"}`, 200)
+	c = h.ByLink(frametest.Customer)
+	if said := text(c.Get(t, path).Text); strings.Contains(said, "I have it after all") || !strings.Contains(said, "you came by a link of the shop") {
+		t.Error(said)
+	}
+	act(url.Values{"act": {"withdraw"}}, 403, "That was not done.")
 }
 
 func sweep(t *testing.T, h *frametest.House) {

@@ -89,7 +89,7 @@ func TestFits(t *testing.T) {
 	garage(t, h, "garage", "cus_81")
 	garage(t, h, "home", "cus_81")
 	pages := map[string]string{"list": "/account"}
-	for _, name := range []string{"out", "locked", "over"} {
+	for _, name := range []string{"out", "locked", "over", "disputed"} {
 		pages[name], _ = of(t, h, name+"-7827")
 	}
 	of(t, h, "next-7828", func(d *handoff.Dispatch) { d.Day = handofftest.Today.Next() })
@@ -97,6 +97,9 @@ func TestFits(t *testing.T) {
 		verify(t, h, "locked-7827", wrong(t, h, "locked-7827", i), 403)
 	}
 	verify(t, h, "over-7827", codeOf(t, h, "over-7827"), 200)
+	setContact(h)
+	verify(t, h, "disputed-7827", codeOf(t, h, "disputed-7827"), 200)
+	h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+pages["disputed"][len("/account/"):]+"/dispute", `{"reason":"x"}`, 200)
 	b, base := customer(t, h)
 	b.Zone("Europe/Berlin")
 	for name, path := range pages {

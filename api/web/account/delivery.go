@@ -39,8 +39,11 @@ type delivery struct {
 		At      time.Time `json:"at"`
 		Courier string    `json:"courier"`
 	} `json:"handoff"`
-	OwnDoors []ownDoor `json:"own_doors"`
-	History  []event   `json:"history"`
+	OwnDoors    []ownDoor `json:"own_doors"`
+	History     []event   `json:"history"`
+	Disputable  bool      `json:"disputable"`
+	Dispute     *dispute  `json:"dispute"`
+	ShopContact string    `json:"shop_contact"`
 
 	now time.Time
 }
@@ -50,6 +53,13 @@ type ownDoor struct {
 	Kind   string `json:"kind"`
 	Agreed bool   `json:"agreed"`
 	Used   bool   `json:"used"`
+}
+
+// dispute is the customer's word against the recorded handoff.
+type dispute struct {
+	Status   string     `json:"status"` // open, withdrawn, handed-over, not-received
+	DecideBy time.Time  `json:"decide_by"`
+	EndedAt  *time.Time `json:"ended_at"`
 }
 
 type event struct {
@@ -106,10 +116,14 @@ func (d *delivery) State() string {
 }
 
 // ofReturns are the states that read otherwise for what is picked up.
-var ofReturns = []string{"left", "coming", "out", "at_door", "recalled", "expired"}
+var ofReturns = []string{"left", "coming", "out", "at_door", "recalled", "expired", "disputed", "not_received"}
 
 func (d *delivery) state() string {
 	switch {
+	case d.Disputed():
+		return "disputed"
+	case d.Dispute != nil && d.Dispute.Status == "not-received" && d.Status != "held":
+		return "not_received"
 	case d.Status != "active":
 		return d.Status
 	case d.CodeState == "locked" && d.ReissuesLeft == 0:
@@ -130,16 +144,29 @@ func (d *delivery) state() string {
 func (d *delivery) Coming() bool { return d.state() == "coming" }
 
 // Over reports whether the parcel changed hands, and that stands unquestioned.
-func (d *delivery) Over() bool { return d.Handoff != nil && !d.Live() }
+func (d *delivery) Over() bool { return d.Handoff != nil && !d.Live() && d.state() != "not_received" }
+
+// Disputed reports whether the customer said that the handoff did not happen, and that is not
+// decided yet.
+func (d *delivery) Disputed() bool { return d.Dispute != nil && d.Dispute.Status == "open" }
+
+// Settled is how a dispute ended that left the handoff as it was recorded: withdrawn or
+// handed-over; empty if none did.
+func (d *delivery) Settled() string {
+	if d.Dispute == nil || !d.Over() {
+		return ""
+	}
+	return d.Dispute.Status
+}
 
 // Tone is how a state feels: good, warn, bad, or plain.
 func (d *delivery) Tone() string {
 	switch d.state() {
 	case "released", "collected":
 		return "good"
-	case "locked", "expired", "held":
+	case "locked", "expired", "held", "disputed":
 		return "warn"
-	case "locked_for_good", "recalled":
+	case "locked_for_good", "recalled", "not_received":
 		return "bad"
 	}
 	return "plain"

@@ -29,7 +29,7 @@ var files embed.FS
 //	GET  /ops             the figures of a day: day, zone
 //	GET  /ops/alarms      what should be looked at, of the last day
 //	GET  /ops/parcel      a parcel's story: grant, or carrier and parcel, or shop and order; a clerk: grant or order
-//	POST /ops/parcel      act=hold, lift, ask or approve (grant, reason)
+//	POST /ops/parcel      act=hold, lift, ask, approve, received or not-received (grant, reason)
 //	GET  /ops/courier     a courier: carrier, courier
 //	POST /ops/courier     act=suspend, admit or clear
 func Set() frame.Set {
@@ -87,7 +87,7 @@ func (e event) Tone() string {
 		return "good"
 	case "code_refused", "code_locked", "tried_elsewhere", "access_refused", "door_failed", "door_refused", "door_silent", "door_battery_low", "door_unavailable", "aborted", "expired":
 		return "warn"
-	case "signal", "impossible_journey", "door_forced", "door_tampered", "door_held_open", "door_jammed", "contested", "override_asked", "overridden":
+	case "signal", "impossible_journey", "door_forced", "door_tampered", "door_held_open", "door_jammed", "contested", "override_asked", "overridden", "disputed":
 		return "bad"
 	}
 	return ""
@@ -125,9 +125,27 @@ const (
 )
 
 type alarmed struct {
-	Page   string
-	Events []event // newest first
-	More   bool
+	Page     string
+	Disputes []event // that wait for a decision, oldest first
+	Events   []event // newest first
+	More     bool
+}
+
+// disputesOf is how far back open disputes are looked for: as long as policy lets a decision take.
+const disputesOf = 30 * 24 * time.Hour
+
+// openDisputes are the disputes that nobody has ended. It answers the visitor where it cannot.
+func openDisputes(v *frame.Visit) (open []event, ok bool) {
+	events, _, ok := read(v, url.Values{
+		"type": {"disputed,dispute_withdrawn,dispute_settled"}, "from": {v.Now.Add(-disputesOf).UTC().Format(time.RFC3339)},
+	}, alarmPages)
+	for _, e := range events {
+		open = slices.DeleteFunc(open, func(o event) bool { return o.Subject == e.Subject })
+		if e.Type == "disputed" {
+			open = append(open, e)
+		}
+	}
+	return open, ok
 }
 
 func alarms(v *frame.Visit) {
@@ -140,7 +158,11 @@ func alarms(v *frame.Visit) {
 		return
 	}
 	slices.Reverse(events)
-	v.Render(http.StatusOK, "alarms", alarmed{"alarms", events, more})
+	open, ok := openDisputes(v)
+	if !ok {
+		return
+	}
+	v.Render(http.StatusOK, "alarms", alarmed{"alarms", open, events, more})
 }
 
 // story is what the page of a parcel shows.
@@ -152,6 +174,7 @@ type story struct {
 	Asked, Wrong, More     bool
 	Done, Refused          string
 	Shipment               *shipment // of the newest grant, where the visitor may see it
+	Dispute                *dispute  // of the newest grant, while it is open
 	Duty                   bool      // the visitor is the duty officer
 	Mine                   bool      // the visitor is of a shop
 	Matches                []match   // of an order with several parcels
@@ -188,6 +211,22 @@ type shipment struct {
 	} `json:"override"`
 }
 
+// dispute is the answer of GET /v1/dispatches/{grant_id}/dispute.
+type dispute struct {
+	Dispute struct {
+		Status   string    `json:"status"`
+		Since    time.Time `json:"since"`
+		DecideBy time.Time `json:"decide_by"`
+	} `json:"dispute"`
+	Reason   string `json:"reason"`
+	Evidence struct {
+		At       time.Time `json:"handed_over_at"`
+		Courier  string    `json:"courier_id"`
+		Distance int       `json:"distance_m"`
+		Issue    int       `json:"code_issue"`
+	} `json:"evidence"`
+}
+
 func valid(ids ...string) bool {
 	return !slices.ContainsFunc(ids, func(id string) bool { return handoff.CheckID(id) != nil })
 }
@@ -195,7 +234,7 @@ func valid(ids ...string) bool {
 func parcel(v *frame.Visit) {
 	q := v.R.URL.Query()
 	s := story{}
-	if done := q.Get("done"); slices.Contains([]string{"hold", "lift", "ask", "approve"}, done) {
+	if done := q.Get("done"); slices.Contains([]string{"hold", "lift", "ask", "approve", "settle"}, done) {
 		s.Done = done
 	}
 	for name, into := range map[string]*string{"carrier": &s.Carrier, "parcel": &s.Parcel, "grant": &s.Grant, "shop": &s.Shop, "order": &s.Order, "day": &s.Day} {
@@ -253,9 +292,9 @@ func (s *story) show(v *frame.Visit, status int) {
 			t := &s.Grants[i]
 			t.Events = append(t.Events, e)
 			switch e.Type {
-			case "held":
+			case "held", "disputed":
 				t.Held = true
-			case "lifted":
+			case "lifted", "dispute_withdrawn", "dispute_settled":
 				t.Held = false
 			case "released", "collected", "recalled", "expired", "overridden":
 				t.Over = true
@@ -273,6 +312,13 @@ func (s *story) show(v *frame.Visit, status int) {
 		var sh shipment
 		if answer := v.Ask(http.MethodGet, "/v1/dispatches/"+url.PathEscape(grant), nil); answer.OK() && answer.Read(&sh) == nil {
 			s.Shipment = &sh
+		}
+	}
+	if grant != "" {
+		var d dispute
+		at := "/v1/dispatches/" + url.PathEscape(grant) + "/dispute"
+		if answer := v.Ask(http.MethodGet, at, nil); answer.OK() && answer.Read(&d) == nil && d.Dispute.Status == "open" {
+			s.Dispute = &d
 		}
 	}
 	if s.Shipment != nil && !s.Duty {
@@ -310,6 +356,10 @@ func actOnParcel(v *frame.Visit) {
 		at = "/v1/dispatches/" + url.PathEscape(grant) + "/override"
 	case "approve":
 		at, body = "/v1/dispatches/"+url.PathEscape(grant)+"/override/approve", nil
+	case "received", "not-received":
+		ruling := map[string]string{"received": "handed-over"}[act]
+		at, body = "/v1/dispatches/"+url.PathEscape(grant)+"/dispute/settle", map[string]string{"ruling": cmp.Or(ruling, act), "reason": v.R.PostFormValue("reason")}
+		act = "settle"
 	default:
 		v.Fail(http.StatusNotFound)
 		return

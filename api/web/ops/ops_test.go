@@ -173,6 +173,46 @@ func TestOverride(t *testing.T) {
 	says(t, second.Get(t, "/ops/alarms"), "Released by hand", "Release by hand asked for")
 }
 
+// The duty officer finds an open dispute among the alarms, however old, reads what is on record
+// and decides it; a clerk of the shop reads the same and decides nothing.
+func TestDispute(t *testing.T) {
+	h := house(t)
+	day(t, h)
+	g := h.Parcel(t, "PARCEL-2")
+	story := "/ops/parcel?grant=" + g.ID.String()
+	duty, clerk := h.SignIn(frametest.Operator, ""), h.SignIn(frametest.Clerk, "")
+	says(t, duty.Get(t, "/ops/alarms"), "Alarms")
+	h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+g.ID.String()+"/dispute", `{"reason":"I was not at home"}`, 200)
+	h.Clock.Advance(47 * time.Hour)
+	says(t, duty.Get(t, "/ops/alarms"), "Customers wait for a decision Customer disputes the handoff", "Courier cou_7", "Look into it and decide")
+	p := duty.Get(t, story)
+	says(t, p, "The customer says that it did not happen", "I was not at home", "Courier cou_7", "Distance to the address 0 m", "Code no. 1", "It was not received")
+	if said := text(p.Text); strings.Contains(said, "Lift the hold") || strings.Contains(said, "That time is over.") {
+		t.Error(said)
+	}
+	p = clerk.Get(t, story)
+	says(t, p, "I was not at home", "Only the customer or the duty officer ends it.")
+	if said := text(p.Text); strings.Contains(said, "It was not received") || strings.Contains(said, "Lift the hold") {
+		t.Error(said)
+	}
+	settle := url.Values{"act": {"not-received"}, "grant": {g.ID.String()}, "reason": {"two streets away"}}
+	if p := clerk.Post(t, "/ops/parcel", settle); p.Status != 403 {
+		t.Errorf("a clerk decides: %d", p.Status)
+	}
+	if p := clerk.Post(t, "/ops/parcel", url.Values{"act": {"lift"}, "grant": {g.ID.String()}, "reason": {"x"}}); p.Status != 409 || !strings.Contains(text(p.Text), "The customer disputes it") {
+		t.Errorf("a clerk lifts: %d %s", p.Status, text(p.Text))
+	}
+	h.Clock.Advance(2 * time.Hour)
+	says(t, duty.Get(t, story), "That time is over.")
+	if p := duty.Post(t, "/ops/parcel", settle); p.Status != 303 || !strings.HasSuffix(p.Header.Get("Location"), "&grant="+g.ID.String()) {
+		t.Fatalf("%d %s", p.Status, text(p.Text))
+	}
+	says(t, duty.Get(t, story+"&done=settle"), "It is decided. The customer was mailed.", "Dispute decided", "It was not received", "It is over.")
+	if said := text(duty.Get(t, "/ops/alarms").Text); strings.Contains(said, "Customers wait") {
+		t.Error(said)
+	}
+}
+
 // Two clerks of a shop, who are nothing else, release by hand in their browsers; the rest
 // of the board, the log and another shop's parcels are not theirs.
 func TestClerks(t *testing.T) {

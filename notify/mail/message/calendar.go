@@ -28,7 +28,13 @@ type moment struct{ Day, Date, Time, When string }
 
 // when returns the days and times that v tells.
 func (c *catalogue) when(p *pen, v View) values {
-	w := values{"zone": c.zone(v), "day": "", "date": "", "until": "", "at": "", "at_date": "", "at_time": ""}
+	w := values{"zone": c.zone(v), "day": "", "date": "", "until": "", "at": "", "at_date": "", "at_time": "", "handed": "", "decide_by": ""}
+	for name, t := range map[string]time.Time{"handed": v.HandedAt, "decide_by": v.DecideBy} {
+		if !t.IsZero() {
+			said, _ := c.moment(p, t.In(v.Zone))
+			w[name] = said.When
+		}
+	}
 	if !v.ValidUntil.IsZero() {
 		last := lastInstant(v)
 		d, written := c.moment(p, last)

@@ -115,7 +115,7 @@ var needs = func() map[string]need {
 	window, at := []string{"day", "date", "until"}, []string{"at", "at_date", "at_time"}
 	add(whole, "greeting")
 	add([]string{"zone"}, "greeting_without_name", "account_link", "footer[]") // of notices, too
-	for _, fact := range []string{"when", "order", "shop", "carrier", "courier", "address"} {
+	for _, fact := range []string{"when", "handed", "order", "shop", "contact", "carrier", "courier", "address"} {
 		add(nil, "facts."+fact)
 	}
 	for _, purpose := range both {
@@ -130,6 +130,9 @@ var needs = func() map[string]need {
 		}
 		if r.at {
 			may = slices.Concat(may, at)
+		}
+		if r.dispute {
+			may = slices.Concat(may, []string{"handed", "decide_by"})
 		}
 		for _, purpose := range r.purposes {
 			mail := "messages." + string(kind) + "." + string(purpose)

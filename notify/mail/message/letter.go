@@ -120,12 +120,16 @@ func (c *catalogue) facts(p *pen, v View, r rule, w values) []fact {
 	if r.at {
 		add("when", w["at"])
 	}
+	if r.dispute {
+		add("handed", w["handed"])
+	}
 	if r.courier {
 		add("courier", v.CourierName)
 	}
 	add("parcel."+string(v.Purpose), v.ParcelID)
 	add("order", v.OrderID)
 	add("shop", v.ShopName)
+	add("contact", v.ShopContact)
 	add("carrier", v.CarrierName)
 	add("address", v.AddressLine)
 	return facts

@@ -39,6 +39,11 @@ const (
 	Attempted    Kind = "attempted"     // the courier was there, and the door was not answered
 
 	ReleasedByHand Kind = "released-by-hand" // two people of the shop released it, without courier and code
+
+	Disputed         Kind = "disputed"          // the customer says that the handoff did not happen
+	DisputeWithdrawn Kind = "dispute-withdrawn" // the customer agrees that it did
+	DisputeUpheld    Kind = "dispute-upheld"    // the duty officer: it did not happen
+	DisputeRejected  Kind = "dispute-rejected"  // the duty officer: it happened
 )
 
 // Purpose is the direction of the parcel. Released, ReleasedByHand and TakenBack exist for a
@@ -63,6 +68,7 @@ type View struct {
 	ShopName     string // may be empty
 	OrderID      string // may be empty
 	ParcelID     string
+	ShopContact  string // how to reach the shop's people; may be empty
 	CarrierName  string // may be empty
 	CourierName  string // display name; may be empty
 	AddressLine  string // may be empty
@@ -78,6 +84,10 @@ type View struct {
 	ValidUntil time.Time
 	At         time.Time      // when it happened
 	Zone       *time.Location // of the address; all times are shown in it
+
+	// HandedAt is when the disputed handoff was recorded, DecideBy until when the duty officer
+	// is to decide. Of the kinds of disputes only.
+	HandedAt, DecideBy time.Time
 
 	// Reason is the slug that a courier or a shop gave. It is never shown: it is
 	// written for machines, and by a person whom the customer need not believe.
@@ -111,6 +121,7 @@ type rule struct {
 	window   bool // tells the day or the end of the window
 	at       bool // tells when it happened
 	courier  bool // tells who it was
+	dispute  bool // tells when the disputed handoff was, and by when it is decided
 }
 
 type codeUse int
@@ -138,6 +149,11 @@ var (
 		Attempted:    {purposes: both, window: true, at: true, courier: true},
 
 		ReleasedByHand: {purposes: []Purpose{Delivery}, at: true},
+
+		Disputed:         {purposes: both, at: true, courier: true, dispute: true},
+		DisputeWithdrawn: {purposes: both, at: true, dispute: true},
+		DisputeUpheld:    {purposes: both, at: true, dispute: true},
+		DisputeRejected:  {purposes: both, at: true, dispute: true},
 	}
 )
 
@@ -160,6 +176,8 @@ func (v View) check() (rule, error) {
 		fault = "no end of the window"
 	case r.at && v.At.IsZero():
 		fault = "no time of the event"
+	case r.dispute && (v.HandedAt.IsZero() || v.DecideBy.IsZero()):
+		fault = "no time of the handoff, or of the decision"
 	case r.code == codeNeeded && v.Code == "":
 		fault = "no code"
 	case r.code != noCode && v.Code != "" && !sixDigits.MatchString(v.Code):

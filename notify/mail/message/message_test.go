@@ -31,6 +31,7 @@ func sample(kind Kind, purpose Purpose, locale string) View {
 		Kind: kind, Purpose: purpose, Locale: locale,
 		CustomerName: "Sample Customer 12",
 		ShopName:     "Sample Shop",
+		ShopContact:  "help@shop.example",
 		OrderID:      "302-1234567",
 		ParcelID:     "JJD000390007827",
 		CarrierName:  "Swift",
@@ -40,6 +41,8 @@ func sample(kind Kind, purpose Purpose, locale string) View {
 		ValidFrom:    time.Date(2026, 11, 24, 0, 0, 0, 0, berlin),
 		ValidUntil:   time.Date(2026, 11, 25, 0, 0, 0, 0, berlin),
 		At:           time.Date(2026, 11, 24, 13, 5, 9, 0, time.UTC),
+		HandedAt:     time.Date(2026, 11, 24, 10, 58, 0, 0, time.UTC),
+		DecideBy:     time.Date(2026, 11, 26, 13, 5, 9, 0, time.UTC),
 		Zone:         berlin,
 		Reason:       "scanner-broken",
 		AccountURL:   sampleURL,
@@ -236,8 +239,8 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func TestReleasedAsksWhetherItWasTheCustomer(t *testing.T) {
 	for locale, want := range map[string][]string{
-		"en": {"Courier 7", "Tuesday 24 November 2026 at 14:05", "Not you?", "press “New code” on your account page, or contact the shop"},
-		"de": {"Courier 7", "Dienstag, 24. November 2026 um 14:05 Uhr", "Das waren nicht Sie?", "auf „Neuer Code“ oder wenden Sie sich an den Shop"},
+		"en": {"Courier 7", "Tuesday 24 November 2026 at 14:05", "Not you?", "press “I do not have it” on your account page at once"},
+		"de": {"Courier 7", "Dienstag, 24. November 2026 um 14:05 Uhr", "Das waren nicht Sie?", "auf „Ich habe es nicht“"},
 	} {
 		m, err := Render(sample(Released, Delivery, locale))
 		if err != nil {
@@ -340,7 +343,7 @@ func TestNothingIsLoadedAndOneLinkIsOffered(t *testing.T) {
 
 func TestEmptyFieldsLeaveNoGap(t *testing.T) {
 	everyMail(t, func(t *testing.T, _ string, v View, _ Mail) {
-		v.CustomerName, v.ShopName, v.OrderID, v.CarrierName, v.CourierName, v.AddressLine, v.AccountURL = "", "", "", "", "", "\t", ""
+		v.CustomerName, v.ShopName, v.OrderID, v.CarrierName, v.CourierName, v.AddressLine, v.AccountURL, v.ShopContact = "", "", "", "", "", "\t", "", " "
 		m, err := Render(v)
 		if err != nil {
 			t.Fatal(err)
@@ -352,8 +355,8 @@ func TestEmptyFieldsLeaveNoGap(t *testing.T) {
 		if strings.Contains(m.Text, "\n\n\n") || regexp.MustCompile(`(?m) +$`).MatchString(m.Text) {
 			t.Errorf("a gap in\n%s", m.Text)
 		}
-		for _, label := range []string{"Order", "Bestellung", "Shop ", "Carrier", "Paketdienst", "Address ", "Adresse "} {
-			if strings.Contains(m.Text, "\n"+label) {
+		for _, label := range []string{"Order", "Bestellung", "Shop", "Shop contact", "Kontakt zum Shop", "Carrier", "Paketdienst", "Address", "Adresse"} {
+			if strings.Contains(m.Text, "\n"+label+"  ") { // as the column of labels is set
 				t.Errorf("label %q without a value", label)
 			}
 		}
