@@ -182,7 +182,6 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 		mailer: mail.MailerConfig{
 			ShopNames:    map[string]string{"demo": "Demo Shop"},
 			CarrierNames: map[string]string{"swift": "Swift", "rival": "Rival"},
-			AccountURL:   url + "/#handoff={grant_id}",
 		},
 		publicURL: url, issuers: verifier,
 		// By the demo's clock, which Redis's keys run out by too; long, so that moving it ends no session.

@@ -231,6 +231,13 @@ func TestDemoContract(t *testing.T) {
 	if len(code) != 6 || !strings.Contains(mail["text"].(string), code) || strings.Contains(mail["subject"].(string), code) {
 		t.Errorf("the mail and the account differ on the code, or the subject shows it: %v", mail["subject"])
 	}
+	page := c.url + "/account/" + grant
+	if !strings.Contains(mail["text"].(string), "\n"+page+"\n") {
+		t.Errorf("the mail does not lead to %s:\n%s", page, mail["text"])
+	}
+	if v := newSurfer(t).get(page); v.status != http.StatusOK || !strings.Contains(v.url.String(), "/sign-in?next=%2Faccount%2F"+grant) {
+		t.Errorf("the mail's link leads to %d %s", v.status, v.url)
+	}
 	if status, _ := c.do("GET", "/v1/handoffs/"+grant, customer, ""); status != http.StatusNotFound {
 		t.Errorf("another customer got %d", status)
 	}

@@ -50,7 +50,7 @@ type serveCmd struct {
 	SMTPPasswordFile string      `name:"smtp-password-file" env:"LATCHKEY_SMTP_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The password of --smtp-user (${env})."`
 
 	MailFrom     string            `required:"" env:"LATCHKEY_MAIL_FROM" placeholder:"ADDRESS" help:"The sender of mails (${env})."`
-	AccountURL   string            `env:"LATCHKEY_ACCOUNT_URL" placeholder:"URL" help:"The customer's page of a grant, with {grant_id}; mails link to it (${env})."`
+	AccountURL   string            `env:"LATCHKEY_ACCOUNT_URL" placeholder:"URL" help:"The customer's page of a parcel, with {grant_id} where its grant's id belongs, for a shop that has one of its own; mails link to it, and without it to this service's page below --public-url (${env})."`
 	PublicURL    string            `name:"public-url" env:"LATCHKEY_PUBLIC_URL" placeholder:"URL" help:"Where people reach this service, such as https://HOST: for its pages, for sign-in and for links in mails to residents; without it there are none of these (${env})."`
 	ShopNames    map[string]string `env:"LATCHKEY_SHOP_NAMES" placeholder:"ID=NAME;..." help:"What mails call the shops (${env})."`
 	CarrierNames map[string]string `env:"LATCHKEY_CARRIER_NAMES" placeholder:"ID=NAME;..." help:"What mails call the carriers (${env})."`
@@ -115,6 +115,9 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	ring, err := keyring.Load(c.Keyset)
 	if err != nil {
 		return err
+	}
+	if err := mail.CheckAccountURL(c.AccountURL); err != nil {
+		return fmt.Errorf("--account-url: %w", err)
 	}
 	policy, err := loadPolicy(c.Policy)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -152,6 +153,9 @@ func newSystem(p parts) (*system, error) {
 
 	p.mailer.Grants, p.mailer.Couriers, p.mailer.Transport = s.service, p.store, p.sender
 	p.mailer.ShopContacts = p.policy.Contacts()
+	if p.mailer.AccountURL == "" && p.publicURL != "" {
+		p.mailer.AccountURL = strings.TrimSuffix(p.publicURL, "/") + "/account/" + mail.GrantID
+	}
 	p.mailer.Clock, p.mailer.Limits, p.mailer.Observer = p.clock, p.policy.Limits, s.numbers
 	mailer, err := mail.NewMailer(p.mailer)
 	if err != nil {

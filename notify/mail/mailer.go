@@ -97,11 +97,8 @@ func NewMailer(c MailerConfig) (*Mailer, error) {
 	if c.Limits.CodeTries <= 0 || c.Limits.GrantTries <= 0 {
 		return nil, errors.New("mail: a mailer needs the limits of wrong codes")
 	}
-	if c.AccountURL != "" {
-		u, err := url.Parse(strings.ReplaceAll(c.AccountURL, grantID, ""))
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || !isASCII(c.AccountURL) {
-			return nil, errors.New("mail: the account URL must be absolute, http or https, and ASCII")
-		}
+	if err := CheckAccountURL(c.AccountURL); err != nil {
+		return nil, err
 	}
 	if c.Observer == nil {
 		c.Observer = noObserver{}
@@ -109,7 +106,27 @@ func NewMailer(c MailerConfig) (*Mailer, error) {
 	return &Mailer{c}, nil
 }
 
-const grantID = "{grant_id}"
+// GrantID is what stands in an account URL for the grant's id.
+const GrantID = "{grant_id}"
+
+var errAccountURL = errors.New("mail: the account URL must be absolute, http or https, and ASCII, with " + GrantID + " after the host")
+
+// CheckAccountURL holds the address of the customer's page to what mails need. Without the
+// grant's id each mail would link to the same page. Empty is none, and no error.
+func CheckAccountURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(strings.ReplaceAll(text, GrantID, ""))
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || !isASCII(text) {
+		return errAccountURL
+	}
+	_, after, _ := strings.Cut(text, u.Host)
+	if !strings.Contains(after, GrantID) {
+		return errAccountURL
+	}
+	return nil
+}
 
 type noObserver struct{}
 
@@ -171,7 +188,7 @@ func (m *Mailer) view(ctx context.Context, e *handoff.Event, g *handoff.Grant) (
 		CustomerName: d.Customer.Name, ShopName: m.ShopNames[d.Shop], ShopContact: m.ShopContacts[d.Shop], OrderID: d.Order,
 		ParcelID: d.Parcel, CarrierName: m.CarrierNames[d.Carrier], AddressLine: addressLine(&d.To),
 		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), At: e.At.Time(), Zone: zone,
-		AccountURL: strings.ReplaceAll(m.AccountURL, grantID, g.ID.String()),
+		AccountURL: strings.ReplaceAll(m.AccountURL, GrantID, g.ID.String()),
 	}
 	if g.Dispute != nil && g.Handoff != nil {
 		v.HandedAt, v.DecideBy = g.Handoff.At.Time(), g.Dispute.DecideBy(m.Limits)

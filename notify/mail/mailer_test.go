@@ -144,6 +144,9 @@ func TestNewMailerRefuses(t *testing.T) {
 		"no clock":     func(c *MailerConfig) { c.Clock = nil },
 		"no limits":    func(c *MailerConfig) { c.Limits = handoff.Limits{} },
 		"relative URL": func(c *MailerConfig) { c.AccountURL = "/handoffs/{grant_id}" },
+		"no grant id":  func(c *MailerConfig) { c.AccountURL = "https://shop.example/handoffs" },
+		"id as host":   func(c *MailerConfig) { c.AccountURL = "https://{grant_id}.shop.example/handoffs" },
+		"id as user":   func(c *MailerConfig) { c.AccountURL = "https://{grant_id}@shop.example/handoffs" },
 		"mailto":       func(c *MailerConfig) { c.AccountURL = "mailto:shop@shop.example" },
 	} {
 		c := good

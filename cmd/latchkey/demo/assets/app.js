@@ -121,17 +121,6 @@ async function reissue() {
   if (state.dispatch) await readMails();
 }
 
-// openAccount shows the handoff that a link in a mail names: /#handoff=GRANT_ID. The
-// link says whose parcel it is, and not who the customer is, so it is read as the shop.
-async function openAccount() {
-  const linked = new URLSearchParams(location.hash.slice(1)).get('handoff');
-  if (!linked) return;
-  Object.assign(state, { dispatch: null, grant: { grant_id: linked }, reader: { scope: 'shop', sub: 'account' } });
-  await readAccount();
-  if (state.account) $('mail-wait').textContent = say('js.front.elsewhere', { parcel: state.account.parcel_id });
-  $('customer').scrollIntoView();
-}
-
 // readMails lists the mails about this parcel and opens the newest when it is new.
 async function readMails() {
   const { dispatch } = state;
@@ -258,7 +247,6 @@ async function follow() {
 
 await readClock();
 offer();
-await openAccount();
 showClock();
 setInterval(showClock, 1000);
 follow();
