@@ -212,7 +212,7 @@ func (a *courierRoutes) stopOf(g *handoff.Grant, courier string) stop {
 		StopID: a.service.StopID(g.ID), TimeZone: d.To.Zone, BuildingID: d.To.Building, Doors: []stopDoor{},
 		AbortableUntil: timeOf(g.AbortableUntil(courier, a.service.Policy().Limits, now)),
 		// Never so much of a short id that naming it could be told for having read it.
-		ParcelLast4: d.Parcel[len(d.Parcel)-min(4, len(d.Parcel)/2):], RouteID: g.Route(), Purpose: d.Purpose.String(),
+		ParcelLast4: handoff.Tail(d.Parcel), RouteID: g.Route(), Purpose: d.Purpose.String(),
 		Status: g.StatusAt(now).String(), CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(),
 		Attempted: g.Attempts, Name: d.Customer.Name, Kind: d.To.Kind.String(), Lines: d.To.Lines, Unit: d.To.Unit,
 		City: d.To.City, PostalCode: d.To.Postal, Country: d.To.Country,

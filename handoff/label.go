@@ -354,3 +354,10 @@ func s10Holds(id string) bool {
 	}
 	return int(id[10]-'0') == check
 }
+
+// Tail is the end of a parcel's id by which people tell two parcels apart: its last four
+// characters, and at most half of it, so that no list tells a whole id.
+func Tail(id string) string {
+	r := []rune(id)
+	return string(r[len(r)-min(4, len(r)/2):])
+}

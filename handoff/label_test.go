@@ -194,3 +194,13 @@ func FuzzLabel(f *testing.F) {
 		}
 	})
 }
+
+func TestTail(t *testing.T) {
+	for id, want := range map[string]string{
+		"JJD000390007827": "7827", "PARCEL-7827": "7827", "12345678": "5678", "1234567": "567", "P1": "1", "P": "", "": "", "äöüßäöüß": "äöüß",
+	} {
+		if got := Tail(id); got != want {
+			t.Errorf("%q: %q, want %q", id, got, want)
+		}
+	}
+}

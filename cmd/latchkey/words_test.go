@@ -78,6 +78,9 @@ func TestWordsAreUsed(t *testing.T) {
 		if folder == filepath.FromSlash("notify/mail/message") {
 			continue // knows at start what its mails need, and holds its words to it
 		}
+		if folder == filepath.FromSlash("handoff/words") {
+			continue // the cities of time zones, found by the zone's name
+		}
 		w := v.In(words.English)
 		frame, err := words.Load(os.DirFS("api/web/frame"))
 		if err != nil {

@@ -62,22 +62,28 @@ func TestLive(t *testing.T) {
 	b.Await(`document.getElementById("state").className`, "good")
 }
 
-// Readers elsewhere get their own times, in the same words.
+// Readers elsewhere get the address's times, as in the mail, and are told whose they are.
 func TestZones(t *testing.T) {
 	h := house(t)
 	path, _ := of(t, h, "PARCEL-7827")
 	b, base := customer(t, h)
 	for zone, want := range map[string][2]string{
 		"Europe/Berlin":    {"It counts until tonight, 24:00.", "Er gilt bis heute, 24:00 Uhr."},
-		"Europe/London":    {"It counts until today, 23:00.", "Er gilt bis heute, 23:00 Uhr."},
-		"America/New_York": {"It counts until today, 18:00.", "Er gilt bis heute, 18:00 Uhr."},
-		"Asia/Tokyo":       {"It counts until tomorrow, 08:00.", "Er gilt bis morgen, 08:00 Uhr."},
+		"Europe/Paris":     {"It counts until tonight, 24:00.", "Er gilt bis heute, 24:00 Uhr."}, // the same hour
+		"Europe/London":    {"It counts until tonight, 24:00 (Berlin time).", "Er gilt bis heute, 24:00 Uhr (Ortszeit Berlin)."},
+		"America/New_York": {"It counts until tonight, 24:00 (Berlin time).", "Er gilt bis heute, 24:00 Uhr (Ortszeit Berlin)."},
+		"Asia/Tokyo":       {"It counts until tonight, 24:00 (Berlin time).", "Er gilt bis heute, 24:00 Uhr (Ortszeit Berlin)."},
 	} {
 		b.Zone(zone)
 		for i, lang := range []string{"en", "de"} {
 			b.Cookie(base, "latchkey-language", lang)
 			b.Open(base + path)
 			b.Await(`document.querySelector("#code .until").textContent`, want[i])
+			if own := map[string]string{"America/New_York": "today, 18:00", "Asia/Tokyo": "tomorrow, 08:00", "Europe/Berlin": ""}[zone]; lang == "en" && zone != "Europe/London" {
+				if got := b.Says(`document.querySelector("#code .until time").title`); got != own {
+					t.Errorf("in %s the title is %q, want %q", zone, got, own)
+				}
+			}
 		}
 	}
 }

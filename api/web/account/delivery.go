@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"latchkey/handoff"
 )
 
 // delivery is a handoff as the API tells it. Only what the pages show is read.
@@ -84,7 +86,7 @@ func (d *delivery) Zone() string { return d.Destination.TimeZone }
 func (d *delivery) Carrier() string { return cmp.Or(d.CarrierName, d.CarrierID) }
 
 // Tail is how people tell parcels apart.
-func (d *delivery) Tail() string { return d.ParcelID[max(0, len(d.ParcelID)-4):] }
+func (d *delivery) Tail() string { return handoff.Tail(d.ParcelID) }
 
 // Halves are the digits in two groups of three, as people say them.
 func (d *delivery) Halves() []string {

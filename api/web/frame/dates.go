@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/words"
 )
 
 // At says when something happened, in a zone: "today, 14:02".
@@ -23,8 +24,9 @@ func (v *Visit) Day(t time.Time, zone string) (template.HTML, error) {
 	return v.element(t, zone, "day")
 }
 
-// element is a <time> that a browser in another zone rewrites into its own (times.js); what
-// is a day at the address stays one.
+// element is a <time>. Where the zone is that of a place, it says so to a browser in another
+// zone; where it is UTC, such a browser rewrites it into its own (both times.js). What is a day
+// at the address stays one.
 func (v *Visit) element(t time.Time, zone, as string) (template.HTML, error) {
 	loc, err := handoff.Zone(zone)
 	if err != nil {
@@ -39,6 +41,13 @@ func (v *Visit) element(t time.Time, zone, as string) (template.HTML, error) {
 	rewrite := ""
 	if as != "day" {
 		rewrite = fmt.Sprintf(` data-as="%s" data-offset="%d"`, as, offset/60)
+		if city := words.City(v.Lang, loc.String()); city != "" {
+			place, err := v.Say("when.place", "city", city)
+			if err != nil {
+				return "", err
+			}
+			rewrite += ` data-place="` + string(place) + `"`
+		}
 	}
 	return template.HTML(`<time datetime="` + t.UTC().Format(time.RFC3339) + `"` + rewrite + `>` + string(text) + `</time>`), nil
 }

@@ -1,15 +1,13 @@
 package message
 
 import (
-	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-)
 
-// cities is below where a language spells the city of a zone, by the zone's name.
-const cities = "calendar.cities."
+	"latchkey/handoff/words"
+)
 
 // needCalendar adds the keys of the calendar. Each of its sentences may have those before it.
 func needCalendar(all map[string]need) {
@@ -69,12 +67,8 @@ func (c *catalogue) moment(p *pen, t time.Time) (moment, values) {
 // zone names the address's zone by its city, or by its abbreviation when the
 // zone has none.
 func (c *catalogue) zone(v View) string {
-	id := v.Zone.String()
-	if city, err := c.said.Sentence(cities + id); err == nil {
-		return city.String()
-	}
-	if area, city := path.Split(id); area != "" && area != "Etc/" {
-		return strings.ReplaceAll(city, "_", " ")
+	if city := words.City(c.said.Language(), v.Zone.String()); city != "" {
+		return city
 	}
 	at := v.ValidUntil
 	if at.IsZero() {

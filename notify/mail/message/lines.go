@@ -4,6 +4,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"latchkey/handoff"
 )
 
 // clean makes s one line that says what it seems to say: no line break (a new
@@ -28,16 +30,8 @@ func clean(s string) string {
 	return s
 }
 
-// tail is the end of a parcel's number, enough for its customer to tell two
-// parcels apart and too short to hold six digits.
-func tail(id string) string {
-	const shown = 4
-	r := []rune(clean(id))
-	if len(r) <= shown {
-		return string(r)
-	}
-	return "…" + string(r[len(r)-shown:])
-}
+// tail is the end of a parcel's number, marked as such. It is too short to hold six digits.
+func tail(id string) string { return "…" + handoff.Tail(clean(id)) }
 
 // columns is the line length that RFC 5322 section 2.1.1 asks for.
 const columns = 78

@@ -1,5 +1,6 @@
-// Times are written by the server in the zone of the address. A reader elsewhere gets them
-// in their own, in the same words; the address's own stays in the title.
+// Times are written by the server in the zone of the address, as mails are. A reader elsewhere
+// is told whose time it is, and finds their own in the title. Times of no place, in UTC, are
+// rewritten into the reader's own, in the same words.
 
 const lang = document.documentElement.lang;
 const locale = lang === "en" ? "en-GB" : lang; // the order of the server's words
@@ -31,14 +32,20 @@ export function inWords(t, until, now) {
   return `${day}, ${hour}${lang === "de" ? " Uhr" : ""}`;
 }
 
-/** Rewrites the times below root whose zone is not the reader's. */
+/** Says of the times below root whose zone is not the reader's whose they are. */
 export function upgrade(root = document) {
   const now = serviceNow(root);
   for (const el of root.querySelectorAll("time[data-as]")) {
     const t = new Date(el.dateTime);
     if (Number.isNaN(t.getTime()) || -t.getTimezoneOffset() === Number(el.dataset.offset)) continue;
-    el.title = el.textContent;
-    el.textContent = inWords(t, el.dataset.as === "until", now);
+    const own = inWords(t, el.dataset.as === "until", now);
+    if (el.dataset.place) {
+      el.title = own;
+      el.textContent += ` (${el.dataset.place})`;
+    } else {
+      el.title = el.textContent;
+      el.textContent = own;
+    }
     delete el.dataset.as;
   }
 }
