@@ -3,14 +3,17 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/MicahParks/jwkset"
 	"github.com/golang-jwt/jwt/v5"
@@ -27,6 +30,10 @@ type Config struct {
 	// Failed hears of an issuer that could not be asked; nil ignores it. Keys that were
 	// fetched before stay in use.
 	Failed func(issuer string, err error)
+
+	// Names make ids of subjects that are none (see SubjectID). Nil: they stay as they are, and
+	// are refused where an id is needed.
+	Names handoff.Namer
 
 	Now func() time.Time // nil is time.Now
 }
@@ -68,6 +75,7 @@ type entry struct {
 	parser *jwt.Parser
 	source *keySource
 	secret string // of the client that signs people in
+	names  handoff.Namer
 }
 
 type sourceName struct{ issuer, url string }
@@ -109,7 +117,7 @@ func (v *Issuers) Trust(entries ...Trust) error {
 			return err
 		}
 		t.Claims = t.Claims.named()
-		next.issuers[t.Issuer] = append(next.issuers[t.Issuer], &entry{Trust: t, source: source, secret: secret, parser: jwt.NewParser(
+		next.issuers[t.Issuer] = append(next.issuers[t.Issuer], &entry{Trust: t, source: source, secret: secret, names: v.config.Names, parser: jwt.NewParser(
 			jwt.WithIssuer(t.Issuer), jwt.WithAudience(t.Audience), jwt.WithExpirationRequired(), jwt.WithValidMethods(methods),
 			jwt.WithIssuedAt(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(v.config.Now), jwt.WithStrictDecoding(),
 		)})
@@ -221,22 +229,38 @@ func (e *entry) principal(c jwt.MapClaims) (*Principal, error) {
 	for _, claim := range []struct {
 		name string
 		into *string
+		why  Why // where it is of the wrong type
 	}{
-		{"sub", &p.Subject},
-		{e.Claims.Carrier, &p.Carrier},
-		{e.Claims.Shop, &p.Shop},
-		{e.Claims.Building, &p.Building},
-		{e.Claims.Device, &p.Device},
+		{e.Claims.Subject, &p.Subject, WhySubject},
+		{e.Claims.Carrier, &p.Carrier, WhyUnusable},
+		{e.Claims.Shop, &p.Shop, WhyUnusable},
+		{e.Claims.Building, &p.Building, WhyUnusable},
+		{e.Claims.Device, &p.Device, WhyUnusable},
 	} {
-		said, given := c[claim.name]
-		if text, ok := said.(string); ok {
-			*claim.into = text
-		} else if given && said != nil {
-			return nil, refuse(WhyUnusable)
+		said := find(c, claim.name)
+		if list, is := said.([]any); is && claim.into != &p.Subject && claim.into != &p.Device {
+			if len(list) > 1 { // for which of them it speaks is not said
+				return nil, refuse(WhySeveral)
+			}
+			said = nil
+			if len(list) == 1 {
+				said = list[0]
+			}
+		}
+		switch said := said.(type) {
+		case nil:
+		case string:
+			*claim.into = said
+		default:
+			return nil, refuse(claim.why)
 		}
 	}
-	if len(p.Subject) > maxSubject || strings.ContainsFunc(p.Subject, unicode.IsControl) {
-		return nil, refuse(WhyUnusable)
+	// A name of its own that is missing is not sub: one person would have two ids.
+	if p.Subject == "" && e.Claims.Subject != "sub" || len(p.Subject) > maxSubject || !utf8.ValidString(p.Subject) || strings.ContainsFunc(p.Subject, unicode.IsControl) {
+		return nil, refuse(WhySubject)
+	}
+	if e.names != nil && p.Subject != "" {
+		p.Subject = SubjectID(e.names, e.Issuer, p.Subject)
 	}
 	if p.Device != "" && handoff.CheckID(p.Device) != nil {
 		return nil, refuse(WhyUnusable)
@@ -248,17 +272,61 @@ func (e *entry) principal(c jwt.MapClaims) (*Principal, error) {
 	if !carrier || !shop || !building {
 		return nil, refuse(WhyTenant)
 	}
-	scopes, ok := words(c[e.Claims.Scope])
-	for _, s := range scopes {
-		if s := Scope(s); e.gives(s, p) && !p.Has(s) {
-			p.Scopes = append(p.Scopes, s)
+	for _, name := range e.Claims.Scope {
+		said, ok := words(find(c, name))
+		if !ok {
+			return nil, refuse(WhyUnusable)
+		}
+		for _, word := range said {
+			for _, s := range e.meaning(word) {
+				if e.gives(s, p) && !p.Has(s) {
+					p.Scopes = append(p.Scopes, s)
+				}
+			}
 		}
 	}
-	if !ok {
-		return nil, refuse(WhyUnusable)
+	if len(p.Scopes) == 0 && e.DefaultScope != "" {
+		p.Scopes = []Scope{e.DefaultScope}
 	}
 	return p, nil
 }
+
+// meaning is the scopes that a word of the scope claim stands for.
+func (e *entry) meaning(word string) []Scope {
+	if e.Roles != nil {
+		return e.Roles[word]
+	}
+	return []Scope{Scope(word)}
+}
+
+// find is the claim of a name: one that is called so, dots and all, or else the one that its
+// parts lead to; nil if there is none.
+func find(c map[string]any, name string) any {
+	if said, given := c[name]; given {
+		return said
+	}
+	first, rest, more := strings.Cut(name, ".")
+	within, is := c[first].(map[string]any)
+	if !more || !is {
+		return nil
+	}
+	return find(within, rest)
+}
+
+// SubjectID is the id of a subject at an issuer: the subject itself where it is one, and else
+// sub_ and a keyed hash of both, the same each time. Subjects of providers are free text
+// (auth0|1, a mail address), and ids are parts of keys and paths. One that looks like such a
+// hash gets one as well, so that nobody takes another's.
+func SubjectID(names handoff.Namer, issuer, subject string) string {
+	if handoff.CheckID(subject) == nil && !hashed.MatchString(subject) {
+		return subject
+	}
+	return subjectPrefix + hex.EncodeToString(names.Name("subject", issuer, subject)[:16])
+}
+
+const subjectPrefix = "sub_"
+
+var hashed = regexp.MustCompile("(?i)^" + subjectPrefix + "[0-9a-f]{32}$")
 
 // stands reports whether an entry with this client would still say all that p is.
 func (v *Issuers) stands(p *Principal, client string) bool {

@@ -114,6 +114,8 @@ const (
 	LoginRefused     LoginKind = "refused"     // what came back is not to be believed
 	LoginNobody      LoginKind = "nobody"      // signed in, and nothing here is theirs
 	LoginUnavailable LoginKind = "unavailable" // the issuer does not answer
+	LoginSubject     LoginKind = "subject"     // the issuer's name for the person cannot be used
+	LoginSeveral     LoginKind = "several"     // the account is of several shops, carriers or buildings
 )
 
 // NewLogins checks the configuration.
@@ -132,14 +134,17 @@ func NewLogins(c LoginConfig) (*Logins, error) {
 	return &Logins{LoginConfig: c, discoveries: map[string]*discovery{}}, nil
 }
 
-// Choice is an issuer at which one can sign in.
-type Choice struct{ ID, Name string }
+// Choice is an issuer at which one can sign in, and the scopes that it may give.
+type Choice struct {
+	ID, Name string
+	Scopes   []Scope
+}
 
 // Choices are the issuers at which one can sign in now, in the order of the file's names.
 func (l *Logins) Choices() []Choice {
 	var all []Choice
 	for _, e := range l.entries() {
-		all = append(all, Choice{e.choice(), e.Login.Name})
+		all = append(all, Choice{e.choice(), e.Login.Name, e.Scopes})
 	}
 	return all
 }
@@ -247,9 +252,16 @@ func (l *Logins) Finish(ctx context.Context, carried, callback string, answer ur
 		return refuse(LoginRefused, err.Error())
 	}
 	principal, err := e.principal(c)
+	var why *Refusal
 	switch {
+	case errors.As(err, &why) && why.Why == WhySubject, err == nil && principal.Subject == "":
+		return refuse(LoginSubject, "the ID token's subject cannot be used: "+e.Claims.Subject+" is missing, no text, too long, or has control characters")
+	case errors.As(err, &why) && why.Why == WhySeveral:
+		return refuse(LoginSeveral, "the ID token lists several tenants in one claim: a session is of one")
+	case errors.As(err, &why) && why.Why == WhyUnusable:
+		return refuse(LoginNobody, "a claim of the ID token is of the wrong type")
 	case err != nil:
-		return refuse(LoginNobody, "the ID token speaks for a subject for whom its issuer may not speak")
+		return refuse(LoginNobody, "the ID token speaks for a tenant for whom its issuer may not speak")
 	case len(principal.Scopes) == 0:
 		return refuse(LoginNobody, "the ID token names no scope that its issuer may give")
 	}

@@ -298,6 +298,10 @@ func TestSignInIsRefused(t *testing.T) {
 		"of another issuer":   claim(func(c jwt.MapClaims) { c["iss"] = "https://evil.example" }, auth.LoginRefused),
 		"an old token":        claim(func(c jwt.MapClaims) { c["exp"] = start.Add(-time.Second).Unix() }, auth.LoginRefused),
 		"no expiry":           claim(func(c jwt.MapClaims) { delete(c, "exp") }, auth.LoginRefused),
+		"no subject":          claim(func(c jwt.MapClaims) { delete(c, "sub") }, auth.LoginSubject),
+		"no text as subject":  claim(func(c jwt.MapClaims) { c["sub"] = 7 }, auth.LoginRefused),
+		"a subject on lines":  claim(func(c jwt.MapClaims) { c["sub"] = "a\nb" }, auth.LoginSubject),
+		"several shops":       claim(func(c jwt.MapClaims) { c["shop_id"] = []string{"demo", "other"} }, auth.LoginSeveral),
 
 		"another carrier": claim(func(c jwt.MapClaims) { c["carrier_id"] = "rival" }, auth.LoginNobody),
 		"another shop":    claim(func(c jwt.MapClaims) { c["shop_id"] = "foreign" }, auth.LoginNobody),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -37,6 +38,15 @@ type Trust struct {
 
 	// Claims are the names under which its tokens say what Latchkey asks.
 	Claims Claims `json:"claims"`
+
+	// Roles are what the words of the scope claim mean, such as the names of groups: each one
+	// or more scopes. Where it is given, a word that is not listed means nothing, even if it is
+	// a scope's name.
+	Roles map[string][]Scope `json:"roles"`
+
+	// DefaultScope is the scope of who names none that counts: customer, for the issuer of one
+	// shop's own customers. Empty: such a token may do nothing.
+	DefaultScope Scope `json:"default_scope"`
 
 	// TokenLife is how long ago a token may have been issued (iat); 0 is 24 hours.
 	TokenLife Life `json:"token_life"`
@@ -99,10 +109,15 @@ func (t *Trust) life() time.Duration { return cmp.Or(time.Duration(t.TokenLife),
 // the service.
 const Anyone = "*"
 
-// Claims names the claims of a token. The defaults are scope, carrier_id, shop_id,
-// building_id and device_id.
+// Claims names the claims of a token. The defaults are scope, sub, carrier_id, shop_id,
+// building_id and device_id. A name is that of a claim, or the names of claims within claims,
+// joined by dots: realm_access.roles.
 type Claims struct {
-	Scope    string `json:"scope"` // text with spaces (RFC 8693 section 4.2) or a list
+	// Scope is one name or several, all of which count: ID tokens and bearer tokens of one
+	// issuer may differ. Each holds text with spaces (RFC 8693 section 4.2) or a list.
+	Scope Names `json:"scope"`
+
+	Subject  string `json:"subject"`
 	Carrier  string `json:"carrier"`
 	Shop     string `json:"shop"`
 	Building string `json:"building"`
@@ -110,10 +125,25 @@ type Claims struct {
 }
 
 func (c Claims) named() Claims {
+	if len(c.Scope) == 0 {
+		c.Scope = Names{"scope"}
+	}
 	return Claims{
-		Scope: cmp.Or(c.Scope, "scope"), Carrier: cmp.Or(c.Carrier, "carrier_id"), Shop: cmp.Or(c.Shop, "shop_id"),
+		Scope: c.Scope, Subject: cmp.Or(c.Subject, "sub"), Carrier: cmp.Or(c.Carrier, "carrier_id"), Shop: cmp.Or(c.Shop, "shop_id"),
 		Building: cmp.Or(c.Building, "building_id"), Device: cmp.Or(c.Device, "device_id"),
 	}
+}
+
+// Names are one name or several, as a file says them: a text or a list of texts.
+type Names []string
+
+// UnmarshalJSON reads either form.
+func (n *Names) UnmarshalJSON(text []byte) error {
+	if len(text) > 0 && text[0] == '"' {
+		*n = Names{""}
+		return json.Unmarshal(text, &(*n)[0])
+	}
+	return json.Unmarshal(text, (*[]string)(n))
 }
 
 // ParseTrust reads a file of issuers, {"issuers": [...]}. Names that it does not know are
@@ -239,12 +269,36 @@ func (t *Trust) check() error {
 		}
 	}
 	c := t.Claims.named()
-	names := []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti"}
-	for _, name := range []string{c.Scope, c.Carrier, c.Shop, c.Building, c.Device} {
-		if slices.Contains(names, name) {
+	names := []string{"iss", "aud", "exp", "nbf", "iat", "jti"}
+	for _, name := range slices.Concat([]string{c.Subject, c.Carrier, c.Shop, c.Building, c.Device}, c.Scope) {
+		switch {
+		case name == "" || slices.Contains(strings.Split(name, "."), ""):
+			return fmt.Errorf("claims: %q is no name of a claim", name)
+		case slices.Contains(names, name) || name == "sub" && name != c.Subject:
 			return fmt.Errorf("claims: %q has another meaning already", name)
 		}
 		names = append(names, name)
+	}
+	return t.checkRoles()
+}
+
+func (t *Trust) checkRoles() error {
+	for _, role := range slices.Sorted(maps.Keys(t.Roles)) {
+		if role == "" || len(t.Roles[role]) == 0 {
+			return fmt.Errorf("roles: %q means no scope", role)
+		}
+		for _, s := range t.Roles[role] {
+			if !slices.Contains(t.Scopes, s) {
+				return fmt.Errorf("roles: %q means %q, which is not listed in scopes", role, s)
+			}
+		}
+	}
+	switch {
+	case t.DefaultScope == "":
+	case t.DefaultScope != Customer || !slices.Contains(t.Scopes, Customer):
+		return errors.New("default_scope: must be customer, and listed in scopes")
+	case len(t.Shops) != 1 || t.Shops[0] == Anyone:
+		return errors.New("default_scope: is for the issuer of one shop's own customers")
 	}
 	return nil
 }

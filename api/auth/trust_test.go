@@ -170,7 +170,7 @@ func TestClaimNames(t *testing.T) {
 	c := &clock{now: start}
 	i := newIssuer(t, issuerName, audience, c)
 	e := i.Trust()
-	e.Claims = auth.Claims{Scope: "roles", Device: "did", Carrier: "https://latchkey.example/carrier"}
+	e.Claims = auth.Claims{Scope: auth.Names{"roles"}, Device: "did", Carrier: "https://latchkey.example/carrier"}
 	v := newIssuers(t, c, e)
 	token := signed(t, jwt.SigningMethodEdDSA, i.Key, i.KeyID, func(m jwt.MapClaims) {
 		delete(m, "carrier_id")

@@ -156,7 +156,7 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 	})
 	trust := issuer.Trust()
 	trust.Login = provider.Login("Latchkey demo")
-	verifier, err := auth.NewIssuers(ctx, auth.Config{}, trust)
+	verifier, err := auth.NewIssuers(ctx, auth.Config{Names: ring}, trust)
 	if err != nil {
 		return nil, nil, nil, err
 	}

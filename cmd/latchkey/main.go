@@ -34,6 +34,7 @@ type cli struct {
 	APIKey   apiKeyCmd   `cmd:"" name:"apikey" help:"Make, list and revoke the keys by which machines call."`
 	Outbox   outboxCmd   `cmd:"" help:"List and replay the mails that could not be sent."`
 	Erase    eraseCmd    `cmd:"" help:"Forget a customer."`
+	Subject  subjectCmd  `cmd:"" help:"Tell the id of a customer, courier or door whom an issuer calls by another name."`
 	Audit    auditCmd    `cmd:"" help:"Export and verify the hash chains of what happened."`
 
 	Config  configFile       `help:"Read flags from a JSON file: {\"redis_url\": \"...\", ...}." placeholder:"FILE"`

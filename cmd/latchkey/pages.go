@@ -45,6 +45,7 @@ func (s *system) pages(c *api.Config) (*frame.API, error) {
 		return nil, err
 	}
 	way := &frame.API{}
+	entrance.Lead(pageSets(s.pageLinks)...)
 	config := frame.Config{API: way, Clock: s.clock, Next: s.site, Log: s.log}
 	entrance.Configure(&config)
 	links := residents.Set(residents.Config{Links: s.residents, Buildings: s.registry, CarrierNames: s.mailer.CarrierNames})

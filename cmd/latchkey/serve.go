@@ -144,6 +144,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	issuers, err := auth.NewIssuers(ctx, auth.Config{
+		Names: ring,
 		Failed: func(issuer string, err error) {
 			log.Warn("an issuer's keys could not be fetched; those that are known stay in use", "issuer", issuer, "error", err)
 		},

@@ -66,7 +66,14 @@ func (i *Issuer) Sign(p auth.Principal, life time.Duration) (string, error) {
 // SignID returns an ID token (OpenID Connect Core 1.0 section 2) that tells a client who
 // signed in. It answers a request with that nonce.
 func (i *Issuer) SignID(client, nonce, name string, p auth.Principal, life time.Duration) (string, error) {
-	return i.sign(client, p, life, jwt.MapClaims{"nonce": nonce, "name": name})
+	return i.SignIDWith(client, nonce, name, p, life, nil)
+}
+
+// SignIDWith is SignID with further claims.
+func (i *Issuer) SignIDWith(client, nonce, name string, p auth.Principal, life time.Duration, more map[string]any) (string, error) {
+	c := jwt.MapClaims{"nonce": nonce, "name": name}
+	maps.Copy(c, more)
+	return i.sign(client, p, life, c)
 }
 
 func (i *Issuer) sign(audience string, p auth.Principal, life time.Duration, more jwt.MapClaims) (string, error) {

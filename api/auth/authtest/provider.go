@@ -59,6 +59,7 @@ type granted struct {
 	Authorization
 	who   auth.Principal
 	name  string
+	more  map[string]any // claims
 	until time.Time
 }
 
@@ -101,6 +102,11 @@ func (p *Provider) Authorization(q url.Values) (Authorization, error) {
 
 // Grant answers a request: the visitor is who. It returns where to send the browser.
 func (p *Provider) Grant(a Authorization, who auth.Principal, name string) (string, error) {
+	return p.GrantWith(a, who, name, nil)
+}
+
+// GrantWith is Grant with further claims in the ID token.
+func (p *Provider) GrantWith(a Authorization, who auth.Principal, name string, more map[string]any) (string, error) {
 	raw := make([]byte, 32)
 	if _, err := io.ReadFull(p.Random, raw); err != nil {
 		return "", fmt.Errorf("authtest: reading a new code: %w", err)
@@ -113,7 +119,7 @@ func (p *Provider) Grant(a Authorization, who auth.Principal, name string) (stri
 			delete(p.codes, digest)
 		}
 	}
-	p.codes[sha256.Sum256([]byte(code))] = granted{a, who, name, now.Add(codeLife)}
+	p.codes[sha256.Sum256([]byte(code))] = granted{a, who, name, more, now.Add(codeLife)}
 	return p.Redirect + "?" + url.Values{"code": {code}, "state": {a.State}, "iss": {p.Issuer.Name}}.Encode(), nil
 }
 
@@ -177,7 +183,7 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request) {
 		refuse("invalid_grant")
 		return
 	}
-	token, err := p.Issuer.SignID(p.ClientID, g.Nonce, g.name, g.who, idLife)
+	token, err := p.Issuer.SignIDWith(p.ClientID, g.Nonce, g.name, g.who, idLife, g.more)
 	access := make([]byte, 32) // which nothing takes
 	if err == nil {
 		_, err = io.ReadFull(p.Random, access)

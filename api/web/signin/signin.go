@@ -4,11 +4,14 @@
 package signin
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"latchkey/api/auth"
 	"latchkey/api/web/frame"
@@ -29,6 +32,9 @@ type SignIn struct {
 	logins   *auth.Logins
 	host     string // of the public URL
 	log      *slog.Logger
+
+	scopes map[string][]auth.Scope // of the sets of pages, by the first part of their paths
+	front  bool                    // the address without a path is ours, and leads people on
 }
 
 // New makes the pages. The log gets the reason of a failed sign-in, in words of ours; nil is
@@ -44,12 +50,21 @@ func New(sessions *auth.Sessions, logins *auth.Logins, log *slog.Logger) (*SignI
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &SignIn{sessions, logins, u.Host, log}, nil
+	return &SignIn{sessions: sessions, logins: logins, host: u.Host, log: log, scopes: map[string][]auth.Scope{}}, nil
+}
+
+// Lead says which sets of pages there are, so that people choose among the issuers that can
+// serve the page that they asked for. A set's paths begin with its name.
+func (s *SignIn) Lead(sets ...frame.Set) {
+	for _, set := range sets {
+		s.scopes[set.Name] = set.Scopes
+	}
 }
 
 // Configure tells the frame of sessions.
 func (s *SignIn) Configure(c *frame.Config) {
 	c.Identify, c.SignIn, c.SignInPath, c.Secure = s.identify, s.begin, Path, s.sessions.Secure
+	s.front = c.Next == nil // else another handler has a front page
 }
 
 // Set is the pages as the frame takes them.
@@ -60,6 +75,9 @@ func (s *SignIn) Set() frame.Set {
 		p.Public("GET "+auth.CallbackPath, s.finish)
 		p.Public("GET "+auth.CallbackPath+"/{own}", s.finish)
 		p.Handle("POST "+signOutPath, s.end)
+		if s.front {
+			p.Public("GET /{$}", s.onward)
+		}
 	}}
 }
 
@@ -108,8 +126,32 @@ func (s *SignIn) choose(v *frame.Visit) {
 	v.Render(http.StatusOK, "choose", struct {
 		Choices  []auth.Choice
 		Next     string
-		Continue string
-	}{s.logins.Choices(), next, target(next, &v.Visitor.Principal)})
+		Continue string // empty: there is no page for this visitor
+	}{s.choices(next), next, s.target(next, &v.Visitor.Principal)})
+}
+
+// choices are the issuers whose people can see a page; all of them where none can, or the page
+// is nobody's in particular.
+func (s *SignIn) choices(next string) []auth.Choice {
+	all := s.logins.Choices()
+	first, _, _ := strings.Cut(strings.TrimPrefix(next, "/"), "/")
+	asked := s.scopes[first]
+	able := slices.DeleteFunc(slices.Clone(all), func(c auth.Choice) bool {
+		return !slices.ContainsFunc(asked, func(scope auth.Scope) bool { return slices.Contains(c.Scopes, scope) })
+	})
+	if len(able) == 0 {
+		return all
+	}
+	return able
+}
+
+// onward sends people on from the address without a path.
+func (s *SignIn) onward(v *frame.Visit) {
+	to := Path
+	if v.SignedIn {
+		to = cmp.Or(s.target("", &v.Visitor.Principal), Path)
+	}
+	v.Redirect(to)
 }
 
 // start sends the visitor to the chosen issuer. It does so by a page and not by a
@@ -141,7 +183,7 @@ func (s *SignIn) finish(v *frame.Visit) {
 		s.failed(v, err)
 		return
 	}
-	v.Redirect(target(next, who.Principal))
+	v.Redirect(cmp.Or(s.target(next, who.Principal), Path))
 }
 
 // end signs out.
@@ -159,6 +201,7 @@ func (s *SignIn) end(v *frame.Visit) {
 var statuses = map[auth.LoginKind]int{
 	auth.LoginOver: http.StatusBadRequest, auth.LoginDeclined: http.StatusForbidden, auth.LoginRefused: http.StatusForbidden,
 	auth.LoginNobody: http.StatusForbidden, auth.LoginUnavailable: http.StatusServiceUnavailable,
+	auth.LoginSubject: http.StatusForbidden, auth.LoginSeveral: http.StatusForbidden,
 }
 
 // failed says in plain words why the visitor is not signed in.
@@ -189,8 +232,9 @@ var homes = []struct {
 	{auth.Customer, "/account"}, {auth.Courier, "/courier"}, {auth.Building, "/building"}, {auth.Ops, "/ops"}, {auth.Shop, "/ops/parcel"},
 }
 
-// target is the path to go on to: the one that the visitor asked for, or else home.
-func target(next string, p *auth.Principal) string {
+// target is the path to go on to: the one that the visitor asked for, or else home. Empty: a
+// visitor who may call the API alone has none.
+func (s *SignIn) target(next string, p *auth.Principal) string {
 	if next != "" {
 		return next
 	}
@@ -198,6 +242,9 @@ func target(next string, p *auth.Principal) string {
 		if p.Has(h.scope) {
 			return h.path
 		}
+	}
+	if s.front {
+		return ""
 	}
 	return "/"
 }

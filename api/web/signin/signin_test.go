@@ -8,8 +8,10 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"latchkey/api/auth"
@@ -51,13 +53,24 @@ func newDoor(t *testing.T, store handofftest.Store, entries ...auth.Trust) *door
 	must(err)
 	config := frame.Config{API: &frame.API{}, Clock: handofftest.New(t, store).Clock}
 	s.Configure(&config)
+	s.Lead(pages()...)
 	if !config.Secure {
 		t.Error("the frame's cookies are not secure")
 	}
-	site, err := frame.New(config, s.Set())
+	site, err := frame.New(config, append(pages(), s.Set())...)
 	must(err)
 	d.Handler = site
 	return d
+}
+
+// pages are sets of pages as the sign-in leads to them.
+func pages() []frame.Set {
+	set := func(name string, scopes ...auth.Scope) frame.Set {
+		return frame.Set{Name: name, Files: fstest.MapFS{"words.yaml": {Data: []byte("x: {en: x, de: x}\n")}}, Scopes: scopes, Routes: func(p *frame.Pages) {
+			p.Handle("GET /"+name, func(v *frame.Visit) { v.Redirect("/seen") })
+		}}
+	}
+	return []frame.Set{set("account", auth.Customer), set("courier", auth.Courier), set("ops", auth.Ops, auth.Shop)}
 }
 
 // provider is one that a test goes to by its own feet, and its entry.
@@ -232,6 +245,104 @@ func TestFailuresInWords(t *testing.T) {
 	}
 	if !strings.Contains(text(t, d.ask("GET", "/sign-in", nil, "de")), "Mit Demo Shop anmelden") {
 		t.Error("no button in German")
+	}
+}
+
+// Who asks for a page chooses among the issuers whose people can see it, and among all where
+// none can.
+func TestChoicesServeThePage(t *testing.T) {
+	shop, _ := provider(t)
+	shop.Scopes = []auth.Scope{auth.Customer, auth.Shop}
+	carrier, _ := provider(t)
+	carrier.Scopes, carrier.Shops, carrier.Carriers, carrier.Login.Name, carrier.Login.Callback = []auth.Scope{auth.Courier}, nil, []string{"swift"}, "Swift", "swift"
+	d := newDoor(t, embedded.New(t), shop, carrier)
+	for next, want := range map[string][]string{
+		"/account": {"Demo Shop"}, "/account/x": {"Demo Shop"}, "/courier": {"Swift"}, "/ops/parcel": {"Demo Shop"},
+		"": {"Demo Shop", "Swift"}, "/building": {"Demo Shop", "Swift"}, "/accounts": {"Demo Shop", "Swift"}, "/none": {"Demo Shop", "Swift"},
+	} {
+		page := text(t, d.ask("GET", "/sign-in?"+url.Values{"next": {next}}.Encode(), nil, "en"))
+		var got []string
+		for _, m := range regexp.MustCompile(`Sign in with ([A-Za-z ]+)<`).FindAllStringSubmatch(page, -1) {
+			got = append(got, m[1])
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", next, got, want)
+		}
+	}
+}
+
+// The address without a path leads to sign-in, and home once one is signed in; a page that is
+// not for its visitor offers both ways out.
+func TestNobodyIsStuck(t *testing.T) {
+	entry, _ := provider(t)
+	entry.Scopes = append(entry.Scopes, auth.Dispatch)
+	d := newDoor(t, embedded.New(t), entry)
+	session := func(scope auth.Scope) *http.Cookie {
+		p := auth.Principal{Subject: "x", Shop: "demo", Scopes: []auth.Scope{scope}, Issuer: entry.Issuer}
+		value, err := d.sessions.Begin(t.Context(), auth.Session{Principal: &p, Client: entry.Login.ClientID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.sessions.Cookie(value)
+	}
+	for want, cookies := range map[string][]*http.Cookie{
+		"/account": {session(auth.Customer)}, "/sign-in": {session(auth.Dispatch)}, "/sign-in?": nil,
+	} {
+		resp := d.ask("GET", "/", nil, "en", cookies...)
+		if to := resp.Header.Get("Location"); resp.StatusCode != http.StatusSeeOther || to != strings.TrimSuffix(want, "?") {
+			t.Errorf("%v: %d %s, want %s", cookies, resp.StatusCode, to, want)
+		}
+	}
+	// A machine's account has no page: it is told so, and not sent in circles.
+	if page := text(t, d.ask("GET", "/sign-in", nil, "en", session(auth.Dispatch))); !strings.Contains(page, "there is no page for it here") || strings.Contains(page, ">Continue<") {
+		t.Error(page)
+	}
+	for lang, words := range map[string][]string{"en": {"Sign in as somebody else", "To your own pages"}, "de": {"Als jemand anderes anmelden", "Zu Ihren eigenen Seiten"}} {
+		resp := d.ask("GET", "/courier", nil, lang, session(auth.Customer))
+		page := text(t, resp)
+		for _, part := range append(words, `href="/sign-in?next=%2fcourier"`, `href="/"`) {
+			if resp.StatusCode != http.StatusForbidden || !strings.Contains(page, part) {
+				t.Errorf("%s: %d, no %q in %s", lang, resp.StatusCode, part, page)
+			}
+		}
+	}
+}
+
+// An account whose name cannot be used, or that is of several shops, is told so in words, and
+// the log says why without repeating it.
+func TestAccountsThatCannotBeUsed(t *testing.T) {
+	entry, p := provider(t)
+	entry.Shops = []string{"demo", "other"}
+	for kind, words := range map[string][2]string{
+		"subject": {"Your account has no name that we can use", "Ihr Konto hat keinen Namen"},
+		"several": {"Your account is of several companies", "Ihr Konto gehört zu mehreren Unternehmen"},
+	} {
+		who := customer
+		if kind == "subject" {
+			who.Subject = "hunter2\x07"
+		} else {
+			entry.Claims.Shop = "shops"
+		}
+		d := newDoor(t, embedded.New(t), entry)
+		for i, lang := range []string{"en", "de"} {
+			to, carried := d.begin(t)
+			asked, err := p.Authorization(to.Query())
+			if err != nil {
+				t.Fatal(err)
+			}
+			at, err := p.GrantWith(asked, who, "", map[string]any{"shops": []string{"demo", "other"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, query, _ := strings.Cut(at, "?")
+			resp := d.ask("GET", "/sign-in/callback?"+query, nil, lang, carried...)
+			if page := text(t, resp); resp.StatusCode != http.StatusForbidden || !strings.Contains(page, words[i]) || strings.Contains(page, "hunter2") {
+				t.Errorf("%s: %d %s", kind, resp.StatusCode, page)
+			}
+		}
+		if log := d.log.String(); !strings.Contains(log, "kind="+kind) || strings.Contains(log, "hunter2") {
+			t.Errorf("logged: %s", log)
+		}
 	}
 }
 
