@@ -37,6 +37,7 @@ func (s *server) serve(c *fiber.Ctx) error {
 	if x.streams {
 		return nil
 	}
+	pack(c, x)
 	route := x.route
 	if c.Route() != own {
 		route = s.pattern(c.Route().Path)

@@ -123,7 +123,7 @@ func stops(v *frame.Visit) {
 
 // shell is the page without a visitor, and must stay so: the phone keeps it.
 func shell(v *frame.Visit) {
-	v.Visitor, v.SignedIn, v.Bare = frame.Visitor{}, false, true
+	v.Visitor, v.SignedIn, v.Bare, v.Shared = frame.Visitor{}, false, true, true
 	s := view(v)
 	s.Shell = true
 	v.Render(http.StatusOK, "courier", s)

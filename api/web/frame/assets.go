@@ -2,7 +2,6 @@ package frame
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -10,6 +9,8 @@ import (
 	"net/http"
 	"path"
 	"strings"
+
+	"github.com/klauspost/compress/gzip"
 
 	"latchkey/api/headers"
 )
@@ -89,9 +90,9 @@ func (a *assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
 	// Assets are the same for every visitor and hold no secret, so that compressing them tells
-	// nothing (BREACH). Pages are not compressed: they hold codes and tokens.
+	// nothing (BREACH). Of pages see Visit.Shared.
 	h.Set("Vary", "Accept-Encoding")
-	if packed := a.packed[r.PathValue("name")]; packed != nil && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+	if packed := a.packed[r.PathValue("name")]; packed != nil && headers.AcceptsGzip(r.Header.Get("Accept-Encoding")) {
 		h.Set("Content-Encoding", "gzip")
 		content = packed
 	}

@@ -298,6 +298,12 @@ type Visit struct {
 	// page's own address, and all scripts.
 	Bare bool
 
+	// Shared says that the page holds nothing of its visitor's: no code, no token, no name. It
+	// is then compressed for browsers that take that. Of who is signed in, every page holds the
+	// session's token beside what its address may say, and a compressed page would tell it by
+	// its length (BREACH): there Shared counts for nothing.
+	Shared bool
+
 	pages *Pages
 }
 
@@ -373,6 +379,13 @@ func (v *Visit) Render(status int, page string, data any) {
 
 func (v *Visit) write(status int, page []byte) {
 	v.W.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if v.Shared && !v.SignedIn {
+		v.W.Header().Add("Vary", "Accept-Encoding")
+		if packed := headers.Gzip(page); packed != nil && headers.AcceptsGzip(v.R.Header.Get("Accept-Encoding")) {
+			v.W.Header().Set("Content-Encoding", "gzip")
+			page = packed
+		}
+	}
 	v.W.WriteHeader(status)
 	_, _ = v.W.Write(page) // the client has gone
 }

@@ -123,6 +123,7 @@ func (s *SignIn) choose(v *frame.Visit) {
 		v.Redirect(to)
 		return
 	}
+	v.Shared = true
 	v.Render(http.StatusOK, "choose", struct {
 		Choices  []auth.Choice
 		Next     string

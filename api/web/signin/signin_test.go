@@ -381,3 +381,37 @@ func TestSignInPageNeedsMatchingCookies(t *testing.T) {
 		t.Error("cookies for https alone, on a site without it")
 	}
 }
+
+// The page on which one chooses is the same for everybody who is not signed in, and travels
+// compressed; with a session, whose token it holds, it does not.
+func TestOnlySharedPagesAreCompressed(t *testing.T) {
+	entry, _ := provider(t)
+	d := newDoor(t, embedded.New(t), entry)
+	p := customer
+	p.Issuer = entry.Issuer
+	value, err := d.sessions.Begin(t.Context(), auth.Session{Principal: &p, Client: entry.Login.ClientID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		path   string
+		cookie *http.Cookie
+		packed bool
+	}{
+		"nobody": {"/sign-in", nil, true}, "a session": {"/sign-in", d.sessions.Cookie(value), false}, "an error": {"/none", nil, false},
+	} {
+		r := httptest.NewRequest("GET", public+c.path, nil)
+		r.Header.Set("Accept-Encoding", "gzip")
+		if c.cookie != nil {
+			r.AddCookie(c.cookie)
+		}
+		w := httptest.NewRecorder()
+		d.ServeHTTP(w, r)
+		if got := w.Header().Get("Content-Encoding") == "gzip"; got != c.packed {
+			t.Errorf("%s: packed %v", name, got)
+		}
+		if c.packed && !slices.Contains(w.Header().Values("Vary"), "Accept-Encoding") {
+			t.Errorf("%s: Vary is %q", name, w.Header().Values("Vary"))
+		}
+	}
+}
