@@ -101,7 +101,7 @@ type passageAnswer struct {
 	Carrier  string       `json:"carrier_id,omitempty"`
 	PermitID string       `json:"permit_id,omitempty"`
 	Reason   string       `json:"reason,omitempty" doc:"Of a refusal"`
-	Count    int          `json:"count" doc:"How many refusals the line stands for"`
+	Count    int          `json:"count" doc:"How many refusals or alarms the line stands for"`
 	Claimed  *time.Time   `json:"claimed_at,omitempty" doc:"When the door says that it was, by its own clock"`
 	Steps    []stepAnswer `json:"steps,omitempty" doc:"What the door said, oldest first"`
 }

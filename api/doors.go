@@ -322,9 +322,12 @@ func (a *doorRoutes) record(ctx context.Context, d *handoff.Door, r *door.Report
 	state, ofPermit := doorStates[r.State]
 	if !ofPermit {
 		alarm := registry.Alarm{Door: *d, Type: alarms[r.State], Seq: r.Seq, At: handoff.InstantOf(r.At)}
-		news, err := a.registry.Alarmed(ctx, alarm)
-		if err != nil || !news {
+		heard, err := a.registry.Alarmed(ctx, alarm)
+		switch {
+		case err != nil || heard == registry.AlarmRepeated:
 			return "ignored", err
+		case heard == registry.AlarmCounted:
+			return "counted", nil // one line for each would fill the service's log
 		}
 		a.log.LogAttrs(ctx, slog.LevelWarn, "door alarm", slog.String("door", r.Door), slog.String("kind", r.State.String()), slog.Time("at", r.At))
 		if a.recorder.metrics != nil {

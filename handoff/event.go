@@ -64,8 +64,9 @@ type Event struct {
 	// that a wrong code is near the right one, so no one who may stand at a door is told.
 	Excused bool `cbor:"18,keyasint,omitempty"`
 
-	// Of: access_refused, override_asked. How many refusals an event of no grant stands for; 0:
-	// one. How many wishes that waited this one takes the place of.
+	// Of: access_refused, override_asked, door_forced, door_held_open, door_tampered, door_jammed,
+	// door_battery_low, door_unavailable. How many refusals or alarms an event of no grant
+	// stands for; 0: one. How many wishes that waited an override_asked takes the place of.
 	Count int `cbor:"19,keyasint,omitempty"`
 
 	// Of: released, collected, aborted, tried_elsewhere, permitted, access_refused,
@@ -75,12 +76,13 @@ type Event struct {
 
 	// Of: permitted, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
-	// door_held_open, door_tampered, building_enrolled, resident_changed.
+	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
+	// building_enrolled, resident_changed.
 	Building string `cbor:"21,keyasint,omitempty"`
 
 	// Of: permitted, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
-	// door_held_open, door_tampered.
+	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable.
 	Door   string     `cbor:"22,keyasint,omitempty"`
 	Target TargetKind `cbor:"23,keyasint,omitempty"` // the kind of the door
 

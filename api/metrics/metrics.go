@@ -54,7 +54,7 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method", "route", "status"}),
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "latchkey_door_reports_total", Help: "Reports of doors by what became of them: recorded, alarm, ignored, permit-unknown, bad-report.",
+			Name: "latchkey_door_reports_total", Help: "Reports of doors by what became of them: recorded, alarm, counted (one of many alarms of a kind within an hour), ignored, permit-unknown, bad-report.",
 		}, []string{"result"}),
 		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_door_alarms_total", Help: "Doors that were forced, held open or tampered with, as they say themselves.",

@@ -127,7 +127,7 @@ var rooms = map[string][]string{
 	"storage":                  {},
 	"counts":                   {""},
 	"eventlog":                 {""},
-	"registry":                 {"", "clock"},
+	"registry":                 {"", "clock", "eventlog", "storage"},
 	"identity":                 {"", "clock"},
 	"residents":                {"", "clock", "storage", "registry", "identity"},
 	"trail":                    {"", "clock", "eventlog"},

@@ -10,8 +10,14 @@ import (
 	"latchkey/handoff"
 )
 
-// OnceKept is how many numbers of a mark AppendOnce remembers.
-const OnceKept = 256
+// Note is a short text that is kept beside the log, of what was appended before: whoever
+// appends what may come again decides by it, and replaces it along with the append.
+type Note struct {
+	Partition int    // whose events it is about: it stands in the same slot as they
+	Name      string // no personal data
+	Was       string // what must stand there; empty: nothing
+	Is        string // what stands there afterwards
+}
 
 // Log is the part of a Store that hands the event log to its readers. The log is the
 // outbox: an event is in it exactly if its commit happened. Each group of readers (the
@@ -24,12 +30,14 @@ type Log interface {
 	// written, and who appends again may have them twice.
 	Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error
 
-	// AppendOnce is Append of one event that may come again: it is written only if none was
-	// written under the same mark with its number n before, and the answer is whether it was.
-	// Numbers come in any order: who brings the newest keeps no older one back. Of each mark
-	// the highest OnceKept numbers are remembered, for good; what is below all of so many
-	// counts as written.
-	AppendOnce(ctx context.Context, now handoff.Instant, mark string, n uint64, e handoff.Event) (bool, error)
+	// Noted reads a note; empty if there is none.
+	Noted(ctx context.Context, partition int, name string) (string, error)
+
+	// AppendNoted is Append of events of the note's partition, of none as well, and replaces
+	// the note, both or neither; false if another note stands there, and nothing was done.
+	// The store may repeat it: who is told false reads again and may find the own note.
+	// A note is kept for good.
+	AppendNoted(ctx context.Context, now handoff.Instant, n Note, events ...handoff.Event) (bool, error)
 
 	// Join makes a group known. A new group begins with the oldest event that is kept,
 	// and the log is not trimmed past what a known group has not finished.

@@ -176,48 +176,36 @@ var trailTests = map[string]func(*testing.T, *World){
 		equal(t, "another lease", fmt.Sprint(held, err), "true <nil>")
 	},
 
-	"AppendOnce": func(t *testing.T, w *World) {
+	"AppendNoted": func(t *testing.T, w *World) {
 		now := handoff.InstantOf(w.Clock.Now())
 		forced := handoff.Event{Type: handoff.EventDoorForced, At: now, Building: "b1", Door: "d1", Target: handoff.Lobby, Claimed: now - 7}
-		const most = 1<<63 - 1
-		for _, c := range []struct {
-			mark string
-			n    uint64
-			want bool
+		at := forced.Partition()
+		for i, c := range []struct {
+			n      eventlog.Note
+			events int
+			want   bool
 		}{
-			{"d1:k", 9, true},
-			{"d1:k", 9, false},
-			{"d1:k", 10, true},
-			{"d1:k", 9, false},
-			{"d2:k", 9, true},
-			{"d1:k", most - 1, true},
-			{"d1:k", most - 1, false},
-			{"d1:k", most, true},
-			{"d1:k", 11, true}, // late
-			{"d1:k", 8, true},
-			{"d1:k", 8, false},
+			{eventlog.Note{Partition: at, Name: "d1", Is: "1"}, 1, true},
+			{eventlog.Note{Partition: at, Name: "d1", Is: "1"}, 1, false}, // somebody else's, or its own repeated
+			{eventlog.Note{Partition: at, Name: "d1", Was: "0", Is: "2"}, 1, false},
+			{eventlog.Note{Partition: at, Name: "d1", Was: "1", Is: "2"}, 0, true},
+			{eventlog.Note{Partition: at, Name: "d1", Was: "2", Is: "3 4"}, 2, true},
+			{eventlog.Note{Partition: at, Name: "d2", Is: "1"}, 1, true},
+			{eventlog.Note{Partition: (at + 1) % handoff.Partitions, Name: "d1", Is: "1"}, 0, true},
 		} {
-			written, err := w.Store.AppendOnce(t.Context(), now, c.mark, c.n, forced)
-			noError(t, "AppendOnce", err)
-			equal(t, fmt.Sprint(c), written, c.want)
+			written, err := w.Store.AppendNoted(t.Context(), now, c.n, slices.Repeat([]handoff.Event{forced}, c.events)...)
+			noError(t, "AppendNoted", err)
+			equal(t, fmt.Sprint(i, c.n), written, c.want)
 		}
+		note, err := w.Store.Noted(t.Context(), at, "d1")
+		noError(t, "Noted", err)
+		equal(t, "the note", note, "3 4")
+		note, err = w.Store.Noted(t.Context(), at, "d3")
+		noError(t, "Noted", err)
+		equal(t, "no note", note, "")
 		events := w.Events(t)
-		equal(t, "events", len(events), 7)
+		equal(t, "events", len(events), 4)
 		equal(t, "the event", events[0], forced)
-
-		for n := range uint64(eventlog.OnceKept) {
-			written, err := w.Store.AppendOnce(t.Context(), now, "d3:k", 1000+2*n, forced)
-			noError(t, "AppendOnce", err)
-			equal(t, fmt.Sprint("number ", n), written, true)
-		}
-		for _, c := range []struct {
-			n    uint64
-			want bool
-		}{{999, false}, {1001, true}, {1000, false}, {1001, false}, {1003, true}, {1002, false}, {1005, true}} {
-			written, err := w.Store.AppendOnce(t.Context(), now, "d3:k", c.n, forced)
-			noError(t, "AppendOnce", err)
-			equal(t, fmt.Sprint("of a full mark ", c.n), written, c.want)
-		}
 	},
 
 	"Tally": func(t *testing.T, w *World) {

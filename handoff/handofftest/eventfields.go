@@ -15,7 +15,8 @@ var (
 		handoff.EventDoorFailed, handoff.EventDoorRefused, handoff.EventDoorSilent,
 	}
 	doorEvents = append(slices.Clip(permitEvents), handoff.EventAccessRefused, handoff.EventImpossible,
-		handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered)
+		handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
+		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable)
 	buildingEvents = append(slices.Clip(doorEvents), handoff.EventBuildingEnrolled, handoff.EventResidentChanged)
 
 	// fieldTypes are, for each field of an event that not every event has, the types that
@@ -31,7 +32,10 @@ var (
 		"Consents": {handoff.EventConsented},
 		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal, handoff.EventDisputeSettled},
 		"Excused":  {handoff.EventCodeRefused},
-		"Count":    {handoff.EventAccessRefused, handoff.EventOverrideAsked},
+		"Count": {
+			handoff.EventAccessRefused, handoff.EventOverrideAsked, handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
+			handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
+		},
 		"Distance": {
 			handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventElsewhere,
 			handoff.EventPermitted, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal, handoff.EventDisputed,

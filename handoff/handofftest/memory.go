@@ -38,7 +38,7 @@ type Memory struct {
 	buildings map[string]handoff.Building
 	doors     map[string]handoff.Door
 	permits   map[handoff.PermitID]service.PermitRef
-	marks     map[string][]uint64
+	notes     map[string]string
 	tallies   map[string]int
 }
 
@@ -74,7 +74,7 @@ func NewMemory() *Memory {
 		buildings: map[string]handoff.Building{},
 		doors:     map[string]handoff.Door{},
 		permits:   map[handoff.PermitID]service.PermitRef{},
-		marks:     map[string][]uint64{},
+		notes:     map[string]string{},
 		tallies:   map[string]int{},
 	}
 }
@@ -870,25 +870,37 @@ func (m *Memory) Advance(ctx context.Context, name string, id eventlog.ID) error
 	return nil
 }
 
-// AppendOnce implements [eventlog.Log].
-func (m *Memory) AppendOnce(ctx context.Context, now handoff.Instant, mark string, n uint64, e handoff.Event) (bool, error) {
+// Noted implements [eventlog.Log].
+func (m *Memory) Noted(ctx context.Context, partition int, name string) (string, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer end()
+	return m.notes[fmt.Sprint(partition, name)], nil
+}
+
+// AppendNoted implements [eventlog.Log].
+func (m *Memory) AppendNoted(ctx context.Context, now handoff.Instant, n eventlog.Note, events ...handoff.Event) (bool, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer end()
-	written, err := copied(e)
-	if err != nil {
-		return false, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
-	}
-	key := fmt.Sprint(e.Partition(), mark)
-	at, known := slices.BinarySearch(m.marks[key], n)
-	if full := len(m.marks[key]) >= eventlog.OnceKept; known || full && at == 0 {
+	key := fmt.Sprint(n.Partition, n.Name)
+	if m.notes[key] != n.Was {
 		return false, nil
 	}
-	seen := slices.Insert(m.marks[key], at, n)
-	m.marks[key] = seen[max(0, len(seen)-eventlog.OnceKept):]
-	m.logs[e.Partition()].append(e.Partition(), now, []handoff.Event{written})
+	var written []handoff.Event
+	for _, e := range events {
+		w, err := copied(e)
+		if err != nil {
+			return false, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+		}
+		written = append(written, w)
+	}
+	m.notes[key] = n.Is
+	m.logs[n.Partition].append(n.Partition, now, written)
 	return true, nil
 }
 

@@ -39,51 +39,40 @@ func (s *Store) Append(ctx context.Context, _ handoff.Instant, events ...handoff
 	return nil
 }
 
-// appendOnceScript writes an event if its number was not written under its mark before.
+// appendNotedScript writes events and a note, if the note was not changed since it was read.
 //
-//	KEYS[1] log   KEYS[2] marks
-//	ARGV[1] mark   ARGV[2] number   ARGV[3] event   ARGV[4] how many numbers are remembered
+//	KEYS[1] log   KEYS[2] notes
+//	ARGV[1] name   ARGV[2] the note that must stand, or '' for none   ARGV[3] the new one
+//	ARGV[4...] events
 //
-// It returns 1, or 0 if the number came before. Numbers are compared by length first:
-// they may be longer than a double keeps.
-var appendOnceScript = newScript(`
-local function below(a, b)
-	return #a < #b or #a == #b and a < b
+// It returns 1, or 0 if another note stands there: after a lost answer, its own.
+var appendNotedScript = newScript(`
+if (redis.call('HGET', KEYS[2], ARGV[1]) or '') ~= ARGV[2] then
+	return 0
 end
-local seen, at = {}, 1
-for n in string.gmatch(redis.call('HGET', KEYS[2], ARGV[1]) or '', '%d+') do
-	if n == ARGV[2] then
-		return 0
-	end
-	seen[#seen + 1] = n
-	if below(n, ARGV[2]) then
-		at = #seen + 1
-	end
+for i = 4, #ARGV do
+	redis.call('XADD', KEYS[1], '*', 'e', ARGV[i])
 end
-if #seen >= tonumber(ARGV[4]) then
-	if at == 1 then
-		return 0
-	end
-	table.remove(seen, 1)
-	at = at - 1
-end
-table.insert(seen, at, ARGV[2])
-redis.call('XADD', KEYS[1], '*', 'e', ARGV[3])
-redis.call('HSET', KEYS[2], ARGV[1], table.concat(seen, ' '))
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 return 1
 `)
 
-// AppendOnce implements eventlog.Log.
-func (s *Store) AppendOnce(ctx context.Context, _ handoff.Instant, mark string, n uint64, e handoff.Event) (bool, error) {
-	event, err := encodeEvent(&e)
-	if err != nil {
-		return false, err
+// Noted implements eventlog.Log.
+func (s *Store) Noted(ctx context.Context, partition int, name string) (string, error) {
+	return read(ctx, s, redis.NewStringCmd, "hget", onceKey(partition), name)
+}
+
+// AppendNoted implements eventlog.Log.
+func (s *Store) AppendNoted(ctx context.Context, _ handoff.Instant, n eventlog.Note, events ...handoff.Event) (bool, error) {
+	args := []any{n.Name, n.Was, n.Is}
+	for i := range events {
+		e, err := encodeEvent(&events[i])
+		if err != nil {
+			return false, err
+		}
+		args = append(args, e)
 	}
-	call := appendOnceScript.call(ctx, []string{logKey(e.Partition()), onceKey(e.Partition())}, mark, strconv.FormatUint(n, 10), event, eventlog.OnceKept)
-	if err := s.lanes.do(ctx, call); err != nil {
-		return false, unavailable(saidTo(call, err))
-	}
-	return call.Val() == int64(1), failed(call)
+	return s.writeIf(ctx, appendNotedScript, []string{logKey(n.Partition), onceKey(n.Partition)}, args...)
 }
 
 // Join implements eventlog.Log: a Redis consumer group on each partition's stream.

@@ -29,7 +29,7 @@ import (
 //	lk:{pp}:counted                      string  the last event whose figures were noted                     never
 //	lk:{pp}:numbers:DAY                  hash    HOUR NAME -> how often; ^HOUR NAME: the most             forty days after the last
 //	lk:{pp}:probe                        string  nothing: shows that Redis takes writes               a minute after the last
-//	lk:{pp}:once                         hash    mark -> the highest numbers appended under it        never
+//	lk:{pp}:once                         hash    name -> a note of what was appended (a door's alarms)    never
 //	lk:customer:SHOP:ID                  zset    HASH by end of window                               last window end + retention
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"latchkey/handoff"
+	"latchkey/handoff/eventlog"
 )
 
 // Reader reads buildings and doors.
@@ -41,5 +42,6 @@ type Store interface {
 // Log is what a Registry needs of an event log.
 type Log interface {
 	Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error
-	AppendOnce(ctx context.Context, now handoff.Instant, mark string, n uint64, e handoff.Event) (bool, error)
+	Noted(ctx context.Context, partition int, name string) (string, error)                                        // see eventlog.Log
+	AppendNoted(ctx context.Context, now handoff.Instant, n eventlog.Note, events ...handoff.Event) (bool, error) // see eventlog.Log
 }

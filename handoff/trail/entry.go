@@ -29,7 +29,7 @@ type Entry struct {
 	Carrier  string `json:"carrier,omitempty"`
 	Permit   string `json:"permit,omitempty"` // what happened with the same permit belongs together
 	Reason   string `json:"reason,omitempty"`
-	Count    int    `json:"count,omitzero"`    // how many refusals it stands for; left out: one
+	Count    int    `json:"count,omitzero"`    // how many refusals or alarms it stands for; left out: one
 	Distance int    `json:"distance,omitzero"` // meters from the door or the address, rounded to ten
 	Claimed  int64  `json:"claimed,omitzero"`  // when the device says it was, by its own clock
 
@@ -142,7 +142,7 @@ type Passage struct {
 	Carrier string
 	Permit  string // empty where none was given
 	Reason  string // of a refusal
-	Count   int    // of refusals; 1 or more
+	Count   int    // of refusals or alarms; 1 or more
 	Claimed time.Time
 	Steps   []Step // of a permit, oldest first
 }

@@ -46,8 +46,13 @@ const Timeout = 2 * time.Minute
 
 const (
 	// NoticesPerDay is how many notices of one kind (unlockings, doors that were forced, ...)
-	// a resident gets in a day. The last one says so.
+	// a resident gets in a day about one door. The last one says so. What one door says
+	// costs no other door a notice.
 	NoticesPerDay = 30
+
+	// gather is the stretch within which further alarms of a kind at a door become one mail,
+	// at its end. The first of a stretch is mailed at once.
+	gather = time.Hour
 
 	// settle is how long a building must be left unchanged before its residents are told:
 	// doors are registered one by one.
@@ -128,13 +133,13 @@ func (n *Notifier) Handle(ctx context.Context, d eventlog.Delivery) error {
 		// Whichever is heard first: a lock may say nothing, and a door may have no contact.
 		return n.unlocked(ctx, e)
 	case handoff.EventDoorFailed:
-		return n.alarm(ctx, e, "failed", e.Permit.String())
+		return n.alarm(ctx, e, "failed", e.Permit.String(), 0)
 	case handoff.EventDoorForced:
-		return n.alarm(ctx, e, "forced", eventID(&d))
+		return n.gathered(ctx, e, "forced", eventID(&d))
 	case handoff.EventDoorHeldOpen:
-		return n.alarm(ctx, e, "held-open", eventID(&d))
+		return n.gathered(ctx, e, "held-open", eventID(&d))
 	case handoff.EventDoorTampered:
-		return n.alarm(ctx, e, "tampered", eventID(&d))
+		return n.gathered(ctx, e, "tampered", eventID(&d))
 	case handoff.EventBuildingEnrolled:
 		return n.enrolled(ctx, e)
 	case handoff.EventResidentChanged:
@@ -176,12 +181,45 @@ func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 	})
 }
 
-// alarm tells who follows the building, and the manager, that something is wrong.
-func (n *Notifier) alarm(ctx context.Context, e *handoff.Event, what, topic string) error {
+// gathered is alarm of what a door can say again and again: the first alarm of a kind in an
+// hour is told at once, and the others of that hour together when it is over.
+func (n *Notifier) gathered(ctx context.Context, e *handoff.Event, what, topic string) error {
+	if e.Building == "" || n.Clock.Now().Sub(e.At.Time()) > tooLate {
+		return nil
+	}
+	begin := e.At.Time().UTC().Truncate(gather)
+	page := residents.Mark{
+		Building: e.Building, Of: "alarm." + e.Door + "." + what + "." + begin.Format("15"), Day: handoff.DateOf(begin), Topic: topic,
+	}
+	number, _, err := n.Store.Mark(ctx, page)
+	if err != nil {
+		return err
+	}
+	if number == 1 {
+		return n.alarm(ctx, e, what, topic, 0)
+	}
+	if due := begin.Add(gather); n.Clock.Now().Before(due) {
+		return notify.Later(due)
+	}
+	// Each event of the hour comes here; the first tells of all, and the page knows how many they are.
+	page.Topic = "all"
+	number, ended, err := n.Store.Mark(ctx, page)
+	if err != nil || ended {
+		return err
+	}
+	if err := n.alarm(ctx, e, what, "all:"+begin.Format(time.RFC3339), number-2); err != nil {
+		return err
+	}
+	return n.Store.EndMark(ctx, page)
+}
+
+// alarm tells who follows the building, and the manager, that something is wrong. More
+// than 0 says that the mail tells of that many alarms that followed one already told.
+func (n *Notifier) alarm(ctx context.Context, e *handoff.Event, what, topic string, more int) error {
 	return n.tell(ctx, e, what, topic, func(r *residents.Resident) bool {
 		return r.ID == handoff.ManagerID || r.Hears("") && r.Unit == ""
 	}, func(r *residents.Resident, v *message.Notice) {
-		v.Kind, v.Alarm = message.DoorAlarm, what
+		v.Kind, v.Alarm, v.More = message.DoorAlarm, what, more
 		if r.ID != handoff.ManagerID && (v.Door.Kind == handoff.Garage.String() || v.Door.Kind == handoff.Home.String()) {
 			v.Door.ID = "" // it could tell which unit
 		}
@@ -189,7 +227,8 @@ func (n *Notifier) alarm(ctx context.Context, e *handoff.Event, what, topic stri
 }
 
 // tell sends one notice about a door to everybody whom it concerns, each address once,
-// and each at most so many a day of one kind: no number of openings keeps an alarm back.
+// and each at most so many a day of one kind and door: no number of openings keeps an alarm
+// back, and no door another's.
 // Those it could not reach are tried again; those who have it are not.
 func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic string, concerns func(*residents.Resident) bool, fill func(*residents.Resident, *message.Notice)) error {
 	if e.Building == "" || n.Clock.Now().Sub(e.At.Time()) > tooLate {
@@ -224,7 +263,7 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic strin
 		} else {
 			served[address] = true
 		}
-		mark := residents.Mark{Building: e.Building, Of: string(r.ID) + "." + what, Day: handoff.DateOf(e.At.Time().In(zone)), Topic: topic}
+		mark := residents.Mark{Building: e.Building, Of: string(r.ID) + "." + what + "." + e.Door, Day: handoff.DateOf(e.At.Time().In(zone)), Topic: topic}
 		number, done, err := n.Store.Mark(ctx, mark)
 		if err != nil {
 			return err

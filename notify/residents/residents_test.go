@@ -16,6 +16,7 @@ import (
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/redisstore/embedded"
+	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/service"
 	"latchkey/notify"
@@ -431,6 +432,48 @@ func TestNoMoreThanThirtyADay(t *testing.T) {
 	}))
 	s.pass()
 	s.expect(sink.Messages()[n+NoticesPerDay+2:], "whole")
+}
+
+// A flood of alarms at one door is one mail at once and one an hour, and keeps no other
+// door's alarm back.
+func TestOneDoorSpendsNoOthersNotices(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.lives("whole@home.example", "", "en")
+	n := s.settled(sink)
+	seq := uint64(0)
+	forced := func(door string) {
+		seq++
+		_, err := s.Registry.Alarmed(t.Context(), registry.Alarm{
+			Door: handoff.Door{ID: door, Kind: handoff.Gate, BuildingID: house, Key: []byte(door)}, Type: handoff.EventDoorForced,
+			Seq: seq, At: handoff.InstantOf(s.Clock.Now()),
+		})
+		s.must(err)
+	}
+	for range 2000 {
+		forced("yard")
+	}
+	s.pass()
+	s.expect(sink.Messages()[n:], "manager", "whole")
+	n += 2
+	forced("front")
+	s.pass()
+	got := sink.Messages()[n:]
+	s.expect(got, "manager", "whole")
+	if len(got) > 0 && !strings.Contains(body(t, got[0]), "(front)") {
+		t.Errorf("it says\n%s", body(t, got[0]))
+	}
+	n += 2
+	s.Clock.Advance(time.Hour)
+	s.pass()
+	s.pass()
+	got = sink.Messages()[n:]
+	s.expect(got, "manager", "whole")
+	for _, m := range got {
+		if i := strings.Index("wm", m.To[0][:1]); !strings.Contains(strings.Join(strings.Fields(body(t, m)), " "), []string{"New entries in the log: 12", "Neue Einträge im Protokoll: 12"}[i]) {
+			t.Errorf("to %s it says\n%s", m.To[0], body(t, m))
+		}
+	}
 }
 
 // Whoever lives there is told what is installed, once, an hour after the last change,

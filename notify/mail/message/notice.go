@@ -42,6 +42,7 @@ type Notice struct {
 	Door        Door   // of a door's kinds
 	CarrierName string // may be empty
 	Alarm       string // DoorAlarm: failed, forced, held-open, tampered
+	More        int    // DoorAlarm: how many entries of the log the mail tells of, where the first was told before; else 0
 	Unit        string // of a unit's resident; UnitRequest needs one
 	Mailbox     string // UnitRequest: the address that asks
 
@@ -137,6 +138,7 @@ func needNotices(add func(may []string, keys ...string)) {
 		add(door, of+"alarms."+alarm+".line")
 	}
 	add(append(slices.Clone(where), "limit"), of+"last")
+	add(append(slices.Clone(where), "more"), of+"more")
 	add(where, of+"confirm", of+"leave")
 	for _, part := range []string{"what", "may", "attack", "kept"} {
 		add(installed, of+"installed."+part+".title", of+"installed."+part+".lines[]")
@@ -182,7 +184,7 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 	w := values{
 		"building": clean(n.BuildingName), "carrier": clean(n.CarrierName), "unit": clean(n.Unit), "mailbox": clean(n.Mailbox),
 		"carriers": clean(strings.Join(n.Carriers, ", ")), "hours": clean(n.Hours), "quiet": clean(n.Quiet), "manager": clean(n.Manager),
-		"days": strconv.Itoa(n.KeptDays), "limit": strconv.Itoa(n.Limit), "zone": c.zone(View{Zone: n.Zone, At: n.At}),
+		"days": strconv.Itoa(n.KeptDays), "limit": strconv.Itoa(n.Limit), "more": strconv.Itoa(n.More), "zone": c.zone(View{Zone: n.Zone, At: n.At}),
 		"door": "", "alarm": "", "at": "", "at_date": "", "at_time": "",
 	}
 	if w["building"] == "" {
@@ -207,6 +209,9 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 	}
 	if r.alarm {
 		l.Intro = append(l.Intro, p.write("residents.alarms."+n.Alarm+".line", w))
+	}
+	if n.More > 0 {
+		l.Intro = append(l.Intro, p.write("residents.more", w))
 	}
 	if n.Limit > 0 {
 		l.Intro = append(l.Intro, p.write("residents.last", w))
