@@ -572,9 +572,16 @@ func TestVisits(t *testing.T) {
 		unlock(nil)
 	}
 	unlock("visit-over")
-	h.Clock.Advance(5 * time.Minute)
-	unlock("visit-over")
 	h.expect(t, courier, "POST", "/v1/doors/lobby/unlock", unlockBody("P1", here, challenge), 200, "") // a visit of its own
+	h.Clock.Advance(5 * time.Minute)
+	for range h.Policy.Limits.AgainDay { // a second armful, and more
+		unlock(nil)
+		h.Clock.Advance(5 * time.Minute)
+	}
+	if n := handofftest.Count(h.Events(t), handoff.EventVisitAgain); n != h.Policy.Limits.AgainDay {
+		t.Errorf("%d visits were begun again", n)
+	}
+	unlock("visit-over")
 	h.expect(t, courier, "POST", "/v1/parcels/P1/attempted", `{"reason":"Nobody answered"}`, 200, "")
 	unlock(nil)
 	h.Clock.Advance(5 * time.Minute)

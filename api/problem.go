@@ -156,7 +156,7 @@ var kinds = map[handoff.Reason]kind{
 		field: "destination.time_zone", rule: handoff.ErrZone.Error(),
 	},
 	handoff.AttemptedLimit:    {status: 409, title: "Recorded often enough", detail: "Take the parcel back to the depot."},
-	handoff.VisitOver:         {status: 403, title: "The visit is over", detail: "Record that no one answered to begin another."},
+	handoff.VisitOver:         {status: 403, title: "The visit is over", detail: "A visit gives three permits in five minutes. At a lobby or gate it may be begun again after them, within limits; else record that no one answered, if it is so."},
 	handoff.ImpossibleJourney: {status: 403, title: "Too far from the last door"},
 	handoff.TooManyPermits:    {status: 403, title: "Too many permits at once", detail: "Try again once the oldest is over."},
 	handoff.KeypadBusy:        {status: 429, title: "All PINs of this minute are taken", detail: "Others were given them. Ask again in the next minute."},

@@ -205,21 +205,45 @@ func (v *Visit) running(now Instant) bool {
 	return !v.Over && now.Time().Sub(v.Since.Time()) < visitLength
 }
 
-// mayVisit reports whether one more permit for the door fits into the right: into the
-// visit that runs, or into one not yet begun.
-func (g *Grant) mayVisit(r *Right, door string, now time.Time) bool {
-	begun := 0
+// visit is how one more permit for the door fits into the right.
+type visit uint8
+
+const (
+	visitOver  visit = iota // not at all
+	visitGoes               // into the visit that runs, or into one not yet begun
+	visitAgain              // into a visit that is begun again, for which limits hold
+)
+
+// visit says how one more permit for the door fits into the right. A visit to a lobby or
+// gate may be begun again: a courier fetches a second armful, while the parcel is not handed
+// over. A garage or home is entered once.
+func (g *Grant) visit(r *Right, door string, l Limits, now time.Time) visit {
+	begun, today := 0, 0
 	for i := range g.Visits {
 		v := &g.Visits[i]
+		if v.Again {
+			today++
+		}
 		if v.Door != door {
 			continue
 		}
 		if v.running(InstantOf(now)) {
-			return v.Permits < permitsPerVisit
+			if v.Permits < permitsPerVisit {
+				return visitGoes
+			}
+			return visitOver
 		}
-		begun++
+		if !v.Again {
+			begun++
+		}
 	}
-	return begun < r.Uses
+	switch {
+	case begun < r.Uses:
+		return visitGoes
+	case (r.Target == Lobby || r.Target == Gate) && today < l.AgainDay && g.Again < l.Again:
+		return visitAgain
+	}
+	return visitOver
 }
 
 // ErrDoorMoved says that a door was to be moved to another building.

@@ -645,9 +645,17 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// withoutAgain is the policy without visits that are begun again.
+func withoutAgain(s *scene) {
+	p := *s.facts.Policy
+	p.Limits.AgainDay, p.Limits.Again = 0, 0
+	s.facts.Policy = &p
+}
+
 func TestVisits(t *testing.T) {
 	r := rows()[4]
 	s := r.scene(t)
+	withoutAgain(s)
 	step := func(what string, door string, after time.Duration, want Reason) {
 		t.Helper()
 		s.now = s.now.Add(after)
@@ -681,6 +689,64 @@ func TestVisits(t *testing.T) {
 
 	s.grant.Visits[len(s.grant.Visits)-1].Over = true
 	step("the door reported that it opened", "door_2", time.Second, VisitOver)
+}
+
+// While the parcel is not handed over, a courier may come back to a shared door for a second
+// armful: as an event of its own, within limits of the day and of the grant's life.
+func TestASecondArmful(t *testing.T) {
+	shared := rows()[4]
+	s := shared.scene(t)
+	limits := s.facts.Policy.Limits
+	const visitLength = 5 * time.Minute
+	visit := func(want Reason, events ...EventType) {
+		t.Helper()
+		d := s.decide()
+		if got := reasonOf(d); got != want || want == "" && !slices.Equal(types(d.Events), events) {
+			t.Errorf("%q %v, want %q %v", got, types(d.Events), want, events)
+		}
+		*s.grant = Replay(*s.grant, d.Events)
+	}
+	visit("", EventPermitted)
+	for day := 1; s.grant.Again < limits.Again; day++ {
+		for range min(limits.AgainDay, limits.Again-s.grant.Again) {
+			s.now = s.now.Add(visitLength)
+			visit("", EventPermitted, EventVisitAgain)
+			visit("", EventPermitted) // the visit that runs
+		}
+		s.now = s.now.Add(visitLength)
+		visit(VisitOver)
+		o := order(t, Reschedule, RoleShop)
+		o.grant, o.cmd.Day, o.now = s.grant, s.grant.Day().Next(), s.now
+		*s.grant = Replay(*s.grant, o.decide().Events)
+		s.now = s.now.AddDate(0, 0, 1).Truncate(24 * time.Hour).Add(9 * time.Hour)
+		s.facts.Courier.Drives = []Drive{{Day: s.grant.Day(), Route: s.grant.Route()}}
+		visit("", EventPermitted)
+	}
+	s.now = s.now.Add(visitLength)
+	visit(VisitOver) // for good
+
+	// That nobody answered gives a visit still, whatever was begun again.
+	attempt := row{act: Attempt}.scene(t)
+	attempt.grant, attempt.now, attempt.facts.Courier = s.grant, s.now, s.facts.Courier
+	*s.grant = Replay(*s.grant, attempt.decide().Events)
+	visit("", EventPermitted)
+
+	// What was handed over needs no second armful.
+	s = shared.scene(t)
+	visit("", EventPermitted)
+	s.grant.Status, s.now = Released, s.now.Add(visitLength)
+	visit(AlreadyReleased)
+
+	// A garage or home is entered once.
+	for _, r := range rows() {
+		if r.name != "open garage" && r.name != "open home" {
+			continue
+		}
+		s = r.scene(t)
+		visit("", EventPermitted)
+		s.now = s.now.Add(visitLength)
+		visit(VisitOver)
+	}
 }
 
 func TestAbort(t *testing.T) {

@@ -191,10 +191,14 @@ func (d *deliberation) atDoor(t EventType) Event {
 
 func open(d *deliberation) Decision {
 	right, door := d.grant.Right(Open, d.cmd.Target), d.facts.Door
+	var way visit
+	if door != nil {
+		way = d.grant.visit(right, door.ID, d.facts.Policy.Limits, d.now)
+	}
 	switch {
 	case door == nil || door.Kind != d.cmd.Target:
 		return d.turnAway(AccessRefused)
-	case !d.grant.mayVisit(right, door.ID, d.now):
+	case way == visitOver:
 		return d.turnAway(VisitOver)
 	case door.Location != nil && d.facts.Courier.LastDoor.tooFar(*door.Location, d.now):
 		return d.turnAway(ImpossibleJourney)
@@ -219,6 +223,9 @@ func open(d *deliberation) Decision {
 	e.Relock = door.Relock
 	if d.verdict[ProofPresence] == OK {
 		e.Challenge = d.evidence().Challenge
+	}
+	if way == visitAgain {
+		return d.accept(e, d.atDoor(EventVisitAgain))
 	}
 	return d.accept(e)
 }

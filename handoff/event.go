@@ -69,18 +69,18 @@ type Event struct {
 	// stands for; 0: one. How many wishes that waited an override_asked takes the place of.
 	Count int `cbor:"19,keyasint,omitempty"`
 
-	// Of: released, collected, aborted, tried_elsewhere, permitted, access_refused,
-	// impossible_journey, signal, disputed. Meters to the target, rounded to ten; disputed: at
+	// Of: released, collected, aborted, tried_elsewhere, permitted, visit_begun_again,
+	// access_refused, impossible_journey, signal, disputed. Meters to the target, rounded to ten; disputed: at
 	// the handoff.
 	Distance int `cbor:"20,keyasint,omitempty"`
 
-	// Of: permitted, access_refused, impossible_journey, door_delivered, door_confirmed,
+	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
 	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
 	// building_enrolled, resident_changed.
 	Building string `cbor:"21,keyasint,omitempty"`
 
-	// Of: permitted, access_refused, impossible_journey, door_delivered, door_confirmed,
+	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
 	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable.
 	Door   string     `cbor:"22,keyasint,omitempty"`
@@ -159,6 +159,7 @@ const (
 	EventDisputed         // the customer says that the handoff did not happen; everything stops
 	EventDisputeWithdrawn // the customer agrees that it happened
 	EventDisputeSettled   // the duty officer decided; Reason is the ruling
+	EventVisitAgain       // of a grant, behind permitted: the permit begins a visit to the door again, for a second armful
 )
 
 var eventNames = enum[EventType]{
@@ -177,6 +178,7 @@ var eventNames = enum[EventType]{
 	EventBuildingEnrolled: "building_enrolled", EventResidentChanged: "resident_changed", EventSignal: "signal",
 	EventDoorJammed: "door_jammed", EventDoorBatteryLow: "door_battery_low", EventDoorUnavailable: "door_unavailable",
 	EventDisputed: "disputed", EventDisputeWithdrawn: "dispute_withdrawn", EventDisputeSettled: "dispute_settled",
+	EventVisitAgain: "visit_begun_again",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }
@@ -234,6 +236,10 @@ func Apply(g Grant, e Event) Grant {
 		g.Unlocks = remember(g.Unlocks, Unlock{
 			Permit: e.Permit, Door: e.Door, Target: e.Target, At: e.At, State: DoorAuthorised, Since: e.At, Awaited: e.Awaited,
 		})
+	case EventVisitAgain:
+		g.Again++
+		g.Visits = again(g.Visits, e)
+		return g // its permit stands in the customer's history
 	case EventConsented:
 		g.Consents = slices.Clone(e.Consents)
 	case EventElsewhere:
@@ -337,6 +343,18 @@ func begin(visits []Visit, e Event) []Visit {
 		}
 	}
 	return append(visits, Visit{Door: e.Door, Since: e.At, Permits: 1})
+}
+
+// again marks the visit that the permit before began.
+func again(visits []Visit, e Event) []Visit {
+	visits = slices.Clone(visits)
+	for i, v := range slices.Backward(visits) {
+		if v.Door == e.Door {
+			visits[i].Again = true
+			break
+		}
+	}
+	return visits
 }
 
 // EventTypes lists the names of all types of events.

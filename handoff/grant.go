@@ -113,6 +113,9 @@ type Grant struct {
 	// Dispute is the customer's word that they do not have what is recorded as handed over,
 	// or gave nothing away, and how that ended; nil if they never said so of this handoff.
 	Dispute *Dispute `cbor:"22,keyasint,omitempty"`
+
+	// Again counts the visits that were begun again, in the grant's life.
+	Again int `cbor:"23,keyasint,omitempty"`
 }
 
 // Right allows one act on one target, for those who bring all its proofs.
@@ -322,6 +325,7 @@ type Visit struct {
 	Since   Instant `cbor:"2,keyasint"`
 	Permits int     `cbor:"3,keyasint"`
 	Over    bool    `cbor:"4,keyasint,omitempty"` // the door of a garage or home reported that it opened
+	Again   bool    `cbor:"5,keyasint,omitempty"` // begun again after all that the right gives were over
 }
 
 // Move is the day and the route that a reschedule gave a parcel.

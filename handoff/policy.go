@@ -140,6 +140,13 @@ type Limits struct {
 	// Attempted is how often it may be recorded that a courier met no one. At most 50.
 	Attempted int `json:"attempted_per_grant"`
 
+	// AgainDay is how many visits to lobbies and gates may be begun again for a grant in its
+	// delivery day, at all doors together, while the parcel is not handed over. At most 20.
+	AgainDay int `json:"visits_again_per_day"`
+
+	// Again is the same for the grant's life, in which it may be moved to other days. At most 100.
+	Again int `json:"visits_again_per_grant"`
+
 	// ResendEvery is the shortest time between two such mails. Not in the policy file.
 	ResendEvery time.Duration `json:"-"`
 
@@ -172,7 +179,7 @@ func DefaultPolicy() *Policy {
 		Fences: Fences{Release: 150, Door: 30},
 		Limits: Limits{
 			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 60, CourierCustomer: 10, CarrierDay: 50, CarrierShare: 1.5,
-			Reissues: 3, Resends: 5, Attempted: 10, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute, OverrideMinutes: 60,
+			Reissues: 3, Resends: 5, Attempted: 10, AgainDay: 6, Again: 18, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute, OverrideMinutes: 60,
 			DisputeHours: 48,
 		},
 		Signals: Signals{Courier: 3, Route: 5, Depot: 15, Far: 1000, Soon: 10},
@@ -344,6 +351,8 @@ func (l *Limits) validate() error {
 		{"reissues_per_grant", l.Reissues, 10},
 		{"resends_per_grant", l.Resends, 20},
 		{"attempted_per_grant", l.Attempted, 50},
+		{"visits_again_per_day", l.AgainDay, 20},
+		{"visits_again_per_grant", l.Again, 100},
 		{"override_minutes", l.OverrideMinutes, 24 * 60}, // no parcel is released by hand outside of its window
 		{"dispute_hours", l.DisputeHours, 30 * 24},
 	} {

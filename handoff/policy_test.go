@@ -228,6 +228,8 @@ func TestValidateBoundsEachLimit(t *testing.T) {
 		"reissues_per_grant":                   {10, func(l *Limits) *int { return &l.Reissues }},
 		"resends_per_grant":                    {20, func(l *Limits) *int { return &l.Resends }},
 		"attempted_per_grant":                  {50, func(l *Limits) *int { return &l.Attempted }},
+		"visits_again_per_day":                 {20, func(l *Limits) *int { return &l.AgainDay }},
+		"visits_again_per_grant":               {100, func(l *Limits) *int { return &l.Again }},
 		"override_minutes":                     {1440, func(l *Limits) *int { return &l.OverrideMinutes }},
 	} {
 		for n, want := range map[int]string{

@@ -14,7 +14,7 @@ var (
 		handoff.EventPermitted, handoff.EventDoorDelivered, handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked,
 		handoff.EventDoorFailed, handoff.EventDoorRefused, handoff.EventDoorSilent,
 	}
-	doorEvents = append(slices.Clip(permitEvents), handoff.EventAccessRefused, handoff.EventImpossible,
+	doorEvents = append(slices.Clip(permitEvents), handoff.EventVisitAgain, handoff.EventAccessRefused, handoff.EventImpossible,
 		handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
 		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable)
 	buildingEvents = append(slices.Clip(doorEvents), handoff.EventBuildingEnrolled, handoff.EventResidentChanged)
@@ -38,7 +38,7 @@ var (
 		},
 		"Distance": {
 			handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventElsewhere,
-			handoff.EventPermitted, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal, handoff.EventDisputed,
+			handoff.EventPermitted, handoff.EventVisitAgain, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal, handoff.EventDisputed,
 		},
 		"Building":  buildingEvents,
 		"Door":      doorEvents,

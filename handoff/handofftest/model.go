@@ -40,7 +40,8 @@ import (
 //     hours, returns, the door's owner), the challenge and the consent where they are asked
 //     for. What the registry and the customer say after dispatch counts at once.
 //   - A visit gives at most three permits, and a door no more visits than its right has
-//     uses. A garage or home that opened gives no more permits in that visit.
+//     uses. A garage or home that opened gives no more permits in that visit. A visit to a
+//     lobby or gate may be begun again, six times a day and eighteen in a grant's life.
 //   - A grant that is released, collected, recalled, expired or held opens nothing. A
 //     locked code closes no door.
 //   - No courier is given permits at two doors too far apart for the time between.

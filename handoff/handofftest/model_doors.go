@@ -43,6 +43,7 @@ type book struct {
 	handed     bool              // a handoff stands
 	disputed   disputed
 	heldBefore bool // the dispute found the grant on hold
+	again      int  // how many stays of its life were begun again
 }
 
 // disputed is what the customer said of the handoff that stands; 0 is nothing.
@@ -66,6 +67,7 @@ type stay struct {
 	since   time.Time
 	permits int
 	over    bool
+	again   bool // begun after all that its right gives were over
 }
 
 type clearance struct {
@@ -259,17 +261,34 @@ func (b *book) active(today handoff.Date) bool {
 }
 
 // mayVisit reports whether a permit for the door fits into the visit that runs, or into
-// one that is still to come.
-func (b *book) mayVisit(door string, now time.Time) bool {
-	for _, s := range b.stays[door] {
+// one that is still to come, or into one that is begun again: at a shared door, within six
+// a day and eighteen a life.
+func (b *book) mayVisit(d handoff.Door, now time.Time) (may, again bool) {
+	n := 0
+	for _, s := range b.stays[d.ID] {
 		if !s.over && now.Sub(s.since) < stayLength {
-			return s.permits < stayPermits
+			return s.permits < stayPermits, false
+		}
+		if !s.again {
+			n++
 		}
 	}
-	return len(b.stays[door]) < 1+b.missed
+	if n < 1+b.missed {
+		return true, false
+	}
+	today := 0
+	for _, stays := range b.stays {
+		for _, s := range stays {
+			if s.again {
+				today++
+			}
+		}
+	}
+	again = (d.Kind == handoff.Lobby || d.Kind == handoff.Gate) && today < 6 && b.again < 18
+	return again, again
 }
 
-func (b *book) visited(door string, now time.Time) {
+func (b *book) visited(door string, now time.Time, again bool) {
 	stays := b.stays[door]
 	for i := range stays {
 		if s := &stays[i]; !s.over && now.Sub(s.since) < stayLength {
@@ -277,7 +296,10 @@ func (b *book) visited(door string, now time.Time) {
 			return
 		}
 	}
-	b.stays[door] = append(stays, stay{since: now, permits: 1})
+	b.stays[door] = append(stays, stay{since: now, permits: 1, again: again})
+	if again {
+		b.again++
+	}
 }
 
 // doorRequest is a courier's unlock request, and what the model knows of where it was made.
@@ -506,7 +528,8 @@ func (m *model) ask(t *rapid.T, k doorRequest) {
 		m.Account(t, k.Courier.ID)
 	}
 	b, now := m.of(k.Parcel), m.Clock.Now()
-	lacks, mayVisit, tooFar, crowded := m.lacks(k), b.mayVisit(k.Door, now), m.tooFar(k), m.live(b.id) >= mostLive
+	lacks, tooFar, crowded := m.lacks(k), m.tooFar(k), m.live(b.id) >= mostLive
+	mayVisit, again := b.mayVisit(m.doors[k.Door], now)
 	got, err := m.Service.Unlock(context.Background(), k.UnlockRequest)
 	fresh := m.fresh(t)
 	answer := permitted{got.Permit, got.At}
@@ -532,7 +555,14 @@ func (m *model) ask(t *rapid.T, k doorRequest) {
 		if lacks != "" || !mayVisit || tooFar || crowded {
 			wrong()
 		}
-		m.expect(t, fresh, handoff.EventPermitted, "unlock")
+		if again {
+			if len(fresh) != 2 || fresh[1].Type != handoff.EventVisitAgain || fresh[1].Door != k.Door {
+				t.Fatalf("a visit begun again: events %v", fresh)
+			}
+			m.expect(t, fresh[:1], handoff.EventPermitted, "unlock")
+		} else {
+			m.expect(t, fresh, handoff.EventPermitted, "unlock")
+		}
 		m.given(t, k, got, fresh[0])
 	case "unavailable":
 		m.refused(t, fresh, err, "unlock")
@@ -576,7 +606,8 @@ func (m *model) given(t *rapid.T, k doorRequest, got service.Permission, e hando
 		told: map[handoff.DoorState]bool{}, said: map[handoff.DoorState]bool{}, state: handoff.DoorAuthorised,
 	}
 	m.passes, m.byPermit[p.permit], m.seen[p.courier] = append(m.passes, p), p, p
-	b.visited(d.ID, p.at)
+	_, again := b.mayVisit(d, p.at)
+	b.visited(d.ID, p.at, again)
 }
 
 func attemptKey(id handoff.GrantID, courier handoff.CourierRef, attempt string) string {
