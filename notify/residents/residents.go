@@ -9,7 +9,8 @@
 //
 //   - An unlocking, once a permit, to who follows the building and to who follows the
 //     unit that the parcel is for. A garage or a flat is its unit's business alone.
-//   - An alarm at a door, to who follows the building and to the manager.
+//   - An alarm at a door, to who follows the building and to the manager. Of a garage or
+//     home it is told to its customer and to the residents of its unit, too.
 //   - What is installed, to the manager, to post it, and to everybody on file or
 //     subscribed, an hour after the last change or when the manager says so.
 //   - What a subscription itself needs: a question, an approval, a welcome.
@@ -32,6 +33,7 @@ import (
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
 	"latchkey/notify"
 	"latchkey/notify/mail"
 	"latchkey/notify/mail/message"
@@ -66,6 +68,9 @@ const (
 // Grants reads grants; a [service.Service].
 type Grants interface {
 	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
+
+	// OfCustomer lists up to limit of a customer's grants, the one that ends last first.
+	OfCustomer(ctx context.Context, c handoff.CustomerRef, after service.Listed, limit int) ([]handoff.Grant, service.Listed, error)
 }
 
 // Observer counts mails. It is called by several goroutines at once and must not block.
@@ -171,7 +176,7 @@ func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 	}
 	unit := g.Dispatch.To.Unit
 	owned := e.Target == handoff.Garage || e.Target == handoff.Home
-	return n.tell(ctx, e, "unlocked", e.Permit.String(), func(r *residents.Resident) bool {
+	return n.tell(ctx, e, "unlocked", e.Permit.String(), nil, func(r *residents.Resident) bool {
 		return r.ID != handoff.ManagerID && r.Hears(unit) && (r.Unit != "" || !owned)
 	}, func(r *residents.Resident, v *message.Notice) {
 		v.Kind, v.Unit = message.DoorUnlocked, r.Unit
@@ -213,24 +218,84 @@ func (n *Notifier) gathered(ctx context.Context, e *handoff.Event, what, topic s
 	return n.Store.EndMark(ctx, page)
 }
 
-// alarm tells who follows the building, and the manager, that something is wrong. More
-// than 0 says that the mail tells of that many alarms that followed one already told.
+// alarm tells who follows the building, and the manager, that something is wrong; of a
+// garage or home, also those whose it is. More than 0 says that the mail tells of that many
+// alarms that followed one already told.
 func (n *Notifier) alarm(ctx context.Context, e *handoff.Event, what, topic string, more int) error {
-	return n.tell(ctx, e, what, topic, func(r *residents.Resident) bool {
-		return r.ID == handoff.ManagerID || r.Hears("") && r.Unit == ""
+	theirs, err := n.owners(ctx, e)
+	if err != nil {
+		return err
+	}
+	own := func(r *residents.Resident) bool { return theirs.customer(r) || r.Unit != "" && theirs.hears(r) }
+	return n.tell(ctx, e, what, topic, theirs.customers, func(r *residents.Resident) bool {
+		return r.ID == handoff.ManagerID || own(r) || r.Hears("") && r.Unit == ""
 	}, func(r *residents.Resident, v *message.Notice) {
 		v.Kind, v.Alarm, v.More = message.DoorAlarm, what, more
+		if own(r) {
+			v.Kind = message.OwnDoorAlarm
+			return
+		}
 		if r.ID != handoff.ManagerID && (v.Door.Kind == handoff.Garage.String() || v.Door.Kind == handoff.Home.String()) {
 			v.Door.ID = "" // it could tell which unit
 		}
 	})
 }
 
+// owners are those whose a garage or home is.
+type owners struct {
+	customers []residents.Resident // no residents of the building's list: the customer at each address
+	units     []string
+}
+
+func (o *owners) customer(r *residents.Resident) bool {
+	return slices.ContainsFunc(o.customers, func(c residents.Resident) bool { return c.ID == r.ID })
+}
+
+func (o *owners) hears(r *residents.Resident) bool {
+	return slices.ContainsFunc(o.units, r.Hears)
+}
+
+// grantsOfOwner is among how many of a customer's newest grants the address and unit of a
+// garage or home are looked for.
+const grantsOfOwner = 20
+
+// owners finds whose a door is: its customer, at the address that the newest parcel to the
+// building gave, and the units that the customer's parcels to the building go to.
+// A door of the house is no one's.
+func (n *Notifier) owners(ctx context.Context, e *handoff.Event) (owners, error) {
+	d, err := n.Registry.Door(ctx, e.Door)
+	if err != nil || d == nil || d.Owner == nil || d.BuildingID != e.Building {
+		return owners{}, err
+	}
+	grants, _, err := n.Grants.OfCustomer(ctx, *d.Owner, service.Listed{}, grantsOfOwner)
+	if err != nil {
+		return owners{}, err
+	}
+	var o owners
+	for i := range grants {
+		to, c := &grants[i].Dispatch.To, &grants[i].Dispatch.Customer
+		if to.Building != d.BuildingID {
+			continue
+		}
+		if to.Unit != "" {
+			o.units = append(o.units, to.Unit)
+		}
+		if len(o.customers) == 0 && c.Email != "" {
+			name := messageID(d.BuildingID, "", "customer/"+d.Owner.Shop+"/"+d.Owner.ID)
+			o.customers = []residents.Resident{{
+				ID: handoff.ResidentID(name[:handoff.ResidentIDLen]), Building: d.BuildingID, Address: c.Email, Locale: c.Locale,
+			}}
+		}
+	}
+	return o, nil
+}
+
 // tell sends one notice about a door to everybody whom it concerns, each address once,
 // and each at most so many a day of one kind and door: no number of openings keeps an alarm
 // back, and no door another's.
-// Those it could not reach are tried again; those who have it are not.
-func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic string, concerns func(*residents.Resident) bool, fill func(*residents.Resident, *message.Notice)) error {
+// Those it could not reach are tried again; those who have it are not. The others are who
+// may be concerned and is not on the building's list.
+func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic string, others []residents.Resident, concerns func(*residents.Resident) bool, fill func(*residents.Resident, *message.Notice)) error {
 	if e.Building == "" || n.Clock.Now().Sub(e.At.Time()) > tooLate {
 		return nil
 	}
@@ -246,6 +311,7 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic strin
 	if err != nil {
 		return err
 	}
+	all = append(all, others...)
 	door := message.Door{ID: e.Door, Kind: e.Target.String()}
 	for _, d := range enrolment.Doors {
 		if d.ID == e.Door {
@@ -278,6 +344,9 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic strin
 			v.Limit = NoticesPerDay
 		}
 		v.ActionURL = n.link(residents.LinkLog, r)
+		if slices.ContainsFunc(others, func(o residents.Resident) bool { return o.ID == r.ID }) {
+			v.ActionURL = n.PublicURL + "/account"
+		}
 		switch err := n.send(ctx, r, v, what+":"+topic); {
 		case ctx.Err() != nil:
 			return err

@@ -265,11 +265,45 @@ func TestGaragesAreTheirOwners(t *testing.T) {
 	s.must(s.Store.Append(t.Context(), now, handoff.Event{Type: handoff.EventDoorForced, At: now, Door: "garage-4-links", Building: house}))
 	s.pass()
 	got := sink.Messages()[n:]
-	s.expect(got, "manager", "whole")
+	s.expect(got, "customer@shop.example", "manager", "unit", "whole")
 	for _, m := range got {
 		if strings.Contains(body(t, m), "garage-4-links") == (m.To[0] == "whole@home.example") {
 			t.Errorf("to %s it says\n%s", m.To[0], body(t, m))
 		}
+	}
+}
+
+// What is wrong at a garage or home its customer and its unit hear at once.
+func TestAlarmsOfAGarageGoToItsCustomerAndUnit(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.lives("unit@home.example", "4 links", "en")
+	s.lives("neighbour@home.example", "5 rechts", "en")
+	s.must(s.Residents.Subscribe(t.Context(), house, residents.Subscription{Address: "unconfirmed@home.example", Unit: "4 links"}))
+	n := s.settled(sink)
+	g := s.Dispatch(t, handofftest.Sample("P1"))
+	now := handoff.InstantOf(s.Clock.Now())
+	for kind, want := range map[handoff.EventType][2]string{
+		handoff.EventDoorForced:   {"opened without a permit", "ohne Erlaubnis geöffnet"},
+		handoff.EventDoorHeldOpen: {"stands open", "steht offen"},
+		handoff.EventDoorTampered: {"tampered with", "Eingriff gemeldet"},
+	} {
+		e := handoff.Event{Type: kind, At: now, Door: "garage-4-links", Target: handoff.Garage, Building: house}
+		s.must(s.Store.Append(t.Context(), now, e))
+		s.pass()
+		got := sink.Messages()[n:]
+		s.expect(got, g.Dispatch.Customer.Email, "manager", "unit")
+		for _, m := range got {
+			text := body(t, m)
+			says := strings.Contains(text, "Your door, Garage door (garage-4-links): "+want[0]) || strings.Contains(text, "Ihre Tür, Garagentor (garage-4-links): "+want[1])
+			if m.To[0] != "manager@building.example" && !says || strings.Contains(text, "P1") {
+				t.Errorf("%s to %s\n%s", kind, m.To[0], text)
+			}
+			if link := "https://latchkey.example/account"; strings.Contains(text, link) != (m.To[0] == g.Dispatch.Customer.Email) {
+				t.Errorf("%s to %s\n%s", kind, m.To[0], text)
+			}
+		}
+		n += len(got)
 	}
 }
 

@@ -17,6 +17,7 @@ const (
 	UnitRequest     Kind = "unit-request"     // to the manager: does this address live in the unit?
 	DoorUnlocked    Kind = "door-unlocked"    // a courier was let through
 	DoorAlarm       Kind = "door-alarm"       // something is wrong at a door
+	OwnDoorAlarm    Kind = "own-door-alarm"   // the same, to who the garage or home is of
 	Enrolled        Kind = "enrolled"         // what is installed in the building
 	EnrolledPost    Kind = "enrolled-post"    // to the manager: the same, to be posted
 )
@@ -41,8 +42,8 @@ type Notice struct {
 
 	Door        Door   // of a door's kinds
 	CarrierName string // may be empty
-	Alarm       string // DoorAlarm: failed, forced, held-open, tampered
-	More        int    // DoorAlarm: how many entries of the log the mail tells of, where the first was told before; else 0
+	Alarm       string // DoorAlarm, OwnDoorAlarm: failed, forced, held-open, tampered
+	More        int    // DoorAlarm, OwnDoorAlarm: how many entries of the log the mail tells of, where the first was told before; else 0
 	Unit        string // of a unit's resident; UnitRequest needs one
 	Mailbox     string // UnitRequest: the address that asks
 
@@ -78,6 +79,7 @@ var noticeRules = map[Kind]noticeRule{
 	UnitRequest:     {unit: true},
 	DoorUnlocked:    {door: true},
 	DoorAlarm:       {door: true, alarm: true},
+	OwnDoorAlarm:    {door: true, alarm: true},
 	Enrolled:        {enrolment: true},
 	EnrolledPost:    {enrolment: true},
 }
