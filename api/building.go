@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -25,7 +26,8 @@ func (a *buildingRoutes) register(r *registrar) {
 	route(r, huma.Operation{
 		OperationID: "put-building", Method: http.MethodPut, Path: "/v1/buildings/{building_id}",
 		Summary: "What a building allows", Tags: []string{"Building"},
-		Description: "Replaces all of it; counts at the next unlock. Where it changes what residents are told, they are told an hour after the last change, or at once by announce. Repeat a call that failed.", DefaultStatus: http.StatusOK,
+		Description: "Replaces all of it; counts at the next unlock. Where it changes what residents are told, they are told an hour after the last change, or at once by announce. Repeat a call that failed. The answer names what was removed.", DefaultStatus: http.StatusOK,
+		Errors: []int{http.StatusPreconditionFailed},
 	}, managers, a.putBuilding)
 	route(r, huma.Operation{
 		OperationID: "get-building", Method: http.MethodGet, Path: "/v1/buildings/{building_id}",
@@ -33,9 +35,9 @@ func (a *buildingRoutes) register(r *registrar) {
 	}, managers, a.getBuilding)
 	route(r, huma.Operation{
 		OperationID: "put-door", Method: http.MethodPut, Path: "/v1/doors/{door_id}",
-		Errors:  []int{http.StatusConflict},
+		Errors:  []int{http.StatusConflict, http.StatusPreconditionFailed},
 		Summary: "A door of a building", Tags: []string{"Building"},
-		Description: "Replaces all of it but a keypad's key, which is kept where none is sent; counts at the next unlock. The building must exist, and stays the same.", DefaultStatus: http.StatusOK,
+		Description: "Replaces all of it but a keypad's key, which is kept where none is sent; counts at the next unlock. The building must exist, and stays the same. The answer names what was removed.", DefaultStatus: http.StatusOK,
 	}, managers, a.putDoor)
 	route(r, huma.Operation{
 		OperationID: "remove-door", Method: http.MethodDelete, Path: "/v1/doors/{door_id}",
@@ -83,6 +85,7 @@ type buildingAnswer struct {
 	QuietHours    *hoursAnswer `json:"quiet_hours,omitempty"`
 	Returns       bool         `json:"returns"`
 	Doors         []string     `json:"doors" doc:"Ids, sorted"`
+	Removed       []string     `json:"removed,omitempty" doc:"Of a PUT, left out where there is nothing: what stood there before and does not any more, by name; of carriers, each"`
 }
 
 type hoursAnswer struct {
@@ -99,7 +102,10 @@ func hoursOf(h *handoff.Hours) *hoursAnswer {
 	return &hoursAnswer{From: text[:clock], To: text[len(text)-clock:]}
 }
 
-type buildingOutput struct{ Body buildingAnswer }
+type buildingOutput struct {
+	ETag string `header:"ETag" doc:"The version of what is shown, for If-Match"`
+	Body buildingAnswer
+}
 
 func (a *buildingRoutes) buildingOutput(ctx context.Context, b handoff.Building) (*buildingOutput, error) {
 	doors, err := a.registry.Doors(ctx, b.ID)
@@ -111,11 +117,12 @@ func (a *buildingRoutes) buildingOutput(ctx context.Context, b handoff.Building)
 		Manager: b.Manager, Locale: b.Locale, Carriers: b.Carriers, DeliveryHours: hoursOf(b.Hours), QuietHours: hoursOf(b.Quiet),
 		Returns: b.Returns, Doors: slices.Sorted(slices.Values(doors)),
 	}
-	return &buildingOutput{Body: answer}, nil
+	return &buildingOutput{ETag: etag(registry.BuildingVersion(&b)), Body: answer}, nil
 }
 
 type putBuildingInput struct {
 	Building pathID `path:"building_id"`
+	IfMatch  string `header:"If-Match" doc:"The ETag of what this replaces: 412 stale where it is another by now"`
 	Body     body[buildingRequest, handoff.Building, *buildingRequest]
 }
 
@@ -125,10 +132,84 @@ func (a *buildingRoutes) putBuilding(ctx context.Context, in *putBuildingInput) 
 	}
 	b := in.Body.value
 	b.ID = in.Building.id
-	if err := a.registry.Enroll(ctx, b); err != nil {
+	before, err := a.registry.ReplaceBuilding(ctx, b, ifMatch(in.IfMatch))
+	if err != nil {
 		return nil, err
 	}
-	return a.buildingOutput(ctx, b)
+	out, err := a.buildingOutput(ctx, b)
+	if err == nil {
+		out.Body.Removed = removedFromBuilding(before, &b)
+	}
+	return out, err
+}
+
+// etag is a version as a strong entity tag (RFC 9110 section 8.8.3).
+func etag(version string) string { return `"` + version + `"` }
+
+// ifMatch reads If-Match. A weak tag, or what is none, names no version.
+func ifMatch(header string) registry.Match {
+	header = strings.TrimSpace(header)
+	switch header {
+	case "":
+		return registry.Match{}
+	case "*":
+		return registry.Match{Any: true}
+	}
+	m := registry.Match{Versions: []string{}}
+	for tag := range strings.SplitSeq(header, ",") {
+		if tag = strings.TrimSpace(tag); len(tag) > 2 && tag[0] == '"' && tag[len(tag)-1] == '"' {
+			m.Versions = append(m.Versions, tag[1:len(tag)-1])
+		}
+	}
+	return m
+}
+
+// removal collects what a PUT took away.
+type removal []string
+
+func (r *removal) of(name string, before, after bool) {
+	if before && !after {
+		*r = append(*r, name)
+	}
+}
+
+func (r *removal) each(name string, before, after []string) {
+	for _, id := range before {
+		r.of(name+"."+id, true, slices.Contains(after, id))
+	}
+}
+
+func removedFromBuilding(before, after *handoff.Building) []string {
+	gone := removal{}
+	if before == nil {
+		return gone
+	}
+	gone.each("carriers", before.Carriers, after.Carriers)
+	gone.of("delivery_hours", before.Hours != nil, after.Hours != nil)
+	gone.of("locale", before.Locale != "", after.Locale != "")
+	gone.of("manager", before.Manager != "", after.Manager != "")
+	gone.of("quiet_hours", before.Quiet != nil, after.Quiet != nil)
+	gone.of("returns", before.Returns, after.Returns)
+	return gone
+}
+
+// removedFromDoor names the list of carriers where a restriction ended, and each carrier that
+// may not come any more.
+func removedFromDoor(before, after *handoff.Door) []string {
+	gone := removal{}
+	if before == nil {
+		return gone
+	}
+	gone.of("carriers", before.Carriers != nil, after.Carriers != nil)
+	if after.Carriers != nil {
+		gone.each("carriers", before.Carriers, after.Carriers)
+	}
+	gone.of("geofence_m", before.Fence != 0, after.Fence != 0)
+	gone.of("keypad_key", len(before.Keypad) > 0, len(after.Keypad) > 0)
+	gone.of("owner", before.Owner != nil, after.Owner != nil)
+	gone.of("public_key", len(before.Key) > 0, len(after.Key) > 0)
+	gone.of("relock_s", before.Relock != 0, after.Relock != 0)
+	return gone
 }
 
 type buildingPath struct {
@@ -163,6 +244,7 @@ type doorAnswer struct {
 	RelockS    int          `json:"relock_s,omitempty"`
 	Carriers   []string     `json:"carriers,omitzero" doc:"Left out: all of the building's"`
 	Owner      *ownerAnswer `json:"owner,omitempty"`
+	Removed    []string     `json:"removed,omitempty" doc:"Of a PUT, left out where there is nothing: what stood there before and does not any more, by name; carriers, where the door's own restriction ended; of carriers that may not come any more, each"`
 }
 
 type ownerAnswer struct {
@@ -170,7 +252,10 @@ type ownerAnswer struct {
 	CustomerID string `json:"customer_id"`
 }
 
-type doorOutput struct{ Body doorAnswer }
+type doorOutput struct {
+	ETag string `header:"ETag" doc:"The version of what is shown, for If-Match"`
+	Body doorAnswer
+}
 
 func (a *buildingRoutes) doorOutput(d *handoff.Door) *doorOutput {
 	answer := doorAnswer{
@@ -186,7 +271,7 @@ func (a *buildingRoutes) doorOutput(d *handoff.Door) *doorOutput {
 	if d.Owner != nil {
 		answer.Owner = &ownerAnswer{ShopID: d.Owner.Shop, CustomerID: d.Owner.ID}
 	}
-	return &doorOutput{Body: answer}
+	return &doorOutput{ETag: etag(registry.DoorVersion(d)), Body: answer}
 }
 
 // keyOf is the key by which a door's reports are known; false for a door that has none.
@@ -195,8 +280,9 @@ func keyOf(d *handoff.Door) (key door.PublicKey, ok bool) {
 }
 
 type putDoorInput struct {
-	Door pathID `path:"door_id"`
-	Body body[doorRequest, handoff.Door, *doorRequest]
+	Door    pathID `path:"door_id"`
+	IfMatch string `header:"If-Match" doc:"The ETag of what this replaces: 412 stale where it is another by now"`
+	Body    body[doorRequest, handoff.Door, *doorRequest]
 }
 
 // reservedDoor would hide behind the route of the signing keys.
@@ -218,10 +304,13 @@ func (a *buildingRoutes) putDoor(ctx context.Context, in *putDoorInput) (*doorOu
 	if b == nil {
 		return nil, invalid(violations{{Location: "body.building_id", Message: "must name a building that is registered"}})
 	}
-	if err := a.registry.EnrollDoor(ctx, d); err != nil {
+	before, stands, err := a.registry.ReplaceDoor(ctx, d, ifMatch(in.IfMatch))
+	if err != nil {
 		return nil, err
 	}
-	return a.doorOutput(&d), nil
+	out := a.doorOutput(&stands)
+	out.Body.Removed = removedFromDoor(before, &stands)
+	return out, nil
 }
 
 type doorPath struct {

@@ -17,6 +17,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/storage"
 	"latchkey/handoff/trail"
@@ -184,6 +185,7 @@ const (
 	codeDoorUnknown       = "door-unknown"
 	codeDoorMoved         = "door-moved"
 	codeNoDoors           = "doors-not-configured"
+	codeStale             = "stale"
 	codeResidentUnknown   = "resident-unknown"
 	codeNoResidents       = "residents-not-configured"
 	codeLinkUnknown       = "link-unknown"
@@ -201,6 +203,7 @@ var plain = map[int]struct{ code, title, detail string }{
 	404: {"not-found", "No such page", ""},
 	405: {"method-not-allowed", "Method not allowed", ""},
 	408: {"request-timeout", "The request took too long to arrive", ""},
+	412: {codeStale, "It changed meanwhile", "Read it again, and send what is to stand there with its new ETag."},
 	413: {"body-too-large", "Body too large", ""},
 	415: {"unsupported-media-type", "Unsupported content type", ""},
 	421: {"misdirected-request", "Not a host of this service", ""},
@@ -284,6 +287,7 @@ var errorRows = []errorRow{
 	{err: identity.ErrLink, code: codeLinkUnknown},
 	{err: residents.ErrResidentUnknown, code: codeResidentUnknown},
 	{err: handoff.ErrDoorMoved, code: codeDoorMoved},
+	{err: registry.ErrStale, code: codeStale},
 	{err: handoff.ErrKeypadKey, field: "body.keypad_key", rule: "is required: the door has none yet"},
 
 	// A path or a parameter is held to these rules where it is read; past that point they

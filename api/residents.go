@@ -96,7 +96,8 @@ func (a *residentRoutes) register(r *registrar) {
 	route(r, huma.Operation{
 		OperationID: "put-residents", Method: http.MethodPut, Path: "/v1/buildings/{building_id}/residents",
 		Summary: "The residents on file", Tags: []string{"Residents"}, DefaultStatus: http.StatusOK,
-		Description: "Replaces the manager's list. Who is on it is told what is installed, and hears of openings after confirming the address. Who is on it no more moved out and hears of nothing. Who came by asking stays. Repeat a call that failed.",
+		Description: "Replaces the manager's list. Who is on it is told what is installed, and hears of openings after confirming the address. Who is on it no more moved out and hears of nothing. Who came by asking stays. Repeat a call that failed. The answer names who was removed.",
+		Errors:      []int{http.StatusPreconditionFailed},
 	}, managers, a.putResidents)
 	for _, d := range []struct {
 		id, summary string
@@ -181,11 +182,13 @@ type residentAnswer struct {
 }
 
 type residentsOutput struct {
+	ETag string `header:"ETag" doc:"The version of the list on file, for If-Match"`
 	Body struct {
 		_ struct{} `additionalProperties:"true"`
 
 		Residents []residentAnswer `json:"residents"`
 		Followers int              `json:"followers" doc:"How many follow the whole building of their own accord"`
+		Removed   []string         `json:"removed,omitempty" doc:"Of a PUT, left out where there is nothing: the ids of those who were on file before and are not any more"`
 	}
 }
 
@@ -202,7 +205,7 @@ func (a *residentRoutes) residentsOutput(ctx context.Context, building string) (
 		return nil, err
 	}
 	out := new(residentsOutput)
-	out.Body.Residents = []residentAnswer{}
+	out.Body.Residents, out.ETag = []residentAnswer{}, etag(residents.FileVersion(all))
 	for _, r := range all {
 		// Who asked for a unit was told that the manager is shown the address; before it is
 		// confirmed, it may be anybody's.
@@ -221,6 +224,7 @@ func (a *residentRoutes) residentsOutput(ctx context.Context, building string) (
 
 type putResidentsInput struct {
 	Building pathID `path:"building_id"`
+	IfMatch  string `header:"If-Match" doc:"The ETag of what this replaces: 412 stale where it is another by now"`
 	Body     body[residentsRequest, []residents.Subscription, *residentsRequest]
 }
 
@@ -247,10 +251,18 @@ func (a *residentRoutes) putResidents(ctx context.Context, in *putResidentsInput
 	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
 	}
-	if err := a.directory.PutOnFile(ctx, in.Building.id, in.Body.value); err != nil {
+	gone, err := a.directory.ReplaceOnFile(ctx, in.Building.id, in.Body.value, ifMatch(in.IfMatch))
+	if err != nil {
 		return nil, err
 	}
-	return a.residentsOutput(ctx, in.Building.id)
+	out, err := a.residentsOutput(ctx, in.Building.id)
+	if err == nil {
+		out.Body.Removed = []string{}
+		for _, id := range gone {
+			out.Body.Removed = append(out.Body.Removed, string(id))
+		}
+	}
+	return out, err
 }
 
 type residentPath struct {

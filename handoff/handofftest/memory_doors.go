@@ -34,12 +34,25 @@ func (m *Memory) Building(ctx context.Context, id string) (*handoff.Building, er
 
 // PutBuilding implements [registry.Store].
 func (m *Memory) PutBuilding(ctx context.Context, b handoff.Building) error {
+	return m.ChangeBuilding(ctx, b.ID, func(*handoff.Building) (handoff.Building, error) { return b, nil })
+}
+
+// ChangeBuilding implements [registry.Store].
+func (m *Memory) ChangeBuilding(ctx context.Context, id string, change func(*handoff.Building) (handoff.Building, error)) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
-	m.buildings[b.ID] = b
+	var before *handoff.Building
+	if known, ok := m.buildings[id]; ok {
+		before = &known
+	}
+	b, err := change(before)
+	if err != nil {
+		return err
+	}
+	m.buildings[id] = b
 	return nil
 }
 
@@ -65,20 +78,29 @@ func (m *Memory) Door(ctx context.Context, id string) (*handoff.Door, error) {
 
 // PutDoor implements [registry.Store].
 func (m *Memory) PutDoor(ctx context.Context, d handoff.Door) error {
+	return m.ChangeDoor(ctx, d.ID, func(*handoff.Door) (handoff.Door, error) { return d, nil })
+}
+
+// ChangeDoor implements [registry.Store].
+func (m *Memory) ChangeDoor(ctx context.Context, id string, change func(*handoff.Door) (handoff.Door, error)) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
 	var before *handoff.Door
-	if known, ok := m.doors[d.ID]; ok {
+	if known, ok := m.doors[id]; ok {
 		before = &known
+	}
+	d, err := change(before)
+	if err != nil {
+		return err
 	}
 	stored, err := d.Replacing(before)
 	if err != nil {
 		return err
 	}
-	m.doors[d.ID] = stored
+	m.doors[id] = stored
 	return nil
 }
 

@@ -74,11 +74,38 @@ func (s *Store) Building(ctx context.Context, id string) (*handoff.Building, err
 
 // PutBuilding implements registry.Store.
 func (s *Store) PutBuilding(ctx context.Context, b handoff.Building) error {
-	sealed, err := s.seal(buildingKey(b.ID), b)
-	if err != nil {
-		return err
+	return s.ChangeBuilding(ctx, b.ID, func(*handoff.Building) (handoff.Building, error) { return b, nil })
+}
+
+// ChangeBuilding implements registry.Store.
+func (s *Store) ChangeBuilding(ctx context.Context, id string, change func(*handoff.Building) (handoff.Building, error)) error {
+	for range putTries {
+		found, err := read(ctx, s, redis.NewStringCmd, "get", buildingKey(id))
+		if err != nil {
+			return err
+		}
+		before := &handoff.Building{ID: id}
+		if known, err := s.open(buildingKey(id), found, before); err != nil {
+			return err
+		} else if !known {
+			before = nil
+		}
+		b, err := change(before)
+		if err != nil {
+			return err
+		}
+		sealed, err := s.seal(buildingKey(id), b)
+		if err != nil {
+			return err
+		}
+		if err := s.write(ctx, line{"sadd", buildingsKey, id}); err != nil { // another slot's: ahead, as in ChangeDoor
+			return err
+		}
+		if done, err := s.writeIf(ctx, replaceScript, []string{buildingKey(id)}, found, sealed); done || err != nil {
+			return err
+		}
 	}
-	return s.write(ctx, line{"sadd", buildingsKey, b.ID}, line{"set", buildingKey(b.ID), sealed})
+	return fmt.Errorf("%w: others keep writing the building", storage.ErrUnavailable)
 }
 
 // Buildings implements registry.Store.
@@ -103,42 +130,51 @@ func (s *Store) Door(ctx context.Context, id string) (*handoff.Door, error) {
 
 // PutDoor implements registry.Store.
 func (s *Store) PutDoor(ctx context.Context, d handoff.Door) error {
+	return s.ChangeDoor(ctx, d.ID, func(*handoff.Door) (handoff.Door, error) { return d, nil })
+}
+
+// ChangeDoor implements registry.Store.
+func (s *Store) ChangeDoor(ctx context.Context, id string, change func(*handoff.Door) (handoff.Door, error)) error {
 	for range putTries {
-		found, err := read(ctx, s, redis.NewStringCmd, "get", doorKey(d.ID))
+		found, err := read(ctx, s, redis.NewStringCmd, "get", doorKey(id))
 		if err != nil {
 			return err
 		}
-		before := &handoff.Door{ID: d.ID}
-		if known, err := s.open(doorKey(d.ID), found, before); err != nil {
+		before := &handoff.Door{ID: id}
+		if known, err := s.open(doorKey(id), found, before); err != nil {
 			return err
 		} else if !known {
 			before = nil
+		}
+		d, err := change(before)
+		if err != nil {
+			return err
 		}
 		stored, err := d.Replacing(before)
 		if err != nil {
 			return err
 		}
-		sealed, err := s.seal(doorKey(d.ID), stored)
+		sealed, err := s.seal(doorKey(id), stored)
 		if err != nil {
 			return err
 		}
 		// The list is another slot's, and is written ahead: see Doors.
-		if err := s.write(ctx, line{"sadd", buildingDoorsKey(d.BuildingID), d.ID}); err != nil {
+		if err := s.write(ctx, line{"sadd", buildingDoorsKey(d.BuildingID), id}); err != nil {
 			return err
 		}
-		if done, err := s.writeIf(ctx, replaceScript, []string{doorKey(d.ID)}, found, sealed); done || err != nil {
+		if done, err := s.writeIf(ctx, replaceScript, []string{doorKey(id)}, found, sealed); done || err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("%w: others keep writing the door", storage.ErrUnavailable)
 }
 
-// putTries is how often a door is written while others write it.
+// putTries is how often a door or building is written while others write it.
 const putTries = 32
 
 // replaceScript writes a value if no other was written since it was read.
 //
-//	KEYS[1] door
+//	KEYS[1] door or building
 //	ARGV[1] the value that was read, or '' for none   ARGV[2] the new one
 //
 // It returns 1, or 0 if another value stands there. After a lost answer it returns 0

@@ -87,38 +87,78 @@ func (r *Registry) Enrolment(ctx context.Context, building string) (*Enrolment, 
 	return e, nil
 }
 
-// Enroll writes a building. Where that changes what its residents are told, the log
-// hears of it first: who repeats a call that failed may have it said twice, which is
-// harmless, and never leaves it unsaid.
+// Enroll is ReplaceBuilding of whatever stands.
 func (r *Registry) Enroll(ctx context.Context, b handoff.Building) error {
-	before, err := r.store.Building(ctx, b.ID)
+	_, err := r.ReplaceBuilding(ctx, b, Match{})
+	return err
+}
+
+// ReplaceBuilding writes a building, all of it, in the place of the one that is meant, and
+// returns what it replaced: nil for none. Where that changes what its residents are told,
+// the log hears of it first: who repeats a call that failed may have it said twice, which is
+// harmless, and never leaves it unsaid. The error may be ErrStale.
+func (r *Registry) ReplaceBuilding(ctx context.Context, b handoff.Building, m Match) (before *handoff.Building, err error) {
+	before, err = r.store.Building(ctx, b.ID)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if !m.Holds(BuildingVersion(before)) {
+		return nil, ErrStale
 	}
 	if before == nil || !slices.Equal((&Enrolment{Building: *before}).Digest(), (&Enrolment{Building: b}).Digest()) {
 		if err := r.enrolled(ctx, b.ID, ""); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return r.store.PutBuilding(ctx, b)
+	err = r.store.ChangeBuilding(ctx, b.ID, func(stands *handoff.Building) (handoff.Building, error) {
+		if !m.Holds(BuildingVersion(stands)) && BuildingVersion(stands) != BuildingVersion(&b) { // its own, after a lost answer
+			return handoff.Building{}, ErrStale
+		}
+		before = stands
+		return b, nil
+	})
+	return before, err
 }
 
-// EnrollDoor writes a door, with the same promise. The error may be ErrDoorMoved.
+// EnrollDoor is ReplaceDoor of whatever stands.
 func (r *Registry) EnrollDoor(ctx context.Context, d handoff.Door) error {
-	before, err := r.store.Door(ctx, d.ID)
+	_, _, err := r.ReplaceDoor(ctx, d, Match{})
+	return err
+}
+
+// ReplaceDoor writes a door with the promise of ReplaceBuilding, and returns the one that it
+// replaced, nil for none, and what stands now. The error may be ErrDoorMoved, ErrKeypadKey or ErrStale.
+func (r *Registry) ReplaceDoor(ctx context.Context, d handoff.Door, m Match) (before *handoff.Door, stands handoff.Door, err error) {
+	before, err = r.store.Door(ctx, d.ID)
 	if err != nil {
-		return err
+		return nil, handoff.Door{}, err
 	}
 	if before != nil && before.BuildingID != d.BuildingID {
-		return handoff.ErrDoorMoved
+		return nil, handoff.Door{}, handoff.ErrDoorMoved
+	}
+	if !m.Holds(DoorVersion(before)) {
+		return nil, handoff.Door{}, ErrStale
 	}
 	// Residents are told the building's carriers alone; its log has what changes at a door.
 	if before == nil || before.Kind != d.Kind || before.Mode != d.Mode || !sameCarriers(before.Carriers, d.Carriers) {
 		if err := r.enrolled(ctx, d.BuildingID, ""); err != nil {
-			return err
+			return nil, handoff.Door{}, err
 		}
 	}
-	return r.store.PutDoor(ctx, d)
+	err = r.store.ChangeDoor(ctx, d.ID, func(there *handoff.Door) (handoff.Door, error) {
+		if stands, err = d.Replacing(there); err != nil {
+			return handoff.Door{}, err
+		}
+		if !m.Holds(DoorVersion(there)) && DoorVersion(there) != DoorVersion(&stands) { // its own, after a lost answer
+			return handoff.Door{}, ErrStale
+		}
+		if before = there; there != nil && there.Removed {
+			before = nil
+		}
+		return d, nil
+	})
+	stands.ID = d.ID
+	return before, stands, err
 }
 
 // sameCarriers tells nil, which is all of them, from none.

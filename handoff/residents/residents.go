@@ -242,14 +242,41 @@ func (d *Directory) Tidy(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// PutOnFile makes a list the residents that the manager has on file. One on the
-// list before and not now has moved out, and is forgotten; one who came by asking
-// stays. Broken off halfway, it is mended by repeating it.
+// PutOnFile is ReplaceOnFile of whatever stands.
 func (d *Directory) PutOnFile(ctx context.Context, building string, list []Subscription) error {
+	_, err := d.ReplaceOnFile(ctx, building, list, registry.Match{})
+	return err
+}
+
+// FileVersion is the version of what the manager has on file, of all residents of a building.
+func FileVersion(all []Resident) string {
+	type entry struct {
+		_                     struct{} `cbor:",toarray"`
+		ID                    handoff.ResidentID
+		Address, Locale, Unit string
+	}
+	file := []entry{}
+	for _, r := range all {
+		if r.OnFile {
+			file = append(file, entry{ID: r.ID, Address: r.Address, Locale: r.Locale, Unit: r.Unit})
+		}
+	}
+	return registry.VersionOf(file)
+}
+
+// ReplaceOnFile makes a list the residents that the manager has on file, in the place of the one that
+// is meant, and returns who is on file no more. Who stood on the list before and does not any
+// more moved out, and is forgotten; who came by asking stays. Broken off halfway, it is mended
+// by repeating it. The error may be registry.ErrStale: the list is compared before the
+// first of its writes, so that of two writers at the same moment both may go on.
+func (d *Directory) ReplaceOnFile(ctx context.Context, building string, list []Subscription, m registry.Match) (gone []handoff.ResidentID, err error) {
 	now, listed := handoff.InstantOf(d.clock.Now()), map[handoff.ResidentID]bool{}
 	before, err := d.store.Residents(ctx, building)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if !m.Holds(FileVersion(before)) {
+		return nil, registry.ErrStale
 	}
 	fresh := false
 	for _, sub := range list {
@@ -260,7 +287,7 @@ func (d *Directory) PutOnFile(ctx context.Context, building string, list []Subsc
 	}
 	if fresh { // ahead of the writes, as in Enroll
 		if err := d.registry.Announce(ctx, building, handoff.Actor{}); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, sub := range list {
@@ -272,17 +299,18 @@ func (d *Directory) PutOnFile(ctx context.Context, building string, list []Subsc
 			return nil
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 	for _, r := range before {
 		if r.OnFile && !listed[r.ID] {
 			if err := d.dropResident(ctx, building, r.ID, func(r *Resident) bool { return r.OnFile }); err != nil && !errors.Is(err, ErrResidentUnknown) {
-				return err
+				return gone, err
 			}
+			gone = append(gone, r.ID)
 		}
 	}
-	return nil
+	return gone, nil
 }
 
 // Mailed notes what was mailed to a resident, or about one. It causes no mail.
