@@ -319,15 +319,30 @@ var alarms = map[door.State]handoff.EventType{
 // once, however often it is told, so that any caller may bring it: a door
 // without a network has no other way.
 func (a *doorRoutes) record(ctx context.Context, d *handoff.Door, r *door.Report) (result string, err error) {
+	refusing := func() {
+		a.log.LogAttrs(ctx, slog.LevelWarn, "door refuses", slog.String("door", r.Door), slog.String("reason", r.Refusal.String()), slog.Time("at", r.At))
+	}
+	if r.State == door.Refused && a.recorder.metrics != nil {
+		a.recorder.metrics.DoorRefused(r.Refusal.String())
+	}
 	state, ofPermit := doorStates[r.State]
-	if !ofPermit {
+	// Of no permit that the door could know: it says what is wrong with the door all the same.
+	refuses := r.State == door.Refused && r.Permit.IsZero() && r.Refusal.OfDoor()
+	if !ofPermit || refuses {
 		alarm := registry.Alarm{Door: *d, Type: alarms[r.State], Seq: r.Seq, At: handoff.InstantOf(r.At)}
+		if refuses {
+			alarm.Type, alarm.Reason = handoff.EventDoorRefused, handoff.Reason(r.Refusal.String())
+		}
 		heard, err := a.registry.Alarmed(ctx, alarm)
 		switch {
 		case err != nil || heard == registry.AlarmRepeated:
 			return "ignored", err
 		case heard == registry.AlarmCounted:
 			return "counted", nil // one line for each would fill the service's log
+		}
+		if refuses {
+			refusing()
+			return "refused", nil
 		}
 		a.log.LogAttrs(ctx, slog.LevelWarn, "door alarm", slog.String("door", r.Door), slog.String("kind", r.State.String()), slog.Time("at", r.At))
 		if a.recorder.metrics != nil {
@@ -342,7 +357,14 @@ func (a *doorRoutes) record(ctx context.Context, d *handoff.Door, r *door.Report
 	if r.Permit.IsZero() || r.Refusal == door.Replayed {
 		return "ignored", nil
 	}
-	err = a.service.Reported(ctx, r.Door, handoff.PermitID(r.Permit), state)
+	if state == handoff.DoorRefused {
+		if r.Refusal.OfDoor() {
+			refusing()
+		}
+		err = a.service.RefusedBy(ctx, r.Door, handoff.PermitID(r.Permit), handoff.Reason(r.Refusal.String()))
+	} else {
+		err = a.service.Reported(ctx, r.Door, handoff.PermitID(r.Permit), state)
+	}
 	var refused *handoff.Refusal
 	if errors.As(err, &refused) {
 		return string(refused.Reason), nil // forgotten, or of a PIN that was never given out: the door must be able to empty its outbox

@@ -762,6 +762,55 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// A door that does not know the key that signs refuses every permit. It is shown as refused,
+// with the reason, in the log, in the events, in the access log and in a metric; also
+// where the door could not tell which permit it was.
+func TestADoorThatKnowsNoKey(t *testing.T) {
+	h := house5(t)
+	h.dispatch(t, "P1", nil)
+	gate := h.physical(t, "gate", false)
+	h.expect(t, manager, "PUT", "/v1/doors/gate", doorJSON("gate", "connected", `"public_key":"`+gate.key.Public().String()+`"`), 200, "")
+	permit := h.expect(t, courier, "POST", "/v1/doors/gate/unlock", unlockBody("P1", here), 200, "").body["permit_id"].(string)
+	says := func(id string, why door.Refusal) string {
+		t.Helper()
+		var about door.PermitID
+		if id != "" && about.UnmarshalText([]byte(id)) != nil {
+			t.Fatal("no permit")
+		}
+		gate.seq++
+		raw, err := door.Report{Door: "gate", Seq: gate.seq, At: h.Clock.Now().Truncate(time.Second), State: door.Refused, Permit: about, Refusal: why}.Sign(gate.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := `{"reports":["` + base64.RawURLEncoding.EncodeToString(raw) + `"]}`
+		h.expect(t, asDoor("gate"), "POST", "/v1/doors/gate/reports", body, 200, "")
+		return body
+	}
+	says(permit, door.UnknownKey)
+	if a := h.expect(t, courier, "GET", "/v1/doors/gate/unlocks/"+permit, "", 200, ""); a.body["state"] != "refused" {
+		t.Errorf("the unlock is %v", a.body["state"])
+	}
+	bare := says("", door.UnknownKey)
+	h.expect(t, asDoor("gate"), "POST", "/v1/doors/gate/reports", bare, 200, "") // the same again
+	says("", door.Malformed)                                                     // somebody's rubbish says nothing of the door
+	var told []handoff.Event
+	for _, e := range h.Events(t) {
+		if e.Type == handoff.EventDoorRefused {
+			told = append(told, e)
+		}
+	}
+	slices.SortFunc(told, func(a, b handoff.Event) int { return len(b.Grant.Hash) - len(a.Grant.Hash) })
+	if len(told) != 2 || told[0].Reason != "unknown-key" || told[1].Reason != "unknown-key" || told[0].Permit.String() != permit || told[1].Door != "gate" {
+		t.Errorf("the log has %+v", told)
+	}
+	if !strings.Contains(h.log.String(), `"msg":"door refuses","door":"gate","reason":"unknown-key"`) {
+		t.Error("it is not in the service's log")
+	}
+	if m := h.send(t, httptest.NewRequest("GET", "/metrics", nil)); !strings.Contains(m.text, `latchkey_door_refusals_total{reason="unknown-key"} 3`) {
+		t.Error("it is in no metric")
+	}
+}
+
 // A door without a network is heard through the courier's phone: what it said of a
 // permit counts whoever brings it, and nothing else does.
 func TestReportsByTheCourier(t *testing.T) {

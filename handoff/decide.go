@@ -20,6 +20,7 @@ type Command struct {
 	Permit   PermitID     // open: fresh randomness, since a decision has none of its own (not for a PIN); report: of which
 	Door     string       // report: which door reports
 	State    DoorState    // report: what it says
+	Why      Reason       // report: of refused, the door's own reason
 	Consents []TargetKind // consent: the kinds that the customer agrees to, all others not
 
 	// Digest is keyed and of a dispatch: mint's own, where the grant at hand was scrubbed;

@@ -320,7 +320,11 @@ func report(d *deliberation) Decision {
 	if u.Said&(1<<d.cmd.State) != 0 || !d.cmd.State.follows(u.State) {
 		return d.accept()
 	}
-	return d.accept(d.doorEvent(t, u))
+	e := d.doorEvent(t, u)
+	if d.cmd.State == DoorRefused {
+		e.Reason = d.cmd.Why
+	}
+	return d.accept(e)
 }
 
 func (d *deliberation) doorEvent(t EventType, u *Unlock) Event {

@@ -55,8 +55,9 @@ type Event struct {
 	// Of: consented. All that the customer agrees to, as it now stands.
 	Consents []TargetKind `cbor:"16,keyasint,omitempty"`
 
-	// Of: code_refused, access_refused, impossible_journey, signal, dispute_settled. Why it was
-	// refused, which pattern a signal is about, or the ruling by its name.
+	// Of: code_refused, access_refused, impossible_journey, door_refused, signal,
+	// dispute_settled. Why it was refused, a door's own reason included, which pattern a
+	// signal is about, or the ruling by its name.
 	Reason Reason `cbor:"17,keyasint,omitempty"`
 
 	// Of: code_refused. Excused says that the code was no guess: a slip of the pen, or a
@@ -64,7 +65,7 @@ type Event struct {
 	// that a wrong code is near the right one, so no one who may stand at a door is told.
 	Excused bool `cbor:"18,keyasint,omitempty"`
 
-	// Of: access_refused, override_asked, door_forced, door_held_open, door_tampered, door_jammed,
+	// Of: access_refused, override_asked, door_refused, door_forced, door_held_open, door_tampered, door_jammed,
 	// door_battery_low, door_unavailable. How many refusals or alarms an event of no grant
 	// stands for; 0: one. How many wishes that waited an override_asked takes the place of.
 	Count int `cbor:"19,keyasint,omitempty"`

@@ -24,6 +24,7 @@ type Metrics struct {
 	requests   *prometheus.HistogramVec
 	reports    *prometheus.CounterVec
 	alarms     *prometheus.CounterVec
+	refusals   *prometheus.CounterVec
 }
 
 var _ service.Observer = (*Metrics)(nil)
@@ -54,13 +55,16 @@ func New(r prometheus.Registerer) (*Metrics, error) {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method", "route", "status"}),
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "latchkey_door_reports_total", Help: "Reports of doors by what became of them: recorded, alarm, counted (one of many alarms of a kind within an hour), ignored, permit-unknown, bad-report.",
+			Name: "latchkey_door_reports_total", Help: "Reports of doors by what became of them: recorded, alarm, refused (a door that refuses whatever is signed), counted (one of many alarms of a kind within an hour), ignored, permit-unknown, bad-report.",
 		}, []string{"result"}),
 		alarms: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_door_alarms_total", Help: "Doors that were forced, held open or tampered with, as they say themselves.",
 		}, []string{"kind"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_door_refusals_total", Help: "Permits and PINs that doors refused, by the door's reason; of unknown-key and revoked-key no permit opens the door any more.",
+		}, []string{"reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.dispatches, m.verifies, m.acts, m.locks, m.conflicts, m.unsettled, m.requests, m.reports, m.alarms} {
+	for _, c := range []prometheus.Collector{m.dispatches, m.verifies, m.acts, m.locks, m.conflicts, m.unsettled, m.requests, m.reports, m.alarms, m.refusals} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}
@@ -114,6 +118,9 @@ func (m *Metrics) Served(method, route string, status int, took time.Duration) {
 
 // DoorReported observes one report of a door.
 func (m *Metrics) DoorReported(result string) { m.reports.WithLabelValues(result).Inc() }
+
+// DoorRefused observes a report that a door refused what it was brought.
+func (m *Metrics) DoorRefused(reason string) { m.refusals.WithLabelValues(reason).Inc() }
 
 // DoorAlarmed observes a report that calls for a person.
 func (m *Metrics) DoorAlarmed(kind string) { m.alarms.WithLabelValues(kind).Inc() }

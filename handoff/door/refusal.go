@@ -39,5 +39,15 @@ var refusalNames = map[Refusal]string{
 // names none.
 func (r Refusal) String() string { return refusalNames[r] }
 
+// OfDoor reports whether the refusal is about the door's own state: as long as that lasts,
+// the door refuses whatever the service signs.
+func (r Refusal) OfDoor() bool {
+	switch r {
+	case UnknownKey, RevokedKey, ClockBehind, NoMemory:
+		return true
+	}
+	return false
+}
+
 // Error makes a refusal an error by itself.
 func (r Refusal) Error() string { return "door: refused: " + r.String() }

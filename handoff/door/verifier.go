@@ -51,6 +51,21 @@ func (v *Verifier) Admit(raw []byte, now time.Time) (Permit, error) {
 	return p, nil
 }
 
+// Claimed is the permit that a message says it is, whoever made it; zero for none. Nothing of
+// it is verified: it is for reporting why a message was refused that came by a way that is
+// trusted.
+func Claimed(raw []byte) PermitID {
+	e, err := parse(raw, MaxPermit)
+	if err != nil {
+		return PermitID{}
+	}
+	var claims permitClaims
+	if e.claims(&claims) != nil {
+		return PermitID{}
+	}
+	return claims.ID
+}
+
 // check is all of Admit that changes nothing.
 func (v *Verifier) check(raw []byte, now time.Time) (Permit, error) {
 	e, err := parse(raw, MaxPermit)

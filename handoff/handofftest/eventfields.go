@@ -30,10 +30,10 @@ var (
 			handoff.EventDisputed,
 		},
 		"Consents": {handoff.EventConsented},
-		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal, handoff.EventDisputeSettled},
+		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventDoorRefused, handoff.EventSignal, handoff.EventDisputeSettled},
 		"Excused":  {handoff.EventCodeRefused},
 		"Count": {
-			handoff.EventAccessRefused, handoff.EventOverrideAsked, handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
+			handoff.EventAccessRefused, handoff.EventOverrideAsked, handoff.EventDoorRefused, handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
 			handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
 		},
 		"Distance": {

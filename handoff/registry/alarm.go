@@ -19,12 +19,15 @@ import (
 // Alarm is what a door says of itself, and of no permit.
 type Alarm struct {
 	Door handoff.Door      // with its building
-	Type handoff.EventType // EventDoorForced, EventDoorHeldOpen, EventDoorTampered, EventDoorJammed, EventDoorBatteryLow or EventDoorUnavailable
+	Type handoff.EventType // EventDoorRefused, EventDoorForced, EventDoorHeldOpen, EventDoorTampered, EventDoorJammed, EventDoorBatteryLow or EventDoorUnavailable
 
 	// Seq counts the door's reports under its present key: one that comes again has the
 	// number it had.
 	Seq uint64
 	At  handoff.Instant // by the door's clock
+
+	// Reason is why the door refused what it was brought, of EventDoorRefused.
+	Reason handoff.Reason
 }
 
 // Heard is what became of an alarm.
@@ -65,7 +68,7 @@ const alarmTries = 32
 // the door should report it again.
 func (r *Registry) Alarmed(ctx context.Context, a Alarm) (Heard, error) {
 	switch a.Type {
-	case handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
+	case handoff.EventDoorRefused, handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
 		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable:
 	default:
 		return 0, fmt.Errorf("registry: %s is no alarm", a.Type)
@@ -73,7 +76,7 @@ func (r *Registry) Alarmed(ctx context.Context, a Alarm) (Heard, error) {
 	now := handoff.InstantOf(r.clock.Now())
 	e := handoff.Event{
 		Type: a.Type, At: now, By: string(handoff.RoleDoor), Claimed: a.At,
-		Door: a.Door.ID, Target: a.Door.Kind, Building: a.Door.BuildingID,
+		Door: a.Door.ID, Target: a.Door.Kind, Building: a.Door.BuildingID, Reason: a.Reason,
 	}
 	note := eventlog.Note{Partition: e.Partition(), Name: fmt.Sprintf("%s:%x", a.Door.ID, a.Door.Key)} // under a new key a door counts anew
 	for range alarmTries {

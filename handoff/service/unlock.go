@@ -103,6 +103,15 @@ func (s *Service) Unlock(ctx context.Context, r UnlockRequest) (Permission, erro
 // Reported records what a door says of one of its permits. Saying it again is harmless.
 // Refused as permit-unknown for a permit that is not the door's or is forgotten.
 func (s *Service) Reported(ctx context.Context, door string, permit handoff.PermitID, state handoff.DoorState) error {
+	return s.reported(ctx, door, permit, state, "")
+}
+
+// RefusedBy is Reported of a permit that the door refused, with the door's reason.
+func (s *Service) RefusedBy(ctx context.Context, door string, permit handoff.PermitID, why handoff.Reason) error {
+	return s.reported(ctx, door, permit, handoff.DoorRefused, why)
+}
+
+func (s *Service) reported(ctx context.Context, door string, permit handoff.PermitID, state handoff.DoorState, why handoff.Reason) error {
 	ref, err := s.store.Permit(ctx, permit)
 	if err != nil {
 		return err
@@ -113,7 +122,7 @@ func (s *Service) Reported(ctx context.Context, door string, permit handoff.Perm
 	_, err = s.change(ctx, request{
 		Query: Query{Parcel: ref.Parcel},
 		command: func(*Snapshot) handoff.Command {
-			return handoff.Command{Act: handoff.Report, By: handoff.Actor{Role: handoff.RoleDoor}, Door: door, Permit: permit, State: state}
+			return handoff.Command{Act: handoff.Report, By: handoff.Actor{Role: handoff.RoleDoor}, Door: door, Permit: permit, State: state, Why: why}
 		},
 	})
 	return err

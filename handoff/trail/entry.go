@@ -141,7 +141,7 @@ type Passage struct {
 	Kind    string
 	Carrier string
 	Permit  string // empty where none was given
-	Reason  string // of a refusal
+	Reason  string // of a refusal, the door's own included
 	Count   int    // of refusals or alarms; 1 or more
 	Claimed time.Time
 	Steps   []Step // of a permit, oldest first
@@ -217,6 +217,9 @@ func passages(entries []Entry) []Passage {
 		if n, ok := begun[e.Permit]; ok && e.Permit != "" && e.Seq <= lines[n].Seq+oneLine {
 			p := &lines[n]
 			p.Outcome, p.Steps = p.Outcome.then(outcome), append(p.Steps, step)
+			if e.Reason != "" {
+				p.Reason = e.Reason // the door's own
+			}
 			continue
 		}
 		p := Passage{

@@ -3,6 +3,7 @@ package controller
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -194,6 +195,29 @@ func TestRepeatedByTheStream(t *testing.T) {
 	r.end()
 	wants(t, o.heard(s), "delivered confirmed relocked refused/replayed")
 	wants(t, r.lock.moved(), "unlock lock")
+}
+
+// A rotation that went on before the door learnt the key: it says of which permit it refuses
+// the signature, so that the unlock is shown as refused. Of what a reader brings it
+// believes no id.
+func TestAnUnknownKeyIsSaidOfItsPermit(t *testing.T) {
+	s, o := newSite(t), newOffice(t)
+	stranger, err := door.NewSigner(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.signer = stranger
+	p, permit := s.permit(t, nil)
+	o.push("permit", permit)
+	r := s.run(t, &lock{}, func(c *Config) { c.Service = o.service() })
+	soon(t, func() (string, string) { return o.heard(s), "refused/unknown-key" })
+	wants(t, r.ask(permit), Answer{Result: "refused", Reason: "unknown-key"})
+	soon(t, func() (string, string) { return o.heard(s), "refused/unknown-key refused/unknown-key" })
+	_, about := s.read(t, o.reports...)
+	wants(t, about[0], p.ID)
+	wants(t, about[1], door.PermitID{})
+	r.end()
+	wants(t, r.lock.moved(), "")
 }
 
 // The network goes away in the middle of an unlock. Reports come later, all, in order.

@@ -413,6 +413,9 @@ func (c *Controller) admit(r request) {
 		// The stream repeats what was under way when it broke. That is no attempt.
 	default:
 		c.log.Warn("refused", "error", err)
+		if r.stream && permit.IsZero() {
+			permit = door.Claimed(r.permit) // the service itself sent it: its permit is shown as refused, and not as unanswered
+		}
 		if err := c.report(door.Refused, permit, why); err != nil {
 			c.log.Warn("the refusal could not be recorded", "error", err)
 		}
