@@ -95,12 +95,13 @@ type passageAnswer struct {
 
 	Seq      uint64       `json:"seq" doc:"Of the first entry in the export"`
 	At       time.Time    `json:"at"`
-	Outcome  string       `json:"outcome" example:"opened" doc:"authorised, delivered, confirmed, opened, not-relocked, relocked, failed, refused-by-door or no-answer of a permit; refused, forced, held-open, tampered, jammed, battery-low, unavailable or rules-changed"`
+	Outcome  string       `json:"outcome" example:"opened" doc:"authorised, delivered, confirmed, opened, not-relocked, relocked, failed, refused-by-door or no-answer of a permit; refused, forced, held-open, tampered, jammed, battery-low, unavailable, door-changed or rules-changed"`
 	DoorID   string       `json:"door_id,omitempty" doc:"Left out of a garage or a home, whose door would name a unit"`
 	DoorKind string       `json:"door_kind,omitempty"`
 	Carrier  string       `json:"carrier_id,omitempty"`
 	PermitID string       `json:"permit_id,omitempty"`
-	Reason   string       `json:"reason,omitempty" doc:"Of a refusal"`
+	Reason   string       `json:"reason,omitempty" doc:"Of a refusal, the door's own included"`
+	Changes  []string     `json:"changes,omitempty" doc:"Of door-changed and rules-changed: what changed, by name; enrolled or removed"`
 	Count    int          `json:"count" doc:"How many refusals or alarms the line stands for"`
 	Claimed  *time.Time   `json:"claimed_at,omitempty" doc:"When the door says that it was, by its own clock"`
 	Steps    []stepAnswer `json:"steps,omitempty" doc:"What the door said, oldest first"`
@@ -170,7 +171,7 @@ func (a *accessRoutes) accessLog(ctx context.Context, in *accessInput) (*accessO
 func passageOf(p *trail.Passage) passageAnswer {
 	answer := passageAnswer{
 		Seq: p.Seq, At: p.At, Outcome: string(p.Outcome), DoorID: p.Door, DoorKind: p.Kind, Carrier: p.Carrier,
-		PermitID: p.Permit, Reason: p.Reason, Count: p.Count,
+		PermitID: p.Permit, Reason: p.Reason, Changes: p.Changes, Count: p.Count,
 	}
 	if !p.Claimed.IsZero() {
 		answer.Claimed = &p.Claimed

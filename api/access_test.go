@@ -41,7 +41,7 @@ const accessLog = "/v1/buildings/bld_turm5/access-log"
 // passages are those of a page at a door; what was registered meanwhile is counted.
 func passages(a *answer) (atDoors []map[string]any, registered int) {
 	for _, v := range a.body["passages"].([]any) {
-		if p := v.(map[string]any); p["outcome"] != "rules-changed" {
+		if p := v.(map[string]any); p["outcome"] != "rules-changed" && p["outcome"] != "door-changed" {
 			atDoors = append(atDoors, p)
 		} else {
 			registered++

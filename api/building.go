@@ -12,11 +12,13 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/registry"
+	"latchkey/handoff/service"
 )
 
 // buildingRoutes are the routes of a building's manager: what the building allows, and which
 // doors it has. Both count at the next unlock.
 type buildingRoutes struct {
+	service  *service.Service // names who changes something
 	registry *registry.Registry
 	policy   *handoff.Policy // whose fence holds for a door that names none
 }
@@ -55,6 +57,15 @@ func (a *buildingRoutes) register(r *registrar) {
 // manages reports whether the caller runs a building.
 func manages(p *auth.Principal, building string) bool {
 	return p.Has(auth.Ops) || p.Has(auth.Building) && p.Building == building && building != ""
+}
+
+// by is who changes a building or a door.
+func (a *buildingRoutes) by(ctx context.Context) registry.By {
+	p, role := principal(ctx), handoff.RoleManager
+	if !p.Has(auth.Building) {
+		role = handoff.RoleOps
+	}
+	return registry.By{Role: role, Who: a.service.Who(handoff.Actor{Role: role, Subject: p.Identity()})}
 }
 
 type point struct {
@@ -132,7 +143,7 @@ func (a *buildingRoutes) putBuilding(ctx context.Context, in *putBuildingInput) 
 	}
 	b := in.Body.value
 	b.ID = in.Building.id
-	before, err := a.registry.ReplaceBuilding(ctx, b, ifMatch(in.IfMatch))
+	before, err := a.registry.ReplaceBuilding(ctx, a.by(ctx), b, ifMatch(in.IfMatch))
 	if err != nil {
 		return nil, err
 	}
@@ -244,6 +255,7 @@ type doorAnswer struct {
 	RelockS    int          `json:"relock_s,omitempty"`
 	Carriers   []string     `json:"carriers,omitzero" doc:"Left out: all of the building's"`
 	Owner      *ownerAnswer `json:"owner,omitempty"`
+	Unit       string       `json:"unit,omitempty"`
 	Removed    []string     `json:"removed,omitempty" doc:"Of a PUT, left out where there is nothing: what stood there before and does not any more, by name; carriers, where the door's own restriction ended; of carriers that may not come any more, each"`
 }
 
@@ -260,7 +272,7 @@ type doorOutput struct {
 func (a *buildingRoutes) doorOutput(d *handoff.Door) *doorOutput {
 	answer := doorAnswer{
 		DoorID: d.ID, BuildingID: d.BuildingID, Kind: d.Kind.String(), Mode: d.Mode.String(),
-		Location: pointOf(d.Location), GeofenceM: d.Fence, KeypadKey: d.Mode == handoff.Keypad, RelockS: d.Relock, Carriers: d.Carriers,
+		Location: pointOf(d.Location), GeofenceM: d.Fence, KeypadKey: d.Mode == handoff.Keypad, RelockS: d.Relock, Carriers: d.Carriers, Unit: d.Unit,
 	}
 	if answer.GeofenceM == 0 {
 		answer.GeofenceM = a.policy.Fences.Door
@@ -304,7 +316,7 @@ func (a *buildingRoutes) putDoor(ctx context.Context, in *putDoorInput) (*doorOu
 	if b == nil {
 		return nil, invalid(violations{{Location: "body.building_id", Message: "must name a building that is registered"}})
 	}
-	before, stands, err := a.registry.ReplaceDoor(ctx, d, ifMatch(in.IfMatch))
+	before, stands, err := a.registry.ReplaceDoor(ctx, a.by(ctx), d, ifMatch(in.IfMatch))
 	if err != nil {
 		return nil, err
 	}
@@ -330,7 +342,7 @@ func (a *buildingRoutes) removeDoor(ctx context.Context, in *doorPath) (*struct{
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.registry.RemoveDoor(ctx, *d)
+	return nil, a.registry.RemoveDoor(ctx, a.by(ctx), *d)
 }
 
 // managedDoor is a door of a building that the caller runs. Another's does not exist.

@@ -143,6 +143,7 @@ type eventData struct {
 	Who     string     `json:"who,omitempty" doc:"Who asked, where it was no courier: a pseudonym"`
 	Device  string     `json:"device,omitempty" doc:"On which device the courier worked: a pseudonym"`
 	Claimed *time.Time `json:"claimed_at,omitempty" doc:"When the device says that it was, by its own clock"`
+	Changes []string   `json:"changes,omitempty" example:"[\"owner\"]" doc:"Of a door or a building: what changed, by name; enrolled or removed"`
 	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused; of dispute_settled the ruling"`
 	Excused bool       `json:"excused,omitempty,omitzero" doc:"The wrong code was no guess: a slip, or an older code. Tell no one who may stand at a door"`
 	Count   int        `json:"count,omitempty,omitzero" doc:"How many refusals it stands for; left out: one"`
@@ -200,7 +201,7 @@ func eventOf(l *eventlog.Logged) eventAnswer {
 		Type: l.What(), Time: l.When(), Subject: e.Grant.String(),
 		Data: eventData{
 			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Device: e.Device,
-			Reason: string(e.Reason), Excused: e.Excused, Count: e.Count, Rights: rightsOf(e.Rights), Issue: e.Issue, DistanceM: e.Distance,
+			Reason: string(e.Reason), Changes: e.Changes, Excused: e.Excused, Count: e.Count, Rights: rightsOf(e.Rights), Issue: e.Issue, DistanceM: e.Distance,
 			Building: e.Building, Door: e.Door, Permit: e.Permit.String(), Awaited: e.Awaited, RelockS: e.Relock, Resident: string(e.Resident),
 		},
 	}

@@ -2,11 +2,14 @@ package api_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
 	"latchkey/api/auth"
+	"latchkey/handoff"
 )
 
 // put is expect of a PUT with If-Match; empty sends none.
@@ -21,6 +24,13 @@ func (h *house) put(t *testing.T, who auth.Principal, path, body, match string, 
 		t.Fatalf("PUT %s with If-Match %s = %d %q, want %d %q: %s", path, match, a.status, a.code(), status, code, a.text)
 	}
 	return a
+}
+
+// without is an answer without a field.
+func without(body map[string]any, field string) map[string]any {
+	body = maps.Clone(body)
+	delete(body, field)
+	return body
 }
 
 // Every record that a PUT replaces as a whole has a version: who saw an older one is
@@ -87,6 +97,38 @@ func TestAPutOfAWholeRecord(t *testing.T) {
 		t.Errorf("%s, want %s removed", second.text, gone)
 	}
 	h.put(t, manager, list, `{"residents":[]}`, tag, 412, "stale")
+}
+
+// Every change of a building or a door is an event with who did it, and stands in the
+// building's log; the unit of a home stays bound when a PUT leaves it out.
+func TestChangesAreEvents(t *testing.T) {
+	h := house5(t)
+	home := func(extra string) string {
+		return `{"building_id":"bld_turm5","kind":"home","mode":"connected","location":{"lat":52.5256,"lon":13.3421},"owner":{"shop_id":"demo","customer_id":"cus_81"}` + extra + `}`
+	}
+	before := len(h.Events(t))
+	h.put(t, manager, "/v1/doors/home-4", home(`,"unit":"4 links"`), "", 200, "")
+	if a := h.put(t, manager, "/v1/doors/home-4", home(""), "", 200, ""); a.body["unit"] != "4 links" {
+		t.Errorf("left out, the unit is %v", a.body["unit"])
+	}
+	h.put(t, manager, "/v1/doors/home-4", home(`,"unit":"9","relock_s":7`), "", 200, "")
+	h.expect(t, manager, "DELETE", "/v1/doors/home-4", "", 204, "")
+	h.put(t, manager, "/v1/doors/lobby", `{"building_id":"bld_turm5","kind":"lobby","mode":"carried","location":{"lat":52.5256,"lon":13.3421},"unit":"4 links"}`, "", 422, "invalid-request")
+	h.put(t, manager, "/v1/buildings/bld_turm5", `{"name":"Haus Zwei","address":"Turmstr. 5, 10559 Berlin","time_zone":"Europe/Berlin","location":{"lat":52.5256,"lon":13.3421},"carriers":[]}`, "", 200, "")
+	var told []string
+	for _, e := range h.Events(t)[before:] {
+		if e.Type != handoff.EventDoorChanged && e.Type != handoff.EventBuildingChanged {
+			continue
+		}
+		if e.By != "manager" || len(e.Who) != 16 || e.Building != "bld_turm5" || (e.Door == "home-4") != (e.Type == handoff.EventDoorChanged) {
+			t.Errorf("%+v", e)
+		}
+		told = append(told, e.Type.String()+" "+strings.Join(e.Changes, ","))
+	}
+	want := []string{"door_changed enrolled", "door_changed unit,relock_s", "door_changed removed"}
+	if len(told) != 4 || !slices.Equal(told[:3], want) || !strings.HasPrefix(told[3], "building_changed name,") {
+		t.Errorf("%q", told)
+	}
 }
 
 // A keypad's key is never shown, and counts for the version all the same.

@@ -255,7 +255,7 @@ func audiences(c *Config, recorder *recorder) []audience {
 			service: c.Service, registry: c.Registry, opening: c.Doors, streams: streams{most: dialedIn, open: map[string]chan struct{}{}},
 			timeout: c.RequestTimeout, log: c.Log, recorder: recorder,
 		},
-		&buildingRoutes{registry: c.Registry, policy: c.Service.Policy()},
+		&buildingRoutes{service: c.Service, registry: c.Registry, policy: c.Service.Policy()},
 		&accessRoutes{registry: c.Registry, log: c.Access},
 		&eventRoutes{events: c.Events, hash: c.Service.ParcelHash, labels: c.Service.Policy().Labels},
 		&residentRoutes{directory: c.Directory, registry: c.Registry, clock: c.Clock, told: c.Residents},

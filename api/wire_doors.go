@@ -103,6 +103,7 @@ type doorRequest struct {
 	KeypadKey  *string       `json:"keypad_key,omitempty" writeOnly:"true" pattern:"^[A-Za-z0-9_-]{27,86}$" doc:"For mode keypad only: what the keypad makes its PINs from, 20 to 64 random bytes in base64url. It is never shown again. Left out of a later PUT that keeps the mode, the door keeps the key that it has; another mode forgets it"`
 	RelockS    *int          `json:"relock_s,omitempty" minimum:"1" maximum:"120" example:"5" doc:"Seconds after which it locks again, signed into every permit. Left out: as the door itself is set, which also holds for PINs"`
 	Carriers   []string      `json:"carriers,omitempty" maxItems:"64" format:"id" example:"[\"swift\"]" doc:"Those of the building's carriers whose couriers may come by this door; none, where it is empty. Left out: all of the building's"`
+	Unit       *string       `json:"unit,omitempty" maxLength:"60" example:"4 links" doc:"Whose garage or home it is, as parcels are addressed to it: its confirmed residents are told of every change and every opening. Left out of a later PUT, the door keeps the unit that it has"`
 	Owner      *ownerRequest `json:"owner,omitempty" doc:"Whose garage or home it is: required for these, refused for others"`
 }
 
@@ -149,6 +150,9 @@ func (r *doorRequest) parse(bad *violations) handoff.Door {
 		d.Carriers = append([]string{}, list...) // an empty one is not one that was left out
 	}
 	d.Owner = r.owner(bad, d.Kind)
+	if d.Unit = bad.optionalText("unit", r.Unit, 60); d.Unit != "" && !d.Private() {
+		bad.add("unit", "is for a garage or a home only")
+	}
 	return d
 }
 

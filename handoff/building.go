@@ -41,9 +41,27 @@ type Door struct {
 	// it keeps its id for its building.
 	Removed bool `cbor:"11,keyasint,omitempty"`
 
+	// Unit is the unit whose garage or home it is, as dispatches say it: its residents are told
+	// what happens at their door, and of every change to it. A PUT does not take it away.
+	Unit string `cbor:"12,keyasint,omitempty"`
+
+	// Before are those whose door it was in the last two days, oldest first, so that they are
+	// told of the change, too.
+	Before []Binding `cbor:"13,keyasint,omitempty"`
+
 	// Building is read along with the door.
 	Building Building `cbor:"-"`
 }
+
+// Binding is whose a door was.
+type Binding struct {
+	Owner *CustomerRef `cbor:"1,keyasint,omitempty"`
+	Unit  string       `cbor:"2,keyasint,omitempty"`
+	Until Instant      `cbor:"3,keyasint"`
+}
+
+// Private reports whether the door is somebody's own, a garage or a home.
+func (d *Door) Private() bool { return d.Kind == Garage || d.Kind == Home }
 
 // DoorMode is how permits reach a door.
 type DoorMode uint8
@@ -80,13 +98,20 @@ func (k KeypadKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 // Replacing is d as it is stored in the place of before (nil: of none). A door stays in
 // its building: ErrDoorMoved. A keypad that is given no key keeps the one it has, since
 // it cannot be read out to be said again; one that has none is ErrKeypadKey. The key is
-// forgotten along with the mode, and of a door that is removed, everything but its building.
+// forgotten along with the mode, and of a door that is removed, everything but its building
+// and whose it was. A garage or home that is given no unit keeps the one it has.
 func (d Door) Replacing(before *Door) (Door, error) {
 	if before != nil && before.BuildingID != d.BuildingID {
 		return Door{}, ErrDoorMoved
 	}
 	if d.Removed {
-		return Door{ID: d.ID, BuildingID: d.BuildingID, Removed: true}, nil
+		return Door{ID: d.ID, BuildingID: d.BuildingID, Before: d.Before, Removed: true}, nil
+	}
+	switch {
+	case !d.Private():
+		d.Unit = ""
+	case d.Unit == "" && before != nil:
+		d.Unit = before.Unit
 	}
 	switch {
 	case d.Mode != Keypad:

@@ -78,12 +78,13 @@ type Event struct {
 	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
 	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
-	// building_enrolled, resident_changed.
+	// door_changed, building_changed, building_enrolled, resident_changed.
 	Building string `cbor:"21,keyasint,omitempty"`
 
 	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
-	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable.
+	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
+	// door_changed.
 	Door   string     `cbor:"22,keyasint,omitempty"`
 	Target TargetKind `cbor:"23,keyasint,omitempty"` // the kind of the door
 
@@ -98,6 +99,10 @@ type Event struct {
 
 	// Of: scrubbed, erased. The keyed digest of the dispatch.
 	Digest []byte `cbor:"28,keyasint,omitempty"`
+
+	// Of: door_changed, building_changed. What changed, by the names that the API has for it;
+	// enrolled or removed alone for a record that came or went. No contents.
+	Changes []string `cbor:"31,keyasint,omitempty"`
 
 	// Of: resident_changed.
 	Resident ResidentID `cbor:"29,keyasint,omitempty"`
@@ -161,6 +166,10 @@ const (
 	EventDisputeWithdrawn // the customer agrees that it happened
 	EventDisputeSettled   // the duty officer decided; Reason is the ruling
 	EventVisitAgain       // of a grant, behind permitted: the permit begins a visit to the door again, for a second armful
+
+	// Of no grant.
+	EventDoorChanged     // a door was registered, changed or removed; By and Who say by whom
+	EventBuildingChanged // the same of a building
 )
 
 var eventNames = enum[EventType]{
@@ -179,7 +188,7 @@ var eventNames = enum[EventType]{
 	EventBuildingEnrolled: "building_enrolled", EventResidentChanged: "resident_changed", EventSignal: "signal",
 	EventDoorJammed: "door_jammed", EventDoorBatteryLow: "door_battery_low", EventDoorUnavailable: "door_unavailable",
 	EventDisputed: "disputed", EventDisputeWithdrawn: "dispute_withdrawn", EventDisputeSettled: "dispute_settled",
-	EventVisitAgain: "visit_begun_again",
+	EventVisitAgain: "visit_begun_again", EventDoorChanged: "door_changed", EventBuildingChanged: "building_changed",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }

@@ -16,8 +16,8 @@ var (
 	}
 	doorEvents = append(slices.Clip(permitEvents), handoff.EventVisitAgain, handoff.EventAccessRefused, handoff.EventImpossible,
 		handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
-		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable)
-	buildingEvents = append(slices.Clip(doorEvents), handoff.EventBuildingEnrolled, handoff.EventResidentChanged)
+		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable, handoff.EventDoorChanged)
+	buildingEvents = append(slices.Clip(doorEvents), handoff.EventBuildingChanged, handoff.EventBuildingEnrolled, handoff.EventResidentChanged)
 
 	// fieldTypes are, for each field of an event that not every event has, the types that
 	// may set it: what the groups of [handoff.Event] say.
@@ -48,6 +48,7 @@ var (
 		"Relock":    {handoff.EventPermitted},
 		"Challenge": {handoff.EventPermitted},
 		"Digest":    {handoff.EventScrubbed, handoff.EventErased},
+		"Changes":   {handoff.EventDoorChanged, handoff.EventBuildingChanged},
 		"Resident":  {handoff.EventResidentChanged},
 		"HandedAt":  {handoff.EventDisputed},
 	}

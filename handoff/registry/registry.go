@@ -5,6 +5,7 @@ package registry
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"slices"
 
 	"github.com/fxamacker/cbor/v2"
@@ -89,7 +90,7 @@ func (r *Registry) Enrolment(ctx context.Context, building string) (*Enrolment, 
 
 // Enroll is ReplaceBuilding of whatever stands.
 func (r *Registry) Enroll(ctx context.Context, b handoff.Building) error {
-	_, err := r.ReplaceBuilding(ctx, b, Match{})
+	_, err := r.ReplaceBuilding(ctx, By{}, b, Match{})
 	return err
 }
 
@@ -97,7 +98,7 @@ func (r *Registry) Enroll(ctx context.Context, b handoff.Building) error {
 // returns what it replaced: nil for none. Where that changes what its residents are told,
 // the log hears of it first: who repeats a call that failed may have it said twice, which is
 // harmless, and never leaves it unsaid. The error may be ErrStale.
-func (r *Registry) ReplaceBuilding(ctx context.Context, b handoff.Building, m Match) (before *handoff.Building, err error) {
+func (r *Registry) ReplaceBuilding(ctx context.Context, by By, b handoff.Building, m Match) (before *handoff.Building, err error) {
 	before, err = r.store.Building(ctx, b.ID)
 	if err != nil {
 		return nil, err
@@ -109,6 +110,11 @@ func (r *Registry) ReplaceBuilding(ctx context.Context, b handoff.Building, m Ma
 		if err := r.enrolled(ctx, b.ID, ""); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.changed(ctx, by, handoff.Event{
+		Type: handoff.EventBuildingChanged, Building: b.ID, Changes: changesOfBuilding(before, &b),
+	}); err != nil {
+		return nil, err
 	}
 	err = r.store.ChangeBuilding(ctx, b.ID, func(stands *handoff.Building) (handoff.Building, error) {
 		if !m.Holds(BuildingVersion(stands)) && BuildingVersion(stands) != BuildingVersion(&b) { // its own, after a lost answer
@@ -122,13 +128,13 @@ func (r *Registry) ReplaceBuilding(ctx context.Context, b handoff.Building, m Ma
 
 // EnrollDoor is ReplaceDoor of whatever stands.
 func (r *Registry) EnrollDoor(ctx context.Context, d handoff.Door) error {
-	_, _, err := r.ReplaceDoor(ctx, d, Match{})
+	_, _, err := r.ReplaceDoor(ctx, By{}, d, Match{})
 	return err
 }
 
 // ReplaceDoor writes a door with the promise of ReplaceBuilding, and returns the one that it
 // replaced, nil for none, and what stands now. The error may be ErrDoorMoved, ErrKeypadKey or ErrStale.
-func (r *Registry) ReplaceDoor(ctx context.Context, d handoff.Door, m Match) (before *handoff.Door, stands handoff.Door, err error) {
+func (r *Registry) ReplaceDoor(ctx context.Context, by By, d handoff.Door, m Match) (before *handoff.Door, stands handoff.Door, err error) {
 	before, err = r.store.Door(ctx, d.ID)
 	if err != nil {
 		return nil, handoff.Door{}, err
@@ -145,17 +151,27 @@ func (r *Registry) ReplaceDoor(ctx context.Context, d handoff.Door, m Match) (be
 			return nil, handoff.Door{}, err
 		}
 	}
+	now := handoff.InstantOf(r.clock.Now())
+	if stands, err = d.Replacing(before); err != nil {
+		return nil, handoff.Door{}, err
+	}
+	if err := r.changed(ctx, by, handoff.Event{
+		Type: handoff.EventDoorChanged, Door: d.ID, Target: privateKind(before, &d), Building: d.BuildingID, Changes: changesOfDoor(before, &stands),
+	}); err != nil {
+		return nil, handoff.Door{}, err
+	}
 	err = r.store.ChangeDoor(ctx, d.ID, func(there *handoff.Door) (handoff.Door, error) {
 		if stands, err = d.Replacing(there); err != nil {
 			return handoff.Door{}, err
 		}
+		stands = bound(there, stands, now)
 		if !m.Holds(DoorVersion(there)) && DoorVersion(there) != DoorVersion(&stands) { // its own, after a lost answer
 			return handoff.Door{}, ErrStale
 		}
 		if before = there; there != nil && there.Removed {
 			before = nil
 		}
-		return d, nil
+		return stands, nil
 	})
 	stands.ID = d.ID
 	return before, stands, err
@@ -166,11 +182,61 @@ func sameCarriers(a, b []string) bool { return (a == nil) == (b == nil) && slice
 
 // RemoveDoor makes a door none, with the same promise: from the next unlock on it opens
 // nothing. Its building can bring it back by EnrollDoor.
-func (r *Registry) RemoveDoor(ctx context.Context, d handoff.Door) error {
+func (r *Registry) RemoveDoor(ctx context.Context, by By, d handoff.Door) error {
 	if err := r.enrolled(ctx, d.BuildingID, ""); err != nil {
 		return err
 	}
-	return r.store.PutDoor(ctx, handoff.Door{ID: d.ID, BuildingID: d.BuildingID, Removed: true})
+	if err := r.changed(ctx, by, handoff.Event{
+		Type: handoff.EventDoorChanged, Door: d.ID, Target: d.Kind, Building: d.BuildingID, Changes: []string{Removed},
+	}); err != nil {
+		return err
+	}
+	now := handoff.InstantOf(r.clock.Now())
+	return r.store.ChangeDoor(ctx, d.ID, func(there *handoff.Door) (handoff.Door, error) {
+		return bound(there, handoff.Door{ID: d.ID, BuildingID: d.BuildingID, Removed: true}, now), nil
+	})
+}
+
+// privateKind is the kind of the door, where it is or was a garage or home, that one.
+func privateKind(before, after *handoff.Door) handoff.TargetKind {
+	if before != nil && before.Private() {
+		return before.Kind
+	}
+	return after.Kind
+}
+
+// changed puts a change on the log, ahead of the write.
+func (r *Registry) changed(ctx context.Context, by By, e handoff.Event) error {
+	if len(e.Changes) == 0 {
+		return nil
+	}
+	e.At = handoff.InstantOf(r.clock.Now())
+	e.By, e.Who = string(by.Role), by.Who
+	return r.log.Append(ctx, e.At, e)
+}
+
+// errSeen ends a change that only looks.
+var errSeen = errors.New("registry: seen")
+
+// Bindings are whose a door is, and then those whose it was until since or later, at most two
+// days ago. The first is zero for a door that is not there, or is not there any more.
+func (r *Registry) Bindings(ctx context.Context, door string, since handoff.Instant) (all []handoff.Binding, err error) {
+	err = r.store.ChangeDoor(ctx, door, func(there *handoff.Door) (handoff.Door, error) {
+		all = []handoff.Binding{{}}
+		if there != nil {
+			all[0] = handoff.Binding{Owner: there.Owner, Unit: there.Unit}
+			for _, b := range there.Before {
+				if b.Until >= since {
+					all = append(all, b)
+				}
+			}
+		}
+		return handoff.Door{}, errSeen
+	})
+	if errors.Is(err, errSeen) {
+		err = nil
+	}
+	return all, err
 }
 
 // Announce has residents told at once what is installed, instead of an hour after the

@@ -3,6 +3,7 @@ package trail
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"latchkey/handoff"
@@ -29,11 +30,12 @@ type Entry struct {
 	Carrier  string `json:"carrier,omitempty"`
 	Permit   string `json:"permit,omitempty"` // what happened with the same permit belongs together
 	Reason   string `json:"reason,omitempty"`
+	Changes  string `json:"changes,omitempty"` // what changed, names joined by commas
 	Count    int    `json:"count,omitzero"`    // how many refusals or alarms it stands for; left out: one
 	Distance int    `json:"distance,omitzero"` // meters from the door or the address, rounded to ten
 	Claimed  int64  `json:"claimed,omitzero"`  // when the device says it was, by its own clock
 
-	// Of a partition only.
+	// Of a partition only; By and Who of a change to a door or the building as well.
 	ID       string `json:"id,omitempty"` // the event's, in the partition
 	Building string `json:"building,omitempty"`
 	Grant    string `json:"grant,omitempty"`
@@ -83,13 +85,16 @@ func BuildingEntry(l eventlog.Logged) (building string, n Entry, ok bool) {
 	if e.Target != handoff.Garage && e.Target != handoff.Home {
 		n.Door = e.Door
 	}
+	if len(e.Changes) > 0 {
+		n.By, n.Who = e.By, e.Who
+	}
 	return e.Building, n, true
 }
 
 func ofDoor(e *handoff.Event) Entry {
 	n := Entry{
 		At: int64(e.At), What: e.Type.String(), Carrier: e.Carrier, Permit: e.Permit.String(),
-		Reason: string(e.Reason), Count: e.Count, Claimed: int64(e.Claimed),
+		Reason: string(e.Reason), Changes: strings.Join(e.Changes, ","), Count: e.Count, Claimed: int64(e.Claimed),
 	}
 	if e.Target != 0 {
 		n.Kind = e.Target.String()
@@ -101,6 +106,7 @@ var buildingEvents = []handoff.EventType{
 	handoff.EventPermitted, handoff.EventAccessRefused, handoff.EventImpossible,
 	handoff.EventDoorDelivered, handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked, handoff.EventDoorFailed, handoff.EventDoorRefused, handoff.EventDoorSilent,
 	handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered, handoff.EventBuildingEnrolled,
+	handoff.EventDoorChanged, handoff.EventBuildingChanged,
 	handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
 }
 
@@ -140,9 +146,10 @@ type Passage struct {
 	Door    string // empty for a garage or a home
 	Kind    string
 	Carrier string
-	Permit  string // empty where none was given
-	Reason  string // of a refusal, the door's own included
-	Count   int    // of refusals or alarms; 1 or more
+	Permit  string   // empty where none was given
+	Reason  string   // of a refusal, the door's own included
+	Count   int      // of refusals or alarms; 1 or more
+	Changes []string // of a door or the building, by the API's names
 	Claimed time.Time
 	Steps   []Step // of a permit, oldest first
 }
@@ -172,6 +179,7 @@ const (
 	OutcomeHeldOpen     Outcome = "held-open"
 	OutcomeTampered     Outcome = "tampered"
 	OutcomeRulesChanged Outcome = "rules-changed" // what the building allows, or tells its residents
+	OutcomeDoorChanged  Outcome = "door-changed"  // a door was registered, changed or removed
 	OutcomeJammed       Outcome = "jammed"
 	OutcomeBatteryLow   Outcome = "battery-low"
 	OutcomeUnavailable  Outcome = "unavailable" // the door could not reach its lock
@@ -183,6 +191,7 @@ var outcomes = map[handoff.EventType]Outcome{
 	handoff.EventDoorRelocked: OutcomeRelocked, handoff.EventDoorFailed: OutcomeFailed, handoff.EventDoorRefused: OutcomeDoorRefused,
 	handoff.EventDoorSilent: OutcomeNoAnswer, handoff.EventDoorForced: OutcomeForced, handoff.EventDoorHeldOpen: OutcomeHeldOpen,
 	handoff.EventDoorTampered: OutcomeTampered, handoff.EventBuildingEnrolled: OutcomeRulesChanged,
+	handoff.EventDoorChanged: OutcomeDoorChanged, handoff.EventBuildingChanged: OutcomeRulesChanged,
 	handoff.EventDoorJammed: OutcomeJammed, handoff.EventDoorBatteryLow: OutcomeBatteryLow, handoff.EventDoorUnavailable: OutcomeUnavailable,
 }
 
@@ -199,6 +208,13 @@ func (o Outcome) then(next Outcome) Outcome {
 		return o
 	}
 	return next
+}
+
+func changes(joined string) []string {
+	if joined == "" {
+		return nil
+	}
+	return strings.Split(joined, ",")
 }
 
 // passages folds entries, oldest first, into lines in the same order.
@@ -224,7 +240,7 @@ func passages(entries []Entry) []Passage {
 		}
 		p := Passage{
 			Seq: e.Seq, At: at, Outcome: outcome, Door: e.Door, Kind: e.Kind, Carrier: e.Carrier,
-			Permit: e.Permit, Reason: e.Reason, Count: max(e.Count, 1),
+			Permit: e.Permit, Reason: e.Reason, Changes: changes(e.Changes), Count: max(e.Count, 1),
 		}
 		if e.Claimed != 0 {
 			p.Claimed = time.Unix(e.Claimed, 0).UTC()

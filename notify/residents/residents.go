@@ -56,6 +56,9 @@ const (
 	// at its end. The first of a stretch is mailed at once.
 	gather = time.Hour
 
+	// written is how long after its event a change is surely written.
+	written = 20 * time.Second
+
 	// settle is how long a building must be left unchanged before its residents are told:
 	// doors are registered one by one.
 	settle = time.Hour
@@ -145,6 +148,8 @@ func (n *Notifier) Handle(ctx context.Context, d eventlog.Delivery) error {
 		return n.gathered(ctx, e, "held-open", eventID(&d))
 	case handoff.EventDoorTampered:
 		return n.gathered(ctx, e, "tampered", eventID(&d))
+	case handoff.EventDoorChanged:
+		return n.doorChanged(ctx, e, eventID(&d))
 	case handoff.EventBuildingEnrolled:
 		return n.enrolled(ctx, e)
 	case handoff.EventResidentChanged:
@@ -176,8 +181,16 @@ func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 	}
 	unit := g.Dispatch.To.Unit
 	owned := e.Target == handoff.Garage || e.Target == handoff.Home
+	var whose string // unit, whosever parcel it was
+	if owned {
+		bindings, err := n.Registry.Bindings(ctx, e.Door, e.At)
+		if err != nil {
+			return err
+		}
+		whose = bindings[0].Unit
+	}
 	return n.tell(ctx, e, "unlocked", e.Permit.String(), nil, func(r *residents.Resident) bool {
-		return r.ID != handoff.ManagerID && r.Hears(unit) && (r.Unit != "" || !owned)
+		return r.ID != handoff.ManagerID && (r.Hears(unit) && (r.Unit != "" || !owned) || whose != "" && r.Unit != "" && r.Hears(whose))
 	}, func(r *residents.Resident, v *message.Notice) {
 		v.Kind, v.Unit = message.DoorUnlocked, r.Unit
 		if v.CarrierName = n.CarrierNames[e.Carrier]; v.CarrierName == "" {
@@ -260,34 +273,74 @@ func (o *owners) hears(r *residents.Resident) bool {
 const grantsOfOwner = 20
 
 // owners finds whose a door is: its customer, at the address that the newest parcel to the
-// building gave, and the units that the customer's parcels to the building go to.
-// A door of the house is no one's.
+// building gave, and its unit. Of a door that is bound to none the units count that the
+// customer's parcels to the building go to. A door of the house is no one's.
 func (n *Notifier) owners(ctx context.Context, e *handoff.Event) (owners, error) {
-	d, err := n.Registry.Door(ctx, e.Door)
-	if err != nil || d == nil || d.Owner == nil || d.BuildingID != e.Building {
-		return owners{}, err
-	}
-	grants, _, err := n.Grants.OfCustomer(ctx, *d.Owner, service.Listed{}, grantsOfOwner)
+	bindings, err := n.Registry.Bindings(ctx, e.Door, e.At)
 	if err != nil {
 		return owners{}, err
 	}
 	var o owners
+	err = n.add(ctx, &o, e.Building, bindings[0])
+	return o, err
+}
+
+func (n *Notifier) add(ctx context.Context, o *owners, building string, b handoff.Binding) error {
+	if b.Unit != "" {
+		o.units = append(o.units, b.Unit)
+	}
+	if b.Owner == nil {
+		return nil
+	}
+	grants, _, err := n.Grants.OfCustomer(ctx, *b.Owner, service.Listed{}, grantsOfOwner)
+	if err != nil {
+		return err
+	}
+	found := false
 	for i := range grants {
 		to, c := &grants[i].Dispatch.To, &grants[i].Dispatch.Customer
-		if to.Building != d.BuildingID {
+		if to.Building != building {
 			continue
 		}
-		if to.Unit != "" {
+		if to.Unit != "" && b.Unit == "" {
 			o.units = append(o.units, to.Unit)
 		}
-		if len(o.customers) == 0 && c.Email != "" {
-			name := messageID(d.BuildingID, "", "customer/"+d.Owner.Shop+"/"+d.Owner.ID)
-			o.customers = []residents.Resident{{
-				ID: handoff.ResidentID(name[:handoff.ResidentIDLen]), Building: d.BuildingID, Address: c.Email, Locale: c.Locale,
-			}}
+		if !found && c.Email != "" {
+			found = true
+			name := messageID(building, "", "customer/"+b.Owner.Shop+"/"+b.Owner.ID)
+			o.customers = append(o.customers, residents.Resident{
+				ID: handoff.ResidentID(name[:handoff.ResidentIDLen]), Building: building, Address: c.Email, Locale: c.Locale,
+			})
 		}
 	}
-	return o, nil
+	return nil
+}
+
+// doorChanged tells of a change to a garage or home those whose it is and, where that is what
+// changed, those whose it was.
+func (n *Notifier) doorChanged(ctx context.Context, e *handoff.Event, topic string) error {
+	if e.Target != handoff.Garage && e.Target != handoff.Home {
+		return nil
+	}
+	// The event is ahead of the write.
+	if due := e.At.Time().Add(written); n.Clock.Now().Before(due) {
+		return notify.Later(due)
+	}
+	bindings, err := n.Registry.Bindings(ctx, e.Door, handoff.InstantOf(e.At.Time().Add(-time.Minute)))
+	if err != nil {
+		return err
+	}
+	var theirs owners
+	for _, b := range bindings {
+		if err := n.add(ctx, &theirs, e.Building, b); err != nil {
+			return err
+		}
+	}
+	return n.tell(ctx, e, "changed", topic, theirs.customers, func(r *residents.Resident) bool {
+		return theirs.customer(r) || r.ID != handoff.ManagerID && r.Unit != "" && theirs.hears(r)
+	}, func(_ *residents.Resident, v *message.Notice) {
+		v.Kind, v.Changes = message.OwnDoorChanged, e.Changes
+	})
 }
 
 // tell sends one notice about a door to everybody whom it concerns, each address once,

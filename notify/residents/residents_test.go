@@ -307,6 +307,103 @@ func TestAlarmsOfAGarageGoToItsCustomerAndUnit(t *testing.T) {
 	}
 }
 
+// A garage or home belongs to a unit: its confirmed residents hear of every change to their door, and
+// of every opening, whosever parcel it was. Who takes a door away from them does not keep it from
+// them, not by putting it back and not by many changes at once.
+func TestAUnitHearsOfItsDoor(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.lives("unit@home.example", "4 links", "en")
+	s.lives("accomplice@home.example", "9", "en")
+	s.lives("whole@home.example", "", "en")
+	s.must(s.Residents.Subscribe(t.Context(), house, residents.Subscription{Address: "unconfirmed@home.example", Unit: "4 links"}))
+	at := handofftest.Home
+	d := handoff.Door{
+		ID: "home-4", Kind: handoff.Home, Mode: handoff.Connected, Location: &at, BuildingID: house, Unit: "4 links",
+		Owner: &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_4"},
+	}
+	by := registry.By{Role: handoff.RoleManager, Who: "0123456789abcdef"}
+	n := s.settled(sink)
+	put := func(d handoff.Door) {
+		_, _, err := s.Registry.ReplaceDoor(t.Context(), by, d, registry.Match{})
+		s.must(err)
+	}
+	hears := func(want ...string) []mailtest.Message {
+		t.Helper()
+		s.Clock.Advance(time.Minute)
+		s.pass()
+		got := sink.Messages()[n:]
+		s.expect(got, want...)
+		n += len(got)
+		return got
+	}
+	put(d)
+	hears("unit")
+	put(d) // the same again is no change
+	hears()
+
+	taken := d
+	taken.Owner, taken.Unit = &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_9"}, "9"
+	put(taken)
+	if got := hears("accomplice", "unit"); len(got) == 2 && !strings.Contains(body(t, got[0]), "Whose parcels it opens for was changed") {
+		t.Errorf("it says\n%s", body(t, got[0]))
+	}
+	put(d)
+	hears("accomplice", "unit")
+
+	for i := range 20 { // many at once, and back
+		taken.Owner, taken.Unit = &handoff.CustomerRef{Shop: handofftest.Shop, ID: fmt.Sprint("cus_", i)}, fmt.Sprint("empty ", i)
+		put(taken)
+	}
+	s.Clock.Advance(time.Minute)
+	s.pass()
+	told := recipients(sink.Messages()[n:])
+	if heard := len(slices.DeleteFunc(told, func(to string) bool { return to != "unit" })); heard < 20 {
+		t.Errorf("of 20 changes at once the unit hears %d", heard)
+	}
+	n = len(sink.Messages())
+	put(d)
+	hears("unit")
+
+	// An opening for a parcel of somebody else's.
+	parcel := handofftest.Sample("P1") // of cus_81
+	parcel.To.Unit = "9"
+	g := s.Dispatch(t, parcel)
+	now := handoff.InstantOf(s.Clock.Now())
+	s.must(s.Store.Append(t.Context(), now, handoff.Event{
+		Type: handoff.EventDoorOpened, Grant: g.ID, At: now, Carrier: handofftest.Carrier, Door: "home-4", Target: handoff.Home, Building: house, Permit: handoff.PermitID{9},
+	}))
+	s.Clock.Advance(time.Second)
+	s.pass()
+	got := sink.Messages()[n:]
+	s.expect(got, "accomplice", "unit")
+	n += len(got)
+
+	bare := d
+	bare.Unit = "" // left out: it stays
+	bare.Key = []byte("another key")
+	put(bare)
+	hears("unit")
+	s.must(s.Registry.RemoveDoor(t.Context(), by, d))
+	got = hears("unit")
+	if len(got) == 1 && !strings.Contains(body(t, got[0]), "The door was removed") {
+		t.Errorf("it says\n%s", body(t, got[0]))
+	}
+
+	var changes []string
+	for _, e := range s.Events(t) {
+		if e.Type == handoff.EventDoorChanged && e.Door == "home-4" {
+			if e.By != "manager" || e.Who != by.Who || e.Building != house {
+				t.Errorf("by %q, %q", e.By, e.Who)
+			}
+			changes = append(changes, strings.Join(e.Changes, " "))
+		}
+	}
+	if len(changes) != 26 || changes[0] != "enrolled" || changes[1] != "owner unit" || changes[24] != "public_key" || changes[25] != "removed" {
+		t.Errorf("%d changes: %q", len(changes), changes)
+	}
+}
+
 func TestAlarmsGoToTheHouseAndTheManager(t *testing.T) {
 	sink := mailtest.Sink(t)
 	s := newStreet(t, sink.Addr())

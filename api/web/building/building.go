@@ -170,7 +170,7 @@ func overview(v *frame.Visit) {
 	s.Older = log.Next != ""
 	for i := range log.Passages {
 		p := &log.Passages[i]
-		if last[p.Door] == nil && p.Outcome != "refused" {
+		if last[p.Door] == nil && p.Outcome != "refused" && p.Outcome != "door-changed" {
 			last[p.Door] = p
 		}
 		switch {

@@ -18,6 +18,7 @@ const (
 	DoorUnlocked    Kind = "door-unlocked"    // a courier was let through
 	DoorAlarm       Kind = "door-alarm"       // something is wrong at a door
 	OwnDoorAlarm    Kind = "own-door-alarm"   // the same, to who the garage or home is of
+	OwnDoorChanged  Kind = "own-door-changed" // a garage or home was changed, to who it is or was of
 	Enrolled        Kind = "enrolled"         // what is installed in the building
 	EnrolledPost    Kind = "enrolled-post"    // to the manager: the same, to be posted
 )
@@ -47,6 +48,8 @@ type Notice struct {
 	Unit        string // of a unit's resident; UnitRequest needs one
 	Mailbox     string // UnitRequest: the address that asks
 
+	Changes []string // OwnDoorChanged: what changed, by the API's names
+
 	// Limit is how many notices of unlocking a day may bring, where this is the last of
 	// them; else 0.
 	Limit int
@@ -70,7 +73,7 @@ func RenderNotice(n Notice) (Mail, error) { return standard.renderNotice(n) }
 
 // noticeRule says what a Notice must hold.
 type noticeRule struct {
-	door, alarm, unit, enrolment bool
+	door, alarm, changes, unit, enrolment bool
 }
 
 var noticeRules = map[Kind]noticeRule{
@@ -80,6 +83,7 @@ var noticeRules = map[Kind]noticeRule{
 	DoorUnlocked:    {door: true},
 	DoorAlarm:       {door: true, alarm: true},
 	OwnDoorAlarm:    {door: true, alarm: true},
+	OwnDoorChanged:  {door: true, changes: true},
 	Enrolled:        {enrolment: true},
 	EnrolledPost:    {enrolment: true},
 }
@@ -87,7 +91,10 @@ var noticeRules = map[Kind]noticeRule{
 var (
 	doorKinds = []string{"lobby", "gate", "garage", "home"}
 	doorModes = []string{"carried", "connected", "bridged", "keypad"}
-	alarms    = []string{"failed", "forced", "held-open", "tampered"}
+	doorFacts = []string{
+		"enrolled", "removed", "kind", "mode", "location", "geofence_m", "owner", "unit", "public_key", "keypad_key", "relock_s", "carriers",
+	}
+	alarms = []string{"failed", "forced", "held-open", "tampered"}
 )
 
 func (n Notice) check() (noticeRule, error) {
@@ -103,6 +110,8 @@ func (n Notice) check() (noticeRule, error) {
 		fault = "no time or door"
 	case r.alarm && !slices.Contains(alarms, n.Alarm):
 		fault = "unknown alarm"
+	case r.changes && (len(n.Changes) == 0 || slices.ContainsFunc(n.Changes, func(c string) bool { return !slices.Contains(doorFacts, c) })):
+		fault = "no changes, or an unknown one"
 	case r.unit && (clean(n.Unit) == "" || clean(n.Mailbox) == ""):
 		fault = "no unit or mailbox"
 	case r.enrolment && (len(n.Doors) == 0 || n.KeptDays <= 0):
@@ -138,6 +147,9 @@ func needNotices(add func(may []string, keys ...string)) {
 	for _, alarm := range alarms {
 		add(where, of+"alarms."+alarm+".subject")
 		add(door, of+"alarms."+alarm+".line")
+	}
+	for _, fact := range doorFacts {
+		add(nil, of+"changes."+fact)
 	}
 	add(append(slices.Clone(where), "limit"), of+"last")
 	add(append(slices.Clone(where), "more"), of+"more")
@@ -211,6 +223,11 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 	}
 	if r.alarm {
 		l.Intro = append(l.Intro, p.write("residents.alarms."+n.Alarm+".line", w))
+	}
+	if r.changes {
+		for _, fact := range n.Changes {
+			l.Intro = append(l.Intro, p.write("residents.changes."+fact, w))
+		}
 	}
 	if n.More > 0 {
 		l.Intro = append(l.Intro, p.write("residents.more", w))

@@ -36,6 +36,9 @@ func sampleNotice(kind Kind, locale string) Notice {
 		Carriers: []string{"Swift", "Rival"}, Hours: "07:00-21:00", Quiet: "13:00-15:00", Returns: true, KeptDays: 30,
 		Manager: "manager@building.example", ActionURL: logURL, ConfirmURL: confirmURL, LeaveURL: leaveURL,
 	}
+	if kind == OwnDoorChanged {
+		n.Changes = doorFacts
+	}
 	if kind == DoorUnlocked {
 		n.Limit = 30
 	}
