@@ -42,8 +42,9 @@ type book struct {
 	asked      wish              // for a release by hand; zero: none that counts
 	handed     bool              // a handoff stands
 	disputed   disputed
-	heldBefore bool // the dispute found the grant on hold
-	again      int  // how many stays of its life were begun again
+	heldBefore bool        // the dispute found the grant on hold
+	again      int         // how many stays of its life were begun again
+	permits    []time.Time // when the permits were given that the grant remembers
 }
 
 // disputed is what the customer said of the handoff that stands; 0 is nothing.
@@ -503,18 +504,26 @@ func (m *model) tooFar(k doorRequest) bool {
 	return last != nil && last.door.BuildingID != m.doors[k.Door].BuildingID && m.Clock.Now().Sub(last.at) < journey
 }
 
-// live counts the permits of a grant that may still open a door, among the newest 16.
-func (m *model) live(id handoff.GrantID) int {
-	n, newest := 0, 0
-	for _, p := range slices.Backward(m.passes) {
-		if p.grant != id {
-			continue
-		}
-		if newest++; newest <= mostLive && m.Clock.Now().Sub(p.at) < permitLife {
+// live counts the permits that the grant remembers and that may still open a door. It
+// remembers sixteen, and forgets the oldest that opens none any more: with a clock that was
+// set back that need not be the one given first.
+func (b *book) live(now time.Time) int {
+	n := 0
+	for _, at := range b.permits {
+		if now.Sub(at) < permitLife {
 			n++
 		}
 	}
 	return n
+}
+
+// permitted enters a permit among those remembered.
+func (b *book) permitted(now time.Time) {
+	if len(b.permits) >= mostLive {
+		i := max(0, slices.IndexFunc(b.permits, func(at time.Time) bool { return now.Sub(at) >= permitLife }))
+		b.permits = slices.Delete(b.permits, i, i+1)
+	}
+	b.permits = append(b.permits, now)
 }
 
 type permitted struct {
@@ -528,7 +537,7 @@ func (m *model) ask(t *rapid.T, k doorRequest) {
 		m.Account(t, k.Courier.ID)
 	}
 	b, now := m.of(k.Parcel), m.Clock.Now()
-	lacks, tooFar, crowded := m.lacks(k), m.tooFar(k), m.live(b.id) >= mostLive
+	lacks, tooFar, crowded := m.lacks(k), m.tooFar(k), b.live(now) >= mostLive
 	mayVisit, again := b.mayVisit(m.doors[k.Door], now)
 	got, err := m.Service.Unlock(context.Background(), k.UnlockRequest)
 	fresh := m.fresh(t)
@@ -608,6 +617,7 @@ func (m *model) given(t *rapid.T, k doorRequest, got service.Permission, e hando
 	m.passes, m.byPermit[p.permit], m.seen[p.courier] = append(m.passes, p), p, p
 	_, again := b.mayVisit(d, p.at)
 	b.visited(d.ID, p.at, again)
+	b.permitted(p.at)
 }
 
 func attemptKey(id handoff.GrantID, courier handoff.CourierRef, attempt string) string {
