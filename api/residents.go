@@ -96,7 +96,7 @@ func (a *residentRoutes) register(r *registrar) {
 	route(r, huma.Operation{
 		OperationID: "put-residents", Method: http.MethodPut, Path: "/v1/buildings/{building_id}/residents",
 		Summary: "The residents on file", Tags: []string{"Residents"}, DefaultStatus: http.StatusOK,
-		Description: "Replaces the manager's list. Who is on it is told what is installed, and hears of openings after confirming the address. Who is on it no more moved out and hears of nothing. Who came by asking stays. Repeat a call that failed. The answer names who was removed.",
+		Description: "Replaces the manager's list. Who is on it is told what is installed, and hears of openings after confirming the address. Who is on it no more moved out and hears of nothing; a confirmed resident of a unit is mailed that, and hears of everything for three days more. Who came by asking stays. Repeat a call that failed. The answer names who was removed.",
 		Errors:      []int{http.StatusPreconditionFailed},
 	}, managers, a.putResidents)
 	for _, d := range []struct {
@@ -172,13 +172,14 @@ func (a *residentRoutes) subscribe(ctx context.Context, in *subscribeInput) (*ac
 type residentAnswer struct {
 	_ struct{} `additionalProperties:"true"`
 
-	ResidentID string `json:"resident_id"`
-	State      string `json:"state" enum:"asked,confirmed,active" doc:"asked: the address has not confirmed; confirmed: it has, and the unit is to be approved; active: hears of openings"`
-	OnFile     bool   `json:"on_file" doc:"Put there by the manager"`
-	Email      string `json:"email,omitempty"`
-	Unit       string `json:"unit,omitempty" doc:"Left out: the whole building"`
-	Locale     string `json:"locale,omitempty"`
-	Informed   bool   `json:"informed" doc:"Was told at least once what is installed"`
+	ResidentID string     `json:"resident_id"`
+	State      string     `json:"state" enum:"asked,confirmed,active" doc:"asked: the address has not confirmed; confirmed: it has, and the unit is to be approved; active: hears of openings"`
+	OnFile     bool       `json:"on_file" doc:"Put there by the manager"`
+	Email      string     `json:"email,omitempty"`
+	Unit       string     `json:"unit,omitempty" doc:"Left out: the whole building"`
+	Locale     string     `json:"locale,omitempty"`
+	LeavesAt   *time.Time `json:"leaves_at,omitempty" doc:"When a confirmed resident of a unit is forgotten who was rejected or left out of the list; until then they hear of everything"`
+	Informed   bool       `json:"informed" doc:"Was told at least once what is installed"`
 }
 
 type residentsOutput struct {
@@ -215,6 +216,10 @@ func (a *residentRoutes) residentsOutput(ctx context.Context, building string) (
 				ResidentID: string(r.ID), State: r.State().String(), OnFile: r.OnFile, Email: r.Address, Unit: r.Unit, Locale: r.Locale,
 				Informed: r.InformedAt != 0,
 			})
+			if r.LeavesAt != 0 {
+				at := r.LeavesAt.Time()
+				out.Body.Residents[len(out.Body.Residents)-1].LeavesAt = &at
+			}
 		case r.State() == residents.ResidentActive:
 			out.Body.Followers++
 		}

@@ -258,8 +258,12 @@ func TestWhatTheManagerSees(t *testing.T) {
 		t.Errorf("after moving out: %s", a.text)
 	}
 	h.expect(t, manager, "POST", "/v1/buildings/bld_turm5/residents/"+string(id)+"/reject", "", 204, "")
+	if a := h.expect(t, manager, "GET", "/v1/buildings/bld_turm5/residents", "", 200, ""); !strings.Contains(a.text, "resident@") || !strings.Contains(a.text, `"leaves_at"`) {
+		t.Errorf("right after rejecting: %s", a.text)
+	}
+	h.Clock.Advance(72 * time.Hour)
 	if a := h.expect(t, manager, "GET", "/v1/buildings/bld_turm5/residents", "", 200, ""); strings.Contains(a.text, "resident@") {
-		t.Errorf("after rejecting: %s", a.text)
+		t.Errorf("three days after rejecting: %s", a.text)
 	}
 }
 

@@ -49,6 +49,11 @@ type Resident struct {
 	Informed   []byte          `cbor:"11,keyasint,omitempty"`
 	InformedAt handoff.Instant `cbor:"12,keyasint,omitempty"`
 
+	// LeavesAt is when a resident of a unit whom the manager removed is forgotten; 0 for who
+	// stays. Until then they hear of all that happens, and of the removal first of all.
+	LeavesAt    handoff.Instant `cbor:"13,keyasint,omitempty"`
+	LeaveMailed handoff.Instant `cbor:"14,keyasint,omitempty"`
+
 	// Revision counts the writes; 0 is "not there yet".
 	Revision uint64 `cbor:"-"`
 }
@@ -120,6 +125,7 @@ const (
 	ConfirmMail      // to the address: was it you?
 	RequestMail      // to the manager: does this address live in the unit?
 	WelcomeMail      // to the address: from now on you hear of openings
+	LeavingMail      // to the address: the manager removed you, and it counts in a while
 )
 
 const (
@@ -128,6 +134,9 @@ const (
 
 	// askLife is how long a question stays open: without an answer it then lapses.
 	askLife = 7 * 24 * time.Hour
+
+	// leaveAfter is how long a confirmed resident of a unit stays whom the manager removed.
+	leaveAfter = 72 * time.Hour
 
 	// AsksPerDay is how many addresses strangers can have asked to confirm, a building and
 	// day. Beyond it the manager can still put residents on file.
@@ -142,6 +151,9 @@ const (
 
 // Due is the mail about the subscription that is to be sent.
 func (r *Resident) Due() Mail {
+	if r.LeavesAt != 0 && r.LeaveMailed == 0 {
+		return LeavingMail
+	}
 	switch r.State() {
 	case ResidentAsked:
 		if r.AskedAt > r.AskMailed {
@@ -168,10 +180,32 @@ func (r *Resident) Mailed(m Mail, at handoff.Instant) {
 		r.RequestMailed = at
 	case WelcomeMail:
 		r.WelcomeMailed = at
+	case LeavingMail:
+		r.LeaveMailed = at
 	}
 }
 
-// lapsed reports whether no one confirmed in time. An address on file stays there.
+// leave has the resident go, and reports whether that takes its time: who confirmed the
+// address, and whom the manager approved for a unit, stays for leaveAfter, so that no one is
+// made deaf to what then happens at the unit's doors.
+func (r *Resident) leave(now handoff.Instant) bool {
+	if r.Unit == "" || r.State() != ResidentActive {
+		return false
+	}
+	if r.OnFile = false; r.LeavesAt == 0 {
+		r.LeavesAt, r.LeaveMailed = handoff.InstantOf(now.Time().Add(leaveAfter)), 0
+	}
+	return true
+}
+
+// stay undoes leave.
+func (r *Resident) stay() { r.LeavesAt, r.LeaveMailed = 0, 0 }
+
+// lapsed reports whether no one confirmed in time, or the time of one who was removed is
+// over. An address on file stays there.
 func (r *Resident) lapsed(now time.Time) bool {
+	if r.LeavesAt != 0 && !now.Before(r.LeavesAt.Time()) {
+		return true
+	}
 	return !r.OnFile && r.ConfirmedAt == 0 && now.Sub(r.AskedAt.Time()) >= askLife
 }

@@ -113,12 +113,26 @@ func (d *Directory) Approve(ctx context.Context, building string, id handoff.Res
 		if r.ApprovedAt == 0 {
 			r.ApprovedAt = now
 		}
+		r.stay()
 	})
 }
 
-// Reject is said by the manager: the address is forgotten, and no mail is sent.
+// Reject is said by the manager: the address is forgotten, and no mail is sent. A confirmed
+// resident of a unit is mailed that, and forgotten three days later.
 func (d *Directory) Reject(ctx context.Context, building string, id handoff.ResidentID) error {
-	return d.dropResident(ctx, building, id, func(*Resident) bool { return true })
+	return d.remove(ctx, building, id, func(*Resident) bool { return true })
+}
+
+// remove is dropResident for a manager.
+func (d *Directory) remove(ctx context.Context, building string, id handoff.ResidentID, when func(*Resident) bool) error {
+	leaves := false
+	err := d.ofResident(ctx, building, id, func(r *Resident, now handoff.Instant) {
+		leaves = when(r) && r.leave(now)
+	})
+	if err != nil || leaves {
+		return err
+	}
+	return d.dropResident(ctx, building, id, when)
 }
 
 // Unsubscribe ends the notices to an address. Who is on file stays there, and is told
@@ -266,7 +280,7 @@ func FileVersion(all []Resident) string {
 
 // ReplaceOnFile makes a list the residents that the manager has on file, in the place of the one that
 // is meant, and returns who is on file no more. Who stood on the list before and does not any
-// more moved out, and is forgotten; who came by asking stays. Broken off halfway, it is mended
+// more moved out, and is forgotten, a confirmed resident of a unit three days later; who came by asking stays. Broken off halfway, it is mended
 // by repeating it. The error may be registry.ErrStale: the list is compared before the
 // first of its writes, so that of two writers at the same moment both may go on.
 func (d *Directory) ReplaceOnFile(ctx context.Context, building string, list []Subscription, m registry.Match) (gone []handoff.ResidentID, err error) {
@@ -293,6 +307,7 @@ func (d *Directory) ReplaceOnFile(ctx context.Context, building string, list []S
 	for _, sub := range list {
 		err := d.changeResident(ctx, building, d.id(building, sub), func(r *Resident) error {
 			r.Address, r.Locale, r.Unit, r.OnFile = sub.Address, sub.Locale, sub.Unit, true
+			r.stay()
 			if r.ApprovedAt == 0 {
 				r.ApprovedAt = now
 			}
@@ -304,7 +319,7 @@ func (d *Directory) ReplaceOnFile(ctx context.Context, building string, list []S
 	}
 	for _, r := range before {
 		if r.OnFile && !listed[r.ID] {
-			if err := d.dropResident(ctx, building, r.ID, func(r *Resident) bool { return r.OnFile }); err != nil && !errors.Is(err, ErrResidentUnknown) {
+			if err := d.remove(ctx, building, r.ID, func(r *Resident) bool { return r.OnFile }); err != nil && !errors.Is(err, ErrResidentUnknown) {
 				return gone, err
 			}
 			gone = append(gone, r.ID)

@@ -585,6 +585,8 @@ func (n *Notifier) subscription(ctx context.Context, e *handoff.Event, topic str
 		v.Kind, v.ActionURL = message.ResidentConfirm, n.link(residents.LinkConfirm, r)
 	case residents.WelcomeMail:
 		v.Kind, v.ActionURL = message.ResidentActive, n.link(residents.LinkLog, r)
+	case residents.LeavingMail:
+		v.Kind, v.ActionURL, v.At = message.ResidentLeaving, n.link(residents.LinkLog, r), r.LeavesAt.Time()
 	case residents.RequestMail:
 		if to, err = n.manager(ctx, &enrolment.Building); err != nil || to.Address == "" {
 			return err // the list of residents shows the request

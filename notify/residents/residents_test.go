@@ -307,6 +307,54 @@ func TestAlarmsOfAGarageGoToItsCustomerAndUnit(t *testing.T) {
 	}
 }
 
+// Whom the manager removes is told, and still hears of the unit's doors for three days.
+func TestAResidentIsNotMadeDeaf(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.Dispatch(t, handofftest.Sample("P1")) // by it the garage's unit is known
+	id := s.lives("unit@home.example", "4 links", "en")
+	s.must(s.Residents.PutOnFile(t.Context(), house, []residents.Subscription{{Address: "unit@home.example", Unit: "4 links", Locale: "en"}}))
+	n := s.settled(sink)
+	removed := func(how func() error) {
+		t.Helper()
+		s.must(how())
+		s.pass()
+		got := sink.Messages()[n:]
+		s.expect(got, "unit")
+		if len(got) == 1 && !strings.Contains(body(t, got[0]), "You were removed as a resident of 4 links") {
+			t.Errorf("it says\n%s", body(t, got[0]))
+		}
+		n += len(got)
+	}
+	toFile := func(list ...residents.Subscription) func() error {
+		return func() error { return s.Residents.PutOnFile(t.Context(), house, list) }
+	}
+	removed(toFile())
+	s.must(toFile()()) // once more: nothing new
+	s.Clock.Advance(70 * time.Hour)
+	s.must(s.Store.Append(t.Context(), handoff.InstantOf(s.Clock.Now()), handoff.Event{
+		Type: handoff.EventDoorForced, At: handoff.InstantOf(s.Clock.Now()), Door: "garage-4-links", Target: handoff.Garage, Building: house,
+	}))
+	s.pass()
+	s.expect(sink.Messages()[n:], "customer@shop.example", "manager", "unit")
+	n = len(sink.Messages())
+
+	// Put back, it is undone; removed by a rejection, it takes as long.
+	s.must(toFile(residents.Subscription{Address: "unit@home.example", Unit: "4 links", Locale: "en"})())
+	s.Clock.Advance(24 * time.Hour)
+	s.pass()
+	n = len(sink.Messages())
+	removed(func() error { return s.Residents.Reject(t.Context(), house, id) })
+	s.Clock.Advance(72*time.Hour - time.Second)
+	if all, err := s.Residents.List(t.Context(), house); err != nil || len(all) != 1 {
+		t.Errorf("shortly before its time: %d residents, %v", len(all), err)
+	}
+	s.Clock.Advance(time.Second)
+	if all, err := s.Residents.List(t.Context(), house); err != nil || len(all) != 0 {
+		t.Errorf("at its time: %d residents, %v", len(all), err)
+	}
+}
+
 // A garage or home belongs to a unit: its confirmed residents hear of every change to their door, and
 // of every opening, whosever parcel it was. Who takes a door away from them does not keep it from
 // them, not by putting it back and not by many changes at once.

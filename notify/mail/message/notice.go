@@ -14,6 +14,7 @@ import (
 const (
 	ResidentConfirm Kind = "resident-confirm" // notices to this address were asked for
 	ResidentActive  Kind = "resident-active"  // the notices begin
+	ResidentLeaving Kind = "resident-leaving" // the manager removed the address; it counts at the time told
 	UnitRequest     Kind = "unit-request"     // to the manager: does this address live in the unit?
 	DoorUnlocked    Kind = "door-unlocked"    // a courier was let through
 	DoorAlarm       Kind = "door-alarm"       // something is wrong at a door
@@ -73,12 +74,13 @@ func RenderNotice(n Notice) (Mail, error) { return standard.renderNotice(n) }
 
 // noticeRule says what a Notice must hold.
 type noticeRule struct {
-	door, alarm, changes, unit, enrolment bool
+	door, alarm, changes, dated, unit, enrolment bool
 }
 
 var noticeRules = map[Kind]noticeRule{
 	ResidentConfirm: {},
 	ResidentActive:  {},
+	ResidentLeaving: {dated: true},
 	UnitRequest:     {unit: true},
 	DoorUnlocked:    {door: true},
 	DoorAlarm:       {door: true, alarm: true},
@@ -110,6 +112,8 @@ func (n Notice) check() (noticeRule, error) {
 		fault = "no time or door"
 	case r.alarm && !slices.Contains(alarms, n.Alarm):
 		fault = "unknown alarm"
+	case r.dated && (n.At.IsZero() || clean(n.Unit) == ""):
+		fault = "no time or unit"
 	case r.changes && (len(n.Changes) == 0 || slices.ContainsFunc(n.Changes, func(c string) bool { return !slices.Contains(doorFacts, c) })):
 		fault = "no changes, or an unknown one"
 	case r.unit && (clean(n.Unit) == "" || clean(n.Mailbox) == ""):
@@ -170,6 +174,9 @@ func needNotices(add func(may []string, keys ...string)) {
 		}
 		if r.alarm {
 			may = append(slices.Clone(may), "alarm")
+		}
+		if r.dated {
+			may = append(slices.Clone(may), "at_date", "at_time", "unit")
 		}
 		if r.unit {
 			may = append(slices.Clone(may), "unit", "mailbox")
