@@ -54,7 +54,7 @@ func TestAudit(t *testing.T) {
 	var page map[string]any
 	await(t, "the building's log", func() bool {
 		page = must("GET", "/v1/buildings/bld_1/access-log", manager, "")
-		return len(page["passages"].([]any)) == 4 // the building and its door were registered, too
+		return len(page["passages"].([]any)) == 6 // the building and its door were registered, too: told to residents, and by whom
 	})
 	head := page["head"].(string)
 
@@ -80,7 +80,7 @@ func TestAudit(t *testing.T) {
 		t.Errorf("published %v, printed %s", published, key)
 	}
 	ofRedis := flag("--redis-url")
-	if list := audit(0, "list", "--redis-url", ofRedis); !strings.Contains(list, "building:bld_1\t4\t"+head) || !strings.Contains(list, "log:0") {
+	if list := audit(0, "list", "--redis-url", ofRedis); !strings.Contains(list, "building:bld_1\t6\t"+head) || !strings.Contains(list, "log:0") {
 		t.Errorf("list:\n%s", list)
 	}
 
@@ -107,7 +107,7 @@ func TestAudit(t *testing.T) {
 		t.Errorf("to standard output\n%s", said)
 	}
 
-	if said := audit(0, "verify", file, "--key", key, "--head", head); !strings.Contains(said, "building:bld_1 holds: 4 entries, 1 to 4") || !strings.Contains(said, "1 kept heads agree") {
+	if said := audit(0, "verify", file, "--key", key, "--head", head); !strings.Contains(said, "building:bld_1 holds: 6 entries, 1 to 6") || !strings.Contains(said, "1 kept heads agree") {
 		t.Errorf("verify: %s", said)
 	}
 	if said := audit(0, "verify", file); !strings.Contains(said, "signed by "+key) {
@@ -117,7 +117,7 @@ func TestAudit(t *testing.T) {
 	if err := os.WriteFile(file, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := audit(1, "verify", file, "--key", key); !strings.Contains(said, "entry 3: changed") {
+	if said := audit(1, "verify", file, "--key", key); !strings.Contains(said, "entry 5: changed") {
 		t.Errorf("verify of a changed file: %s", said)
 	}
 	audit(2, "verify", file, "--key", "x")
@@ -156,7 +156,7 @@ func TestAudit(t *testing.T) {
 	if err := os.WriteFile(building, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := audit(1, "verify", folder); !strings.Contains(said, "building-bld_1.ndjson: ") || !strings.Contains(said, "entry 3: changed") {
+	if said := audit(1, "verify", folder); !strings.Contains(said, "building-bld_1.ndjson: ") || !strings.Contains(said, "entry 5: changed") {
 		t.Errorf("verify of a folder with a changed chain: %s", said)
 	}
 	if err := os.Remove(building); err != nil {
