@@ -132,6 +132,7 @@ var kinds = map[handoff.Reason]kind{
 
 	handoff.GrantUnknown:          {status: 404, title: "Grant unknown"},
 	handoff.WrongStatus:           {status: 409, title: "Not possible in this status"},
+	handoff.NotConfirmed:          {status: 409, title: "Not confirmed", detail: "The service's records were restored from an earlier state. The operator goes on with this parcel when its shop has sent the dispatch again."},
 	handoff.NotYourHandoff:        {status: 403, title: "Not your handoff", detail: "Only the courier who made the handoff can take it back."},
 	handoff.AlreadyAborted:        {status: 409, title: "Taken back before", detail: "A handoff can be taken back once."},
 	handoff.AbortTooLate:          {status: 410, title: "Too late to take back", detail: "The handoff stands. Tell the shop."},

@@ -123,6 +123,9 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 	if reason := d.deny(rule); reason != "" {
 		return d.turnAway(reason)
 	}
+	if g.Doubt != nil && slices.Contains(rulings, cmd.Act) {
+		return d.refuse(NotConfirmed)
+	}
 	if d.asked.Has(ProofCode) {
 		if refused := d.compareCode(); refused != nil {
 			return *refused
@@ -130,6 +133,10 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 	}
 	return rule.effect(d)
 }
+
+// rulings are what people say of a grant that is held. One in doubt waits for its shop's
+// dispatch, and for no person's word: any of them would bring back what was put back.
+var rulings = []Act{Lift, DisputeHandoff, WithdrawDispute, SettleDispute}
 
 // Repeat judges once more an act that was done before, whose answer is asked for again: nil if
 // every proof but the code holds now, else the refusal. It has no effect and counts nothing. An
@@ -201,6 +208,11 @@ func init() { // not a literal: the effects reach back to the table
 		Hold:       {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventHeld)},
 		Erase:      {from: everyStatus, roles: []Role{RoleOps}, asks: nothing, effect: erase},
 		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: lift},
+
+		// After the store was put back to an earlier state (docs/restore.md).
+		Distrust:   {from: []Status{Active, Released, Expired, Held}, roles: []Role{RoleOps}, asks: nothing, effect: distrust},
+		Confirm:    {from: []Status{Held}, roles: []Role{RoleOps}, asks: nothing, effect: confirm},
+		AccountFor: {from: []Status{Held}, roles: []Role{RoleOps}, asks: nothing, effect: account},
 
 		// When nothing else works. Both people are of the shop, which answers for its parcel;
 		// the operator has no part in it.
@@ -551,6 +563,56 @@ func (d *deliberation) distance() int {
 		return 0
 	}
 	return d.evidence().Position.roundedDistance(*center)
+}
+
+// distrust holds what may still come to hand over a parcel: what the store tells of it, and
+// of its codes, may be older than what was acknowledged. What cannot is left alone, and so is
+// what is in doubt already.
+func distrust(d *deliberation) Decision {
+	g := d.grant
+	over := g.Status == Released && (g.Aborted || g.Handoff == nil || g.Handoff.Courier == "" ||
+		d.now.After(g.Handoff.At.Time().Add(d.facts.Policy.Limits.AbortWithin)))
+	if g.Doubt != nil || g.Scrubbed != nil || over {
+		return d.accept()
+	}
+	return d.accept(d.event(EventDistrusted))
+}
+
+// doubted is the refusal of a grant that is not in doubt, or of which the shop says
+// something else than when it was made; nil if it is the same.
+func (d *deliberation) doubted() *Decision {
+	g := d.grant
+	switch {
+	case g.Doubt == nil:
+		return ptr(d.refuse(WrongStatus))
+	case d.cmd.Dispatch == nil || !g.MadeBy(d.cmd.Dispatch, d.cmd.Digest):
+		return ptr(d.refuse(DispatchConflict))
+	}
+	return nil
+}
+
+// confirm ends a doubt. The codes that were given out in what was lost are not known here,
+// so the grant's secret is replaced (see package service), and one code of it is given out.
+func confirm(d *deliberation) Decision {
+	if refused := d.doubted(); refused != nil {
+		return *refused
+	}
+	e := d.event(EventConfirmed)
+	if g := d.grant; g.CodeRequired() {
+		e.Issue = firstCounter
+		if n := len(g.Code.Issued); n > 0 {
+			e.Issue = g.Code.Issued[n-1] + 1
+		}
+	}
+	return d.accept(e)
+}
+
+// account ends a doubt where the carrier's list says that the parcel was handed over.
+func account(d *deliberation) Decision {
+	if refused := d.doubted(); refused != nil {
+		return *refused
+	}
+	return d.accept(d.event(EventAccounted))
 }
 
 // happen is the effect of an act that is nothing but its event.

@@ -47,9 +47,9 @@ type Event struct {
 	Rights []Right `cbor:"13,keyasint,omitempty"` // Of: dispatched.
 	Day    *Date   `cbor:"14,keyasint,omitempty"` // Of: rescheduled.
 
-	// Of: dispatched, code_resent, code_reissued, aborted, rescheduled, disputed. The HOTP
-	// counter of the code that is given out (code_resent: again; disputed: that counted at the
-	// handoff); 0 is none.
+	// Of: dispatched, code_resent, code_reissued, aborted, rescheduled, disputed,
+	// confirmed. The HOTP counter of the code that is given out (code_resent: again; disputed:
+	// that counted at the handoff); 0 is none.
 	Issue uint64 `cbor:"15,keyasint,omitempty"`
 
 	// Of: consented. All that the customer agrees to, as it now stands.
@@ -170,6 +170,12 @@ const (
 	// Of no grant.
 	EventDoorChanged     // a door was registered, changed or removed; By and Who say by whom
 	EventBuildingChanged // the same of a building
+
+	// Of a store that was put back to an earlier state.
+	EventStoreRestored // of no grant and no building; Claimed is until when its events were acknowledged
+	EventDistrusted    // of a grant: held until its shop confirms it
+	EventConfirmed     // its shop sent the same dispatch again; a new secret, from which Issue is
+	EventAccounted     // its carrier says that the parcel was handed over in what was lost
 )
 
 var eventNames = enum[EventType]{
@@ -189,6 +195,7 @@ var eventNames = enum[EventType]{
 	EventDoorJammed: "door_jammed", EventDoorBatteryLow: "door_battery_low", EventDoorUnavailable: "door_unavailable",
 	EventDisputed: "disputed", EventDisputeWithdrawn: "dispute_withdrawn", EventDisputeSettled: "dispute_settled",
 	EventVisitAgain: "visit_begun_again", EventDoorChanged: "door_changed", EventBuildingChanged: "building_changed",
+	EventStoreRestored: "store_restored", EventDistrusted: "distrusted", EventConfirmed: "confirmed", EventAccounted: "accounted",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }
@@ -286,6 +293,27 @@ func Apply(g Grant, e Event) Grant {
 		}
 	case EventDisputeWithdrawn, EventDisputeSettled:
 		g = ruled(g, e)
+	case EventDistrusted: // consents may have been withdrawn since
+		g.Doubt = &Doubt{Since: e.At, From: g.Status}
+		g.Status, g.Consents = Held, nil
+	case EventConfirmed: // with a new secret: no code of the old one counts, nor can be compared
+		g.Status, g.Doubt = g.Doubt.From, nil
+		g.Code.Issued, g.Code.Wrong = nil, 0
+	case EventAccounted:
+		done := Released
+		if g.Dispatch.Purpose != PurposeDelivery {
+			done = Collected
+		}
+		if g.Doubt.From == Held { // a person's hold, or a dispute, goes on
+			g.HeldFrom = done
+		} else {
+			g.Status = done
+		}
+		g.Doubt = nil
+		if g.Handoff == nil {
+			g.Handoff, g.ClosedAt = &Handoff{At: e.At}, e.At
+			g.Rights = addUses(g.Rights, -1, Release, Collect)
+		}
 	case EventContested:
 		g.Contested = true
 		return g // no part of the customer's history

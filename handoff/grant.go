@@ -116,6 +116,10 @@ type Grant struct {
 
 	// Again counts the visits that were begun again, in the grant's life.
 	Again int `cbor:"23,keyasint,omitempty"`
+
+	// Doubt says that the store was put back to an earlier state, and that the shop has not
+	// confirmed the grant since; nil if there is none. Such a grant is held, and no Lift ends it.
+	Doubt *Doubt `cbor:"24,keyasint,omitempty"`
 }
 
 // Right allows one act on one target, for those who bring all its proofs.
@@ -165,6 +169,9 @@ const (
 	DisputeHandoff      // the customer says that the recorded handoff did not happen
 	WithdrawDispute     // the customer agrees that it did
 	SettleDispute       // the duty officer decides whether it did
+	Distrust            // the store was put back: hold the grant until its shop has confirmed it
+	Confirm             // the shop sent the same dispatch again: go on, with a new secret
+	AccountFor          // the carrier says that the parcel was handed over meanwhile
 )
 
 // TargetKind is what an open right, or the right to the parcel itself, points at.
@@ -272,6 +279,13 @@ func (g *Grant) OverrideAsked(l Limits, now time.Time) *OverrideRequest {
 // Until is the first instant at which the wish stands no longer.
 func (o *OverrideRequest) Until(l Limits) time.Time {
 	return o.At.Time().Add(time.Duration(l.OverrideMinutes) * time.Minute)
+}
+
+// Doubt is what a grant waits with for its shop's word, after the store was put back to an
+// earlier state.
+type Doubt struct {
+	Since Instant `cbor:"1,keyasint"`
+	From  Status  `cbor:"2,keyasint"` // the status as the store had it, held included
 }
 
 // Handoff is one parcel having changed hands.

@@ -120,6 +120,7 @@ var (
 		Release: "release", Collect: "collect", Open: "open", Mint: "mint", Abort: "abort", Attempt: "attempted",
 		Recall: "recall", Reschedule: "reschedule", Resend: "resend", Reissue: "reissue", Expire: "expire",
 		Hold: "hold", Lift: "lift", Consent: "consent", Report: "report", Erase: "erase",
+		Distrust: "distrust", Confirm: "confirm", AccountFor: "account",
 		AskOverride: "ask-override", Override: "override",
 		DisputeHandoff: "dispute", WithdrawDispute: "withdraw-dispute", SettleDispute: "settle-dispute",
 	}

@@ -47,6 +47,7 @@ const (
 const (
 	GrantUnknown          Reason = "grant-unknown"
 	WrongStatus           Reason = "wrong-status"
+	NotConfirmed          Reason = "not-confirmed" // since the store was restored
 	NotYourHandoff        Reason = "not-your-handoff"
 	AlreadyAborted        Reason = "already-aborted"
 	AbortTooLate          Reason = "abort-too-late"

@@ -60,7 +60,7 @@ func TestTheDrawing(t *testing.T) {
 }
 
 // standing is a status, and for a held grant the one that it was held from.
-type standing struct{ status, heldFrom Status }
+type standing struct{ status, heldFrom, doubted Status }
 
 func standings(t *testing.T, act Act) []standing {
 	t.Helper()
@@ -71,6 +71,12 @@ func standings(t *testing.T, act Act) []standing {
 		hold.cmd.By = Actor{Role: RoleOps}
 		if hold.decide().Refusal == nil {
 			all = append(all, standing{status: Held, heldFrom: s})
+		}
+	}
+	if act == Confirm || act == AccountFor { // of which only a grant in doubt is asked
+		all = slices.DeleteFunc(all, func(s standing) bool { return s.status == Held })
+		for _, s := range []Status{Active, Released, Expired, Held} {
+			all = append(all, standing{status: Held, doubted: s})
 		}
 	}
 	return all
@@ -89,6 +95,13 @@ func (f standing) scene(t *testing.T, act Act) *scene {
 	if f.status == Released || f.heldFrom == Released {
 		s.grant.Handoff = &Handoff{Courier: "c1", At: InstantOf(s.now.Add(-time.Minute))}
 	}
+	if f.doubted != 0 {
+		s.grant.Doubt = &Doubt{Since: InstantOf(s.now), From: f.doubted}
+		if f.doubted == Held {
+			s.grant.HeldFrom = Active
+		}
+	}
+	s.cmd.Dispatch = &s.grant.Dispatch
 	s.cmd.Day = s.grant.Day().Next()
 	disputable(s, act)
 	if act == Expire {

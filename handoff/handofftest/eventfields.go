@@ -27,7 +27,7 @@ var (
 		"Day":    {handoff.EventRescheduled},
 		"Issue": {
 			handoff.EventDispatched, handoff.EventCodeResent, handoff.EventCodeReissued, handoff.EventAborted, handoff.EventRescheduled,
-			handoff.EventDisputed,
+			handoff.EventDisputed, handoff.EventConfirmed,
 		},
 		"Consents": {handoff.EventConsented},
 		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventDoorRefused, handoff.EventSignal, handoff.EventDisputeSettled},

@@ -44,7 +44,7 @@ type request struct {
 	Query                                   // what to read
 	command func(*Snapshot) handoff.Command // what is asked, given what was read
 	attempt attempt                         // zero: the request cannot be repeated
-	secret  otp.Secret                      // mint: of the new grant's codes
+	secret  otp.Secret                      // mint and confirm: of the grant's codes from here on
 	note    string                          // a person's reason, which is kept beside the grant
 }
 

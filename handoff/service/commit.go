@@ -23,6 +23,9 @@ func (r *run) changeOf(p *pass, told Answer, id CommitID) Change {
 		}
 	}
 	next.Grant = handoff.Replay(next.Grant, d.Events)
+	if p.command.Act == handoff.Confirm && next.Grant.CodeRequired() {
+		next.Grant.Code.Secret = r.secret
+	}
 	next.Commits = keep(next.Commits, commitsKept, id)
 	if r.attempt.id != "" {
 		next.Answers = keep(next.Answers, answersKept, told)

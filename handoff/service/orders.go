@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"latchkey/handoff"
+	"latchkey/otp"
 )
 
 // The methods of this file run a command for an actor. To an actor who may not see the grant
@@ -52,6 +53,34 @@ func (s *Service) Lift(ctx context.Context, by handoff.Actor, id handoff.GrantID
 	return s.order(ctx, id, handoff.Command{Act: handoff.Lift, By: by}, note)
 }
 
+// Distrust holds a grant whose record may be older than what was acknowledged, since the
+// store was put back to an earlier state. For ops. What can hand over no parcel any more, and
+// what is in doubt already, stays as it is.
+func (s *Service) Distrust(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
+	return s.order(ctx, id, handoff.Command{Act: handoff.Distrust, By: by}, "")
+}
+
+// Confirm ends a grant's doubt by the shop's dispatch, sent again: it goes on with a new
+// secret, and a new code is due to be mailed. For ops. Refused as dispatch-conflict where the
+// dispatch says something else, and as wrong-status where there is no doubt.
+func (s *Service) Confirm(ctx context.Context, by handoff.Actor, id handoff.GrantID, d handoff.Dispatch) (handoff.Grant, error) {
+	secret, err := otp.NewSecret(s.random)
+	if err != nil {
+		return handoff.Grant{}, err
+	}
+	return s.orderWith(ctx, id, s.doubtful(handoff.Confirm, by, d), "", secret)
+}
+
+// AccountFor ends a grant's doubt where its carrier says that the parcel was handed over. For
+// ops; refused as Confirm is.
+func (s *Service) AccountFor(ctx context.Context, by handoff.Actor, id handoff.GrantID, d handoff.Dispatch) (handoff.Grant, error) {
+	return s.order(ctx, id, s.doubtful(handoff.AccountFor, by, d), "")
+}
+
+func (s *Service) doubtful(act handoff.Act, by handoff.Actor, d handoff.Dispatch) handoff.Command {
+	return handoff.Command{Act: act, By: by, Dispatch: &d, Digest: s.digestOf(&d)}
+}
+
 // AskOverride asks for a release by hand, which a second person must approve with Override
 // before the wish ends (Limits.OverrideMinutes). Refused as person-required for a key.
 func (s *Service) AskOverride(ctx context.Context, by handoff.Actor, id handoff.GrantID, note string) (handoff.Grant, error) {
@@ -87,11 +116,17 @@ func (s *Service) SettleDispute(ctx context.Context, by handoff.Actor, id handof
 
 // order runs a command that needs no courier.
 func (s *Service) order(ctx context.Context, id handoff.GrantID, c handoff.Command, note string) (handoff.Grant, error) {
+	return s.orderWith(ctx, id, c, note, otp.Secret{})
+}
+
+// orderWith is order of a command that may put another secret in the place of the grant's.
+func (s *Service) orderWith(ctx context.Context, id handoff.GrantID, c handoff.Command, note string, secret otp.Secret) (handoff.Grant, error) {
 	c.Who = s.Who(c.By)
 	q := request{
 		Query:   Query{Parcel: id.Hash, Generation: id.Generation},
 		command: func(*Snapshot) handoff.Command { return c },
 		note:    note,
+		secret:  secret,
 	}
 	o, err := s.change(ctx, q, entries{service: s})
 	if err != nil {

@@ -64,7 +64,7 @@ func (d *Dispatcher) Handle(ctx context.Context, delivery eventlog.Delivery) err
 	switch e.Type {
 	case handoff.EventPermitted:
 		return d.permit(ctx, e)
-	case handoff.EventRecalled, handoff.EventHeld, handoff.EventExpired, handoff.EventRescheduled,
+	case handoff.EventRecalled, handoff.EventHeld, handoff.EventDistrusted, handoff.EventExpired, handoff.EventRescheduled,
 		handoff.EventReleased, handoff.EventCollected, handoff.EventOverridden:
 		return d.recall(ctx, e)
 	}

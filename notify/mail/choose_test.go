@@ -277,6 +277,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered, handoff.EventBuildingEnrolled, handoff.EventResidentChanged,
 		handoff.EventElsewhere, handoff.EventSignal,
 		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
+		handoff.EventStoreRestored, handoff.EventDistrusted, handoff.EventAccounted,
 	}
 	for e := handoff.EventDispatched; e.String() != fmt.Sprintf("unknown(%d)", e); e++ {
 		if slices.Contains(told, e) == slices.Contains(never, e) {

@@ -218,6 +218,7 @@ var told = []handoff.EventType{
 	handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventAttempted,
 	handoff.EventRescheduled, handoff.EventRecalled, handoff.EventExpired, handoff.EventOverridden,
 	handoff.EventDisputed, handoff.EventDisputeWithdrawn, handoff.EventDisputeSettled,
+	handoff.EventConfirmed,
 }
 
 // choose says which mail is true of an event at now, for the grant as it now is,
@@ -252,6 +253,8 @@ func choose(e *handoff.Event, g *handoff.Grant, limits handoff.Limits, now time.
 		}
 		return only(message.Dispatched, active && ofDay)
 	case handoff.EventCodeReissued:
+		return withCode(message.CodeReissued)
+	case handoff.EventConfirmed: // without a code there is nothing new to tell
 		return withCode(message.CodeReissued)
 	case handoff.EventCodeResent:
 		return withCode(message.CodeResent)
