@@ -11,11 +11,18 @@ import (
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 )
 
-// health serves whether the process lives, whether it can serve (nil: always), and its
-// metrics (nil: none).
-func health(app *fiber.App, ready func(context.Context) error, metrics prometheus.Gatherer) {
+// health serves whether the process lives, whether it can serve (nil: always) and why it was
+// told not to (nil: it never is), and its metrics (nil: none).
+func health(app *fiber.App, ready func(context.Context) error, halted func() error, metrics prometheus.Gatherer) {
 	app.Get("/healthz", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "ok"}) })
 	app.Get("/readyz", func(c *fiber.Ctx) error {
+		if halted != nil {
+			if err := halted(); err != nil {
+				p := problemOfCode(codeHalted)
+				p.Detail, p.cause = err.Error(), err
+				return p
+			}
+		}
 		if ready != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 			defer cancel()

@@ -57,6 +57,13 @@ func (s *server) contained(c *fiber.Ctx) (err error) {
 	if s.AllowHost != nil && !s.AllowHost(string(c.Context().Host())) {
 		return newProblem(http.StatusMisdirectedRequest)
 	}
+	if s.halted != nil && !spared[c.Path()] {
+		if err := s.halted(); err != nil {
+			p := problemOfCode(codeHalted)
+			p.cause = err
+			return p
+		}
+	}
 	if err := receive(c); err != nil {
 		return err
 	}
@@ -75,6 +82,9 @@ func (s *server) contained(c *fiber.Ctx) (err error) {
 	}
 	return err
 }
+
+// spared is what is served though nothing else may be: who looks at the process needs it.
+var spared = map[string]bool{"/healthz": true, "/readyz": true, "/metrics": true}
 
 // panicked describes a panic for the log. Its value is told only where it comes from
 // the runtime: any other may hold what was sent.

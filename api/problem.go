@@ -187,6 +187,7 @@ const (
 	codeDoorMoved         = "door-moved"
 	codeNoDoors           = "doors-not-configured"
 	codeStale             = "stale"
+	codeHalted            = "service-halted"
 	codeResidentUnknown   = "resident-unknown"
 	codeNoResidents       = "residents-not-configured"
 	codeLinkUnknown       = "link-unknown"
@@ -230,6 +231,7 @@ var special = map[string]struct {
 	codeNoResidents:     {503, "This service tells no residents", "It was started without its public URL, or keeps no access log."},
 	codeLinkUnknown:     {404, "This link does not hold", "Take the one of the newest notice."},
 	codeCrossSite:       {403, "Not sent by a page of this service", "By cookie, repeat the session's token in " + auth.CSRFHeader + ", from a page of the same origin."},
+	codeHalted:          {503, "Nothing is served for now", "The service's records may be older than what it acknowledged. Its operator has to restore them."},
 	codeNoDoors:         {503, "This service opens no doors", "It was started without signing keys for doors."},
 }
 

@@ -44,6 +44,10 @@ type Config struct {
 	// Ready reports whether requests can be served, for /readyz; nil is always.
 	Ready func(context.Context) error
 
+	// Halted is why no request may be served, in words for the operator, which /readyz tells;
+	// nil while they may. A nil function never halts.
+	Halted func() error
+
 	// Metrics observes requests; nil observes none.
 	Metrics *metrics.Metrics
 
@@ -130,6 +134,7 @@ type server struct {
 	routes   sync.Map // the router's patterns to those of the documentation
 	timeout  time.Duration
 	tls      bool
+	halted   func() error // nil: never
 }
 
 // New makes the API as a fiber application, to which further routes may be added. The
@@ -142,6 +147,7 @@ func New(c Config) (*fiber.App, error) {
 	s := &server{
 		Callers: c.Callers, recorder: &recorder{log: c.Log, metrics: c.Metrics}, scopes: map[string][]auth.Scope{},
 		limits: newLimits(c.Limits, c.Clock), timeout: c.RequestTimeout, tls: c.TLS,
+		halted: c.Halted,
 	}
 	app := fiber.New(fiber.Config{
 		AppName:               "latchkey",
@@ -189,7 +195,7 @@ func New(c Config) (*fiber.App, error) {
 	if err := documentation(app); err != nil {
 		return nil, err
 	}
-	health(app, c.Ready, c.Gatherer)
+	health(app, c.Ready, c.Halted, c.Gatherer)
 	return app, nil
 }
 

@@ -8,6 +8,7 @@
 //	latchkey apikey create|revoke     the keys by which machines call
 //	latchkey outbox list|replay       mails and messages to doors that were given up
 //	latchkey erase                    forget a customer on request
+//	latchkey restore begin|confirm    bring back a Redis that was put back to an earlier state
 //	latchkey audit export|verify      hash chains of what happened
 package main
 
@@ -35,6 +36,7 @@ type cli struct {
 	Outbox   outboxCmd   `cmd:"" help:"List and replay the mails that could not be sent."`
 	Erase    eraseCmd    `cmd:"" help:"Forget a customer."`
 	Subject  subjectCmd  `cmd:"" help:"Tell the id of a customer, courier or door whom an issuer calls by another name."`
+	Restore  restoreCmd  `cmd:"" help:"Bring back a Redis that was put back to an earlier state."`
 	Audit    auditCmd    `cmd:"" help:"Export and verify the hash chains of what happened."`
 
 	Config  configFile       `help:"Read flags from a JSON file: {\"redis_url\": \"...\", ...}." placeholder:"FILE"`

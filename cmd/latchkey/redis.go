@@ -79,12 +79,24 @@ func (r *redisAt) unsafe() (plain string, unverified bool, err error) {
 
 // open makes a store on the service's Redis. Done lets go of it. It does not connect yet.
 func (r *redisAt) open(c redisstore.Config) (store *redisstore.Store, done func() error, err error) {
+	return r.openFor(c, nil)
+}
+
+// openFor is open of a store of which nothing is asked that a sentry does not let pass; nil
+// lets all pass.
+func (r *redisAt) openFor(c redisstore.Config, s *sentry) (store *redisstore.Store, done func() error, err error) {
 	a, err := r.access()
 	if err != nil {
 		return nil, nil, err
 	}
+	if s != nil {
+		a.Admit = s.admit
+	}
 	if c.Client, err = redisstore.DialWith(r.RedisURL, a); err != nil {
 		return nil, nil, err
+	}
+	if s != nil {
+		redisstore.Guard(c.Client, s.closed)
 	}
 	if store, err = redisstore.New(c); err != nil {
 		return nil, nil, errors.Join(err, c.Client.Close())

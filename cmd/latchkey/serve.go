@@ -40,6 +40,7 @@ type serveCmd struct {
 	redisAt
 
 	Keyset     string        `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"Keys that seal what is stored, made by: latchkey keys new (${env})."`
+	Epoch      string        `env:"LATCHKEY_EPOCH" placeholder:"FILE" type:"path" help:"Where this instance notes what Redis acknowledged, by which it knows a Redis that was put back to an earlier state; left out: KEYSET.epoch. Never back it up with Redis (${env})."`
 	Policy     string        `required:"" env:"LATCHKEY_POLICY" placeholder:"FILE" type:"path" help:"The operator's rules; see docs/policy.md (${env})."`
 	Durability string        `env:"LATCHKEY_DURABILITY" default:"memory" enum:"memory,everysec,always" help:"Refuse to start on a Redis that promises less: ${enum} (${env})."`
 	Retention  time.Duration `env:"LATCHKEY_RETENTION" default:"720h" help:"How long grants and events are kept after their day (${env})."`
@@ -158,18 +159,34 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if len(policy.CodeByValue) == 0 {
 		log.Warn("every parcel that names a category needs a code: the policy has no code_by_value")
 	}
-	store, hangUp, err := c.open(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Trip: m.trip})
+	unheld, letGo, err := c.open(redisstore.Config{Sealer: ring, Retention: c.Retention})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = letGo() }()
+	defer unheld.Close()
+	watch, found, err := c.firstLook(ctx, unheld)
+	if err != nil {
+		return err
+	}
+	guard, err := newSentry(epochPath(c.Epoch, c.Keyset), unheld, c.Retention, time.Now, log)
+	if err != nil {
+		return err
+	}
+	if err := guard.look(ctx); err != nil {
+		return err
+	}
+	store, hangUp, err := c.openFor(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Trip: m.trip}, guard)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = hangUp() }()
 	defer store.Close()
-	watch, found, err := c.firstLook(ctx, store)
 	if err != nil {
 		return err
 	}
 	watchman := &watchman{Watch: watch, metrics: m, log: log}
-	keys, err := store.APIKeys(ctx)
+	keys, err := unheld.APIKeys(ctx)
 	if err != nil {
 		return err
 	}
@@ -180,7 +197,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	promise := found.Durability
 
 	s, err := newSystem(parts{
-		client: closer(hangUp), store: store, watchman: watchman,
+		client: closer(hangUp), store: store, watchman: watchman, sentry: guard,
 		keys: &keyWatch{store: store, life: time.Duration(c.MaxKeyLife), now: time.Now, metrics: m, log: log},
 		ring: ring, policy: policy, clock: wallClock{}, sender: sender,
 		verifier: auth.Either(issuers, auth.NewKeys(store, ring, nil).Within(time.Duration(c.MaxKeyLife))),

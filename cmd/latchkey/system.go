@@ -41,6 +41,7 @@ type parts struct {
 	client    io.Closer // of the store
 	watchman  *watchman // looks at the store's Redis; nil: not watched
 	keys      *keyWatch // looks when API keys end; nil: not watched
+	sentry    *sentry   // knows a Redis that lost what it acknowledged; nil: does not look
 	store     *redisstore.Store
 	ring      *keyring.Ring
 	policy    *handoff.Policy
@@ -112,7 +113,7 @@ func newSystem(p parts) (*system, error) {
 			Access: trail.NewReader(p.store, p.clock, p.ring), Events: p.store, Figures: p.store,
 		},
 		Callers: api.Callers{Verifier: p.verifier, AllowHost: p.allowHost, TrustedProxies: p.proxies},
-		Clock:   p.clock, Ready: ready,
+		Clock:   p.clock, Ready: ready, Halted: p.sentry.reason,
 		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(), PublicURL: p.publicURL,
 		Site: p.site, TLS: p.tls,
 	}
@@ -237,6 +238,9 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 		workers.Go(func() { s.every(working, lookEvery, "look at Redis", s.watchman.look) })
 	}
 
+	if s.sentry != nil {
+		workers.Go(func() { s.sentry.watch(working) })
+	}
 	if s.keys != nil {
 		workers.Go(func() { s.every(working, time.Hour, "API keys", s.keys.look) })
 	}

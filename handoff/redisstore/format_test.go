@@ -32,7 +32,7 @@ var update = flag.Bool("update", false, "add new fields and new enumeration valu
 var stored = map[string]any{
 	"grant": service.Record{}, "event": handoff.Event{}, "failures": failures{},
 	"building": handoff.Building{}, "door": handoff.Door{}, "resident": residents.Resident{},
-	"apikey": identity.APIKey{}, "session": identity.Session{}, "chainhead": trail.End{},
+	"apikey": identity.APIKey{}, "session": identity.Session{}, "chainhead": trail.End{}, "epoch": Epoch{},
 }
 
 // The encoding of every stored type stands in testdata: the whole of a filled value, and

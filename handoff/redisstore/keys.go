@@ -55,6 +55,7 @@ import (
 //	lk:chains                            set     names of chains                                     never
 //	lk:lease:NAME                        hash    holder, and until, ms                               never
 //	lk:budget:CARRIER:ID                 list    guesses as they came: reserved, in doubt, counted, excused   31 days after the last guess
+//	lk:epoch                             string  sealed: which epoch the store is of (see Epoch)     never
 //	lk:pattern:KEY                       zset    what was seen, by when; KEY by notify/signals        its stretch after the last
 //
 // A chain's name is its cluster hash tag.
@@ -147,6 +148,8 @@ func leaseKey(name string) string { return prefix + "lease:" + name }
 func chainHeadKey(name string) string { return prefix + "chain:{" + name + "}:head" }
 
 func chainEntriesKey(name string) string { return prefix + "chain:{" + name + "}:entries" }
+
+const epochKey = prefix + "epoch"
 
 const chainsKey = prefix + "chains"
 

@@ -32,6 +32,24 @@ type Access struct {
 	// ServerName is what every server's certificate must be for; empty: the host under which
 	// each is dialed, which is the URL's, or what Sentinels or the Cluster announce.
 	ServerName string
+
+	// Admit says whether anything may be asked of a server, by what its process is called
+	// (empty: it does not say). It is called for each new connection; nil: of any.
+	Admit func(process string) bool
+}
+
+// onConnect asks Admit; nil where there is none.
+func (a Access) onConnect() func(context.Context, *redis.Conn) error {
+	if a.Admit == nil {
+		return nil
+	}
+	return func(ctx context.Context, c *redis.Conn) error {
+		process, err := processOf(ctx, c)
+		if err == nil && !a.Admit(process) {
+			return ErrOlder
+		}
+		return err
+	}
 }
 
 // Dial makes a client from a URL:
@@ -72,7 +90,7 @@ func DialWith(rawURL string, a Access) (redis.UniversalClient, error) {
 			return nil, err
 		}
 		o.TLSConfig = a.tls(o.TLSConfig)
-		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+		o.MaxRetries, o.ContextTimeoutEnabled, o.OnConnect = -1, true, a.onConnect()
 		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewFailoverClient(o), nil
 	case cluster:
@@ -84,7 +102,7 @@ func DialWith(rawURL string, a Access) (redis.UniversalClient, error) {
 			return nil, err
 		}
 		o.TLSConfig = a.tls(o.TLSConfig)
-		o.ContextTimeoutEnabled = true
+		o.ContextTimeoutEnabled, o.OnConnect = true, a.onConnect()
 		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewClusterClient(o), nil
 	default:
@@ -96,7 +114,7 @@ func DialWith(rawURL string, a Access) (redis.UniversalClient, error) {
 			return nil, err
 		}
 		o.TLSConfig = a.tls(o.TLSConfig)
-		o.MaxRetries, o.ContextTimeoutEnabled = -1, true
+		o.MaxRetries, o.ContextTimeoutEnabled, o.OnConnect = -1, true, a.onConnect()
 		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
 		return redis.NewClient(o), nil
 	}

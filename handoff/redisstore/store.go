@@ -104,6 +104,6 @@ func refused(err error) bool {
 // notSent reports whether no connection was to be had, so that nothing went out.
 func notSent(err error) bool {
 	var op *net.OpError
-	return errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || errors.Is(err, redis.ErrClosed) ||
+	return errors.Is(err, ErrOlder) || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || errors.Is(err, redis.ErrClosed) ||
 		errors.As(err, &op) && op.Op == "dial"
 }

@@ -1,0 +1,315 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/oklog/ulid/v2"
+
+	"latchkey/handoff"
+	"latchkey/handoff/redisstore"
+)
+
+// epochFile is what is kept outside of Redis of what Redis acknowledged. It must never be
+// in Redis's backup: put back with it, it would agree with anything.
+type epochFile struct {
+	Format int              `json:"format"`
+	Epoch  string           `json:"epoch"`    // empty: none is known yet
+	At     time.Time        `json:"at"`       // when Redis was last found to have all of it
+	Marks  redisstore.Marks `json:"marks"`    // the last event of each partition that was seen
+	Keys   []string         `json:"api_keys"` // the ids of the API keys that there were
+}
+
+const epochFormat = 1
+
+// epochPath is where the file is, if it is not said.
+func epochPath(path, keyset string) string { return cmp.Or(path, keyset+".epoch") }
+
+// readEpoch reads a file. One that is not there is empty, and no error; one that cannot be
+// read is not taken for an empty one.
+func readEpoch(path string) (f epochFile, err error) {
+	content, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return epochFile{Format: epochFormat}, nil
+	case err != nil:
+		return f, err
+	}
+	if err := json.Unmarshal(content, &f, json.RejectUnknownMembers(true)); err != nil {
+		return f, fmt.Errorf("%s is no epoch file: %w", path, err)
+	}
+	if f.Format != epochFormat || f.Epoch == "" {
+		return f, fmt.Errorf("%s is no epoch file that this version can read", path)
+	}
+	for _, m := range f.Marks {
+		if _, ok := markedAt(m); m != "" && !ok {
+			return f, fmt.Errorf("%s is no epoch file: a mark is no id of an event", path)
+		}
+	}
+	return f, nil
+}
+
+// write puts the file in the place of the one before, all of it or nothing, and on disk.
+func (f epochFile) write(path string) error {
+	content, err := json.Marshal(f, jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	temp, err := os.CreateTemp(dir, filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(append(content, '\n'))
+	err = errors.Join(err, temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// markedAt is when an event was written, by its id: MILLISECONDS-SEQUENCE.
+func markedAt(id string) (time.Time, bool) {
+	ms, _, ok := strings.Cut(id, "-")
+	n, err := strconv.ParseInt(ms, 10, 64)
+	return time.UnixMilli(n), ok && err == nil
+}
+
+// older says why a store is not served. Its text is for the operator.
+type older string
+
+func (o older) Error() string { return string(o) + "; see docs/restore.md" }
+
+// judge compares a store with what is known of it. Next is what is known from here on. The
+// error is an older.
+func (f epochFile) judge(st redisstore.Standing, now time.Time, retention time.Duration) (next epochFile, err error) {
+	switch {
+	case st.Epoch == nil:
+		return f, older("Redis has no epoch: it is empty, or from before the epoch began")
+	case st.Epoch.Restoring != 0:
+		return f, older("a restore of Redis is under way")
+	case f.Epoch != "" && !st.Epoch.Follows(f.Epoch):
+		return f, older("Redis is of another epoch than what was acknowledged")
+	}
+	if f.Epoch == st.Epoch.ID {
+		if lost := f.lost(st, now, retention); len(lost) > 0 {
+			return f, older(fmt.Sprintf("Redis is older than what it acknowledged: the last events of %d of %d partitions are gone, the newest of them of %s", len(lost), handoff.Partitions, lost[len(lost)-1].UTC().Format(time.RFC3339)))
+		}
+	}
+	next = epochFile{Format: epochFormat, Epoch: st.Epoch.ID, At: now.UTC().Truncate(time.Second), Marks: st.Ends, Keys: f.Keys}
+	return next, nil
+}
+
+// trimmedEarly is by how much Redis's clock may be ahead of this one where the log is trimmed.
+const trimmedEarly = time.Hour
+
+// lost are the times of the marks of which the events are missing, oldest first: but for
+// those that are old enough for the log to have been trimmed past them.
+func (f epochFile) lost(st redisstore.Standing, now time.Time, retention time.Duration) (times []time.Time) {
+	for p, missing := range st.Missing {
+		if at, _ := markedAt(f.Marks[p]); missing && at.After(now.Add(trimmedEarly-retention)) {
+			times = append(times, at)
+		}
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	return times
+}
+
+// sentry lets the service ask nothing of a Redis that may have lost what was acknowledged.
+// It looks at every server before the first thing is asked of it, and then each second.
+type sentry struct {
+	path      string
+	store     *redisstore.Store // on a client of its own, which is not held back
+	retention time.Duration
+	now       func() time.Time
+	log       *slog.Logger
+
+	urgent chan struct{} // holds a token while a server waits to be looked at
+	looked sync.Mutex    // held by a look
+	file   epochFile     // what is known, of which the file on disk has all but the last look's
+	keysAt time.Time     // when the API keys were last listed
+
+	why  atomic.Pointer[older] // nil: served
+	mu   sync.Mutex
+	runs map[string]bool // the processes that were looked at and found well
+}
+
+var unlooked = older("Redis was not yet compared with what it acknowledged")
+
+const (
+	sentryEvery = time.Second
+	sentryAsks  = 5 * time.Second // the most that one look takes
+	keysEvery   = 10 * time.Second
+)
+
+// newSentry reads the file. Nothing is served before the first look.
+func newSentry(path string, store *redisstore.Store, retention time.Duration, now func() time.Time, log *slog.Logger) (*sentry, error) {
+	file, err := readEpoch(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &sentry{
+		path: path, store: store, retention: retention, now: now, log: log,
+		urgent: make(chan struct{}, 1), file: file, runs: map[string]bool{},
+	}
+	s.why.Store(&unlooked)
+	return s, nil
+}
+
+// reason is why nothing is served; nil while all is well.
+func (s *sentry) reason() error {
+	if s == nil {
+		return nil
+	}
+	if why := s.why.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
+
+func (s *sentry) closed() bool { return s.why.Load() != nil }
+
+// admit reports whether a server was looked at, and has one that was not looked at soon. One
+// that does not say who it is cannot be told from another, and is only looked at each second.
+func (s *sentry) admit(process string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if process == "" || s.runs[process] {
+		return true
+	}
+	select {
+	case s.urgent <- struct{}{}:
+	default:
+	}
+	return false
+}
+
+// look compares once, and notes what it found. The error is one of the way to Redis or to
+// the file; what was found before then still counts.
+func (s *sentry) look(ctx context.Context) error {
+	s.looked.Lock()
+	defer s.looked.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, sentryAsks)
+	defer cancel()
+	before, err := s.store.Processes(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := s.store.Compare(ctx, s.file.Marks)
+	if err != nil {
+		return err
+	}
+	if st.Epoch == nil && s.file.Epoch == "" { // the first instance of all
+		if err := s.store.BeginEpoch(ctx, ulid.Make().String()); err != nil {
+			return err
+		}
+		if st, err = s.store.Compare(ctx, s.file.Marks); err != nil {
+			return err
+		}
+	}
+	after, err := s.store.Processes(ctx)
+	if err != nil {
+		return err
+	}
+	slices.Sort(before)
+	slices.Sort(after)
+	if !slices.Equal(before, after) {
+		s.admit(strings.Join(after, " ")) // none is called so: look again
+		return nil
+	}
+	next, err := s.file.judge(st, s.now(), s.retention)
+	var why older
+	if errors.As(err, &why) {
+		s.close(why)
+		return nil
+	}
+	if err := s.keep(ctx, next); err != nil {
+		return err
+	}
+	s.open(after)
+	return nil
+}
+
+// keep writes what is known, where it is news.
+func (s *sentry) keep(ctx context.Context, next epochFile) error {
+	if now := s.now(); s.keysAt.IsZero() || now.Sub(s.keysAt) >= keysEvery {
+		keys, err := s.store.APIKeyIDs(ctx)
+		if err != nil {
+			return err
+		}
+		slices.Sort(keys)
+		next.Keys, s.keysAt = keys, now
+	}
+	news := next.Epoch != s.file.Epoch || next.Marks != s.file.Marks || !slices.Equal(next.Keys, s.file.Keys)
+	if news {
+		if err := next.write(s.path); err != nil {
+			return fmt.Errorf("what Redis acknowledged cannot be noted outside of it: %w", err)
+		}
+	}
+	if s.file.Epoch == "" {
+		s.log.Warn("there was no epoch file: that Redis was restored before now would not be noticed", "file", s.path)
+	} else if s.file.Epoch != next.Epoch {
+		s.log.Info("Redis was restored, and is of a new epoch", "epoch", next.Epoch)
+	}
+	s.file = next
+	return nil
+}
+
+func (s *sentry) close(why older) {
+	s.mu.Lock()
+	clear(s.runs)
+	s.mu.Unlock()
+	if was := s.why.Swap(&why); was == nil || *was != why {
+		s.log.Error("nothing is served", "why", why.Error())
+	}
+}
+
+func (s *sentry) open(processes []string) {
+	s.mu.Lock()
+	clear(s.runs)
+	for _, p := range processes {
+		s.runs[p] = true
+	}
+	s.mu.Unlock()
+	if was := s.why.Swap(nil); was != nil && was != &unlooked {
+		s.log.Info("Redis has what was acknowledged: it is served again")
+	}
+}
+
+// watch looks each second, and at once where a server waits for it, until ctx ends.
+func (s *sentry) watch(ctx context.Context) {
+	tick := time.NewTicker(sentryEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.urgent:
+		}
+		if err := s.look(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("background work failed", "work", "compare Redis with what it acknowledged", "error", err)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"latchkey/handoff"
+)
+
+// Epoch is what a store says of its own past. It changes when the store was put back to an
+// earlier state and restored by a person: a copy that was made before then says so by it.
+// It proves nothing alone, since a copy copies it too: see Compare.
+type Epoch struct {
+	ID     string   `cbor:"1,keyasint"`
+	Before []string `cbor:"2,keyasint,omitempty"` // the epochs that this one took the place of, oldest first
+
+	// Restoring is since when a restore is under way; 0: none is. Until it is over the store
+	// is served to no one.
+	Restoring handoff.Instant `cbor:"3,keyasint,omitempty"`
+}
+
+// Follows reports whether e is id, or took its place.
+func (e *Epoch) Follows(id string) bool { return e.ID == id || slices.Contains(e.Before, id) }
+
+// Marks are the last events of the partitions' logs; empty: none.
+type Marks [handoff.Partitions]string
+
+// Standing is what a store has of what was acknowledged.
+type Standing struct {
+	Epoch   *Epoch                   // nil: it has none
+	Missing [handoff.Partitions]bool // the mark's event is not in the partition's log
+	Ends    Marks
+}
+
+// Compare looks for the marks' events, and reads the ends of the logs after it. An event that
+// is there says that the partition has all that was acknowledged before it: a log is only
+// appended to, in order, and copied as a whole.
+func (s *Store) Compare(ctx context.Context, marks Marks) (Standing, error) {
+	var (
+		epoch *redis.StringCmd
+		there [handoff.Partitions]*redis.XMessageSliceCmd
+		ends  [handoff.Partitions]*redis.XMessageSliceCmd
+	)
+	err := s.repeatable(ctx, func() []redis.Cmder {
+		epoch = redis.NewStringCmd(ctx, "get", epochKey)
+		cmds := []redis.Cmder{epoch}
+		for p := range handoff.Partitions {
+			if marks[p] != "" {
+				there[p] = redis.NewXMessageSliceCmd(ctx, "xrange", logKey(p), marks[p], marks[p])
+				cmds = append(cmds, there[p])
+			}
+			ends[p] = redis.NewXMessageSliceCmd(ctx, "xrevrange", logKey(p), "+", "-", "count", 1)
+			cmds = append(cmds, ends[p])
+		}
+		return cmds
+	})
+	if err != nil {
+		return Standing{}, err
+	}
+	var st Standing
+	for p := range handoff.Partitions {
+		st.Missing[p] = there[p] != nil && len(there[p].Val()) == 0
+		if last := ends[p].Val(); len(last) > 0 {
+			st.Ends[p] = last[0].ID
+		}
+	}
+	e := new(Epoch)
+	switch found, err := s.open(epochKey, epoch.Val(), e); {
+	case err != nil:
+		return Standing{}, err
+	case found:
+		st.Epoch = e
+	}
+	return st, nil
+}
+
+// BeginEpoch names the epoch of a store that has none. Where it has one, that stays.
+func (s *Store) BeginEpoch(ctx context.Context, id string) error {
+	sealed, err := s.seal(epochKey, Epoch{ID: id})
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, line{"set", epochKey, sealed, "nx"})
+}
+
+// SetEpoch says that the store is of an epoch from here on.
+func (s *Store) SetEpoch(ctx context.Context, e Epoch) error {
+	sealed, err := s.seal(epochKey, e)
+	if err != nil {
+		return err
+	}
+	return s.write(ctx, line{"set", epochKey, sealed})
+}
+
+// scanAtOnce is about how many keys one step of a scan looks at.
+const scanAtOnce = 1000
+
+// scan calls f with the keys that match a pattern, some at a time. A key that is there from
+// the beginning to the end comes once or more often.
+func (s *Store) scan(ctx context.Context, pattern string, f func([]string) error) error {
+	all := func(ctx context.Context, c redis.Cmdable) error {
+		for cursor, first := uint64(0), true; first || cursor != 0; first = false {
+			keys, next, err := c.Scan(ctx, cursor, pattern, scanAtOnce).Result()
+			if err != nil {
+				return unavailable(err)
+			}
+			if err := f(keys); err != nil {
+				return err
+			}
+			cursor = next
+		}
+		return nil
+	}
+	if c, ok := s.client.(*redis.ClusterClient); ok {
+		return c.ForEachMaster(ctx, lockstep(func(ctx context.Context, c *redis.Client) error { return all(ctx, c) }))
+	}
+	return all(ctx, s.client)
+}
+
+// EachGrant calls f with the newest grants of all parcels, some at a time, until it answers
+// with an error. One may come twice; one that is made meanwhile may be left out.
+func (s *Store) EachGrant(ctx context.Context, f func([]handoff.Grant) error) error {
+	return s.scan(ctx, prefix+"{*}:grant:*", func(keys []string) error {
+		var hashes []handoff.ParcelHash
+		for _, key := range keys {
+			if _, hash, _ := strings.Cut(key, ":grant:"); !strings.Contains(hash, ":") {
+				hashes = append(hashes, handoff.ParcelHash(hash))
+			}
+		}
+		if len(hashes) == 0 {
+			return nil
+		}
+		grants, err := s.Many(ctx, hashes)
+		if err != nil {
+			return err
+		}
+		return f(grants)
+	})
+}
+
+// RemoveSessions ends every session of every browser, and counts them.
+func (s *Store) RemoveSessions(ctx context.Context) (int, error) {
+	ended := 0
+	err := s.scan(ctx, prefix+"session:*", func(keys []string) error {
+		var dels []line
+		for _, key := range keys {
+			dels = append(dels, line{"del", key})
+		}
+		removed, err := writeEach(ctx, s, redis.NewIntCmd, dels...)
+		for _, n := range removed {
+			ended += int(n)
+		}
+		return err
+	})
+	return ended, err
+}
+
+// APIKeyIDs lists the ids of all keys, and perhaps of some that were just revoked.
+func (s *Store) APIKeyIDs(ctx context.Context) ([]string, error) {
+	return read(ctx, s, redis.NewStringSliceCmd, "smembers", apiKeysKey)
+}
+
+// Processes names the servers that take writes, each by what its process is called; one that
+// does not say is left out.
+func (s *Store) Processes(ctx context.Context) ([]string, error) {
+	var (
+		mu  sync.Mutex
+		ids []string
+	)
+	ask := func(ctx context.Context, c redis.Cmdable) error {
+		id, err := processOf(ctx, c)
+		if id != "" {
+			mu.Lock()
+			ids = append(ids, id)
+			mu.Unlock()
+		}
+		return err
+	}
+	if c, ok := s.client.(*redis.ClusterClient); ok {
+		err := c.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return ask(ctx, c) })
+		return ids, unavailable(err)
+	}
+	return ids, unavailable(ask(ctx, s.client))
+}
+
+// processOf is what one server's process is called; empty where it does not say, and of a
+// Sentinel, which keeps nothing.
+func processOf(ctx context.Context, c interface {
+	Info(ctx context.Context, section ...string) *redis.StringCmd
+},
+) (string, error) {
+	text, err := c.Info(ctx, "server").Result()
+	if err != nil && isReply(err) {
+		return "", nil
+	}
+	info := parseInfo(text)
+	if info["redis_mode"] == "sentinel" {
+		return "", err
+	}
+	return info["run_id"], err
+}
+
+// ErrOlder says that nothing is asked of a store, because it may have lost what was acknowledged.
+var ErrOlder = errors.New("redisstore: the store is not known to have all that was acknowledged")
+
+// Guard lets a client ask nothing while closed answers true: ErrOlder.
+func Guard(client redis.UniversalClient, closed func() bool) { client.AddHook(guard(closed)) }
+
+type guard func() bool
+
+func (guard) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (g guard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if g() {
+			cmd.SetErr(ErrOlder)
+			return ErrOlder
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (g guard) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !g() {
+			return next(ctx, cmds)
+		}
+		for _, cmd := range cmds {
+			cmd.SetErr(ErrOlder)
+		}
+		return ErrOlder
+	}
+}
