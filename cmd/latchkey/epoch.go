@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,7 +19,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/oklog/ulid/v2"
 
 	"latchkey/handoff"
 	"latchkey/handoff/redisstore"
@@ -160,6 +160,7 @@ var unlooked = older("Redis was not yet compared with what it acknowledged")
 const (
 	sentryEvery = time.Second
 	sentryAsks  = 5 * time.Second // the most that one look takes
+	sentryRests = 50 * time.Millisecond
 	keysEvery   = 10 * time.Second
 )
 
@@ -221,7 +222,7 @@ func (s *sentry) look(ctx context.Context) error {
 		return err
 	}
 	if st.Epoch == nil && s.file.Epoch == "" { // the first instance of all
-		if err := s.store.BeginEpoch(ctx, ulid.Make().String()); err != nil {
+		if err := s.store.BeginEpoch(ctx, rand.Text()); err != nil {
 			return err
 		}
 		if st, err = s.store.Compare(ctx, s.file.Marks); err != nil {
@@ -310,6 +311,11 @@ func (s *sentry) watch(ctx context.Context) {
 		}
 		if err := s.look(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("background work failed", "work", "compare Redis with what it acknowledged", "error", err)
+		}
+		select { // a server that is never let in, as a replica of a Cluster, asks again and again
+		case <-ctx.Done():
+			return
+		case <-time.After(sentryRests):
 		}
 	}
 }

@@ -13,8 +13,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/oklog/ulid/v2"
-
 	"latchkey/api"
 	"latchkey/api/ndjson"
 	"latchkey/handoff"
@@ -172,7 +170,7 @@ func successor(stood *redisstore.Epoch, known string, now time.Time) redisstore.
 		}
 		return next
 	}
-	next := redisstore.Epoch{ID: ulid.Make().String(), Restoring: handoff.InstantOf(now)}
+	next := redisstore.Epoch{ID: rand.Text(), Restoring: handoff.InstantOf(now)}
 	if stood != nil {
 		next.Before = append(slices.Clone(stood.Before), stood.ID)
 	}

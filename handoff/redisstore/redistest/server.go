@@ -320,3 +320,46 @@ func (s *Server) signal(sig syscall.Signal) {
 		s.tb.Errorf("redistest: %v: %v", sig, err)
 	}
 }
+
+// Copy copies the server's data as a backup does: a new RDB snapshot, or the files of its
+// append-only log as they stand while it goes on writing. It returns where the copy is.
+func (s *Server) Copy() string {
+	s.tb.Helper()
+	to := s.tb.TempDir()
+	if _, err := os.Stat(s.path(aofDir)); err == nil {
+		if err := os.CopyFS(filepath.Join(to, aofDir), os.DirFS(s.path(aofDir))); err != nil {
+			s.tb.Fatalf("redistest: copying the append-only log: %v", err)
+		}
+		return to
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	if err := s.do(ctx, "SAVE").Err(); err != nil {
+		s.tb.Fatalf("redistest: SAVE: %v", err)
+	}
+	content, err := os.ReadFile(s.path(rdbFile))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(to, rdbFile), content, 0o600)
+	}
+	if err != nil {
+		s.tb.Fatalf("redistest: copying the snapshot: %v", err)
+	}
+	return to
+}
+
+// What Redis calls its files, unless it is told otherwise.
+const (
+	aofDir  = "appendonlydir"
+	rdbFile = "dump.rdb"
+)
+
+// PutBack kills the server, puts a [Server.Copy] in the place of its data, and starts it again.
+func (s *Server) PutBack(data string) {
+	s.tb.Helper()
+	s.Kill()
+	err := errors.Join(os.RemoveAll(s.path(aofDir)), os.RemoveAll(s.path(rdbFile)), os.CopyFS(s.dir, os.DirFS(data)))
+	if err != nil {
+		s.tb.Fatalf("redistest: putting data back: %v", err)
+	}
+	await(s.tb, "put back", func(context.Context) error { return s.start() })
+}
