@@ -142,7 +142,7 @@ const (
 	// day. Beyond it the manager can still put residents on file.
 	AsksPerDay = 50
 
-	// AsksOfAddress is how many of them may be one address's, each for another unit.
+	// AsksOfAddress is how many one address may be asked in a day, of all buildings together.
 	AsksOfAddress = 3
 
 	// ResidentsOnFile is the longest list of a manager's.

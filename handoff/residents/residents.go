@@ -56,7 +56,7 @@ func (d *Directory) id(building string, sub Subscription) handoff.ResidentID {
 // neither whether the building is there, nor whether the address is known.
 func (d *Directory) Subscribe(ctx context.Context, building string, sub Subscription) error {
 	b, err := d.registry.Building(ctx, building)
-	if err != nil || b == nil {
+	if err != nil {
 		return err
 	}
 	id, now := d.id(building, sub), d.clock.Now()
@@ -64,30 +64,57 @@ func (d *Directory) Subscribe(ctx context.Context, building string, sub Subscrip
 	if err != nil {
 		return err
 	}
-	if known != nil && !known.mayAsk(now) && known.Due() != ConfirmMail {
-		return nil
-	}
 	today := handoff.DateOf(now.UTC())
+	if b == nil || known != nil && !known.mayAsk(now) && known.Due() != ConfirmMail {
+		return d.likewise(ctx, today, id, askSteps)
+	}
 	number, _, err := d.store.Mark(ctx, Mark{Building: building, Of: "asks", Day: today, Topic: string(id)})
-	if err != nil || number > AsksPerDay {
+	if err != nil {
 		return err
 	}
-	// Each unit is a question of its own: without a limit a stranger who makes units up fills
-	// one mailbox. Only what the building's page let through comes to make a page here.
-	address := "asked-" + string(d.id(building, Subscription{Address: sub.Address}))
-	number, _, err = d.store.Mark(ctx, Mark{Building: building, Of: address, Day: today, Topic: string(id)})
-	if err != nil || number > AsksOfAddress {
+	if number > AsksPerDay {
+		return d.likewise(ctx, today, id, askSteps-1)
+	}
+	// Each unit of each building is a question of its own: without a limit a stranger who makes
+	// units up, or goes from building to building, fills one mailbox. The page is no building's.
+	// Only what a building's page let through comes to make one.
+	address := "asked-" + string(d.id("", Subscription{Address: sub.Address}))
+	number, _, err = d.store.Mark(ctx, Mark{Of: address, Day: today, Topic: string(id)})
+	if err != nil {
 		return err
 	}
-	return d.changeResident(ctx, building, id, func(r *Resident) error {
+	if number > AsksOfAddress {
+		return d.likewise(ctx, today, id, askSteps-2)
+	}
+	changed := false
+	err = d.changeResident(ctx, building, id, func(r *Resident) error {
 		if r.Revision == 0 {
 			r.Address, r.Locale, r.Unit = sub.Address, sub.Locale, sub.Unit
 		}
-		if r.mayAsk(now) {
+		if changed = r.mayAsk(now); changed {
 			r.AskedAt = handoff.InstantOf(now)
 		}
 		return nil
 	})
+	if err != nil || changed {
+		return err
+	}
+	return d.likewise(ctx, today, id, 1)
+}
+
+// askSteps are the trips to the store that asking takes once building and resident are read:
+// two pages of marks, the resident again, the resident's change, and its event.
+const askSteps = 5
+
+// likewise takes as many trips as asking would have: how long an answer takes must not tell
+// whether building and address are known. Its marks are of one page a day, which has an end.
+func (d *Directory) likewise(ctx context.Context, today handoff.Date, id handoff.ResidentID, trips int) error {
+	for range trips {
+		if _, _, err := d.store.Mark(ctx, Mark{Of: "unasked", Day: today, Topic: string(id)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mayAsk reports whether the address may be asked to confirm (again).

@@ -40,7 +40,7 @@ type Store interface {
 // Mark is one topic on a page: a list of what was done in a day, kept to bound it and to
 // do nothing twice.
 type Mark struct {
-	Building string
+	Building string // empty: of no building
 	Of       string // whose page: a resident's id, or what is counted
 	Day      handoff.Date
 	Topic    string // an id: it tells no address
