@@ -73,7 +73,8 @@ func TestServeRefusesAnUnfitRedis(t *testing.T) {
 			if c.allowed == "" {
 				return
 			}
-			p := start(t, append(c.args, "--insecure", c.allowed)...)
+			// Each is another Redis, and not one that lost what the one before acknowledged.
+			p := start(t, append(c.args, "--insecure", c.allowed, "--epoch", filepath.Join(t.TempDir(), "epoch"))...)
 			if status, _ := (client{t, p.url(t)}).do("GET", "/readyz", "", ""); status != http.StatusOK {
 				t.Errorf("allowed by %s, it is not ready: %d", c.allowed, status)
 			}
