@@ -97,7 +97,7 @@ func (c *restoreBeginCmd) Run(ctx context.Context, io streams, r *restoreCmd) er
 	case file.Epoch == "" && !c.Anyway:
 		return fmt.Errorf("%s does not exist: whether Redis lost anything is not known; name the epoch file of an instance with --epoch, or say --anyway", path)
 	case why == nil && !c.Anyway:
-		return errors.New("Redis has all that is known to have been acknowledged: nothing is done (or say --anyway)")
+		return errors.New("nothing is done: Redis has all that is known to have been acknowledged (or say --anyway)")
 	case why != nil:
 		fmt.Fprintln(io.out, why)
 	}
