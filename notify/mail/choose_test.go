@@ -278,6 +278,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		handoff.EventElsewhere, handoff.EventSignal,
 		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
 		handoff.EventStoreRestored, handoff.EventDistrusted, handoff.EventAccounted,
+		handoff.EventVisitAgain, handoff.EventDoorChanged, handoff.EventBuildingChanged,
 	}
 	for e := handoff.EventDispatched; e.String() != fmt.Sprintf("unknown(%d)", e); e++ {
 		if slices.Contains(told, e) == slices.Contains(never, e) {
