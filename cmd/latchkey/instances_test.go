@@ -123,6 +123,9 @@ func TestTwoInstances(t *testing.T) {
 						"/v1/handoffs/" + grants[i]: 200, "/v1/handoffs/" + grants[1-i]: 404,
 						"/v1/customers/" + names[i] + "/handoffs": 200, "/v1/customers/" + names[1-i] + "/handoffs": 404,
 					} {
+						if want == 404 && (n%2 == 1 || round != n/2) {
+							continue // thirty in all: who looks for others' more than sixty times a minute is stopped
+						}
 						status, text, err := fetch(people[i], at+path, fmt.Sprintf("10.0.%d.%d", i, n))
 						switch {
 						case err != nil:

@@ -175,7 +175,7 @@ var notACouriers = map[string]bool{
 	"ParcelNotAllowed": true, "DestinationNotAllowed": true, "DayNotLater": true, "DayUnknown": true, "DayTooFar": true, "ZoneUnknown": true,
 	"ConsentUsed": true, "NoConsentNeeded": true, "ApprovalMissing": true, "SelfApproval": true, "PersonRequired": true,
 	"PositionRequired": true,
-	"DisputeOpen":      true, "AlreadyDisputed": true, "NoDispute": true,
+	"DisputeOpen":      true, "AlreadyDisputed": true, "NoDispute": true, "OverrideReplaced": true, "NotConfirmed": true,
 }
 
 // Every refusal that a courier can meet says what to do, and so does every proof that can

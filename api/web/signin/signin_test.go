@@ -317,7 +317,7 @@ func TestAccountsThatCannotBeUsed(t *testing.T) {
 		"subject": {"Your account has no name that we can use", "Ihr Konto hat keinen Namen"},
 		"several": {"Your account is of several companies", "Ihr Konto gehört zu mehreren Unternehmen"},
 	} {
-		who := customer
+		who, entry := customer, entry
 		if kind == "subject" {
 			who.Subject = "hunter2\x07"
 		} else {
