@@ -6,17 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/door"
+	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 	"latchkey/notify/mail"
@@ -88,123 +92,166 @@ type wallClock struct{}
 
 func (wallClock) Now() time.Time { return time.Now() }
 
-// Run serves until ctx ends. It starts with everything in its place or not at all, and
-// says what is missing.
-func (c *serveCmd) Run(ctx context.Context, io streams) error {
+// settings are what the flags, and the files that they name, say. Reading them asks no server.
+type settings struct {
+	hosts      func(string) bool // nil: any
+	pair       *certificate      // nil: no TLS
+	ring       *keyring.Ring
+	policy     *handoff.Policy
+	signer     *door.Signer // nil: no door is opened
+	revocation []byte
+	sender     *mail.Sender
+	trust      []auth.Trust
+}
+
+// settings reads them, and refuses what is unsafe or cannot be.
+func (c *serveCmd) settings() (*settings, error) {
 	if err := c.unsafe(); err != nil {
-		return err
+		return nil, err
 	}
 	if c.MaxConnections < 1 || c.MaxConnectionsPerAddress < 1 {
-		return errors.New("--max-connections and --max-connections-per-address must be at least 1")
+		return nil, errors.New("--max-connections and --max-connections-per-address must be at least 1")
 	}
 	if err := c.checkTimes(); err != nil {
-		return err
-	}
-	hosts, err := allowHost(c.Hosts, c.PublicURL)
-	if err != nil {
-		return err
-	}
-	var pair *certificate
-	if c.TLSCert != "" {
-		if pair, err = loadCertificate(c.TLSCert, c.TLSKey); err != nil {
-			return err
-		}
-	}
-	log := newLog(io.err, c.Debug)
-	redisstore.LogTo(log)
-
-	ring, err := keyring.Load(c.Keyset)
-	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := mail.CheckAccountURL(c.AccountURL); err != nil {
-		return fmt.Errorf("--account-url: %w", err)
+		return nil, fmt.Errorf("--account-url: %w", err)
 	}
-	policy, err := loadPolicy(c.Policy)
-	if err != nil {
-		return err
+	var s settings
+	var err error
+	if s.hosts, err = allowHost(c.Hosts, c.PublicURL); err != nil {
+		return nil, err
 	}
-	signer, revocation, err := c.doors()
-	if err != nil {
-		return err
+	if c.TLSCert != "" {
+		if s.pair, err = loadCertificate(c.TLSCert, c.TLSKey); err != nil {
+			return nil, err
+		}
+	}
+	if s.ring, err = keyring.Load(c.Keyset); err != nil {
+		return nil, err
+	}
+	if s.policy, err = loadPolicy(c.Policy); err != nil {
+		return nil, err
+	}
+	if s.signer, s.revocation, err = c.doors(); err != nil {
+		return nil, err
 	}
 	server, err := c.mailServer()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	sender, err := mail.NewSender(mail.Config{Server: server, From: c.MailFrom, DKIM: c.dkim(), Clock: wallClock{}})
+	if s.sender, err = mail.NewSender(mail.Config{Server: server, From: c.MailFrom, DKIM: c.dkim(), Clock: wallClock{}}); err != nil {
+		return nil, err
+	}
+	s.trust, err = c.readIssuers()
+	return &s, err
+}
+
+// hints warns of settings that are allowed, and may not be meant.
+func (c *serveCmd) hints(s *settings, log *slog.Logger) {
+	if c.PublicURL == "" {
+		log.Warn("there are no pages, and residents are told nothing of the doors of their buildings; set --public-url")
+	}
+	if len(s.policy.CodeByValue) == 0 {
+		log.Warn("every parcel that names a category needs a code: the policy has no code_by_value")
+	}
+	for _, name := range c.Insecure {
+		log.Warn("an unsafe setting is allowed", "insecure", name)
+	}
+}
+
+// vault is the store, with what watches its Redis.
+type vault struct {
+	store    *redisstore.Store
+	watchman *watchman
+	sentry   *sentry
+	found    redisstore.Condition // at the first look
+	keys     []identity.APIKey
+	hangUp   func() error
+	closing  []func() // in the order in which it was opened
+}
+
+func (v *vault) close() {
+	for _, end := range slices.Backward(v.closing) {
+		end()
+	}
+}
+
+// vault opens the store. It is refused where its Redis is unfit. One that is older than what it
+// acknowledged is halted, and serves when all is there again: the store asks the sentry before
+// every connection. To close it is the caller's, also after an error.
+func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments, log *slog.Logger) (*vault, error) {
+	v := &vault{}
+	opened := func(store *redisstore.Store, hangUp func() error) {
+		v.closing = append(v.closing, func() { _ = hangUp() }, store.Close)
+	}
+	unheld, letGo, err := c.open(redisstore.Config{Sealer: ring, Retention: c.Retention})
+	if err != nil {
+		return v, err
+	}
+	opened(unheld, letGo)
+	watch, found, err := c.firstLook(ctx, unheld)
+	if err != nil {
+		return v, err
+	}
+	v.found, v.watchman = found, &watchman{Watch: watch, metrics: m, log: log}
+	if v.sentry, err = newSentry(epochPath(c.Epoch, c.Keyset), unheld, c.Retention, time.Now, log); err != nil {
+		return v, err
+	}
+	if err := v.sentry.look(ctx); err != nil {
+		return v, err
+	}
+	if v.store, v.hangUp, err = c.openFor(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Trip: m.trip}, v.sentry); err != nil {
+		return v, err
+	}
+	opened(v.store, v.hangUp)
+	v.keys, err = unheld.APIKeys(ctx)
+	return v, err
+}
+
+// Run serves until ctx ends. It starts with everything in its place or not at all, and
+// says what is missing.
+func (c *serveCmd) Run(ctx context.Context, io streams) error {
+	given, err := c.settings()
 	if err != nil {
 		return err
 	}
+	log := newLog(io.err, c.Debug)
+	redisstore.LogTo(log)
+	c.hints(given, log)
 	m, err := newInstruments()
 	if err != nil {
 		return err
 	}
-	trust, err := c.readIssuers()
-	if err != nil {
-		return err
-	}
 	issuers, err := auth.NewIssuers(ctx, auth.Config{
-		Names: ring,
+		Names: given.ring,
 		Failed: func(issuer string, err error) {
 			log.Warn("an issuer's keys could not be fetched; those that are known stay in use", "issuer", issuer, "error", err)
 		},
-	}, trust...)
+	}, given.trust...)
 	if err != nil {
 		return err
 	}
-	if c.PublicURL == "" {
-		log.Warn("there are no pages, and residents are told nothing of the doors of their buildings; set --public-url")
-	}
-	if len(policy.CodeByValue) == 0 {
-		log.Warn("every parcel that names a category needs a code: the policy has no code_by_value")
-	}
-	unheld, letGo, err := c.open(redisstore.Config{Sealer: ring, Retention: c.Retention})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = letGo() }()
-	defer unheld.Close()
-	watch, found, err := c.firstLook(ctx, unheld)
-	if err != nil {
-		return err
-	}
-	guard, err := newSentry(epochPath(c.Epoch, c.Keyset), unheld, c.Retention, time.Now, log)
-	if err != nil {
-		return err
-	}
-	if err := guard.look(ctx); err != nil {
-		return err
-	}
-	store, hangUp, err := c.openFor(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Trip: m.trip}, guard)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = hangUp() }()
-	defer store.Close()
-	if err != nil {
-		return err
-	}
-	watchman := &watchman{Watch: watch, metrics: m, log: log}
-	keys, err := unheld.APIKeys(ctx)
+	v, err := c.vault(ctx, given.ring, m, log)
+	defer v.close()
 	if err != nil {
 		return err
 	}
 	compare := func(trust []auth.Trust) {
-		warnOf(mismatches(policy, trust, keys, c.ShopNames, c.CarrierNames), log)
+		warnOf(mismatches(given.policy, trust, v.keys, c.ShopNames, c.CarrierNames), log)
 	}
-	compare(trust)
-	promise := found.Durability
+	compare(given.trust)
 
 	s, err := newSystem(parts{
-		client: closer(hangUp), store: store, watchman: watchman, sentry: guard,
-		keys: &keyWatch{store: store, life: time.Duration(c.MaxKeyLife), now: time.Now, metrics: m, log: log},
-		ring: ring, policy: policy, clock: wallClock{}, sender: sender,
-		verifier: auth.Either(issuers, auth.NewKeys(store, ring, nil).Within(time.Duration(c.MaxKeyLife))),
+		client: closer(v.hangUp), store: v.store, watchman: v.watchman, sentry: v.sentry,
+		keys: &keyWatch{store: v.store, life: time.Duration(c.MaxKeyLife), now: time.Now, metrics: m, log: log},
+		ring: given.ring, policy: given.policy, clock: wallClock{}, sender: given.sender,
+		verifier: auth.Either(issuers, auth.NewKeys(v.store, given.ring, nil).Within(time.Duration(c.MaxKeyLife))),
 		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
-		log:      log, retention: c.Retention, metrics: m, signer: signer, revocation: revocation,
+		log:      log, retention: c.Retention, metrics: m, signer: given.signer, revocation: given.revocation,
 		publicURL: c.PublicURL, issuers: issuers, sessions: sessionTimes{life: c.SessionLife, idle: c.SessionIdle},
-		allowHost: hosts, proxies: c.TrustedProxies, tls: pair != nil, limited: true,
+		allowHost: given.hosts, proxies: c.TrustedProxies, tls: given.pair != nil, limited: true,
 	})
 	if err != nil {
 		return err
@@ -216,26 +263,32 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	defer stop()
 	go c.reload(reloading, again, issuers, compare, log)
 
-	ln, err := listen(c.Addr)
+	ln, done, err := c.listener(reloading, given.pair, log)
 	if err != nil {
 		return err
 	}
-	ln = api.LimitListener(ln, c.MaxConnections, c.MaxConnectionsPerAddress, c.TrustedProxies)
-	if pair != nil {
-		ln = tls.NewListener(ln, pair.config())
-		replaced := make(chan os.Signal, 1)
-		signal.Notify(replaced, syscall.SIGHUP)
-		defer signal.Stop(replaced)
-		look := time.NewTicker(certificateLook)
-		defer look.Stop()
-		go pair.watch(reloading, replaced, look.C, log)
-	}
-	for _, name := range c.Insecure {
-		log.Warn("an unsafe setting is allowed", "insecure", name)
-	}
-	watchman.tell(found)
-	log.Info("serving", "addr", ln.Addr().String(), "tls", pair != nil, "durability", promise.String(), "promise", promise.Promise(), "smtp", c.SMTPURL.String())
+	defer done()
+	v.watchman.tell(v.found)
+	promise := v.found.Durability
+	log.Info("serving", "addr", ln.Addr().String(), "tls", given.pair != nil, "durability", promise.String(), "promise", promise.Promise(), "smtp", c.SMTPURL.String())
 	return s.run(ctx, ln)
+}
+
+// listener listens, by TLS where there is a certificate, which is read again when it is replaced.
+// Done ends what it began, but for the listener.
+func (c *serveCmd) listener(ctx context.Context, pair *certificate, log *slog.Logger) (ln net.Listener, done func(), err error) {
+	if ln, err = listen(c.Addr); err != nil {
+		return nil, nil, err
+	}
+	ln = api.LimitListener(ln, c.MaxConnections, c.MaxConnectionsPerAddress, c.TrustedProxies)
+	if pair == nil {
+		return ln, func() {}, nil
+	}
+	replaced := make(chan os.Signal, 1)
+	signal.Notify(replaced, syscall.SIGHUP)
+	look := time.NewTicker(certificateLook)
+	go pair.watch(ctx, replaced, look.C, log)
+	return tls.NewListener(ln, pair.config()), func() { signal.Stop(replaced); look.Stop() }, nil
 }
 
 // readIssuers reads the file of issuers. The files that it names are found from its folder.
