@@ -25,6 +25,8 @@ const (
 	excused  = 'x' // a counted one that was no guess
 	reserved = 'r' // the request is under way
 	doubtful = 'd' // a commit of a wrong code was sent; the reservation still stands beside it
+
+	guessKinds = string(counted) + string(excused) + string(reserved) + string(doubtful)
 )
 
 func guess(kind byte, r service.Guess) string {
@@ -42,8 +44,9 @@ func said(kind byte, s service.Settlement) string {
 }
 
 // parseAccount reads a budget, the guesses in flight only as far as the asker's own. A
-// guess that stands there twice, since its first answer was lost, counts once.
-func parseAccount(guesses []string, own *service.Guess) handoff.Account {
+// guess that stands there twice, since its first answer was lost, counts once. The kind is the
+// format too: a guess of an unknown kind is refused.
+func parseAccount(guesses []string, own *service.Guess) (handoff.Account, error) {
 	var a handoff.Account
 	var known []string
 	passed := false
@@ -51,7 +54,8 @@ func parseAccount(guesses []string, own *service.Guess) handoff.Account {
 		at, rest, ok := strings.Cut(g[min(1, len(g)):], ".")
 		when, err := strconv.ParseInt(at, 10, 64)
 		switch {
-		case !ok || err != nil:
+		case !ok || err != nil || !strings.ContainsRune(guessKinds, rune(g[0])):
+			return handoff.Account{}, fmt.Errorf("%w: courier's budget: a guess of an unknown kind or without a time", storage.ErrFormat)
 		case g[0] == counted:
 			a.Counted = append(a.Counted, handoff.Instant(when))
 		case g[0] == excused:
@@ -71,7 +75,7 @@ func parseAccount(guesses []string, own *service.Guess) handoff.Account {
 			a.By[to] = append(a.By[to], handoff.Instant(when))
 		}
 	}
-	return a
+	return a, nil
 }
 
 // countScript turns a reservation into a counted wrong code, once, and forgets what is

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -203,4 +204,17 @@ func unmarshal(kind string, body []byte, v any) error {
 		return fmt.Errorf("%w: %s: decoding: %w", storage.ErrFormat, kind, err)
 	}
 	return nil
+}
+
+// plainFormat begins every plain text that a key holds: one digit and a space. A text of another
+// format is refused by the kind of what it is, and never echoed.
+const plainFormat = "1 "
+
+// plain is what a plain text says after its format.
+func plain(kind, text string) (string, error) {
+	said, ok := strings.CutPrefix(text, plainFormat)
+	if !ok {
+		return "", fmt.Errorf("%w: %s: format", storage.ErrFormat, kind)
+	}
+	return said, nil
 }

@@ -15,15 +15,25 @@ import (
 )
 
 func formatLastDoor(l handoff.LastDoor) string {
-	return fmt.Sprintf("%d %d %d", l.At, l.Place.Lat, l.Place.Lon)
+	return plainFormat + fmt.Sprintf("%d %d %d", l.At, l.Place.Lat, l.Place.Lon)
 }
 
-func parseLastDoor(text string) *handoff.LastDoor {
-	l := new(handoff.LastDoor)
-	if n, _ := fmt.Sscanf(text, "%d %d %d", &l.At, &l.Place.Lat, &l.Place.Lon); n != 3 {
-		return nil
+// parseLastDoor reads it; nil where there is none. One that cannot be read is an error and not
+// none: the way from it could not be judged.
+func parseLastDoor(text string) (*handoff.LastDoor, error) {
+	if text == "" {
+		return nil, nil
 	}
-	return l
+	const kind = "courier's last door"
+	said, err := plain(kind, text)
+	if err != nil {
+		return nil, err
+	}
+	l := new(handoff.LastDoor)
+	if n, _ := fmt.Sscanf(said, "%d %d %d", &l.At, &l.Place.Lat, &l.Place.Lon); n != 3 {
+		return nil, fmt.Errorf("%w: %s: not a second and a place", storage.ErrFormat, kind)
+	}
+	return l, nil
 }
 
 // lastDoorScript notes a courier's last door.
@@ -59,20 +69,23 @@ const (
 	fieldName      = "name" // sealed
 	fieldCleared   = "cleared"
 	fieldSuspended = "suspended"
-	fieldLastDoor  = "door" // second, latitude and longitude in millionths of a degree
+	fieldLastDoor  = "door" // format, second, latitude and longitude in millionths of a degree
 	fieldDrive     = "d:"
 )
 
 // parseCourier reads all of a courier but the name, which no decision needs.
-func parseCourier(ref handoff.CourierRef, fields map[string]string) *handoff.Courier {
+func parseCourier(ref handoff.CourierRef, fields map[string]string) (*handoff.Courier, error) {
 	if len(fields) == 0 {
-		return nil
+		return nil, nil
 	}
 	c := &handoff.Courier{CourierRef: ref, Suspended: fields[fieldSuspended] != ""}
 	if t, err := strconv.ParseInt(fields[fieldCleared], 10, 64); err == nil {
 		c.ClearedUntil = handoff.Instant(t)
 	}
-	c.LastDoor = parseLastDoor(fields[fieldLastDoor])
+	var err error
+	if c.LastDoor, err = parseLastDoor(fields[fieldLastDoor]); err != nil {
+		return nil, err
+	}
 	for field := range fields {
 		day, route, ok := strings.Cut(strings.TrimPrefix(field, fieldDrive), "/")
 		if !ok || !strings.HasPrefix(field, fieldDrive) {
@@ -82,7 +95,7 @@ func parseCourier(ref handoff.CourierRef, fields map[string]string) *handoff.Cou
 			c.Drives = append(c.Drives, handoff.Drive{Day: d, Route: route})
 		}
 	}
-	return c
+	return c, nil
 }
 
 func driveField(r service.RouteRef) string { return fieldDrive + r.Day.String() + "/" + r.Route }
@@ -93,7 +106,10 @@ func (s *Store) Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.C
 	if err != nil {
 		return nil, err
 	}
-	c := parseCourier(ref, fields)
+	c, err := parseCourier(ref, fields)
+	if err != nil {
+		return nil, err
+	}
 	if sealed := fields[fieldName]; sealed != "" {
 		name, err := s.unsealBytes("courier's name", []byte(sealed), []byte(courierKey(ref)))
 		if err != nil {

@@ -240,3 +240,48 @@ func TestErrorsKeepWhatRedisSaid(t *testing.T) {
 		}
 	})
 }
+
+// What is kept as plain text says its format too. Another one is refused by what it is, and no
+// default takes its place: without a last door every way would be possible.
+func TestErrorsOfPlainValues(t *testing.T) {
+	courier, id := handoff.CourierRef{Carrier: "swift", ID: "c1"}, handoff.PermitID{7}
+	query := service.Query{Parcel: handoff.ParcelHash("00112233445566778899aabb"), Courier: &courier}
+	load := func(ctx context.Context, s *Store) error { _, err := s.Load(ctx, query); return err }
+	for kind, c := range map[string]struct {
+		put  func(m *miniredis.Miniredis, format string)
+		get  func(context.Context, *Store) error
+		says string
+	}{
+		"a permit": {
+			func(m *miniredis.Miniredis, format string) { _ = m.Set(permitKey(id), format+"hash door holder") },
+			func(ctx context.Context, s *Store) error { _, err := s.Permit(ctx, id); return err }, "permit: format",
+		},
+		"a last door": {
+			func(m *miniredis.Miniredis, format string) {
+				m.HSet(courierKey(courier), fieldLastDoor, format+"1795518000 52525600 13342100")
+			}, load, "courier's last door: format",
+		},
+		"a last door's place": {
+			func(m *miniredis.Miniredis, format string) {
+				m.HSet(courierKey(courier), fieldLastDoor, format+map[bool]string{true: "1795518000 52525600 13342100", false: "secret"}[format == plainFormat])
+			}, load, "courier's last door",
+		},
+		"a guess": {
+			func(m *miniredis.Miniredis, format string) {
+				_, _ = m.RPush(budgetKey(courier), map[bool]string{true: "c", false: "z"}[format == plainFormat]+"1795518000.secret")
+			}, load, "courier's budget",
+		},
+	} {
+		for _, format := range []string{plainFormat, "2 ", ""} {
+			m := miniredis.RunT(t)
+			c.put(m, format)
+			err := c.get(t.Context(), storeWith(t, m, open{}))
+			if format == plainFormat && err != nil {
+				t.Errorf("%s: %v", kind, err)
+			}
+			if format != plainFormat && (!errors.Is(err, storage.ErrFormat) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "secret")) {
+				t.Errorf("%s of format %q: %v", kind, format, err)
+			}
+		}
+	}
+}

@@ -84,8 +84,12 @@ func (s *Store) find(ctx context.Context, q service.Preparation) (service.Snapsh
 		}
 	}
 	if q.Courier != nil {
-		snap.Courier = parseCourier(*q.Courier, courier.Val())
-		snap.Account = parseAccount(account.Val(), q.Guess)
+		if snap.Courier, err = parseCourier(*q.Courier, courier.Val()); err != nil {
+			return service.Snapshot{}, err
+		}
+		if snap.Account, err = parseAccount(account.Val(), q.Guess); err != nil {
+			return service.Snapshot{}, err
+		}
 	}
 	if q.Door != "" {
 		if snap.Door, err = s.openDoor(ctx, q.Door, door); err != nil {

@@ -42,6 +42,7 @@ import (
 //	lk:building:ID:doors                 set     ids of doors; one counts if the door names it        never
 //	lk:building:ID:residents             hash    resident id -> revision, then the sealed resident   never
 //	lk:building:ID:marks:OF:DATE         hash    topic -> its number, and whether it is done with    eight days after the last
+//	lk:marks:OF:DATE                     hash    the same of no building                             eight days after the last
 //	lk:permit:PERMIT                     string  grant's HASH, door, and the request that holds it   two days; reserved only, five minutes
 //	lk:apikey:ID                         string  sealed record of a key, a hash of its secret in it   until removed
 //	lk:apikeys                           set     ids of all keys (written first, removed last)       never
@@ -154,6 +155,9 @@ const epochKey = prefix + "epoch"
 const chainsKey = prefix + "chains"
 
 func marksKey(m residents.Mark) string {
+	if m.Building == "" {
+		return prefix + "marks:" + m.Of + ":" + m.Day.String()
+	}
 	return buildingKey(m.Building) + ":marks:" + m.Of + ":" + m.Day.String()
 }
 

@@ -22,7 +22,7 @@ const permitAhead = 5 * time.Minute
 
 // permitEntry is what stands under a permit's id.
 func permitEntry(p *service.PermitRef) string {
-	return string(p.Parcel) + " " + p.Door + " " + p.Holder
+	return plainFormat + string(p.Parcel) + " " + p.Door + " " + p.Holder
 }
 
 // giveBackScript ends the reservation of a permit's id, if it is the holder's.
@@ -50,7 +50,11 @@ func (s *Store) Permit(ctx context.Context, id handoff.PermitID) (*service.Permi
 	if err != nil || entry == "" {
 		return nil, err
 	}
-	parcel, rest, _ := strings.Cut(entry, " ")
+	said, err := plain("permit", entry)
+	if err != nil {
+		return nil, err
+	}
+	parcel, rest, _ := strings.Cut(said, " ")
 	door, holder, _ := strings.Cut(rest, " ")
 	return &service.PermitRef{Permit: id, Parcel: handoff.ParcelHash(parcel), Door: door, Holder: holder}, nil
 }
