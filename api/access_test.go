@@ -207,7 +207,7 @@ func TestAccessLogPages(t *testing.T) {
 	}
 }
 
-// A courier who knocks with parcels that do not exist fills no log, and learns nothing:
+// A courier who asks with parcels that do not exist fills no log, and learns nothing:
 // an unknown parcel and another carrier's look alike and cost the same.
 func TestStrangersAtADoor(t *testing.T) {
 	counted := &counting{Store: embedded.New(t)}
@@ -235,7 +235,7 @@ func TestStrangersAtADoor(t *testing.T) {
 	want := append([]string{"refused gate/gate swift parcel-unknown 40", "refused gate/gate swift parcel-unknown 20"},
 		slices.Repeat([]string{"refused gate/gate swift parcel-unknown 1"}, 20)...)
 	if !slices.Equal(got, want) {
-		t.Errorf("100 knocks read\n%s", strings.Join(got, "\n"))
+		t.Errorf("100 refusals read\n%s", strings.Join(got, "\n"))
 	}
 	h.Clock.Advance(time.Hour)
 	h.expect(t, courier, "POST", "/v1/doors/gate/unlock", unlockBody("N", here), 403, "access-refused")

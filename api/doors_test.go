@@ -457,8 +457,8 @@ func TestEachProofFailsAlone(t *testing.T) {
 		want   string // proof=result
 		reason any
 	}
-	stranger := courier
-	stranger.Subject = "cou_8"
+	uncleared := courier
+	uncleared.Subject = "cou_8"
 	clear8 := func(t *testing.T, h *house, _ string) {
 		h.expect(t, carrier, "PUT", "/v1/couriers/swift/cou_8", `{"name":"Courier 8","cleared_until":"2030-01-01"}`, 200, "")
 	}
@@ -473,7 +473,7 @@ func TestEachProofFailsAlone(t *testing.T) {
 		"suspended": {change: func(t *testing.T, h *house, _ string) {
 			h.expect(t, carrier, "PUT", "/v1/couriers/swift/cou_7", `{"suspended":true}`, 200, "")
 		}, want: "courier=failed", reason: "courier-not-cleared"},
-		"another's route": {change: clear8, who: stranger, want: "route=failed", reason: "not-your-route"},
+		"another's route": {change: clear8, who: uncleared, want: "route=failed", reason: "not-your-route"},
 		"after the day": {change: func(t *testing.T, h *house, s string) {
 			rewrite(`"delivery_hours":{"from":"07:00","to":"21:00"},`, "")(t, h, s)
 			night(t, h, s)
@@ -696,8 +696,8 @@ func TestReports(t *testing.T) {
 	}
 	unmarshal(gate.reports(t, h.Clock.Now(), permit, door.Delivered, door.Confirmed))
 	good := slices.Clone(mixed.Reports)
-	stranger := h.physical(t, "gate", false)
-	unmarshal(stranger.reports(t, h.Clock.Now(), permit, door.Opened))
+	unregistered := h.physical(t, "gate", false)
+	unmarshal(unregistered.reports(t, h.Clock.Now(), permit, door.Opened))
 	forged := mixed.Reports[0]
 	body, err := json.Marshal(map[string]any{"reports": []string{"!", good[0], forged, "", good[1], good[1][:20]}})
 	if err != nil {

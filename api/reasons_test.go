@@ -14,8 +14,8 @@ func TestRefusals(t *testing.T) {
 	later := func(h *house) { h.Clock.Set(time.Date(2026, 11, 24, 23, 0, 0, 0, time.UTC)) }
 	rival := courier
 	rival.Carrier = "rival"
-	stranger := courier
-	stranger.Subject = "cou_8"
+	uncleared := courier
+	uncleared.Subject = "cou_8"
 	elsewhere := `{"code":"000000","location":{"lat":48.1,"lon":11.5,"accuracy_m":5}}`
 
 	for name, test := range map[string]func(t *testing.T, h *house, grant string){
@@ -29,7 +29,7 @@ func TestRefusals(t *testing.T) {
 			h.expect(t, courier, "POST", "/v1/parcels/P0/attempted", `{"reason":"x"}`, 404, "parcel-unknown")
 		},
 		"courier-not-cleared": func(t *testing.T, h *house, _ string) {
-			a := h.expect(t, stranger, "POST", "/v1/parcels/P1/verify", atDoor("000000"), 403, "courier-not-cleared")
+			a := h.expect(t, uncleared, "POST", "/v1/parcels/P1/verify", atDoor("000000"), 403, "courier-not-cleared")
 			if a.at("proofs", "courier") != "failed" || a.at("proofs", "code") != "not-checked" {
 				t.Errorf("proofs: %s", a.text)
 			}
@@ -150,7 +150,7 @@ func TestRefusals(t *testing.T) {
 			abort := "/v1/parcels/P1/abort"
 			h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor(h.codeOf(t, grant)), 200, "")
 			h.expect(t, carrier, "PUT", "/v1/couriers/swift/cou_8", `{"name":"Courier 8","cleared_until":"2030-01-01T00:00:00Z"}`, 200, "")
-			h.expect(t, stranger, "POST", abort, `{"reason":"x"}`, 403, "not-your-handoff")
+			h.expect(t, uncleared, "POST", abort, `{"reason":"x"}`, 403, "not-your-handoff")
 			h.Clock.Advance(10*time.Minute + time.Second)
 			h.expect(t, courier, "POST", abort, `{"reason":"x"}`, 410, "abort-too-late")
 			h.Clock.Advance(-time.Minute)

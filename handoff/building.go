@@ -60,7 +60,7 @@ type Binding struct {
 	Until Instant      `cbor:"3,keyasint"`
 }
 
-// Private reports whether the door is somebody's own, a garage or a home.
+// Private reports whether the door is a customer's own: a garage or a home.
 func (d *Door) Private() bool { return d.Kind == Garage || d.Kind == Home }
 
 // DoorMode is how permits reach a door.

@@ -155,11 +155,11 @@ func (g *Grant) Unlock(id PermitID) *Unlock {
 	return &g.Unlocks[i]
 }
 
-// knocksKept is how many refusals at doors the log keeps of one grant: enough to see
+// doorRefusalsKept is how many refusals at doors the log keeps of one grant: enough to see
 // that something is wrong, too few to flood the log from outside.
-const knocksKept = 20
+const doorRefusalsKept = 20
 
-// elsewhereKept bounds, like knocksKept, what one grant can write to the log.
+// elsewhereKept bounds, like doorRefusalsKept, what one grant can write to the log.
 const elsewhereKept = 5
 
 // turnAway is a refusal. At a door it is told to the building as well, and far from the
@@ -172,7 +172,7 @@ func (d *deliberation) turnAway(reason Reason) Decision {
 		e.Distance = d.distance()
 		refused.Events = []Event{e}
 	}
-	if d.cmd.Act == Open && d.facts.Door != nil && d.grant.Knocks < knocksKept {
+	if d.cmd.Act == Open && d.facts.Door != nil && d.grant.DoorRefusals < doorRefusalsKept {
 		e := d.atDoor(EventAccessRefused)
 		e.Reason = reason
 		if reason == ImpossibleJourney {

@@ -265,7 +265,7 @@ func Apply(g Grant, e Event) Grant {
 	case EventSignal:
 		return g // it is about the carrier
 	case EventAccessRefused, EventImpossible:
-		g.Knocks++
+		g.DoorRefusals++
 		return g // no part of the customer's history
 	case EventDoorDelivered, EventDoorConfirmed, EventDoorOpened, EventDoorRelocked, EventDoorFailed, EventDoorRefused, EventDoorSilent:
 		g.Unlocks, g.Visits = reported(g.Unlocks, g.Visits, e)

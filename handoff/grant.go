@@ -80,8 +80,8 @@ type Grant struct {
 	// ones among them.
 	Unlocks []Unlock `cbor:"12,keyasint,omitempty"`
 
-	// Knocks counts the refusals at doors, of which the log keeps a limited number.
-	Knocks int `cbor:"13,keyasint,omitempty"`
+	// DoorRefusals counts the refusals at doors, of which the log keeps a limited number.
+	DoorRefusals int `cbor:"13,keyasint,omitempty"`
 
 	// History is what happened, oldest first, for the customer and the shop; the
 	// newest 32 entries.
@@ -321,7 +321,7 @@ const (
 	NotReceived        // it did not
 )
 
-// Open reports whether nobody has ended the dispute yet.
+// Open reports whether the dispute has not been ended yet.
 func (d *Dispute) Open() bool { return d != nil && d.Ruling == 0 }
 
 // DecideBy is until when the duty officer is to decide.

@@ -87,7 +87,7 @@ func TestKeyIsStoredAsAHash(t *testing.T) {
 	}
 	other, _ := newKey(t, store, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	v := auth.NewKeys(store, handofftest.Namer{}, c.Now)
-	stranger, k, err := auth.NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
+	foreign, k, err := auth.NewKey(rand.Reader, otherNamer{}, identity.APIKey{Scopes: []string{"carrier"}, Carrier: "swift"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestKeyIsStoredAsAHash(t *testing.T) {
 		"no secret":         "lk_" + id,
 		"the hash":          "lk_" + id + "_" + auth.Base32Lower.EncodeToString(k.Hash[:]),
 		"another's secret":  "lk_" + id + "_" + strings.Split(other, "_")[2],
-		"another service's": stranger,
+		"another service's": foreign,
 		"in capitals":       "lk_" + strings.ToUpper(id) + "_" + parts[2],
 		"with a tail":       token + "_a",
 		"padded":            token + "=",

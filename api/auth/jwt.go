@@ -316,7 +316,7 @@ func find(c map[string]any, name string) any {
 // SubjectID is the id of a subject at an issuer: the subject itself where it is one, and else
 // sub_ and a keyed hash of both, the same each time. Subjects of providers are free text
 // (auth0|1, a mail address), and ids are parts of keys and paths. One that looks like such a
-// hash gets one as well, so that nobody takes another's.
+// hash gets one as well, so that no subject takes another's.
 func SubjectID(names handoff.Namer, issuer, subject string) string {
 	if handoff.CheckID(subject) == nil && !hashed.MatchString(subject) {
 		return subject

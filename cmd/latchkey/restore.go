@@ -64,7 +64,7 @@ func (c *restoreCmd) open() (*restoring, error) {
 	return &restoring{store: store, grants: grants, done: func() { grants.Close(); hangUp() }}, nil
 }
 
-// asOps is who restores: whoever has the keyset and the way to Redis.
+// asOps is who restores: the operator, who has the keyset and the way to Redis.
 var asOps = handoff.Actor{Role: handoff.RoleOps, Subject: "latchkey restore"}
 
 // restoreBeginCmd restores. By default it waits six minutes: as long as what was given out in

@@ -84,6 +84,7 @@ var standing = []string{
 	"lk:{pp}:counted",      // how far the log was counted
 	"lk:chain:{NAME}:head", // where a chain stands, so that it goes on
 	"lk:chains", "lk:lease:NAME",
+	"lk:epoch", // which state of the store this is
 }
 
 // emptied are the keys that stay, with nothing in them.
@@ -148,6 +149,7 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 		}
 	}
 	must(store.Join(ctx, "mail"))
+	must(store.BeginEpoch(ctx, "an epoch"))
 
 	// A day.
 	w := &handofftest.World{Core: store, Store: store, Clock: clock, Service: s.service, Policy: handofftest.Policy()}
@@ -162,11 +164,11 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	for _, parcel := range []string{"p1", "p2", "p3"} {
 		w.Dispatch(t, handofftest.Sample(parcel))
 	}
-	knock := service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "gate", Parcel: "p1", Position: &handoff.Position{Point: at}}
-	_, err = s.service.Unlock(ctx, knock)
+	request := service.UnlockRequest{Courier: handofftest.Courier("c1"), Door: "gate", Parcel: "p1", Position: &handoff.Position{Point: at}}
+	_, err = s.service.Unlock(ctx, request)
 	must(err)
-	knock.Parcel = "unknown"
-	if _, err = s.service.Unlock(ctx, knock); err == nil {
+	request.Parcel = "unknown"
+	if _, err = s.service.Unlock(ctx, request); err == nil {
 		t.Fatal("a permit for nobody's parcel")
 	}
 	_, err = s.registry.Alarmed(ctx, registry.Alarm{Door: d, Type: handoff.EventDoorForced, Seq: 1, At: handoff.InstantOf(clock.Now())})

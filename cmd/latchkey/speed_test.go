@@ -89,15 +89,15 @@ func BenchmarkUnlock(b *testing.B) {
 	b.Cleanup(func() { _ = client.Close() })
 	bench := newBench(b, server.Addr())
 	bench.enrol(b)
-	var knocks [][]byte
+	var unlocks [][]byte
 	medians := compete(b, client, []contender{
 		{"verify", bench.url, bench.request, nil},
 		{"unlock", bench.url, func(i int) ([]byte, string, string) {
-			return knocks[i], "/v1/doors/lobby/unlock", bench.tokens[i%connections]
+			return unlocks[i], "/v1/doors/lobby/unlock", bench.tokens[i%connections]
 		}, nil},
 	}, rounds, requests, func() {
 		bench.mint(b, requests)
-		knocks = bench.knocks()
+		unlocks = bench.unlocks()
 		bench.mint(b, requests) // other parcels to verify: a grant that was knocked for is larger
 	})
 	b.Logf("unlock is %.2f x verify; p99 %.2f x verify's", medians["unlock"].rate/medians["verify"].rate, ms(medians["unlock"].p99)/ms(medians["verify"].p99))
@@ -385,13 +385,13 @@ func (bn *bench) enrol(tb testing.TB) {
 	}
 }
 
-// knocks are requests for a permit, one for each of the parcels minted last.
-func (bn *bench) knocks() [][]byte {
-	knocks := make([][]byte, len(bn.parcels))
+// unlocks are requests for a permit, one for each of the parcels minted last.
+func (bn *bench) unlocks() [][]byte {
+	unlocks := make([][]byte, len(bn.parcels))
 	for i, parcel := range bn.parcels {
-		knocks[i] = fmt.Appendf(nil, `{"parcel_id":"%s","location":{"lat":52.5256,"lon":13.3421,"accuracy_m":8},"attempt_id":"u%d"}`, parcel, i)
+		unlocks[i] = fmt.Appendf(nil, `{"parcel_id":"%s","location":{"lat":52.5256,"lon":13.3421,"accuracy_m":8},"attempt_id":"u%d"}`, parcel, i)
 	}
-	return knocks
+	return unlocks
 }
 
 func (bn *bench) request(i int) (body []byte, path, token string) {

@@ -256,11 +256,11 @@ func TestReckoningOfGuesses(t *testing.T) {
 			t.Errorf("docs/threats.md does not say %q", row)
 		}
 	}
-	if on, patient := guesses(67*time.Minute, 0), guesses(66*time.Minute, time.Hour); on != 85 || patient != shortTries {
-		t.Errorf("going on: %d; waiting for the hour: %d", on, patient)
+	if on, waiting := guesses(67*time.Minute, 0), guesses(66*time.Minute, time.Hour); on != 85 || waiting != shortTries {
+		t.Errorf("going on: %d; waiting for the hour: %d", on, waiting)
 	}
-	if on, patient := guesses(30*24*time.Hour, 0), guesses(30*24*time.Hour, time.Hour); patient >= on {
-		t.Errorf("waiting for the hour that forgets pays: %d, and %d by going on", patient, on)
+	if on, waiting := guesses(30*24*time.Hour, 0), guesses(30*24*time.Hour, time.Hour); waiting >= on {
+		t.Errorf("waiting for the hour that forgets pays: %d, and %d by going on", waiting, on)
 	}
 }
 

@@ -51,7 +51,7 @@ func (v *Verifier) Admit(raw []byte, now time.Time) (Permit, error) {
 	return p, nil
 }
 
-// Claimed is the permit that a message says it is, whoever made it; zero for none. Nothing of
+// Claimed is the permit that a message says it is, true or not; zero for none. Nothing of
 // it is verified: it is for reporting why a message was refused that came by a way that is
 // trusted.
 func Claimed(raw []byte) PermitID {

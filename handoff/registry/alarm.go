@@ -54,7 +54,7 @@ const (
 	toldOneByOne = 5
 
 	// An alarm whose number says nothing is judged by its time: one that is older than
-	// freshFor, or later than the door's clock may be, was kept by somebody to be told again.
+	// freshFor, or later than the door's clock may be, was kept back to be told again.
 	freshFor  = time.Hour
 	clockSkew = 5 * time.Minute
 )

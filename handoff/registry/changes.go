@@ -72,7 +72,7 @@ const (
 	// boundKept is how long it is remembered whose a door was: longer than a mail about it is tried.
 	boundKept = 48 * time.Hour
 
-	// boundMost is how many of them are remembered. Whoever changes a door back and forth
+	// boundMost is how many of them are remembered. A manager who changes a door back and forth
 	// makes the middle ones forgotten, and never the first.
 	boundMost = 8
 )

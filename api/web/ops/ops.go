@@ -134,7 +134,7 @@ type alarmed struct {
 // disputesOf is how far back open disputes are looked for: as long as policy lets a decision take.
 const disputesOf = 30 * 24 * time.Hour
 
-// openDisputes are the disputes that nobody has ended. It answers the visitor where it cannot.
+// openDisputes are the disputes that are open. It answers the visitor where it cannot.
 func openDisputes(v *frame.Visit) (open []event, ok bool) {
 	events, _, ok := read(v, url.Values{
 		"type": {"disputed,dispute_withdrawn,dispute_settled"}, "from": {v.Now.Add(-disputesOf).UTC().Format(time.RFC3339)},
