@@ -139,18 +139,11 @@ func (a *disputeRoutes) output(r *service.Record) (*disputeOutput, error) {
 	}
 	out := &disputeOutput{Body: disputeAnswer{
 		GrantID: g.ID.String(), Dispute: *short,
+		Reason: r.NoteOf(handoff.DisputeHandoff, g.Dispute.At), Decision: r.NoteOf(handoff.SettleDispute, g.Dispute.EndedAt),
 		Evidence: disputeEvidence{
 			HandedOverAt: g.Handoff.At.Time(), CourierID: g.Handoff.Courier, DistanceM: g.Handoff.Distance, CodeIssue: g.Dispute.Issue,
 		},
 	}}
-	for _, n := range r.Notes {
-		switch {
-		case n.Act == handoff.DisputeHandoff && n.At == g.Dispute.At:
-			out.Body.Reason = n.Text
-		case n.Act == handoff.SettleDispute && n.At == g.Dispute.EndedAt:
-			out.Body.Decision = n.Text
-		}
-	}
 	return out, nil
 }
 
@@ -164,8 +157,7 @@ func (a *disputeRoutes) settle(ctx context.Context, in *settleInput) (*disputeOu
 	if err != nil {
 		return nil, err
 	}
-	p := principal(ctx)
-	by := handoff.Actor{Role: handoff.RoleOps, Subject: p.Identity(), Person: p.Key == "" && p.Subject != ""}
+	by := opsOf(principal(ctx))
 	if _, err := a.service.SettleDispute(ctx, by, id, in.Body.value.ruling, in.Body.value.reason); err != nil {
 		return nil, err
 	}

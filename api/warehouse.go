@@ -191,8 +191,11 @@ func (id *pathID) grant() (handoff.GrantID, error) {
 func ofShop(ctx context.Context) handoff.Actor { return shopOf(principal(ctx)) }
 
 func shopOf(p *auth.Principal) handoff.Actor {
-	return handoff.Actor{Role: handoff.RoleShop, Shop: p.Shop, Subject: p.Identity(), Person: p.Key == "" && p.Subject != ""}
+	return handoff.Actor{Role: handoff.RoleShop, Shop: p.Shop, Subject: p.Identity(), Person: isPerson(p)}
 }
+
+// isPerson reports whether a token is a person's own, and not a key that any holder can show.
+func isPerson(p *auth.Principal) bool { return p.Key == "" && p.Subject != "" }
 
 // ofShopOrOps is the shop for a shop's token, and else the operator.
 func ofShopOrOps(ctx context.Context) handoff.Actor {
@@ -200,7 +203,11 @@ func ofShopOrOps(ctx context.Context) handoff.Actor {
 	if p.Has(auth.Shop) && complete(p, auth.Shop) {
 		return shopOf(p)
 	}
-	return handoff.Actor{Role: handoff.RoleOps, Subject: p.Identity()}
+	return opsOf(p)
+}
+
+func opsOf(p *auth.Principal) handoff.Actor {
+	return handoff.Actor{Role: handoff.RoleOps, Subject: p.Identity(), Person: isPerson(p)}
 }
 
 func (a *warehouseRoutes) dispatched(ctx context.Context, in *grantInput) (*grantOutput, error) {
@@ -226,11 +233,7 @@ func (a *warehouseRoutes) recordOutput(ctx context.Context, id handoff.GrantID) 
 	}
 	out.Body.Override = &overrideAnswer{
 		ID: asked.ID(), AskedBy: asked.Who, Own: asked.Who == a.service.Who(by), AskedAt: asked.At.Time(), Until: asked.Until(limits),
-	}
-	for _, n := range r.Notes {
-		if n.Act == handoff.AskOverride && n.At == asked.At {
-			out.Body.Override.Reason = n.Text
-		}
+		Reason: r.NoteOf(handoff.AskOverride, asked.At),
 	}
 	return out, nil
 }

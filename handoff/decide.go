@@ -123,7 +123,7 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 	if reason := d.deny(rule); reason != "" {
 		return d.turnAway(reason)
 	}
-	if g.Doubt != nil && slices.Contains(rulings, cmd.Act) {
+	if g.Doubt != nil && rule.word {
 		return d.refuse(NotConfirmed)
 	}
 	if d.asked.Has(ProofCode) {
@@ -133,10 +133,6 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 	}
 	return rule.effect(d)
 }
-
-// rulings are what people say of a grant that is held. One in doubt waits for its shop's
-// dispatch, and for no person's word: any of them would bring back what was put back.
-var rulings = []Act{Lift, DisputeHandoff, WithdrawDispute, SettleDispute}
 
 // Repeat judges once more an act that was done before, whose answer is asked for again: nil if
 // every proof but the code holds now, else the refusal. It has no effect and counts nothing. An
@@ -182,6 +178,10 @@ type rule struct {
 	// and not just as wrong-status.
 	named bool
 
+	// word says that the act is a person's word about a grant that is held. One in doubt waits
+	// for its shop's dispatch, and for no such word: it would bring back what was put back.
+	word bool
+
 	effect func(*deliberation) Decision
 }
 
@@ -207,7 +207,7 @@ func init() { // not a literal: the effects reach back to the table
 		Report:     {from: everyStatus, roles: []Role{RoleDoor}, asks: nothing, effect: report},
 		Hold:       {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventHeld)},
 		Erase:      {from: everyStatus, roles: []Role{RoleOps}, asks: nothing, effect: erase},
-		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: lift},
+		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, word: true, effect: lift},
 
 		// After the store was put back to an earlier state (docs/restore.md).
 		Distrust:   {from: []Status{Active, Released, Expired, Held}, roles: []Role{RoleOps}, asks: nothing, effect: distrust},
@@ -221,9 +221,9 @@ func init() { // not a literal: the effects reach back to the table
 
 		// A customer's word against a recorded handoff. The shop has no part in its end: it has
 		// an interest in one answer.
-		DisputeHandoff:  {from: []Status{Released, Collected, Held}, roles: []Role{RoleCustomer}, asks: nothing, effect: dispute},
-		WithdrawDispute: {from: []Status{Held}, roles: []Role{RoleCustomer}, asks: nothing, effect: withdrawDispute},
-		SettleDispute:   {from: []Status{Held}, roles: []Role{RoleOps}, asks: nothing, effect: settleDispute},
+		DisputeHandoff:  {from: []Status{Released, Collected, Held}, roles: []Role{RoleCustomer}, asks: nothing, word: true, effect: dispute},
+		WithdrawDispute: {from: []Status{Held}, roles: []Role{RoleCustomer}, asks: nothing, word: true, effect: withdrawDispute},
+		SettleDispute:   {from: []Status{Held}, roles: []Role{RoleOps}, asks: nothing, word: true, effect: settleDispute},
 	}
 }
 

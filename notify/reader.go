@@ -168,13 +168,13 @@ func (r *Reader) Run(ctx context.Context) {
 		switch {
 		case errors.Is(err, eventlog.ErrNotJoined): // the log was lost and began anew
 			joined = false
-			rest(ctx, pause)
+			_ = clock.Sleep(ctx, pause)
 			pause = min(2*pause, maxPause)
 		case err != nil:
-			rest(ctx, pause)
+			_ = clock.Sleep(ctx, pause)
 			pause = min(2*pause, maxPause)
 		case idle:
-			rest(ctx, r.Poll)
+			_ = clock.Sleep(ctx, r.Poll)
 			pause = r.Poll
 		default:
 			pause = r.Poll
@@ -320,20 +320,11 @@ func (r *Reader) tell(ctx context.Context, op string, say func(context.Context) 
 		if err == nil {
 			return true
 		}
-		rest(ctx, pause)
+		_ = clock.Sleep(ctx, pause)
 		if ctx.Err() != nil {
 			r.Observer.LogFailed(op, err)
 			return false
 		}
-	}
-}
-
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"latchkey/api"
 	"latchkey/api/ndjson"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
@@ -130,7 +131,7 @@ func (c *restoreBeginCmd) Run(ctx context.Context, io streams, r *restoreCmd) er
 
 	if left := time.Until(next.Restoring.Time().Add(c.Quiet)); left > 0 {
 		fmt.Fprintf(io.out, "waiting %s until permits and links of what was lost are over\n", left.Round(time.Second))
-		if err := sleep(ctx, left); err != nil {
+		if err := clock.Sleep(ctx, left); err != nil {
 			return err
 		}
 	}
@@ -179,17 +180,6 @@ func successor(stood *redisstore.Epoch, known string, now time.Time) redisstore.
 	}
 	next.Before = next.Before[max(0, len(next.Before)-beforeKept):]
 	return next
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // distrust holds what may still hand over a parcel, and counts it.

@@ -1,7 +1,10 @@
 // Package clock is the time as it is injected everywhere.
 package clock
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Clock tells the time. It is injected, so that a day takes a test no time.
 //
@@ -19,4 +22,16 @@ func Elapsed(c Clock) func() time.Duration {
 	}
 	start := time.Now()
 	return func() time.Duration { return time.Since(start) }
+}
+
+// Sleep waits for d of the process's own time. The error is ctx's, if it ends first.
+func Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/storage"
 	"latchkey/otp"
 )
@@ -245,12 +246,5 @@ func pause(ctx context.Context, n int) error {
 		return ctx.Err()
 	}
 	most := min(time.Duration(1)<<min(n-3, 6), 50) * time.Millisecond
-	t := time.NewTimer(rand.N(most) + 1)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
+	return clock.Sleep(ctx, rand.N(most)+1)
 }

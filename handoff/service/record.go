@@ -1,6 +1,10 @@
 package service
 
-import "latchkey/handoff"
+import (
+	"slices"
+
+	"latchkey/handoff"
+)
 
 // Record is what is stored of a grant: what its events say, and what retries need.
 type Record struct {
@@ -27,6 +31,16 @@ type Note struct {
 	At   handoff.Instant `cbor:"1,keyasint"`
 	Act  handoff.Act     `cbor:"2,keyasint"`
 	Text string          `cbor:"3,keyasint"`
+}
+
+// NoteOf is what a person wrote as the reason of an act at a time; empty if it is not kept.
+func (r *Record) NoteOf(act handoff.Act, at handoff.Instant) string {
+	for _, n := range slices.Backward(r.Notes) {
+		if n.Act == act && n.At == at {
+			return n.Text
+		}
+	}
+	return ""
 }
 
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"latchkey/handoff/clock"
 	"latchkey/handoff/door/controller"
 )
 
@@ -26,7 +27,7 @@ func newLock() *lock {
 
 // Unlock implements [controller.Opener].
 func (l *lock) Unlock(ctx context.Context) error {
-	if err := wait(ctx, l.motor); err != nil {
+	if err := clock.Sleep(ctx, l.motor); err != nil {
 		return err
 	}
 	select {
@@ -37,7 +38,7 @@ func (l *lock) Unlock(ctx context.Context) error {
 }
 
 // Lock implements [controller.Opener].
-func (l *lock) Lock(ctx context.Context) error { return wait(ctx, l.motor) }
+func (l *lock) Lock(ctx context.Context) error { return clock.Sleep(ctx, l.motor) }
 
 // watch is the contact: it tells of the door, which is shut until the person walks through.
 func (l *lock) watch(ctx context.Context, tell func(controller.Signal)) {
@@ -48,24 +49,13 @@ func (l *lock) watch(ctx context.Context, tell func(controller.Signal)) {
 			return
 		case <-l.unlocked:
 		}
-		if wait(ctx, l.reach) != nil {
+		if clock.Sleep(ctx, l.reach) != nil {
 			return
 		}
 		tell(controller.ContactOpen)
-		if wait(ctx, l.stay) != nil {
+		if clock.Sleep(ctx, l.stay) != nil {
 			return
 		}
 		tell(controller.ContactClosed)
-	}
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
 	}
 }
