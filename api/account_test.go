@@ -1,11 +1,15 @@
 package api_test
 
 import (
+	"encoding/base64"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"latchkey/api/auth"
+	"latchkey/handoff"
+	"latchkey/handoff/identity"
 )
 
 // What an account page needs besides the code: the day, where the parcel is in it, and the
@@ -95,9 +99,13 @@ func TestPageLinkIsForTheShopsOwn(t *testing.T) {
 	if !ok || len(token) < 60 {
 		t.Fatal(a.text)
 	}
-	c, err := h.PageLinks.Use(t.Context(), token[len("/account/link/"):])
-	if err != nil || c.Shop != "demo" || c.ID != "cus_81" {
-		t.Errorf("%v, %v", c, err)
+	c, by, err := h.PageLinks.Use(t.Context(), token[len("/account/link/"):])
+	who := h.Service.Who(handoff.Actor{Subject: h.issuer.Name + " clerk"})
+	if err != nil || c.Shop != "demo" || c.ID != "cus_81" || by != (identity.Maker{Issuer: h.issuer.Name, Who: who}) {
+		t.Errorf("%v, %+v, %v", c, by, err)
+	}
+	if read, err := base64.RawURLEncoding.DecodeString(token[len("/account/link/"):]); err != nil || strings.Contains(string(read), "clerk") {
+		t.Errorf("the customer can read the clerk's name in %q, %v", read, err)
 	}
 	h.expect(t, customer, "POST", "/v1/customers/cus_81/page-link", "", 403, "insufficient-scope")
 	h.expect(t, shop, "POST", "/v1/customers/a%20b/page-link", "", 422, "invalid-request")

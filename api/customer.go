@@ -462,7 +462,9 @@ type customerPath struct {
 }
 
 func (a *customerRoutes) pageLink(ctx context.Context, in *customerPath) (*pageLinkOutput, error) {
-	token, until, err := a.links.Make(handoff.CustomerRef{Shop: principal(ctx).Shop, ID: in.Customer.id})
+	p := principal(ctx)
+	maker := identity.Maker{Key: p.Key, Issuer: p.Issuer, Who: a.service.Who(shopOf(p))}
+	token, until, err := a.links.Make(handoff.CustomerRef{Shop: p.Shop, ID: in.Customer.id}, maker)
 	if err != nil {
 		return nil, err
 	}

@@ -110,11 +110,11 @@ func (a *disputeRoutes) withdraw(ctx context.Context, in *grantInput) (*handoffO
 	return a.customers.handoffOutput(ctx, g, err)
 }
 
-// inPerson is the customer of a token. One whom a shop's link let in has no issuer, and is
-// taken for no person: the shop could have opened the link.
+// inPerson is the customer of a token. One whom a shop's link let in is taken for no person:
+// the shop could have opened the link.
 func inPerson(p *auth.Principal) handoff.Actor {
 	return handoff.Actor{
-		Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject, Subject: p.Identity(), Person: p.Key == "" && p.Issuer != "",
+		Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject, Subject: p.Identity(), Person: p.Key == "" && p.Link == nil,
 	}
 }
 

@@ -93,7 +93,7 @@ func TestADisputeIsNotWithdrawnByAShopsLink(t *testing.T) {
 	at := "/v1/handoffs/" + b.dispatch(t, "P1", nil) + "/dispute"
 	g := b.Parcel(t, "P1")
 	b.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor(g.CurrentCode().Reveal()), 200, "")
-	linked, csrf := b.enter(t, customer)
+	linked, csrf := b.byLink(t, customer)
 	for _, c := range []struct {
 		path, body string
 		status     int

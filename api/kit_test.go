@@ -77,7 +77,9 @@ func newHouse(t testing.TB, store handofftest.Store, change ...func(*api.Config)
 	if h.issuer, err = authtest.NewIssuer(rand.Reader, "https://issuer.example", "latchkey", h.Clock.Now); err != nil {
 		t.Fatal(err)
 	}
-	verifier, err := auth.NewIssuers(t.Context(), auth.Config{Now: h.Clock.Now}, h.issuer.Trust())
+	trust := h.issuer.Trust()
+	trust.Login = &auth.Login{Name: "Test", ClientID: signInClient}
+	verifier, err := auth.NewIssuers(t.Context(), auth.Config{Now: h.Clock.Now}, trust)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +101,9 @@ func newHouse(t testing.TB, store handofftest.Store, change ...func(*api.Config)
 	}
 	return h
 }
+
+// signInClient is the client by which people sign in.
+const signInClient = "pages"
 
 // rooms are those of a world, without doors and without telling residents.
 func rooms(w *handofftest.World, store handofftest.Store) api.Rooms {

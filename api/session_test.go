@@ -11,6 +11,7 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
 	"latchkey/handoff/redisstore/embedded"
 )
 
@@ -26,7 +27,7 @@ func newBrowsers(t *testing.T, store handofftest.Store) *browsers {
 	b.house = newHouse(t, store, func(c *api.Config) {
 		var err error
 		if b.sessions, err = auth.NewSessions(auth.SessionConfig{
-			Store: store, Issuers: c.Verifier.(*auth.Issuers), Random: rand.Reader, Now: c.Clock.Now, Secure: true,
+			Store: store, Issuers: c.Verifier.(*auth.Issuers), Keys: auth.NewKeys(store, handofftest.Namer{}, c.Clock.Now), Random: rand.Reader, Now: c.Clock.Now, Secure: true,
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -35,10 +36,26 @@ func newBrowsers(t *testing.T, store handofftest.Store) *browsers {
 	return b
 }
 
-// enter signs somebody in, whom the service itself vouches for.
+// enter signs somebody in at the issuer.
 func (b *browsers) enter(t *testing.T, who auth.Principal) (cookie, csrf string) {
 	t.Helper()
-	cookie, err := b.sessions.Begin(t.Context(), auth.Session{Principal: &who})
+	who.Issuer = b.issuer.Name
+	return b.begin(t, auth.Session{Principal: &who, Client: signInClient})
+}
+
+// byLink lets a customer in by a link that the shop's clerk made.
+func (b *browsers) byLink(t *testing.T, who auth.Principal) (cookie, csrf string) {
+	t.Helper()
+	who.Link = &identity.Maker{Issuer: b.issuer.Name, Who: clerkName}
+	return b.begin(t, auth.Session{Principal: &who})
+}
+
+// clerkName is the pseudonym of the clerk who makes links.
+const clerkName = "0123456789abcdef"
+
+func (b *browsers) begin(t *testing.T, who auth.Session) (cookie, csrf string) {
+	t.Helper()
+	cookie, err := b.sessions.Begin(t.Context(), who)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -186,6 +186,16 @@ func Wide(p netip.Prefix) bool {
 	return p.Addr().Is4() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 7
 }
 
+// Speaks reports whether a key can be used now, and speaks for a shop's staff. It asks the store:
+// a key that was revoked speaks for no one from then on.
+func (v *Keys) Speaks(ctx context.Context, id, shop string) (bool, error) {
+	k, err := v.store.APIKey(ctx, id)
+	if err != nil || k == nil {
+		return false, err
+	}
+	return k.Shop == shop && slices.Contains(k.Scopes, string(Shop)) && v.now().Before(KeyEnd(*k, v.life)), nil
+}
+
 // Verify implements Verifier.
 func (v *Keys) Verify(ctx context.Context, token string) (*Principal, error) {
 	if len(token) > maxToken {

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"latchkey/handoff/identity"
 )
 
 // Scope is a capacity in which a caller acts, as the scope claim of its token names it.
@@ -41,6 +43,10 @@ type Principal struct {
 	Issuer string // iss; empty for a key
 	Key    string // the id of the key that was shown; empty for an issuer's token
 	Device string // device_id: on which device the caller works, where the issuer says so
+
+	// Link is who of a shop made the link that let the customer in; nil for every other
+	// caller. Such a caller may be the shop itself.
+	Link *identity.Maker
 }
 
 // Has reports whether the principal was given a scope.
@@ -52,7 +58,7 @@ func (p *Principal) Identity() string {
 	if p.Key != "" {
 		return "key " + p.Key
 	}
-	if p.Issuer == "" { // a customer whom a shop's link let in: two shops may have the same
+	if p.Link != nil { // two shops may have the same customer
 		return "link " + p.Shop + " " + p.Subject
 	}
 	return p.Issuer + " " + p.Subject

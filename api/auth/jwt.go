@@ -347,6 +347,14 @@ func (v *Issuers) stands(p *Principal, client string) bool {
 	return false
 }
 
+// speaks reports whether an issuer may still speak for a shop's staff.
+func (v *Issuers) speaks(issuer, shop string) bool {
+	return slices.ContainsFunc(v.trusted.Load().issuers[issuer], func(e *entry) bool {
+		_, ok := tenant(e.Shops, shop)
+		return ok && slices.Contains(e.Scopes, Shop)
+	})
+}
+
 // gives reports whether the issuer may give a scope to p. Of other tenants the routes
 // ask for the id in the token; a door's token could leave its building out.
 func (e *entry) gives(s Scope, p *Principal) bool {

@@ -33,10 +33,11 @@ const touchedEvery = time.Minute
 // that was ended is over on every instance at once.
 type Sessions struct{ SessionConfig }
 
-// SessionConfig is what Sessions are made of. Store, Issuers and Random are required.
+// SessionConfig is what Sessions are made of. Store, Issuers, Keys and Random are required.
 type SessionConfig struct {
 	Store   identity.Sessions
 	Issuers *Issuers  // who is believed: a session ends with what its issuer may say
+	Keys    *Keys     // a session that a shop's link began ends with the key that made the link
 	Random  io.Reader // a cryptographic source
 
 	Life time.Duration // from its beginning; 0 is 12 hours
@@ -50,8 +51,8 @@ type SessionConfig struct {
 
 // NewSessions checks the configuration.
 func NewSessions(c SessionConfig) (*Sessions, error) {
-	if c.Store == nil || c.Issuers == nil || c.Random == nil {
-		return nil, errors.New("auth: sessions need a store, issuers and a source of randomness")
+	if c.Store == nil || c.Issuers == nil || c.Keys == nil || c.Random == nil {
+		return nil, errors.New("auth: sessions need a store, issuers, keys and a source of randomness")
 	}
 	if c.Life == 0 {
 		c.Life = 12 * time.Hour
@@ -77,8 +78,13 @@ type Session struct {
 }
 
 // Begin keeps a new session and returns what its cookie holds. Every sign-in makes a new
-// one: a value that was in the browser before is worth nothing (session fixation).
+// one: a value that was in the browser before is worth nothing (session fixation). The error
+// is ErrToken where no one vouches for the person: neither an issuer, nor a shop's link whose
+// maker may still speak for the shop.
 func (s *Sessions) Begin(ctx context.Context, who Session) (cookie string, err error) {
+	if err := s.vouched(ctx, who.Principal, who.Client); err != nil {
+		return "", err
+	}
 	value := make([]byte, sessionLen)
 	if _, err := io.ReadFull(s.Random, value); err != nil {
 		return "", fmt.Errorf("auth: reading a new session: %w", err)
@@ -86,7 +92,7 @@ func (s *Sessions) Begin(ctx context.Context, who Session) (cookie string, err e
 	p, now := who.Principal, handoff.InstantOf(s.Now())
 	kept := identity.Session{
 		ID: sha256.Sum256(value), Issuer: p.Issuer, Client: who.Client, Subject: p.Subject, Shop: p.Shop, Carrier: p.Carrier, Building: p.Building,
-		Device: p.Device, Name: who.Name, Began: now, Seen: now,
+		Device: p.Device, Name: who.Name, Began: now, Seen: now, Link: p.Link,
 	}
 	for _, scope := range p.Scopes {
 		kept.Scopes = append(kept.Scopes, string(scope))
@@ -115,12 +121,12 @@ func (s *Sessions) Verify(ctx context.Context, cookie string) (*Session, error) 
 	if !now.Before(kept.Began.Time().Add(s.Life)) || !now.Before(kept.Seen.Time().Add(s.Idle)) {
 		return nil, refuse(WhySessionOver)
 	}
-	p := &Principal{Subject: kept.Subject, Issuer: kept.Issuer, Carrier: kept.Carrier, Shop: kept.Shop, Building: kept.Building, Device: kept.Device}
+	p := &Principal{Subject: kept.Subject, Issuer: kept.Issuer, Carrier: kept.Carrier, Shop: kept.Shop, Building: kept.Building, Device: kept.Device, Link: kept.Link}
 	for _, scope := range kept.Scopes {
 		p.Scopes = append(p.Scopes, Scope(scope))
 	}
-	if kept.Issuer != "" && !s.Issuers.stands(p, kept.Client) {
-		return nil, refuse(WhySessionMay)
+	if err := s.vouched(ctx, p, kept.Client); err != nil {
+		return nil, err
 	}
 	if now.Sub(kept.Seen.Time()) >= touchedEvery {
 		kept.Seen = handoff.InstantOf(now)
@@ -128,6 +134,30 @@ func (s *Sessions) Verify(ctx context.Context, cookie string) (*Session, error) 
 		_ = s.Store.TouchSession(ctx, *kept, s.Idle)
 	}
 	return &Session{Principal: p, Name: kept.Name, Client: kept.Client, CSRF: csrfToken(value)}, nil
+}
+
+// vouched holds a session to what it rests on, as that is now. A session that names neither an
+// issuer nor the maker of a link is of a version that kept no maker: it is over.
+func (s *Sessions) vouched(ctx context.Context, p *Principal, client string) error {
+	switch {
+	case p.Link == nil && p.Issuer != "":
+		if !s.Issuers.stands(p, client) {
+			return refuse(WhySessionMay)
+		}
+		return nil
+	case p.Link == nil || p.Issuer != "":
+		return refuse(WhySessionLink)
+	case p.Link.Key == "":
+		if !s.Issuers.speaks(p.Link.Issuer, p.Shop) {
+			return refuse(WhySessionLink)
+		}
+		return nil
+	}
+	speaks, err := s.Keys.Speaks(ctx, p.Link.Key, p.Shop)
+	if err == nil && !speaks {
+		err = &Refusal{Why: WhySessionLink, Key: p.Link.Key}
+	}
+	return err
 }
 
 // End ends the session of a cookie on every instance. One that is over already is no error.

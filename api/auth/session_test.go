@@ -15,7 +15,9 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/redisstore"
 	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/storage"
 )
@@ -39,7 +41,13 @@ func newSessions(t *testing.T, c *clock, store identity.Sessions, entries ...aut
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := auth.NewSessions(auth.SessionConfig{Store: store, Issuers: issuers, Random: rand.Reader, Now: c.Now})
+	keys, _ := store.(identity.Keys)
+	if keys == nil {
+		keys = embedded.New(t)
+	}
+	s, err := auth.NewSessions(auth.SessionConfig{
+		Store: store, Issuers: issuers, Keys: auth.NewKeys(keys, handofftest.Namer{}, c.Now), Random: rand.Reader, Now: c.Now,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,11 +181,11 @@ func TestSessionEndsWithItsCustomer(t *testing.T) {
 	c, store := &clock{now: start}, embedded.New(t)
 	s := newSessions(t, c, store, signInEntry())
 	customer := func(id string) auth.Session {
-		return auth.Session{Principal: &auth.Principal{Subject: id, Shop: "demo", Scopes: []auth.Scope{auth.Customer}}}
+		return linked(id, identity.Maker{Key: shopKey(t, c, store, "demo"), Who: clerk})
 	}
 	one, two := begin(t, s, customer("cus_81")), begin(t, s, customer("cus_81"))
 	others := []string{begin(t, s, customer("cus_82")), begin(t, s, driver)}
-	if err := store.RemoveSessionsOf(t.Context(), handoff.CustomerRef{Shop: "demo", ID: "cus_81"}); err != nil {
+	if _, err := store.RemoveSessionsOf(t.Context(), handoff.CustomerRef{Shop: "demo", ID: "cus_81"}); err != nil {
 		t.Fatal(err)
 	}
 	if signedIn(t, s, one) || signedIn(t, s, two) {
@@ -186,6 +194,163 @@ func TestSessionEndsWithItsCustomer(t *testing.T) {
 	for _, other := range others {
 		if !signedIn(t, s, other) {
 			t.Error("somebody else was signed out")
+		}
+	}
+}
+
+const clerk = "0123456789abcdef" // a pseudonym
+
+// linked is a customer whom a link of the shop demo let in.
+func linked(id string, by identity.Maker) auth.Session {
+	return auth.Session{Principal: &auth.Principal{Subject: id, Shop: "demo", Scopes: []auth.Scope{auth.Customer}, Link: &by}}
+}
+
+// shopKey makes a key of a shop's staff, for an hour, and returns its id.
+func shopKey(t *testing.T, c *clock, store identity.Keys, shop string) string {
+	t.Helper()
+	_, k, err := auth.NewKey(rand.Reader, handofftest.Namer{}, identity.APIKey{
+		Scopes: []string{"shop"}, Shop: shop, Created: handoff.InstantOf(c.now), Expires: handoff.InstantOf(c.now.Add(time.Hour)),
+	})
+	if err == nil {
+		err = store.AddAPIKey(t.Context(), k)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.ID
+}
+
+// A session that a shop's link began says no more than the maker of the link could say now: it
+// ends with the key, or with what the issuer may say for the shop, at the next request.
+func TestSessionByLinkEndsWithItsMaker(t *testing.T) {
+	shops := func(scopes []auth.Scope, shops ...string) auth.Trust {
+		return auth.Trust{Issuer: "https://id.shop.example", Audience: "latchkey", Keys: []byte(`{"keys":[]}`), Scopes: scopes, Shops: shops}
+	}
+	staff := shops([]auth.Scope{auth.Shop}, "demo")
+	const issuer = "https://id.shop.example"
+	type world struct {
+		c       *clock
+		store   *redisstore.Store
+		issuers *auth.Issuers
+	}
+	for name, then := range map[string]struct {
+		by   func(*testing.T, *world) identity.Maker
+		do   func(*testing.T, *world, string)
+		want bool
+	}{
+		"nothing happens": {
+			func(t *testing.T, w *world) identity.Maker {
+				return identity.Maker{Key: shopKey(t, w.c, w.store, "demo"), Who: clerk}
+			},
+			func(*testing.T, *world, string) {}, true,
+		},
+		"the key is revoked": {
+			func(t *testing.T, w *world) identity.Maker {
+				return identity.Maker{Key: shopKey(t, w.c, w.store, "demo"), Who: clerk}
+			},
+			func(t *testing.T, w *world, key string) {
+				if found, err := w.store.RemoveAPIKey(t.Context(), key); err != nil || !found {
+					t.Fatal(found, err)
+				}
+			}, false,
+		},
+		"the key is over": {
+			func(t *testing.T, w *world) identity.Maker {
+				return identity.Maker{Key: shopKey(t, w.c, w.store, "demo"), Who: clerk}
+			},
+			func(_ *testing.T, w *world, _ string) { w.c.now = w.c.now.Add(time.Hour) }, false,
+		},
+		"the key has a moment left": {
+			func(t *testing.T, w *world) identity.Maker {
+				return identity.Maker{Key: shopKey(t, w.c, w.store, "demo"), Who: clerk}
+			},
+			func(_ *testing.T, w *world, _ string) { w.c.now = w.c.now.Add(time.Hour - time.Second) }, true,
+		},
+		"its issuer stays": {
+			func(*testing.T, *world) identity.Maker { return identity.Maker{Issuer: issuer, Who: clerk} },
+			func(*testing.T, *world, string) {}, true,
+		},
+		"its issuer is gone": {
+			func(*testing.T, *world) identity.Maker { return identity.Maker{Issuer: issuer, Who: clerk} },
+			func(t *testing.T, w *world, _ string) {
+				if err := w.issuers.Trust(signInEntry()); err != nil {
+					t.Fatal(err)
+				}
+			}, false,
+		},
+		"its issuer has another shop": {
+			func(*testing.T, *world) identity.Maker { return identity.Maker{Issuer: issuer, Who: clerk} },
+			func(t *testing.T, w *world, _ string) {
+				if err := w.issuers.Trust(shops([]auth.Scope{auth.Shop}, "other")); err != nil {
+					t.Fatal(err)
+				}
+			}, false,
+		},
+		"its issuer has no staff any more": {
+			func(*testing.T, *world) identity.Maker { return identity.Maker{Issuer: issuer, Who: clerk} },
+			func(t *testing.T, w *world, _ string) {
+				if err := w.issuers.Trust(shops([]auth.Scope{auth.Customer}, "demo")); err != nil {
+					t.Fatal(err)
+				}
+			}, false,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &world{c: &clock{now: start}, store: embedded.New(t)}
+			var err error
+			if w.issuers, err = auth.NewIssuers(t.Context(), auth.Config{Now: w.c.Now}, staff); err != nil {
+				t.Fatal(err)
+			}
+			s, err := auth.NewSessions(auth.SessionConfig{
+				Store: w.store, Issuers: w.issuers, Keys: auth.NewKeys(w.store, handofftest.Namer{}, w.c.Now), Random: rand.Reader, Now: w.c.Now,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			maker := then.by(t, w)
+			cookie := begin(t, s, linked("cus_81", maker))
+			in, err := s.Verify(t.Context(), cookie)
+			if err != nil || in.Principal.Link == nil || *in.Principal.Link != maker || in.Principal.Issuer != "" {
+				t.Fatalf("%+v, %v", in, err)
+			}
+			then.do(t, w, maker.Key)
+			_, err = s.Verify(t.Context(), cookie)
+			if signedIn := err == nil; signedIn != then.want {
+				t.Errorf("signed in: %v (%v)", signedIn, err)
+			}
+			var why *auth.Refusal
+			if !then.want && (!errors.As(err, &why) || why.Why != auth.WhySessionLink || why.Key != maker.Key) {
+				t.Errorf("refused with %v", err)
+			}
+			if _, err := s.Begin(t.Context(), linked("cus_81", maker)); (err == nil) != then.want || err != nil && !errors.Is(err, auth.ErrToken) {
+				t.Errorf("a new one: %v", err)
+			}
+		})
+	}
+}
+
+// A session for which no one vouches is over: an older version kept such of who came by a
+// link, without its maker. Nor does a key vouch for another shop's customer.
+func TestSessionThatNobodyVouchesFor(t *testing.T) {
+	c, store := &clock{now: start}, embedded.New(t)
+	s := newSessions(t, c, store, signInEntry())
+	for name, link := range map[string]*identity.Maker{
+		"without a maker":         nil,
+		"a maker that is nothing": {Who: clerk},
+		"another shop's key":      {Key: shopKey(t, c, store, "other"), Who: clerk},
+		"no key of ours":          {Key: "made-up", Who: clerk},
+	} {
+		value := make([]byte, 32)
+		_, _ = rand.Read(value)
+		kept := identity.Session{
+			ID: sha256.Sum256(value), Subject: "cus_81", Shop: "demo", Scopes: []string{"customer"}, Link: link,
+			Began: handoff.InstantOf(c.now), Seen: handoff.InstantOf(c.now),
+		}
+		if err := store.AddSession(t.Context(), kept, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if signedIn(t, s, base64.RawURLEncoding.EncodeToString(value)) {
+			t.Errorf("%s: signed in", name)
 		}
 	}
 }
@@ -232,10 +397,6 @@ func TestSessionEndsWithItsIssuer(t *testing.T) {
 		if err := s.Issuers.Trust(signInEntry()); err != nil {
 			t.Fatal(err)
 		}
-	}
-	vouched := begin(t, s, auth.Session{Principal: &auth.Principal{Subject: "cus_81", Shop: "demo", Scopes: []auth.Scope{auth.Customer}}})
-	if !signedIn(t, s, vouched) {
-		t.Error("a session that the service vouched for ended")
 	}
 }
 
@@ -291,12 +452,15 @@ func TestSessionConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	store := embedded.New(t)
+	keys := auth.NewKeys(store, handofftest.Namer{}, nil)
 	for name, c := range map[string]auth.SessionConfig{
-		"no store":               {Issuers: issuers, Random: rand.Reader},
-		"no issuers":             {Store: embedded.New(t), Random: rand.Reader},
-		"no randomness":          {Store: embedded.New(t), Issuers: issuers},
-		"over at once":           {Store: embedded.New(t), Issuers: issuers, Random: rand.Reader, Idle: time.Second},
-		"longer unused than all": {Store: embedded.New(t), Issuers: issuers, Random: rand.Reader, Life: time.Hour},
+		"no store":               {Issuers: issuers, Keys: keys, Random: rand.Reader},
+		"no issuers":             {Store: store, Keys: keys, Random: rand.Reader},
+		"no keys":                {Store: store, Issuers: issuers, Random: rand.Reader},
+		"no randomness":          {Store: store, Issuers: issuers, Keys: keys},
+		"over at once":           {Store: store, Issuers: issuers, Keys: keys, Random: rand.Reader, Idle: time.Second},
+		"longer unused than all": {Store: store, Issuers: issuers, Keys: keys, Random: rand.Reader, Life: time.Hour},
 	} {
 		if _, err := auth.NewSessions(c); err == nil {
 			t.Errorf("%s is accepted", name)

@@ -35,6 +35,7 @@ const (
 	WhySession     Why = "session-not-found"   // ended, or never begun
 	WhySessionOver Why = "session-over"
 	WhySessionMay  Why = "session-not-trusted" // the file of issuers no longer says what it rests on
+	WhySessionLink Why = "session-link-over"   // the key that made its link is gone or over, or its issuer may not speak for the shop
 )
 
 // Guessed reports whether the credentials may have been tried out: they were never good, as far

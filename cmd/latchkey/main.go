@@ -6,6 +6,7 @@
 //	latchkey door enroll|run          a door controller, on the small computer beside the lock
 //	latchkey keys new|rotate          the keys that seal what is stored
 //	latchkey apikey create|revoke     the keys by which machines call
+//	latchkey sessions revoke          sign people's browsers out
 //	latchkey outbox list|replay       mails and messages to doors that were given up
 //	latchkey erase                    forget a customer on request
 //	latchkey restore begin|confirm    bring back a Redis that was put back to an earlier state
@@ -33,6 +34,7 @@ type cli struct {
 	Door     doorCmd     `cmd:"" help:"Enroll a door and run it, on the small computer beside the lock."`
 	Keys     keysCmd     `cmd:"" help:"Make and rotate the keys that seal what is stored."`
 	APIKey   apiKeyCmd   `cmd:"" name:"apikey" help:"Make, list and revoke the keys by which machines call."`
+	Sessions sessionsCmd `cmd:"" help:"Sign people's browsers out."`
 	Outbox   outboxCmd   `cmd:"" help:"List and replay the mails that could not be sent."`
 	Erase    eraseCmd    `cmd:"" help:"Forget a customer."`
 	Subject  subjectCmd  `cmd:"" help:"Tell the id of a customer, courier or door whom an issuer calls by another name."`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"net/url"
 	"slices"
@@ -20,6 +21,7 @@ import (
 // sessionTimes are how long people stay signed in.
 type sessionTimes struct {
 	life, idle time.Duration
+	keyLife    time.Duration    // how long an API key works at most; 0 is auth.LongestKeyLife
 	now        func() time.Time // by which clock
 }
 
@@ -35,7 +37,8 @@ func (s *system) pages(c *api.Config) (*frame.API, error) {
 		return nil, err
 	}
 	c.Sessions, err = auth.NewSessions(auth.SessionConfig{
-		Store: s.store, Issuers: s.issuers, Random: rand.Reader, Life: s.sessions.life, Idle: s.sessions.idle, Now: s.sessions.now, Secure: u.Scheme == "https",
+		Store: s.store, Issuers: s.issuers, Keys: auth.NewKeys(s.store, s.ring, s.sessions.now).Within(cmp.Or(s.sessions.keyLife, auth.LongestKeyLife)),
+		Random: rand.Reader, Life: s.sessions.life, Idle: s.sessions.idle, Now: s.sessions.now, Secure: u.Scheme == "https",
 	})
 	if err != nil {
 		return nil, err

@@ -250,7 +250,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 		verifier: auth.Either(issuers, auth.NewKeys(v.store, given.ring, nil).Within(time.Duration(c.MaxKeyLife))),
 		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
 		log:      log, retention: c.Retention, metrics: m, signer: given.signer, revocation: given.revocation,
-		publicURL: c.PublicURL, issuers: issuers, sessions: sessionTimes{life: c.SessionLife, idle: c.SessionIdle},
+		publicURL: c.PublicURL, issuers: issuers, sessions: sessionTimes{life: c.SessionLife, idle: c.SessionIdle, keyLife: time.Duration(c.MaxKeyLife)},
 		allowHost: given.hosts, proxies: c.TrustedProxies, tls: given.pair != nil, limited: true,
 	})
 	if err != nil {

@@ -70,22 +70,60 @@ var sessionTests = map[string]func(*testing.T, *World){
 			}
 			return left
 		}
-		noError(t, "RemoveSessionsOf of nobody", w.Store.RemoveSessionsOf(ctx, customer))
+		end := func(what string, want int) {
+			t.Helper()
+			ended, err := w.Store.RemoveSessionsOf(ctx, customer)
+			noError(t, "RemoveSessionsOf"+what, err)
+			equal(t, "sessions ended"+what, ended, want)
+		}
+		end(" of nobody", 0)
 		add(theirs...)
 		add(others...)
 		theirs[0].Seen = 99
 		noError(t, "TouchSession", w.Store.TouchSession(ctx, theirs[0], time.Hour))
 		noError(t, "RemoveSession", w.Store.RemoveSession(ctx, theirs[2].ID))
 		equal(t, "sessions before", left(), []byte{1, 2, 4, 5, 6, 7})
-		for range 2 {
-			noError(t, "RemoveSessionsOf", w.Store.RemoveSessionsOf(ctx, customer))
+		for _, want := range []int{2, 0} {
+			end("", want)
 			equal(t, "sessions left", left(), []byte{4, 5, 6, 7})
 		}
 		noError(t, "TouchSession", w.Store.TouchSession(ctx, theirs[0], time.Hour))
 		equal(t, "sessions left, one used at that moment", left(), []byte{4, 5, 6, 7})
 		add(theirs[1])
 		equal(t, "sessions, one begun anew", left(), []byte{2, 4, 5, 6, 7})
-		noError(t, "RemoveSessionsOf", w.Store.RemoveSessionsOf(ctx, customer))
+		end(" in the end", 1)
 		equal(t, "sessions left in the end", left(), []byte{4, 5, 6, 7})
+	},
+	"AShopsSessionsEndTogether": func(t *testing.T, w *World) {
+		ctx := t.Context()
+		maker := &identity.Maker{Key: "k1", Who: "0123456789abcdef"}
+		all := []identity.Session{
+			{ID: identity.SessionID{1}, Shop: Shop, Subject: "cus_81", Scopes: []string{"customer"}, Issuer: "https://id.example", Began: 7, Seen: 7},
+			{ID: identity.SessionID{2}, Shop: Shop, Subject: "cus_82", Scopes: []string{"customer"}, Link: maker, Began: 7, Seen: 7},
+			{ID: identity.SessionID{3}, Shop: Shop, Subject: "clerk", Scopes: []string{"shop"}, Began: 7, Seen: 7},
+			{ID: identity.SessionID{4}, Shop: "other", Subject: "cus_81", Scopes: []string{"customer"}, Link: maker, Began: 7, Seen: 7},
+			{ID: identity.SessionID{5}, Carrier: Carrier, Subject: "c1", Scopes: []string{"courier"}, Began: 7, Seen: 7},
+		}
+		for _, s := range all {
+			noError(t, "AddSession", w.Store.AddSession(ctx, s, time.Hour))
+			found, err := w.Store.Session(ctx, s.ID)
+			noError(t, "Session", err)
+			equal(t, "a session", found, &s)
+		}
+		noError(t, "TouchSession", w.Store.TouchSession(ctx, all[1], time.Hour))
+		for _, want := range []int{3, 0} {
+			ended, err := w.Store.RemoveSessionsOfShop(ctx, Shop)
+			noError(t, "RemoveSessionsOfShop", err)
+			equal(t, "sessions ended", ended, want)
+			for i, s := range all {
+				found, err := w.Store.Session(ctx, s.ID)
+				noError(t, "Session", err)
+				equal(t, "whether a session is there", found != nil, i >= 3)
+			}
+		}
+		noError(t, "TouchSession", w.Store.TouchSession(ctx, all[1], time.Hour))
+		found, err := w.Store.Session(ctx, all[1].ID)
+		noError(t, "Session", err)
+		equal(t, "whether one that was used at that moment is there", found != nil, false)
 	},
 }

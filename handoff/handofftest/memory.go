@@ -853,7 +853,7 @@ func (m *Memory) Trim(ctx context.Context, n int, keep time.Time) (int64, error)
 }
 
 // RemoveSessionsOf implements [service.Sessions]. Memory keeps no sessions.
-func (m *Memory) RemoveSessionsOf(context.Context, handoff.CustomerRef) error { return nil }
+func (m *Memory) RemoveSessionsOf(context.Context, handoff.CustomerRef) (int, error) { return 0, nil }
 
 // Advance implements [eventlog.Log].
 func (m *Memory) Advance(ctx context.Context, name string, id eventlog.ID) error {

@@ -21,7 +21,7 @@ type Session struct {
 	ID SessionID `cbor:"-"`
 
 	// Issuer and Client say by which entry of the file of issuers the person signed in. Both
-	// are empty where the service itself vouched for them.
+	// are empty where a shop's link began the session.
 	Issuer string `cbor:"1,keyasint,omitempty"`
 	Client string `cbor:"2,keyasint,omitempty"`
 
@@ -35,6 +35,10 @@ type Session struct {
 
 	Began handoff.Instant `cbor:"10,keyasint"`
 	Seen  handoff.Instant `cbor:"11,keyasint"` // when it was last used, to within a minute
+
+	// Link is who made the shop's link that began the session; nil where an issuer vouched
+	// for the person. The shop could have opened the link itself.
+	Link *Maker `cbor:"12,keyasint,omitempty"`
 }
 
 // Customer is whose session it is; false if it is no customer's.
@@ -61,6 +65,10 @@ type Sessions interface {
 
 	// RemoveSessionsOf ends every session of a customer (see Session.Customer) that was
 	// added before it began, and no other; one that is being added may stay. Doing it again
-	// is harmless, and finishes what broke off.
-	RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) error
+	// is harmless, and finishes what broke off. It counts those that it ended.
+	RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) (int, error)
+
+	// RemoveSessionsOfShop is RemoveSessionsOf of every session that names the shop: of its
+	// customers and of its staff.
+	RemoveSessionsOfShop(ctx context.Context, shop string) (int, error)
 }

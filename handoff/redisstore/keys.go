@@ -49,6 +49,7 @@ import (
 //	lk:spent:ID                          string  who spent a token of one use, by chance             a minute after the token
 //	lk:session:HASH                      string  sealed session of a browser                         with the session
 //	lk:sessions:HASH                     zset    a customer's sessions (HASH above) by their end      a minute after the last of them
+//	lk:shopsessions:SHOP                 zset    the same of a shop's customers and staff             a minute after the last of them
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
 //	lk:tally:NAME                        string  a count                                             as its caller says
 //	lk:chain:{NAME}:head                 string  format, seq, hash and cut, then CBOR: signed head, cursors  never
@@ -170,6 +171,8 @@ func sessionsKey(c handoff.CustomerRef) string {
 	sum := sha256.Sum256([]byte(c.Shop + "/" + c.ID))
 	return prefix + "sessions:" + hex.EncodeToString(sum[:])
 }
+
+func shopSessionsKey(shop string) string { return prefix + "shopsessions:" + shop }
 
 func permitKey(id handoff.PermitID) string { return prefix + "permit:" + id.String() }
 

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,53 +42,84 @@ func (s *Store) putSession(ctx context.Context, session identity.Session, keep t
 	if err != nil {
 		return err
 	}
-	if customer, ok := session.Customer(); ok {
-		if err := s.indexSession(ctx, customer, session, keep); err != nil {
-			return err
-		}
+	if err := s.indexSession(ctx, session, keep); err != nil {
+		return err
 	}
 	return s.write(ctx, append(line{"set", key, sealed, "px", max(1, keep.Milliseconds())}, only...))
 }
 
-// indexSession writes where a customer's session will be found. It is a trip of its own,
-// ahead of the session's: an entry without a session is skipped, a session without an
+// indexSession writes where a customer's or a shop's session will be found. It is a trip of
+// its own, ahead of the session's: an entry without a session is skipped, a session without an
 // entry could not be ended with the others.
-func (s *Store) indexSession(ctx context.Context, c handoff.CustomerRef, session identity.Session, keep time.Duration) error {
+func (s *Store) indexSession(ctx context.Context, session identity.Session, keep time.Duration) error {
 	const longer = 60 // seconds: the index outlives what it leads to
-	key, seconds := sessionsKey(c), int64(keep/time.Second)+longer
-	return s.write(ctx,
-		line{"zadd", key, "gt", int64(session.Seen) + seconds, session.ID.String()},
-		line{"zremrangebyscore", key, "-inf", "(" + strconv.FormatInt(int64(session.Seen), 10)},
-		// A key without a TTL counts as endless for GT, hence both.
-		line{"expire", key, seconds, "nx"},
-		line{"expire", key, seconds, "gt"})
-}
-
-// RemoveSessionsOf implements identity.Sessions. An entry whose session was not there stays
-// until it ends: its session may be on the way, and the next call finds it.
-func (s *Store) RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) error {
-	ids, err := read(ctx, s, redis.NewStringSliceCmd, "zrange", sessionsKey(c), 0, -1)
-	if err != nil {
-		return err
+	var keys []string
+	if customer, ok := session.Customer(); ok {
+		keys = append(keys, sessionsKey(customer))
 	}
-	var dels []line // one command each: they lie in different slots
-	for _, id := range ids {
-		dels = append(dels, line{"del", sessionKeyOf(id)})
+	if session.Shop != "" {
+		keys = append(keys, shopSessionsKey(session.Shop))
 	}
-	removed, err := writeEach(ctx, s, redis.NewIntCmd, dels...)
-	if err != nil {
-		return err
+	var lines []line
+	for _, key := range keys {
+		seconds := int64(keep/time.Second) + longer
+		lines = append(lines,
+			line{"zadd", key, "gt", int64(session.Seen) + seconds, session.ID.String()},
+			line{"zremrangebyscore", key, "-inf", "(" + strconv.FormatInt(int64(session.Seen), 10)},
+			// A key without a TTL counts as endless for GT, hence both.
+			line{"expire", key, seconds, "nx"},
+			line{"expire", key, seconds, "gt"})
 	}
-	gone := line{"zrem", sessionsKey(c)}
-	for i, id := range ids {
-		if removed[i] == 1 {
-			gone = append(gone, id)
-		}
-	}
-	if len(gone) == 2 {
+	if len(lines) == 0 {
 		return nil
 	}
-	return s.write(ctx, gone)
+	return s.write(ctx, lines...)
+}
+
+// RemoveSessionsOf implements identity.Sessions.
+func (s *Store) RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) (int, error) {
+	return s.removeIndexed(ctx, sessionsKey(c))
+}
+
+// RemoveSessionsOfShop implements identity.Sessions.
+func (s *Store) RemoveSessionsOfShop(ctx context.Context, shop string) (int, error) {
+	return s.removeIndexed(ctx, shopSessionsKey(shop))
+}
+
+// sessionsAtOnce is how many sessions one trip ends.
+const sessionsAtOnce = 500
+
+// removeIndexed ends the sessions of an index, and counts them. An entry whose session was not
+// there stays until it ends: its session may be on the way, and the next call finds it.
+func (s *Store) removeIndexed(ctx context.Context, index string) (ended int, err error) {
+	ids, err := read(ctx, s, redis.NewStringSliceCmd, "zrange", index, 0, -1)
+	if err != nil {
+		return 0, err
+	}
+	for some := range slices.Chunk(ids, sessionsAtOnce) {
+		var dels []line // one command each: they lie in different slots
+		for _, id := range some {
+			dels = append(dels, line{"del", sessionKeyOf(id)})
+		}
+		removed, err := writeEach(ctx, s, redis.NewIntCmd, dels...)
+		if err != nil {
+			return ended, err
+		}
+		gone := line{"zrem", index}
+		for i, id := range some {
+			if removed[i] == 1 {
+				gone = append(gone, id)
+			}
+		}
+		if len(gone) == 2 {
+			continue
+		}
+		ended += len(gone) - 2
+		if err := s.write(ctx, gone); err != nil {
+			return ended, err
+		}
+	}
+	return ended, nil
 }
 
 // RemoveSession implements identity.Sessions.

@@ -14,7 +14,7 @@ import (
 // returns how many were closed and how many are open. Doing it again is harmless, and
 // finishes what broke off.
 func (s *Service) Erase(ctx context.Context, c handoff.CustomerRef) (erased, open int, err error) {
-	if err := s.store.RemoveSessionsOf(ctx, c); err != nil {
+	if _, err := s.store.RemoveSessionsOf(ctx, c); err != nil {
 		return 0, 0, err
 	}
 	for after := (Listed{}); ; {

@@ -78,7 +78,7 @@ type Log interface {
 
 // Sessions signs a customer's browsers out; see identity.Sessions.
 type Sessions interface {
-	RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) error
+	RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) (int, error)
 }
 
 // Query is what to read: a grant, and facts.

@@ -30,8 +30,8 @@ type Links interface {
 	// Check reports whether a link may still hold, and uses nothing up.
 	Check(token string) error
 
-	// Use says who a link is for, the first time.
-	Use(ctx context.Context, token string) (handoff.CustomerRef, error)
+	// Use says who a link is for, the first time, and who made it.
+	Use(ctx context.Context, token string) (handoff.CustomerRef, identity.Maker, error)
 }
 
 // Set is the account's pages:
@@ -172,7 +172,7 @@ func (p *pages) link(v *frame.Visit) {
 func (p *pages) follow(v *frame.Visit) {
 	ctx, cancel := context.WithTimeout(v.R.Context(), 5*time.Second)
 	defer cancel()
-	c, err := p.links.Use(ctx, v.R.PathValue("token"))
+	c, maker, err := p.links.Use(ctx, v.R.PathValue("token"))
 	switch {
 	case errors.Is(err, identity.ErrLink):
 		v.Render(http.StatusGone, "link", false)
@@ -184,8 +184,15 @@ func (p *pages) follow(v *frame.Visit) {
 		v.Broken(err)
 		return
 	}
-	who := auth.Principal{Subject: c.ID, Shop: c.Shop, Scopes: []auth.Scope{auth.Customer}}
-	if err := v.SignIn(who); err != nil {
+	who := auth.Principal{Subject: c.ID, Shop: c.Shop, Scopes: []auth.Scope{auth.Customer}, Link: &maker}
+	switch err := v.SignIn(who); {
+	case errors.Is(err, auth.ErrToken): // its maker may speak for the shop no more
+		v.Render(http.StatusGone, "link", false)
+		return
+	case errors.Is(err, storage.ErrUnavailable):
+		v.Fail(http.StatusServiceUnavailable)
+		return
+	case err != nil:
 		v.Broken(err)
 		return
 	}

@@ -90,7 +90,7 @@ func (s *SignIn) identify(r *http.Request) (frame.Visitor, bool) {
 	return frame.Visitor{Principal: *session.Principal, CSRF: session.CSRF, Name: session.Name, SignOut: signOutPath}, true
 }
 
-// begin implements frame.Config.SignIn, for those whom the service itself vouches for.
+// begin implements frame.Config.SignIn, for those whom a shop's link lets in.
 func (s *SignIn) begin(w http.ResponseWriter, r *http.Request, p auth.Principal) error {
 	return s.enter(w, r, auth.Session{Principal: &p})
 }

@@ -45,7 +45,9 @@ func newDoor(t *testing.T, store handofftest.Store, entries ...auth.Trust) *door
 	ring, err := keyring.New()
 	must(err)
 	d := &door{log: &strings.Builder{}}
-	d.sessions, err = auth.NewSessions(auth.SessionConfig{Store: store, Issuers: issuers, Random: rand.Reader, Secure: true})
+	d.sessions, err = auth.NewSessions(auth.SessionConfig{
+		Store: store, Issuers: issuers, Keys: auth.NewKeys(store, handofftest.Namer{}, nil), Random: rand.Reader, Secure: true,
+	})
 	must(err)
 	logins, err := auth.NewLogins(auth.LoginConfig{Issuers: issuers, Sealer: ring, Random: rand.Reader, PublicURL: public})
 	must(err)

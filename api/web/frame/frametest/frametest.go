@@ -1,6 +1,5 @@
 // Package frametest runs page sets against the real API over a real service: what the
-// tests of pages stand on. Sessions are real ones too, but that [House.SignIn] begins them
-// without an issuer.
+// tests of pages stand on. Sessions are real ones too.
 package frametest
 
 import (
@@ -30,6 +29,7 @@ import (
 	"latchkey/api/web/signin"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
@@ -78,7 +78,7 @@ func New(t testing.TB, store handofftest.Store, sets func(*handofftest.World) []
 	signer, err := door.NewSigner(rand.Reader)
 	must(err)
 	h.sessions, err = auth.NewSessions(auth.SessionConfig{
-		Store: store, Issuers: verifier, Random: rand.Reader, Life: sessionLife, Idle: sessionLife, Now: h.Clock.Now,
+		Store: store, Issuers: verifier, Keys: auth.NewKeys(store, handofftest.Namer{}, h.Clock.Now), Random: rand.Reader, Life: sessionLife, Idle: sessionLife, Now: h.Clock.Now,
 	})
 	must(err)
 	ring, err := keyring.New()
@@ -148,8 +148,11 @@ func (h *House) SignIn(p auth.Principal, name string) *Client {
 	return h.begin(auth.Session{Principal: &p, Name: name, Client: client})
 }
 
-// ByLink begins a session of who came by a shop's link: of no issuer.
-func (h *House) ByLink(p auth.Principal) *Client { return h.begin(auth.Session{Principal: &p}) }
+// ByLink begins a session of who came by a link that the shop's clerk made.
+func (h *House) ByLink(p auth.Principal) *Client {
+	p.Link = &identity.Maker{Issuer: issuer, Who: "0123456789abcdef"}
+	return h.begin(auth.Session{Principal: &p})
+}
 
 func (h *House) begin(who auth.Session) *Client {
 	cookie, err := h.sessions.Begin(context.Background(), who)
