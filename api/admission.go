@@ -43,6 +43,9 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 	if problem == nil {
 		problem = s.limits.mayAsk(x.caller, op.OperationID, p)
 	}
+	if problem == nil && p != nil && p.Link != nil && !linkMay[op.OperationID] {
+		problem = problemOf(&handoff.Refusal{Reason: handoff.PersonRequired})
+	}
 	if problem == nil {
 		problem = acceptable(ctx, op)
 	}
@@ -54,6 +57,19 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 	bounded, cancel := context.WithTimeout(ctx.Context(), s.timeout)
 	defer cancel()
 	next(huma.WithContext(ctx, bounded))
+}
+
+// linkMay are the operations for whom a shop's link let in. The shop could have opened the link
+// itself: so these read what the shop may read, stop something, do what the shop may do in its
+// own name, or, like consent, do nothing before a person confirmed it. Any other takes the
+// customer in person, and so does an operation that is added and not listed here.
+var linkMay = map[string]bool{
+	"customer-handoffs": true,
+	"get-handoff":       true,
+	"resend-code":       true,
+	"reissue-code":      true,
+	"consent":           true,
+	"dispute":           true,
 }
 
 // credentials are what a request shows of its caller. Nothing in it points into the

@@ -68,7 +68,17 @@ func asActor(p *auth.Principal) handoff.Actor {
 	if p.Has(auth.Shop) {
 		return shopOf(p)
 	}
-	return handoff.Actor{Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject, Subject: p.Identity()}
+	return customerOf(p)
+}
+
+// customerOf is the customer of a token or a session. One whom a shop's link let in is marked
+// so, and is taken for no person: the shop could have opened the link.
+func customerOf(p *auth.Principal) handoff.Actor {
+	by := handoff.Actor{Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject, Subject: p.Identity(), Person: isPerson(p)}
+	if p.Link != nil {
+		by.Person, by.Link = false, p.Link.Who
+	}
+	return by
 }
 
 // handoffAnswer is a grant as its customer sees it.
@@ -366,9 +376,7 @@ func (a *customerRoutes) consent(ctx context.Context, in *consentInput) (*handof
 	if err != nil {
 		return nil, err
 	}
-	p := principal(ctx)
-	by := handoff.Actor{Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject, Subject: p.Identity()}
-	g, err := a.service.Consent(ctx, by, id, in.Body.value)
+	g, err := a.service.Consent(ctx, customerOf(principal(ctx)), id, in.Body.value)
 	return a.handoffOutput(ctx, g, err)
 }
 

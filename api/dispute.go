@@ -97,7 +97,7 @@ func (a *disputeRoutes) dispute(ctx context.Context, in *reasonInput) (*handoffO
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.service.Dispute(ctx, inPerson(principal(ctx)), id, in.Body.value)
+	g, err := a.service.Dispute(ctx, customerOf(principal(ctx)), id, in.Body.value)
 	return a.customers.handoffOutput(ctx, g, err)
 }
 
@@ -106,16 +106,8 @@ func (a *disputeRoutes) withdraw(ctx context.Context, in *grantInput) (*handoffO
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.service.WithdrawDispute(ctx, inPerson(principal(ctx)), id)
+	g, err := a.service.WithdrawDispute(ctx, customerOf(principal(ctx)), id)
 	return a.customers.handoffOutput(ctx, g, err)
-}
-
-// inPerson is the customer of a token. One whom a shop's link let in is taken for no person:
-// the shop could have opened the link.
-func inPerson(p *auth.Principal) handoff.Actor {
-	return handoff.Actor{
-		Role: handoff.RoleCustomer, Shop: p.Shop, Customer: p.Subject, Subject: p.Identity(), Person: p.Key == "" && p.Link == nil,
-	}
 }
 
 func (a *disputeRoutes) show(ctx context.Context, in *grantInput) (*disputeOutput, error) {

@@ -141,6 +141,7 @@ type eventData struct {
 	Courier string     `json:"courier_id,omitempty" doc:"Who stood at the door"`
 	By      string     `json:"by,omitempty" example:"customer" doc:"The role of who asked, where it was no courier"`
 	Who     string     `json:"who,omitempty" doc:"Who asked, where it was no courier: a pseudonym"`
+	Link    string     `json:"link_maker,omitempty" doc:"Who of the shop made the link that let the customer in who asked: a pseudonym like who. Left out where the customer signed in"`
 	Device  string     `json:"device,omitempty" doc:"On which device the courier worked: a pseudonym"`
 	Claimed *time.Time `json:"claimed_at,omitempty" doc:"When the device says that it was, by its own clock"`
 	Changes []string   `json:"changes,omitempty" example:"[\"owner\"]" doc:"Of a door or a building: what changed, by name; enrolled or removed"`
@@ -200,7 +201,7 @@ func eventOf(l *eventlog.Logged) eventAnswer {
 		SpecVersion: "1.0", ID: l.ID.ID, Source: "urn:latchkey:" + trail.LogChain(l.ID.Partition),
 		Type: l.What(), Time: l.When(), Subject: e.Grant.String(),
 		Data: eventData{
-			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Device: e.Device,
+			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Link: e.Link, Device: e.Device,
 			Reason: string(e.Reason), Changes: e.Changes, Excused: e.Excused, Count: e.Count, Rights: rightsOf(e.Rights), Issue: e.Issue, DistanceM: e.Distance,
 			Building: e.Building, Door: e.Door, Permit: e.Permit.String(), Awaited: e.Awaited, RelockS: e.Relock, Resident: string(e.Resident),
 		},

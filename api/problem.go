@@ -169,7 +169,7 @@ var kinds = map[handoff.Reason]kind{
 	handoff.ApprovalMissing:   {status: 409, title: "Nothing to approve", detail: "No one asked for a release by hand, or it was too long ago. Ask anew."},
 	handoff.OverrideReplaced:  {status: 409, title: "Another wish", detail: "The release by hand was asked for again, perhaps for another reason. Read it, and approve it by its override_id."},
 	handoff.SelfApproval:      {status: 403, title: "A second person is needed", detail: "Who asked for a release by hand cannot approve it. Another person of the shop must."},
-	handoff.PersonRequired:    {status: 403, title: "A person is needed", detail: "Use a person's own token. A key stands for no person."},
+	handoff.PersonRequired:    {status: 403, title: "A person is needed", detail: "Use a person's own token. A key stands for no person, and who came by a shop's link has to sign in."},
 	handoff.DisputeOpen:       {status: 409, title: "The customer disputes the handoff", detail: "The customer withdraws the dispute, or the duty officer decides it. Neither a shop nor a lift ends it."},
 	handoff.AlreadyDisputed:   {status: 409, title: "Disputed before", detail: "A handoff can be disputed once. Its page says how that stands."},
 	handoff.NoDispute:         {status: 409, title: "No dispute is open"},

@@ -176,7 +176,12 @@ type estate struct {
 
 func newEstate(t *testing.T, store handofftest.Store) *estate {
 	t.Helper()
-	h := newHouse(t, store)
+	return newEstateIn(t, newHouse(t, store))
+}
+
+// newEstateIn is newEstate in a house that stands.
+func newEstateIn(t *testing.T, h *house) *estate {
+	t.Helper()
 	h.staff(t)
 	for building, doors := range map[string][]string{"bld_turm5": {"gate", "lobby"}, "bld_other": {"far"}} {
 		name := strings.NewReplacer("bld_turm5", building)

@@ -48,6 +48,10 @@ type Actor struct {
 	// Person says that it is a person's own token, and not a key, which any holder of
 	// it can show.
 	Person bool
+
+	// Link is the pseudonym of who made the shop's link that let a customer in; empty where
+	// none did. Such a customer may be the shop.
+	Link string
 }
 
 // Role is the capacity in which a caller asks.
@@ -552,7 +556,7 @@ func (d *deliberation) event(t EventType) Event {
 		Type: t, Grant: g.ID, At: InstantOf(d.now),
 		Shop: g.Dispatch.Shop, Carrier: g.Dispatch.Carrier, Parcel: g.Dispatch.Parcel, Route: g.Route(),
 		Courier: d.evidence().Courier.ID, By: string(d.cmd.By.Role),
-		Device: d.evidence().Device, Who: d.cmd.Who, Claimed: d.evidence().Claimed,
+		Device: d.evidence().Device, Who: d.cmd.Who, Claimed: d.evidence().Claimed, Link: d.cmd.By.Link,
 	}
 }
 

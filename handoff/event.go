@@ -42,6 +42,10 @@ type Event struct {
 	Who     string  `cbor:"10,keyasint,omitempty"` // who that was: a keyed hash like Device
 	Claimed Instant `cbor:"11,keyasint,omitempty"` // when it was done by the clock of the courier's device or the door
 
+	// Link marks what a session did that a shop's link began: who made the link, a keyed hash
+	// like Who. By then says customer, and it may have been the shop.
+	Link string `cbor:"32,keyasint,omitempty"`
+
 	// Of: dispatched, rescheduled.
 	Window *Window `cbor:"12,keyasint,omitempty"`
 	Rights []Right `cbor:"13,keyasint,omitempty"` // Of: dispatched.

@@ -78,7 +78,7 @@ const (
 	ApprovalMissing       Reason = "approval-missing" // a release by hand was not asked for, or too long ago
 	SelfApproval          Reason = "self-approval"
 	OverrideReplaced      Reason = "override-replaced" // the approval is of another wish, or of any of several
-	PersonRequired        Reason = "person-required"   // a key speaks for no person
+	PersonRequired        Reason = "person-required"   // a key, or a shop's link, speaks for no person
 	DisputeOpen           Reason = "dispute-open"      // only the customer or the duty officer ends it
 	AlreadyDisputed       Reason = "already-disputed"  // once for each handoff
 	NoDispute             Reason = "no-dispute"        // none is open

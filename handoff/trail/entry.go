@@ -43,11 +43,12 @@ type Entry struct {
 	Parcel   string `json:"parcel,omitempty"`
 	Route    string `json:"route,omitempty"`
 	Courier  string `json:"courier,omitempty"`
-	By       string `json:"by,omitempty"`     // the role of who asked, where it was no courier
-	Who      string `json:"who,omitempty"`    // who asked, and on which device the courier worked: pseudonyms
-	Device   string `json:"device,omitempty"` // (see Pseudonym)
-	Issue    uint64 `json:"issue,omitzero"`   // disputed: the counter of the code that was entered
-	Handed   int64  `json:"handed,omitzero"`  // disputed: when the handoff was recorded
+	By       string `json:"by,omitempty"`         // the role of who asked, where it was no courier
+	Who      string `json:"who,omitempty"`        // who asked, and on which device the courier worked: pseudonyms
+	Device   string `json:"device,omitempty"`     // (see Pseudonym)
+	Link     string `json:"link_maker,omitempty"` // who made the shop's link that let a customer in who asked: a pseudonym
+	Issue    uint64 `json:"issue,omitzero"`       // disputed: the counter of the code that was entered
+	Handed   int64  `json:"handed,omitzero"`      // disputed: when the handoff was recorded
 }
 
 // BuildingChain is the name of a building's chain.
@@ -64,7 +65,7 @@ func TrailEntry(l eventlog.Logged) Entry {
 	}
 	n := ofDoor(e)
 	n.ID, n.Building, n.Grant, n.Shop, n.Parcel, n.Route = l.ID.ID, e.Building, e.Grant.String(), e.Shop, e.Parcel, e.Route
-	n.Door, n.Courier, n.By, n.Who, n.Device, n.Distance = e.Door, e.Courier, e.By, e.Who, e.Device, e.Distance
+	n.Door, n.Courier, n.By, n.Who, n.Device, n.Link, n.Distance = e.Door, e.Courier, e.By, e.Who, e.Device, e.Link, e.Distance
 	if e.Type == handoff.EventDisputed {
 		n.Issue, n.Handed = e.Issue, int64(e.HandedAt)
 	}

@@ -19,7 +19,7 @@ func full(t handoff.EventType) eventlog.Logged {
 		Type: t, Grant: handoff.GrantID{Hash: "0123456789abcdef01234567", Generation: 2}, At: 1795514400, Shop: "demo", Carrier: "swift", Parcel: "JJD1",
 		Route: "BER-042", Courier: "cou_7", By: "door", Reason: handoff.VisitOver, Issue: 3, Distance: 20, Door: "door_4links", Consents: []handoff.TargetKind{handoff.Garage},
 		Permit: handoff.PermitID{1}, Target: handoff.Lobby, Building: "bld_1", Awaited: true, Challenge: []byte("challenge"), Claimed: 1795514000, Count: 20,
-		Device: "dddddddddddddddd", Who: "wwwwwwwwwwwwwwww", Digest: []byte("digest"),
+		Device: "dddddddddddddddd", Who: "wwwwwwwwwwwwwwww", Link: "llllllllllllllll", Digest: []byte("digest"),
 	}}
 }
 
@@ -76,7 +76,7 @@ func TestBuildingEntry(t *testing.T) {
 func TestTrailEntry(t *testing.T) {
 	want := `{"seq":0,"at":1795514400,"what":"released","door":"door_4links","kind":"lobby","carrier":"swift",` +
 		`"permit":"01000000000000000000000000000000","reason":"visit-over","count":20,"distance":20,"claimed":1795514000,"id":"1795514400000-7",` +
-		`"building":"bld_1","grant":"0123456789abcdef01234567-2","shop":"demo","parcel":"JJD1","route":"BER-042","courier":"cou_7","by":"door","who":"wwwwwwwwwwwwwwww","device":"dddddddddddddddd"}`
+		`"building":"bld_1","grant":"0123456789abcdef01234567-2","shop":"demo","parcel":"JJD1","route":"BER-042","courier":"cou_7","by":"door","who":"wwwwwwwwwwwwwwww","device":"dddddddddddddddd","link_maker":"llllllllllllllll"}`
 	if got := marshal(t, TrailEntry(full(handoff.EventReleased))); got != want {
 		t.Errorf("\n got %s\nwant %s", got, want)
 	}

@@ -68,6 +68,7 @@ type event struct {
 		Courier  string     `json:"courier_id"`
 		By       string     `json:"by"`
 		Who      string     `json:"who"`
+		Link     string     `json:"link_maker"`
 		Device   string     `json:"device"`
 		Claimed  *time.Time `json:"claimed_at"`
 		Reason   string     `json:"reason"`
