@@ -16,6 +16,7 @@ import (
 	"latchkey/handoff/clock"
 	"latchkey/handoff/identity"
 	"latchkey/handoff/registry"
+	"latchkey/handoff/residents"
 	"latchkey/handoff/service"
 )
 
@@ -25,6 +26,7 @@ type customerRoutes struct {
 	couriers service.Couriers
 	registry *registry.Registry
 	links    *identity.PageLinks
+	asked    *residents.Directory // who can confirm what a shop's link asks for
 	clock    clock.Clock
 
 	carrierNames map[string]string // what people call the carriers, by id
@@ -54,7 +56,7 @@ func (a *customerRoutes) register(r *registrar) {
 		OperationID: "consent", Method: http.MethodPost, Path: "/v1/handoffs/{grant_id}/consent",
 		Errors:  []int{http.StatusConflict, http.StatusGone},
 		Summary: "Agree to a garage or home being opened, or no longer", Tags: []string{"Customer"}, DefaultStatus: http.StatusOK,
-		Description: "Sets the whole list. What was used cannot be taken back.",
+		Description: "Sets the whole list. What was used cannot be taken back. In a session that a shop's link began nothing is added at once: the residents of the door's unit, who confirmed their address, are mailed (confirmation-sent), and the door stays closed until one of them agrees; where there is none it is refused (no-confirmed-address). What is taken back counts at once.",
 	}, []auth.Scope{auth.Customer}, a.consent)
 	route(r, huma.Operation{
 		OperationID: "page-link", Method: http.MethodPost, Path: "/v1/customers/{customer_id}/page-link",
@@ -126,6 +128,8 @@ type ownDoorShort struct {
 	Kind   string `json:"kind" enum:"garage,home"`
 	Agreed bool   `json:"agreed" doc:"The customer's consent, which is for all of their doors of this kind"`
 	Used   bool   `json:"used" doc:"It was opened with the consent, which cannot be taken back any more"`
+
+	AskedUntil *time.Time `json:"asked_until,omitempty" doc:"Who came by a shop's link asked for the consent: until when a resident of the unit can agree, by the link in a mail. Left out where none waits"`
 }
 
 type destinationShort struct {
@@ -222,12 +226,18 @@ func (a *customerRoutes) handoffAnswer(g *handoff.Grant, more besides) handoffAn
 	if g.Handoff != nil {
 		answer.Handoff = &handoffShort{At: g.Handoff.At.Time(), Courier: more.courier, ByHand: g.Handoff.Courier == ""}
 	}
+	waits := g.ConsentAsked(now)
 	for i := range more.doors {
 		door := &more.doors[i]
-		answer.OwnDoors = append(answer.OwnDoors, ownDoorShort{
+		own := ownDoorShort{
 			DoorID: door.ID, Kind: door.Kind.String(), Agreed: slices.Contains(g.Consents, door.Kind),
 			Used: slices.ContainsFunc(g.Unlocks, func(u handoff.Unlock) bool { return u.Target == door.Kind }),
-		})
+		}
+		if waits != nil && slices.Contains(g.NewConsents(waits.Consents), door.Kind) {
+			until := waits.Until()
+			own.AskedUntil = &until
+		}
+		answer.OwnDoors = append(answer.OwnDoors, own)
 	}
 	for i, h := range g.History {
 		answer.History[i] = historyShort{Type: h.Type.String(), At: h.At.Time(), Reason: string(h.Reason)}
@@ -376,7 +386,20 @@ func (a *customerRoutes) consent(ctx context.Context, in *consentInput) (*handof
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.service.Consent(ctx, customerOf(principal(ctx)), id, in.Body.value)
+	by, kinds := customerOf(principal(ctx)), in.Body.value
+	if by.Link == "" {
+		g, err := a.service.Consent(ctx, by, id, kinds)
+		return a.handoffOutput(ctx, g, err)
+	}
+	g, err := a.service.Grant(ctx, by, id)
+	if err != nil {
+		return nil, err
+	}
+	confirmers, err := a.asked.Confirmers(ctx, &g, g.NewConsents(kinds))
+	if err != nil {
+		return nil, err
+	}
+	g, err = a.service.ConsentByLink(ctx, by, id, kinds, len(confirmers) > 0)
 	return a.handoffOutput(ctx, g, err)
 }
 

@@ -2,8 +2,10 @@ package api_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"latchkey/api/auth"
 	"latchkey/handoff"
@@ -22,7 +24,7 @@ func TestWhatAShopsLinkMayDo(t *testing.T) {
 		"GET /v1/handoffs/{grant_id}":                   {"200", 0},
 		"POST /v1/handoffs/{grant_id}/resend":           {"200", handoff.EventCodeResent},
 		"POST /v1/handoffs/{grant_id}/reissue":          {"200", handoff.EventCodeReissued},
-		"POST /v1/handoffs/{grant_id}/consent":          {"200", handoff.EventConsented},
+		"POST /v1/handoffs/{grant_id}/consent":          {"403 confirmation-sent", handoff.EventConsentAsked},
 		"POST /v1/handoffs/{grant_id}/dispute":          {"200", handoff.EventDisputed},
 		"POST /v1/handoffs/{grant_id}/dispute/withdraw": {"403 person-required", 0},
 	}
@@ -41,6 +43,7 @@ func TestWhatAShopsLinkMayDo(t *testing.T) {
 			if o.arrange != nil {
 				o.arrange(t, e)
 			}
+			e.householdOf(t, "cus_90")
 			enter := b.enter
 			if linked {
 				enter = b.byLink
@@ -74,5 +77,72 @@ func TestWhatAShopsLinkMayDo(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// householdOf gives a customer's garage to the unit of the sample address, whose resident
+// confirmed an address.
+func (h *house) householdOf(t *testing.T, customer string) {
+	t.Helper()
+	garage := strings.Replace(doorJSON("garage", "carried", `"unit":"4 links"`), "cus_81", customer, 1)
+	h.expect(t, manager, "PUT", "/v1/doors/garage", garage, 200, "")
+	h.expect(t, manager, "PUT", "/v1/buildings/bld_turm5/residents", `{"residents":[{"email":"resident@home.example","unit":"4 links"}]}`, 200, "")
+	all, err := h.Residents.List(t.Context(), "bld_turm5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Residents.Confirm(t.Context(), "bld_turm5", all[0].ID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The attack: a shop's key makes a link, opens it, and agrees in the customer's name. The door
+// stays closed until a resident of its unit agrees, at an address that no dispatch named.
+func TestAShopsLinkOpensNoHome(t *testing.T) {
+	b := newBrowsers(t, embedded.New(t))
+	b.staff(t)
+	b.expect(t, manager, "PUT", "/v1/buildings/bld_turm5", buildingJSON, 200, "")
+	b.expect(t, manager, "PUT", "/v1/doors/garage", doorJSON("garage", "carried"), 200, "")
+	grant := b.dispatch(t, "P1", map[string]any{"destination.building_id": "bld_turm5"})
+	cookie, csrf := b.byLink(t, customer)
+	consent := func(body, want string) *answer {
+		t.Helper()
+		a := b.as(t, cookie, "POST", "/v1/handoffs/"+grant+"/consent", body, "X-Latchkey-CSRF", csrf, "Sec-Fetch-Site", "same-origin")
+		if a.short() != want {
+			t.Errorf("%s: %s, want %s: %s", body, a.short(), want, a.text)
+		}
+		return a
+	}
+	closed := func() {
+		t.Helper()
+		a := b.expect(t, courier, "POST", "/v1/doors/garage/unlock", unlockBody("P1", here, challenge), 403, "access-refused")
+		if a.at("proofs", "consent") != "failed" && a.at("proofs", "consent") != "missing" {
+			t.Errorf("the proof of consent: %s", a.text)
+		}
+	}
+	consent(`{"doors":["garage"]}`, "403 no-confirmed-address") // no unit, no resident: the dispatch's address is none
+	consent(`{"doors":["home"]}`, "403 no-confirmed-address")   // there is no such door
+	closed()
+	b.Clock.Advance(-72 * time.Hour)
+	b.householdOf(t, "cus_81")
+	b.Clock.Advance(72 * time.Hour)
+	consent(`{"doors":["garage"]}`, "403 confirmation-sent")
+	closed()
+	seen := b.expect(t, customer, "GET", "/v1/handoffs/"+grant, "", 200, "")
+	until := b.Clock.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	if own := seen.body["own_doors"].([]any)[0].(map[string]any); own["agreed"] != false || own["asked_until"] != until || len(seen.body["consents"].([]any)) != 0 {
+		t.Errorf("the customer sees %s", seen.text)
+	}
+	// The customer, signed in, is asked nothing.
+	b.expect(t, customer, "POST", "/v1/handoffs/"+grant+"/consent", `{"doors":["garage"]}`, 200, "")
+	b.expect(t, courier, "POST", "/v1/doors/garage/unlock", unlockBody("P1", here, challenge), 200, "")
+	var told []string
+	for _, e := range b.Events(t) {
+		if e.Type == handoff.EventConsentAsked || e.Type == handoff.EventConsented {
+			told = append(told, e.Type.String()+" "+e.By+" "+e.Link)
+		}
+	}
+	if want := []string{"consent_asked customer " + clerkName, "consented customer "}; !slices.Equal(told, want) {
+		t.Errorf("%q, want %q", told, want)
 	}
 }

@@ -245,7 +245,7 @@ func audiences(c *Config, recorder *recorder) []audience {
 		dialedIn = c.Doors.Streams
 	}
 	customers := &customerRoutes{
-		service: c.Service, couriers: c.Couriers, registry: c.Registry, links: c.PageLinks, clock: c.Clock, carrierNames: carrierNames,
+		service: c.Service, couriers: c.Couriers, registry: c.Registry, links: c.PageLinks, asked: c.Directory, clock: c.Clock, carrierNames: carrierNames,
 	}
 	return []audience{
 		&bulkRoutes{

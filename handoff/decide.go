@@ -23,11 +23,17 @@ type Command struct {
 	Why      Reason       // report: of refused, the door's own reason
 	Consents []TargetKind // consent: the kinds that the customer agrees to, all others not
 
+	// Reachable says of a consent that who came by a shop's link asks for: an address was
+	// confirmed for the doors' unit, to which the question can be mailed.
+	Reachable bool
+
 	// Digest is keyed and of a dispatch: mint's own, where the grant at hand was scrubbed;
 	// expire: the grant's, for what must recognise it once it is scrubbed.
 	Digest []byte
 
-	Wish string // override: the id of the wish that is approved; empty names the only one
+	// Wish is the id of what is approved. Override: of the wish; empty names the only one.
+	// Confirm-consent: of the ask.
+	Wish string
 
 	Day   Date   // reschedule
 	Route string // reschedule; empty keeps the route
@@ -65,6 +71,9 @@ const (
 	RoleService  Role = "service" // Latchkey itself: the sweeper, the mail
 	RoleDoor     Role = "door"    // a door controller, for its own permits
 	RoleManager  Role = "manager" // of a building
+
+	// RoleResident is who lives in the unit of a garage or home, and was mailed about a grant.
+	RoleResident Role = "resident"
 )
 
 // May reports whether the grant is this actor's to see. To others it does not exist.
@@ -74,7 +83,7 @@ func (a Actor) May(g *Grant) bool {
 		return a.Shop == g.Dispatch.Shop
 	case RoleCustomer:
 		return a.Customer != "" && a.Shop == g.Dispatch.Shop && a.Customer == g.Dispatch.Customer.ID
-	case RoleOps, RoleService, RoleDoor:
+	case RoleOps, RoleService, RoleDoor, RoleResident:
 		return true
 	}
 	return false
@@ -201,17 +210,18 @@ func init() { // not a literal: the effects reach back to the table
 		Attempt: {from: []Status{Active}, asks: onRoute, named: true, effect: attempted},
 		Abort:   {from: []Status{Released}, asks: sameHand, effect: abort},
 
-		Mint:       {},
-		Recall:     {from: []Status{Active}, roles: []Role{RoleShop}, asks: nothing, effect: happen(EventRecalled)},
-		Reschedule: {from: []Status{Active, Expired}, roles: []Role{RoleShop}, asks: nothing, effect: reschedule},
-		Resend:     {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: resend},
-		Reissue:    {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: reissue},
-		Expire:     {from: everyStatus, roles: []Role{RoleService}, asks: nothing, effect: expire},
-		Consent:    {from: []Status{Active}, roles: []Role{RoleCustomer}, asks: nothing, named: true, effect: consent},
-		Report:     {from: everyStatus, roles: []Role{RoleDoor}, asks: nothing, effect: report},
-		Hold:       {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventHeld)},
-		Erase:      {from: everyStatus, roles: []Role{RoleOps}, asks: nothing, effect: erase},
-		Lift:       {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, word: true, effect: lift},
+		Mint:           {},
+		Recall:         {from: []Status{Active}, roles: []Role{RoleShop}, asks: nothing, effect: happen(EventRecalled)},
+		Reschedule:     {from: []Status{Active, Expired}, roles: []Role{RoleShop}, asks: nothing, effect: reschedule},
+		Resend:         {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: resend},
+		Reissue:        {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: reissue},
+		Expire:         {from: everyStatus, roles: []Role{RoleService}, asks: nothing, effect: expire},
+		Consent:        {from: []Status{Active}, roles: []Role{RoleCustomer}, asks: nothing, named: true, effect: consent},
+		ConfirmConsent: {from: []Status{Active}, roles: []Role{RoleResident}, asks: nothing, named: true, effect: confirmConsent},
+		Report:         {from: everyStatus, roles: []Role{RoleDoor}, asks: nothing, effect: report},
+		Hold:           {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventHeld)},
+		Erase:          {from: everyStatus, roles: []Role{RoleOps}, asks: nothing, effect: erase},
+		Lift:           {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, word: true, effect: lift},
 
 		// After the store was put back to an earlier state (docs/restore.md).
 		Distrust:   {from: []Status{Active, Released, Expired, Held}, roles: []Role{RoleOps}, asks: nothing, effect: distrust},

@@ -809,6 +809,7 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 		Expire: {RoleService}, Hold: {RoleShop, RoleOps}, Lift: {RoleShop, RoleOps}, Erase: {RoleOps},
 		AskOverride: {RoleShop}, Override: {RoleShop},
 		DisputeHandoff: {RoleCustomer}, WithdrawDispute: {RoleCustomer}, SettleDispute: {RoleOps},
+		ConfirmConsent: {RoleResident},
 	}
 	//                  active, released, collected, recalled, expired, held
 	statuses := map[Act][6]Reason{
@@ -827,16 +828,18 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 		DisputeHandoff:  {WrongStatus, "", "", WrongStatus, WrongStatus, ""},
 		WithdrawDispute: {WrongStatus, WrongStatus, WrongStatus, WrongStatus, WrongStatus, ""},
 		SettleDispute:   {WrongStatus, WrongStatus, WrongStatus, WrongStatus, WrongStatus, ""},
+
+		ConfirmConsent: {"", AlreadyReleased, AlreadyCollected, IsRecalled, WindowOver, OnHold},
 	}
 	for act, allowed := range roles {
-		for _, role := range []Role{RoleShop, RoleCustomer, RoleOps, RoleService, "", "courier"} {
+		for _, role := range []Role{RoleShop, RoleCustomer, RoleOps, RoleService, RoleResident, "", "courier"} {
 			for i, want := range statuses[act] {
 				s := order(t, act, role)
 				s.grant.Status, s.grant.HeldFrom, s.grant.ClosedAt = Active+Status(i), Active, InstantOf(s.now)
 				if act == Expire {
 					s.grant.Window.Until = InstantOf(s.now)
 				}
-				disputable(s, act)
+				ready(s, act)
 				if !slices.Contains(allowed, role) {
 					want = unknown
 				}
@@ -861,7 +864,7 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 }
 
 // disputable gives the grant what a command about a dispute needs.
-func disputable(s *scene, act Act) {
+func ready(s *scene, act Act) {
 	switch act {
 	case WithdrawDispute, SettleDispute:
 		s.grant.Dispute = &Dispute{At: InstantOf(s.now)}
@@ -869,8 +872,13 @@ func disputable(s *scene, act Act) {
 	case DisputeHandoff:
 		s.grant.Handoff = &Handoff{Courier: "c1", At: InstantOf(s.now.Add(-time.Minute)), Distance: 20}
 		s.cmd.Ruling = HandedOver
+	case ConfirmConsent:
+		s.grant.ConsentAsk = &ConsentAsk{At: InstantOf(s.now), Link: linkMaker, Count: 1}
+		s.cmd.Wish = s.grant.ConsentAsk.ID()
 	}
 }
+
+const linkMaker = "0123456789abcdef" // a pseudonym
 
 func TestDispute(t *testing.T) {
 	noon := handofftest.Noon
@@ -903,7 +911,7 @@ func TestDispute(t *testing.T) {
 		}
 		s := order(t, c.act, role)
 		s.grant.Status, s.grant.ClosedAt = Released, InstantOf(noon)
-		disputable(s, c.act)
+		ready(s, c.act)
 		if c.act != DisputeHandoff {
 			s.grant.Status, s.grant.HeldFrom = Held, Released
 		}

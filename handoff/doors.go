@@ -282,11 +282,66 @@ func (l *LastDoor) tooFar(place Point, now time.Time) bool {
 }
 
 // consent sets what the customer agrees to. What was used cannot be unsaid.
+// consent sets what the customer agrees to. What who came by a shop's link would add waits for
+// a resident of the door's unit; what they take back counts at once.
 func consent(d *deliberation) Decision {
-	g, agreed := d.grant, d.cmd.Consents
+	agreed := slices.Compact(slices.Sorted(slices.Values(d.cmd.Consents)))
+	if refused := d.deniesConsent(agreed); refused != nil {
+		return *refused
+	}
+	asked := d.grant.ConsentAsked(d.now)
+	switch {
+	case d.cmd.By.Link != "" && len(d.grant.NewConsents(agreed)) > 0:
+		return d.askConsent(agreed, asked)
+	case asked == nil && slices.Equal(agreed, d.grant.Consents):
+		return d.accept()
+	}
+	e := d.event(EventConsented)
+	e.Consents = agreed
+	return d.accept(e)
+}
+
+// askConsent leaves a consent to be confirmed, and says so as a refusal: nothing is agreed to
+// yet. Asking the same again at once causes no second mail.
+func (d *deliberation) askConsent(agreed []TargetKind, waits *ConsentAsk) Decision {
+	g, limits := d.grant, d.facts.Policy.Limits
+	switch {
+	case !d.cmd.Reachable:
+		return d.refuse(NoConfirmedAddress)
+	case waits != nil && slices.Equal(waits.Consents, agreed) && d.now.Sub(waits.At.Time()) < limits.ResendEvery:
+		return d.refuse(ConfirmationSent)
+	case g.ConsentAsk != nil && g.ConsentAsk.Count >= limits.Resends:
+		refused := d.refuse(ConfirmationLimit)
+		refused.Refusal.RetryAfter = g.Window.Until.Time().Sub(d.now)
+		return refused
+	}
+	e := d.event(EventConsentAsked)
+	e.Consents = agreed
+	refused := d.refuse(ConfirmationSent)
+	refused.Events = []Event{e}
+	return refused
+}
+
+// confirmConsent agrees to what was asked for. It is still said to come of the shop's link.
+func confirmConsent(d *deliberation) Decision {
+	asked := d.grant.ConsentAsked(d.now)
+	if asked == nil || asked.ID() != d.cmd.Wish {
+		return d.refuse(ConfirmationOver)
+	}
+	if refused := d.deniesConsent(asked.Consents); refused != nil {
+		return *refused
+	}
+	e := d.event(EventConsented)
+	e.Consents, e.Link = asked.Consents, asked.Link
+	return d.accept(e)
+}
+
+// deniesConsent is why a list of kinds cannot be what is agreed to; nil if it can.
+func (d *deliberation) deniesConsent(agreed []TargetKind) *Decision {
+	g := d.grant
 	for _, kind := range agreed {
 		if right := g.Right(Open, kind); right == nil || !right.Proofs.Has(ProofConsent) {
-			return d.refuse(NoConsentNeeded)
+			return ptr(d.refuse(NoConsentNeeded))
 		}
 	}
 	// A permit may have been used unless the door refused it; one of a day before a
@@ -295,15 +350,9 @@ func consent(d *deliberation) Decision {
 		return u.State != DoorRefused && u.At >= g.Window.From && slices.Contains(g.Consents, u.Target) && !slices.Contains(agreed, u.Target)
 	}
 	if slices.ContainsFunc(g.Unlocks, used) {
-		return d.refuse(ConsentUsed)
+		return ptr(d.refuse(ConsentUsed))
 	}
-	agreed = slices.Compact(slices.Sorted(slices.Values(agreed)))
-	if slices.Equal(agreed, g.Consents) {
-		return d.accept()
-	}
-	e := d.event(EventConsented)
-	e.Consents = agreed
-	return d.accept(e)
+	return nil
 }
 
 // report records what a door says of a permit of its own. What it said before, or what

@@ -56,7 +56,7 @@ type Event struct {
 	// that counted at the handoff); 0 is none.
 	Issue uint64 `cbor:"15,keyasint,omitempty"`
 
-	// Of: consented. All that the customer agrees to, as it now stands.
+	// Of: consented, consent_asked. All that the customer agrees to, as it now stands; or would.
 	Consents []TargetKind `cbor:"16,keyasint,omitempty"`
 
 	// Of: code_refused, access_refused, impossible_journey, door_refused, signal,
@@ -180,6 +180,9 @@ const (
 	EventDistrusted    // of a grant: held until its shop confirms it
 	EventConfirmed     // its shop sent the same dispatch again; a new secret, from which Issue is
 	EventAccounted     // its carrier says that the parcel was handed over in what was lost
+
+	// Of a grant.
+	EventConsentAsked // who came by a shop's link asked for a consent, which waits for a resident of the door's unit
 )
 
 var eventNames = enum[EventType]{
@@ -200,6 +203,7 @@ var eventNames = enum[EventType]{
 	EventDisputed: "disputed", EventDisputeWithdrawn: "dispute_withdrawn", EventDisputeSettled: "dispute_settled",
 	EventVisitAgain: "visit_begun_again", EventDoorChanged: "door_changed", EventBuildingChanged: "building_changed",
 	EventStoreRestored: "store_restored", EventDistrusted: "distrusted", EventConfirmed: "confirmed", EventAccounted: "accounted",
+	EventConsentAsked: "consent_asked",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }
@@ -263,6 +267,13 @@ func Apply(g Grant, e Event) Grant {
 		return g // its permit stands in the customer's history
 	case EventConsented:
 		g.Consents = slices.Clone(e.Consents)
+		g.ConsentAsk = g.ConsentAsk.over()
+	case EventConsentAsked:
+		asked := ConsentAsk{At: e.At, Consents: slices.Clone(e.Consents), Link: e.Link, Count: 1}
+		if g.ConsentAsk != nil {
+			asked.Count += g.ConsentAsk.Count
+		}
+		g.ConsentAsk = &asked
 	case EventElsewhere:
 		g.Elsewhere++
 		return g // no part of the customer's history
@@ -299,7 +310,7 @@ func Apply(g Grant, e Event) Grant {
 		g = ruled(g, e)
 	case EventDistrusted: // consents may have been withdrawn since
 		g.Doubt = &Doubt{Since: e.At, From: g.Status}
-		g.Status, g.Consents = Held, nil
+		g.Status, g.Consents, g.ConsentAsk = Held, nil, g.ConsentAsk.over()
 	case EventConfirmed: // with a new secret: no code of the old one counts, nor can be compared
 		g.Status, g.Doubt = g.Doubt.From, nil
 		g.Code.Issued, g.Code.Wrong = nil, 0

@@ -120,6 +120,10 @@ type Grant struct {
 	// Doubt says that the store was put back to an earlier state, and that the shop has not
 	// confirmed the grant since; nil if there is none. Such a grant is held, and no Lift ends it.
 	Doubt *Doubt `cbor:"24,keyasint,omitempty"`
+
+	// ConsentAsk is the newest consent that who came by a shop's link asked for; nil if none
+	// ever did. Ask ConsentAsked whether it still waits.
+	ConsentAsk *ConsentAsk `cbor:"25,keyasint,omitempty"`
 }
 
 // Right allows one act on one target, for those who bring all its proofs.
@@ -172,6 +176,7 @@ const (
 	Distrust            // the store was put back: hold the grant until its shop has confirmed it
 	Confirm             // the shop sent the same dispatch again: go on, with a new secret
 	AccountFor          // the carrier says that the parcel was handed over meanwhile
+	ConfirmConsent      // a resident of the door's unit confirms what a shop's link asked for
 )
 
 // TargetKind is what an open right, or the right to the parcel itself, points at.
@@ -279,6 +284,49 @@ func (g *Grant) OverrideAsked(l Limits, now time.Time) *OverrideRequest {
 // Until is the first instant at which the wish stands no longer.
 func (o *OverrideRequest) Until(l Limits) time.Time {
 	return o.At.Time().Add(time.Duration(l.OverrideMinutes) * time.Minute)
+}
+
+// ConsentAsk is a consent that waits for a resident of the door's unit: who asked came by a
+// shop's link, and may be the shop.
+type ConsentAsk struct {
+	At       Instant      `cbor:"1,keyasint"`
+	Consents []TargetKind `cbor:"2,keyasint"`           // all that would then be agreed to
+	Link     string       `cbor:"3,keyasint"`           // the pseudonym of who made the link
+	Count    int          `cbor:"4,keyasint"`           // how many were asked for in the grant's life
+	Over     bool         `cbor:"5,keyasint,omitempty"` // confirmed, or decided otherwise since
+}
+
+// confirmWithin is how long a consent that was asked for can be confirmed.
+const confirmWithin = time.Hour
+
+// over is the ask when it waits no longer.
+func (a *ConsentAsk) over() *ConsentAsk {
+	if a == nil || a.Over {
+		return a
+	}
+	ended := *a
+	ended.Over = true
+	return &ended
+}
+
+// ID names the ask among all of its grant, so that a confirmation is of this one.
+func (a *ConsentAsk) ID() string { return fmt.Sprintf("%x-%d", int64(a.At), a.Count) }
+
+// Until is the first instant at which the ask can be confirmed no longer.
+func (a *ConsentAsk) Until() time.Time { return a.At.Time().Add(confirmWithin) }
+
+// ConsentAsked is the consent that waits for a confirmation at now; nil if none does.
+func (g *Grant) ConsentAsked(now time.Time) *ConsentAsk {
+	a := g.ConsentAsk
+	if a == nil || a.Over || !now.Before(a.Until()) || g.StatusAt(now) != Active {
+		return nil
+	}
+	return a
+}
+
+// NewConsents are those kinds of a list that are not agreed to yet.
+func (g *Grant) NewConsents(list []TargetKind) []TargetKind {
+	return slices.DeleteFunc(slices.Clone(list), func(k TargetKind) bool { return slices.Contains(g.Consents, k) })
 }
 
 // Doubt is what a grant waits with for its shop's word, after the store was put back to an

@@ -122,7 +122,7 @@ var (
 		Hold: "hold", Lift: "lift", Consent: "consent", Report: "report", Erase: "erase",
 		Distrust: "distrust", Confirm: "confirm", AccountFor: "account",
 		AskOverride: "ask-override", Override: "override",
-		DisputeHandoff: "dispute", WithdrawDispute: "withdraw-dispute", SettleDispute: "settle-dispute",
+		DisputeHandoff: "dispute", WithdrawDispute: "withdraw-dispute", SettleDispute: "settle-dispute", ConfirmConsent: "confirm-consent",
 	}
 	targetNames = enum[TargetKind]{Parcel: "parcel", Lobby: "lobby", Gate: "gate", Garage: "garage", Home: "home"}
 	proofNames  = enum[Proof]{

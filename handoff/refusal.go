@@ -75,7 +75,11 @@ const (
 	PermitUnknown         Reason = "permit-unknown"
 	ConsentUsed           Reason = "consent-used"
 	NoConsentNeeded       Reason = "no-consent-needed"
-	ApprovalMissing       Reason = "approval-missing" // a release by hand was not asked for, or too long ago
+	ConfirmationSent      Reason = "confirmation-sent"    // a mail asks a resident of the door's unit first
+	ConfirmationLimit     Reason = "confirmation-limit"   // of such mails
+	ConfirmationOver      Reason = "confirmation-over"    // what it would confirm was decided, replaced, or is too long ago
+	NoConfirmedAddress    Reason = "no-confirmed-address" // of a resident of the door's unit
+	ApprovalMissing       Reason = "approval-missing"     // a release by hand was not asked for, or too long ago
 	SelfApproval          Reason = "self-approval"
 	OverrideReplaced      Reason = "override-replaced" // the approval is of another wish, or of any of several
 	PersonRequired        Reason = "person-required"   // a key, or a shop's link, speaks for no person

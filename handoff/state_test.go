@@ -35,7 +35,7 @@ func TestTheDrawing(t *testing.T) {
 			continue
 		}
 		for _, from := range standings(t, act) {
-			for _, by := range []Role{"", RoleShop, RoleCustomer, RoleOps, RoleService} {
+			for _, by := range []Role{"", RoleShop, RoleCustomer, RoleOps, RoleService, RoleResident} {
 				s := from.scene(t, act)
 				s.cmd.By = Actor{Role: by, Shop: handofftest.Shop, Customer: "cus_81", Person: true}
 				decision := s.decide()
@@ -103,7 +103,7 @@ func (f standing) scene(t *testing.T, act Act) *scene {
 	}
 	s.cmd.Dispatch = &s.grant.Dispatch
 	s.cmd.Day = s.grant.Day().Next()
-	disputable(s, act)
+	ready(s, act)
 	if act == Expire {
 		s.grant.Window.Until = InstantOf(s.now)
 	}

@@ -51,7 +51,7 @@ func (s *system) pages(c *api.Config) (*frame.API, error) {
 	entrance.Lead(pageSets(s.pageLinks)...)
 	config := frame.Config{API: way, Clock: s.clock, Next: s.site, Log: s.log}
 	entrance.Configure(&config)
-	links := residents.Set(residents.Config{Links: s.residents, Buildings: s.registry, CarrierNames: s.mailer.CarrierNames})
+	links := residents.Set(residents.Config{Links: s.residents, Buildings: s.registry, Grants: s.service, CarrierNames: s.mailer.CarrierNames})
 	site, err := frame.New(config, slices.Concat(pageSets(s.pageLinks), s.sets, []frame.Set{links, entrance.Set()})...)
 	if err != nil {
 		return nil, err

@@ -29,7 +29,7 @@ var (
 			handoff.EventDispatched, handoff.EventCodeResent, handoff.EventCodeReissued, handoff.EventAborted, handoff.EventRescheduled,
 			handoff.EventDisputed, handoff.EventConfirmed,
 		},
-		"Consents": {handoff.EventConsented},
+		"Consents": {handoff.EventConsented, handoff.EventConsentAsked},
 		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventDoorRefused, handoff.EventSignal, handoff.EventDisputeSettled},
 		"Excused":  {handoff.EventCodeRefused},
 		"Count": {

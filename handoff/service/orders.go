@@ -19,6 +19,20 @@ func (s *Service) Consent(ctx context.Context, by handoff.Actor, id handoff.Gran
 	return s.order(ctx, id, handoff.Command{Act: handoff.Consent, By: by, Consents: kinds}, "")
 }
 
+// ConsentByLink is Consent for who came by a shop's link. What they would add is refused as
+// confirmation-sent, and waits for a resident of the doors' unit, who is mailed; as
+// no-confirmed-address where none can be (reachable is false); and as confirmation-limit where
+// that was asked for too often.
+func (s *Service) ConsentByLink(ctx context.Context, by handoff.Actor, id handoff.GrantID, kinds []handoff.TargetKind, reachable bool) (handoff.Grant, error) {
+	return s.order(ctx, id, handoff.Command{Act: handoff.Consent, By: by, Consents: kinds, Reachable: reachable}, "")
+}
+
+// ConfirmConsent is a resident's agreement to what was asked for by a shop's link: ask is the
+// id of it (handoff.ConsentAsk.ID). Refused as confirmation-over where it waits no longer.
+func (s *Service) ConfirmConsent(ctx context.Context, by handoff.Actor, id handoff.GrantID, ask string) (handoff.Grant, error) {
+	return s.order(ctx, id, handoff.Command{Act: handoff.ConfirmConsent, By: by, Wish: ask}, "")
+}
+
 // Recall calls a parcel back for its shop: its rights end at once.
 func (s *Service) Recall(ctx context.Context, by handoff.Actor, id handoff.GrantID, note string) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Recall, By: by}, note)

@@ -279,6 +279,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
 		handoff.EventStoreRestored, handoff.EventDistrusted, handoff.EventAccounted,
 		handoff.EventVisitAgain, handoff.EventDoorChanged, handoff.EventBuildingChanged,
+		handoff.EventConsentAsked, // the residents of the unit are mailed
 	}
 	for e := handoff.EventDispatched; e.String() != fmt.Sprintf("unknown(%d)", e); e++ {
 		if slices.Contains(told, e) == slices.Contains(never, e) {

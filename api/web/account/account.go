@@ -104,7 +104,10 @@ type shown struct {
 }
 
 // done are the acts that the page says were done, by the address that follows them.
-var done = []string{"resend", "reissue", "consent", "dispute", "withdraw"}
+var done = []string{"resend", "reissue", "consent", asked, "dispute", "withdraw"}
+
+// asked is what consent comes to in a session that a shop's link began: a mail asks first.
+const asked = "asked"
 
 func (p *pages) delivery(v *frame.Visit) {
 	s := shown{delivery: p.read(v)}
@@ -142,7 +145,7 @@ func (p *pages) act(v *frame.Visit) {
 		if d == nil {
 			return
 		}
-		body = map[string][]string{"doors": d.consents(v.R.PostFormValue("kind"), v.R.PostFormValue("agree") == "yes")}
+		body = map[string][]string{"doors": d.consents(v.R.PostFormValue("kind"), v.R.PostFormValue("agree") == "yes", v.Visitor.Principal.Link != nil)}
 	default:
 		v.Fail(http.StatusNotFound)
 		return
@@ -150,6 +153,10 @@ func (p *pages) act(v *frame.Visit) {
 	answer := v.Ask(http.MethodPost, path(v)+"/"+to, body)
 	if answer.OK() {
 		v.Redirect("/account/" + url.PathEscape(v.R.PathValue("grant_id")) + "?done=" + act)
+		return
+	}
+	if answer.Code() == string(handoff.ConfirmationSent) {
+		v.Redirect("/account/" + url.PathEscape(v.R.PathValue("grant_id")) + "?done=" + asked)
 		return
 	}
 	d := p.read(v) // as it is now: it may be what was in the way

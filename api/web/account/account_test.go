@@ -19,6 +19,7 @@ import (
 	"latchkey/api/web/frame/frametest"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/residents"
 	"latchkey/handoff/words"
 )
 
@@ -469,6 +470,7 @@ func TestRefusalsHaveWords(t *testing.T) {
 	for _, reason := range []handoff.Reason{
 		handoff.ResendTooSoon, handoff.ResendLimit, handoff.ReissueLimit, handoff.CodeLocked, handoff.NoCode, handoff.AlreadyReleased,
 		handoff.AlreadyCollected, handoff.IsRecalled, handoff.OnHold, handoff.WindowOver, handoff.ConsentUsed, handoff.NoConsentNeeded,
+		handoff.ConfirmationLimit, handoff.NoConfirmedAddress,
 	} {
 		if !all.In(words.English).Has("refused." + string(reason)) {
 			t.Errorf("no words for %s", reason)
@@ -517,6 +519,89 @@ func TestConsent(t *testing.T) {
 	if p := c.Post(t, path, url.Values{"act": {"consent"}, "kind": {"garage"}, "agree": {"no"}}); p.Status != 409 || !strings.Contains(text(p.Text), "cannot be taken back any more") {
 		t.Errorf("%d %s", p.Status, text(p.Text))
 	}
+}
+
+// Who came by a shop's link opens nothing: the page says that the flat was asked by mail, and
+// the door stays closed. What was asked for can be taken back, and one door's question does not
+// undo another's.
+func TestConsentByALink(t *testing.T) {
+	h := house(t)
+	path, _ := of(t, h, "P1", func(d *handoff.Dispatch) { d.Day = handoff.DateOf(h.Clock.Now().AddDate(0, 0, 3)) })
+	garage(t, h, "garage", "cus_81")
+	garage(t, h, "home", "cus_81")
+	c := h.ByLink(frametest.Customer)
+	press := func(c *frametest.Client, kind, answer string, status int, want string) {
+		t.Helper()
+		p := c.Post(t, path, url.Values{"act": {"consent"}, "kind": {kind}, "agree": {answer}})
+		if p.Status == 303 {
+			p.Text = c.Get(t, p.Header.Get("Location")).Text
+		}
+		if p.Status != status || !strings.Contains(text(p.Text), want) {
+			t.Errorf("%s %s: %d, no %q in %s", kind, answer, p.Status, want, text(p.Text))
+		}
+	}
+	if said := text(c.Get(t, path).Text); !strings.Contains(said, "we ask the residents of your flat by mail") {
+		t.Error(said)
+	}
+	press(c, "home", "yes", 403, "none of them has a confirmed address yet")
+
+	ctx := t.Context()
+	for _, id := range []string{"door_garagecus_81", "door_homecus_81"} {
+		d, err := h.Store.Door(ctx, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Unit = "4 links"
+		if err := h.Registry.EnrollDoor(ctx, *d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Which unit a door is of counts two days after it changed.
+	h.Clock.Advance(49 * time.Hour)
+	if err := h.Residents.PutOnFile(ctx, "bld_turm5", []residents.Subscription{{Address: "resident@home.example", Unit: "4 links"}}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := h.Residents.List(ctx, "bld_turm5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Residents.Confirm(ctx, "bld_turm5", all[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	press(c, "home", "yes", 303, "Nothing opens yet. We sent a mail to the residents of your flat")
+	said := text(c.Get(t, path).Text)
+	for _, want := range []string{"Your home: stays closed until somebody agrees by the link in our mail to your flat.", "Keep my home closed", "Your garage: stays closed.", "asked that a door of yours may be opened"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q in %s", want, said)
+		}
+	}
+	for _, address := range []string{"resident@home.example", "@"} {
+		if strings.Contains(said, address) {
+			t.Errorf("the page shows %q", address)
+		}
+	}
+	h.Clock.Advance(time.Minute)
+	press(c, "garage", "yes", 303, "Nothing opens yet.")
+	if g := h.Parcel(t, "P1"); fmt.Sprint(g.ConsentAsked(h.Clock.Now()).Consents) != "[garage home]" || len(g.Consents) > 0 {
+		t.Errorf("%+v waits, %v is agreed to", g.ConsentAsk, g.Consents)
+	}
+	// The customer in person agrees to what they press, and not to what a link asked for.
+	press(h.SignIn(frametest.Customer, ""), "garage", "yes", 303, "Your answer counts from now on.")
+	if g := h.Parcel(t, "P1"); fmt.Sprint(g.Consents) != "[garage]" || g.ConsentAsked(h.Clock.Now()) != nil {
+		t.Errorf("%+v waits, %v is agreed to", g.ConsentAsk, g.Consents)
+	}
+	press(c, "home", "yes", 303, "Nothing opens yet.")
+	press(c, "home", "no", 303, "Your answer counts from now on.")
+	press(c, "garage", "no", 303, "Your answer counts from now on.")
+	if g := h.Parcel(t, "P1"); len(g.Consents) > 0 || g.ConsentAsked(h.Clock.Now()) != nil {
+		t.Errorf("%+v waits, %v is agreed to", g.ConsentAsk, g.Consents)
+	}
+	for range 2 {
+		h.Clock.Advance(time.Minute)
+		press(c, "home", "yes", 303, "Nothing opens yet.")
+	}
+	h.Clock.Advance(time.Minute)
+	press(c, "home", "yes", 429, "We asked by mail as often as we do for this parcel.")
 }
 
 // No visitor finds a parcel of another customer.

@@ -55,6 +55,8 @@ type ownDoor struct {
 	Kind   string `json:"kind"`
 	Agreed bool   `json:"agreed"`
 	Used   bool   `json:"used"`
+
+	AskedUntil *time.Time `json:"asked_until"` // a resident can agree until then to what a shop's link asked for
 }
 
 // dispute is the customer's word against the recorded handoff.
@@ -244,11 +246,12 @@ func (d *delivery) today(kind string) *time.Time {
 	return at
 }
 
-// consents are the kinds of door agreed to, with one of them changed.
-func (d *delivery) consents(kind string, agree bool) []string {
+// consents are the kinds of door agreed to, with one of them changed. For who came by a shop's
+// link, what they asked for and waits is among them: else each question would undo the last.
+func (d *delivery) consents(kind string, agree, byLink bool) []string {
 	kinds := []string{}
 	for _, door := range d.OwnDoors {
-		if agreed := door.Agreed; door.Kind == kind && agree || door.Kind != kind && agreed {
+		if agreed := door.Agreed || byLink && door.AskedUntil != nil; door.Kind == kind && agree || door.Kind != kind && agreed {
 			kinds = append(kinds, door.Kind)
 		}
 	}

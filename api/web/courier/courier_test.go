@@ -176,6 +176,7 @@ var notACouriers = map[string]bool{
 	"ConsentUsed": true, "NoConsentNeeded": true, "ApprovalMissing": true, "SelfApproval": true, "PersonRequired": true,
 	"PositionRequired": true,
 	"DisputeOpen":      true, "AlreadyDisputed": true, "NoDispute": true, "OverrideReplaced": true, "NotConfirmed": true,
+	"ConfirmationSent": true, "ConfirmationLimit": true, "ConfirmationOver": true, "NoConfirmedAddress": true,
 }
 
 // Every refusal that a courier can meet says what to do, and so does every proof that can

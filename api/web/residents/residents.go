@@ -34,6 +34,18 @@ type Links interface {
 	Unsubscribe(ctx context.Context, building string, id handoff.ResidentID) error
 	Approve(ctx context.Context, building string, id handoff.ResidentID) error
 	Reject(ctx context.Context, building string, id handoff.ResidentID) error
+
+	// ReadConsentLink reads the link of a mail that asks for a consent, and Confirmers says who
+	// can give it now.
+	ReadConsentLink(token string) (residents.ConsentLink, error)
+	Confirmers(ctx context.Context, g *handoff.Grant, kinds []handoff.TargetKind) ([]residents.Resident, error)
+}
+
+// Grants reads grants, and takes a resident's agreement to what was asked for by a shop's link;
+// a service.Service.
+type Grants interface {
+	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
+	ConfirmConsent(ctx context.Context, by handoff.Actor, id handoff.GrantID, ask string) (handoff.Grant, error)
 }
 
 // Buildings reads buildings by id; nil if there is none.
@@ -45,6 +57,7 @@ type Buildings interface {
 type Config struct {
 	Links        Links
 	Buildings    Buildings
+	Grants       Grants
 	CarrierNames map[string]string // what people call the carriers, by id; may be nil
 }
 
@@ -54,6 +67,7 @@ type Config struct {
 //	GET  /residents/confirm/{token}       asks whether the notices are wanted
 //	GET  /residents/unsubscribe/{token}   asks whether they shall end
 //	GET  /residents/decide/{token}        asks the manager whether an address belongs to a unit
+//	GET  /residents/consent/{token}       asks whether a courier may open the unit's own door
 //	POST to any but the first             does what the button says, by the form field do
 //
 // No GET changes anything: mail servers and scanners follow links.
@@ -69,6 +83,8 @@ func Set(c Config) frame.Set {
 			r.Link("GET /residents/"+q.name+"/{token}", func(v *frame.Visit) { p.ask(v, q) })
 			r.OneClick("POST /residents/"+q.name+"/{token}", func(v *frame.Visit) { p.answer(v, q) })
 		}
+		r.Link("GET /residents/consent/{token}", p.askConsent)
+		r.Link("POST /residents/consent/{token}", p.agree) // by a person alone: no mail program presses it
 	}}
 }
 

@@ -46,6 +46,14 @@ func (l *links) Confirm(context.Context, string, handoff.ResidentID) (residence.
 	return l.resident.State(), l.err
 }
 
+func (l *links) ReadConsentLink(string) (residence.ConsentLink, error) {
+	return residence.ConsentLink{}, identity.ErrLink // consent_test.go has the real ones
+}
+
+func (l *links) Confirmers(context.Context, *handoff.Grant, []handoff.TargetKind) ([]residence.Resident, error) {
+	return nil, l.err
+}
+
 func (l *links) Unsubscribe(context.Context, string, handoff.ResidentID) error {
 	l.done = append(l.done, "unsubscribe")
 	return l.err
