@@ -137,7 +137,7 @@ func (noObserver) LeftOut(handoff.EventType) {}
 // Handle is a [notify.Handler]: it sends the mail that an event calls for, if any.
 func (m *Mailer) Handle(ctx context.Context, d eventlog.Delivery) error {
 	e := &d.Event
-	if !slices.Contains(told, e.Type) {
+	if !calls(e) {
 		return nil
 	}
 	g, err := m.Grants.Grant(ctx, handoff.Actor{Role: handoff.RoleService}, e.Grant)
@@ -190,6 +190,12 @@ func (m *Mailer) view(ctx context.Context, e *handoff.Event, g *handoff.Grant) (
 		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), At: e.At.Time(), Zone: zone,
 		AccountURL: strings.ReplaceAll(m.AccountURL, GrantID, g.ID.String()),
 	}
+	if atDoor(e.Type) {
+		v.Doors = []string{e.Target.String()}
+	}
+	for _, kind := range e.Consents {
+		v.Doors = append(v.Doors, kind.String())
+	}
 	if g.Dispute != nil && g.Handoff != nil {
 		v.HandedAt, v.DecideBy = g.Handoff.At.Time(), g.Dispute.DecideBy(m.Limits)
 	}
@@ -219,6 +225,40 @@ var told = []handoff.EventType{
 	handoff.EventRescheduled, handoff.EventRecalled, handoff.EventExpired, handoff.EventOverridden,
 	handoff.EventDisputed, handoff.EventDisputeWithdrawn, handoff.EventDisputeSettled,
 	handoff.EventConfirmed,
+	handoff.EventConsented, handoff.EventPermitted, handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked,
+	handoff.EventDoorSilent,
+}
+
+// calls reports whether an event calls for mail. Of what happens at a door that is what concerns
+// a garage or home.
+func calls(e *handoff.Event) bool {
+	return slices.Contains(told, e.Type) && (!atDoor(e.Type) || e.Target == handoff.Garage || e.Target == handoff.Home)
+}
+
+func atDoor(t handoff.EventType) bool {
+	switch t {
+	case handoff.EventPermitted, handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked, handoff.EventDoorSilent:
+		return true
+	}
+	return false
+}
+
+// firstWord reports whether an event is the first that tells of its permit's door being opened:
+// a lock and a contact may both say so, and a door that does not answer, or did not in time, was
+// told of before. A permit that the grant does not remember is told of once more.
+func firstWord(e *handoff.Event, g *handoff.Grant) bool {
+	u := g.Unlock(e.Permit)
+	if u == nil {
+		return true
+	}
+	before := []handoff.DoorState{handoff.DoorSilent}
+	switch e.Type {
+	case handoff.EventDoorOpened:
+		before = append(before, handoff.DoorConfirmed)
+	case handoff.EventDoorRelocked: // its other reports were lost
+		before = append(before, handoff.DoorConfirmed, handoff.DoorOpened)
+	}
+	return u.Awaited && !slices.ContainsFunc(before, func(s handoff.DoorState) bool { return u.Said&(1<<s) != 0 })
 }
 
 // choose says which mail is true of an event at now, for the grant as it now is,
@@ -277,6 +317,17 @@ func choose(e *handoff.Event, g *handoff.Grant, limits handoff.Limits, now time.
 			kind = message.DisputeUpheld
 		}
 		return only(kind, g.Dispute != nil && g.Dispute.EndedAt == e.At)
+	case handoff.EventConsented: // told of each, whatever came after it: it may not have been the customer
+		if len(e.Consents) == 0 {
+			return message.ConsentWithdrawn, none
+		}
+		return message.ConsentGiven, none
+	case handoff.EventPermitted: // a door that cannot answer says no more
+		return only(message.OwnDoorPermitted, !e.Awaited)
+	case handoff.EventDoorSilent:
+		return message.OwnDoorPermitted, none
+	case handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked:
+		return only(message.OwnDoorOpened, firstWord(e, g))
 	case handoff.EventAborted: // only ever of a delivery
 		// The courier says that the customer does not have the parcel. That is told
 		// whatever came after it: only the customer knows whether it is so.

@@ -8,7 +8,10 @@
 // What is told, and to whom:
 //
 //   - An unlocking, once a permit, to who follows the building and to who follows the
-//     unit that the parcel is for. A garage or a flat is its unit's business alone.
+//     unit that the parcel is for. A garage or a flat is its unit's business alone; of a door
+//     that does not say whether it opened, the permit is told.
+//   - What is agreed to of a garage or home, and no longer, to its unit; and a question to
+//     its confirmed residents, where who came by a shop's link would agree.
 //   - An alarm at a door, to who follows the building and to the manager. Of a garage or
 //     home it is told to its customer and to the residents of its unit, too.
 //   - What is installed, to the manager, to post it, and to everybody on file or
@@ -140,6 +143,18 @@ func (n *Notifier) Handle(ctx context.Context, d eventlog.Delivery) error {
 	case handoff.EventDoorConfirmed, handoff.EventDoorOpened:
 		// Whichever is heard first: a lock may say nothing, and a door may have no contact.
 		return n.unlocked(ctx, e)
+	case handoff.EventDoorRelocked: // the other reports may have been lost
+		if private(e) {
+			return n.unlocked(ctx, e)
+		}
+	case handoff.EventPermitted, handoff.EventDoorSilent: // it may have been opened all the same
+		if private(e) && !e.Awaited {
+			return n.unlocked(ctx, e)
+		}
+	case handoff.EventConsentAsked:
+		return n.asked(ctx, e)
+	case handoff.EventConsented:
+		return n.consented(ctx, e, eventID(&d))
 	case handoff.EventDoorFailed:
 		return n.alarm(ctx, e, "failed", e.Permit.String(), 0)
 	case handoff.EventDoorForced:
@@ -169,6 +184,15 @@ func messageID(building string, to handoff.ResidentID, topic string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
+// private reports whether an event is about a garage or home.
+func private(e *handoff.Event) bool { return e.Target == handoff.Garage || e.Target == handoff.Home }
+
+// customersOwn reports whether a mail to a resident would only repeat what package mail writes to
+// the customer.
+func customersOwn(r *residents.Resident, g *handoff.Grant) bool {
+	return strings.EqualFold(r.Address, g.Dispatch.Customer.Email)
+}
+
 // unlocked tells who follows the building or the unit that a courier was let through.
 func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 	g, err := n.Grants.Grant(ctx, handoff.Actor{Role: handoff.RoleService}, e.Grant)
@@ -180,7 +204,7 @@ func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 		return err
 	}
 	unit := g.Dispatch.To.Unit
-	owned := e.Target == handoff.Garage || e.Target == handoff.Home
+	owned := private(e)
 	var whose string // unit, whosever parcel it was
 	if owned {
 		bindings, err := n.Registry.Bindings(ctx, e.Door, e.At)
@@ -190,9 +214,12 @@ func (n *Notifier) unlocked(ctx context.Context, e *handoff.Event) error {
 		whose = bindings[0].Unit
 	}
 	return n.tell(ctx, e, "unlocked", e.Permit.String(), nil, func(r *residents.Resident) bool {
-		return r.ID != handoff.ManagerID && (r.Hears(unit) && (r.Unit != "" || !owned) || whose != "" && r.Unit != "" && r.Hears(whose))
+		return r.ID != handoff.ManagerID && !(owned && customersOwn(r, &g)) && (r.Hears(unit) && (r.Unit != "" || !owned) || whose != "" && r.Unit != "" && r.Hears(whose))
 	}, func(r *residents.Resident, v *message.Notice) {
 		v.Kind, v.Unit = message.DoorUnlocked, r.Unit
+		if e.Type == handoff.EventPermitted || e.Type == handoff.EventDoorSilent {
+			v.Kind = message.UnitPermit
+		}
 		if v.CarrierName = n.CarrierNames[e.Carrier]; v.CarrierName == "" {
 			v.CarrierName = e.Carrier
 		}
@@ -319,7 +346,7 @@ func (n *Notifier) add(ctx context.Context, o *owners, building string, b handof
 // doorChanged tells of a change to a garage or home those whose it is and, where that is what
 // changed, those whose it was.
 func (n *Notifier) doorChanged(ctx context.Context, e *handoff.Event, topic string) error {
-	if e.Target != handoff.Garage && e.Target != handoff.Home {
+	if !private(e) {
 		return nil
 	}
 	// The event is ahead of the write.
@@ -396,9 +423,12 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic strin
 		if number == NoticesPerDay {
 			v.Limit = NoticesPerDay
 		}
-		v.ActionURL = n.link(residents.LinkLog, r)
-		if slices.ContainsFunc(others, func(o residents.Resident) bool { return o.ID == r.ID }) {
+		switch {
+		case v.ActionURL != "":
+		case slices.ContainsFunc(others, func(o residents.Resident) bool { return o.ID == r.ID }):
 			v.ActionURL = n.PublicURL + "/account"
+		default:
+			v.ActionURL = n.link(residents.LinkLog, r)
 		}
 		switch err := n.send(ctx, r, v, what+":"+topic); {
 		case ctx.Err() != nil:

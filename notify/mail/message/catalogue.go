@@ -115,8 +115,11 @@ var needs = func() map[string]need {
 	window, at := []string{"day", "date", "until"}, []string{"at", "at_date", "at_time"}
 	add(whole, "greeting")
 	add([]string{"zone"}, "greeting_without_name", "account_link", "footer[]") // of notices, too
-	for _, fact := range []string{"when", "handed", "order", "shop", "contact", "carrier", "courier", "address"} {
+	for _, fact := range []string{"when", "handed", "order", "shop", "contact", "carrier", "courier", "address", "door"} {
 		add(nil, "facts."+fact)
+	}
+	for _, kind := range ownKinds {
+		add(nil, "own_doors."+kind)
 	}
 	for _, purpose := range both {
 		code := "code." + string(purpose)

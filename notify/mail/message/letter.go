@@ -123,6 +123,11 @@ func (c *catalogue) facts(p *pen, v View, r rule, w values) []fact {
 	if r.dispute {
 		add("handed", w["handed"])
 	}
+	if r.doors {
+		for _, kind := range v.Doors {
+			add("door", p.write("own_doors."+kind, w))
+		}
+	}
 	if r.courier {
 		add("courier", v.CourierName)
 	}

@@ -44,6 +44,11 @@ const (
 	DisputeWithdrawn Kind = "dispute-withdrawn" // the customer agrees that it did
 	DisputeUpheld    Kind = "dispute-upheld"    // the duty officer: it did not happen
 	DisputeRejected  Kind = "dispute-rejected"  // the duty officer: it happened
+
+	ConsentGiven     Kind = "consent-given"     // which doors of the customer's own may be opened for the parcel now
+	ConsentWithdrawn Kind = "consent-withdrawn" // none of them may, any more
+	OwnDoorOpened    Kind = "own-door-opened"   // one of them was unlocked for a courier
+	OwnDoorPermitted Kind = "own-door-permit"   // a permit for one of them was given out, and the door does not say what became of it
 )
 
 // Purpose is the direction of the parcel. Released, ReleasedByHand and TakenBack exist for a
@@ -89,6 +94,10 @@ type View struct {
 	// is to decide. Of the kinds of disputes only.
 	HandedAt, DecideBy time.Time
 
+	// Doors are the kinds of the customer's own doors, garage and home, that it is about. Of
+	// ConsentGiven, OwnDoorOpened and OwnDoorPermitted only.
+	Doors []string
+
 	// Reason is the slug that a courier or a shop gave. It is never shown: it is
 	// written for machines, and by a person whom the customer need not believe.
 	Reason string
@@ -122,6 +131,7 @@ type rule struct {
 	at       bool // tells when it happened
 	courier  bool // tells who it was
 	dispute  bool // tells when the disputed handoff was, and by when it is decided
+	doors    bool // tells which doors of the customer's own it is about
 }
 
 type codeUse int
@@ -154,6 +164,11 @@ var (
 		DisputeWithdrawn: {purposes: both, at: true, dispute: true},
 		DisputeUpheld:    {purposes: both, at: true, dispute: true},
 		DisputeRejected:  {purposes: both, at: true, dispute: true},
+
+		ConsentGiven:     {purposes: both, window: true, at: true, doors: true},
+		ConsentWithdrawn: {purposes: both, at: true},
+		OwnDoorOpened:    {purposes: both, at: true, courier: true, doors: true},
+		OwnDoorPermitted: {purposes: both, at: true, courier: true, doors: true},
 	}
 )
 
@@ -178,6 +193,8 @@ func (v View) check() (rule, error) {
 		fault = "no time of the event"
 	case r.dispute && (v.HandedAt.IsZero() || v.DecideBy.IsZero()):
 		fault = "no time of the handoff, or of the decision"
+	case r.doors && (len(v.Doors) == 0 || slices.ContainsFunc(v.Doors, func(k string) bool { return !slices.Contains(ownKinds, k) })):
+		fault = "no doors, or an unknown kind"
 	case r.code == codeNeeded && v.Code == "":
 		fault = "no code"
 	case r.code != noCode && v.Code != "" && !sixDigits.MatchString(v.Code):

@@ -44,6 +44,7 @@ func sample(kind Kind, purpose Purpose, locale string) View {
 		HandedAt:     time.Date(2026, 11, 24, 10, 58, 0, 0, time.UTC),
 		DecideBy:     time.Date(2026, 11, 26, 13, 5, 9, 0, time.UTC),
 		Zone:         berlin,
+		Doors:        []string{"garage", "home"},
 		Reason:       "scanner-broken",
 		AccountURL:   sampleURL,
 	}

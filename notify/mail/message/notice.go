@@ -20,6 +20,10 @@ const (
 	DoorAlarm       Kind = "door-alarm"       // something is wrong at a door
 	OwnDoorAlarm    Kind = "own-door-alarm"   // the same, to who the garage or home is of
 	OwnDoorChanged  Kind = "own-door-changed" // a garage or home was changed, to who it is or was of
+	ConsentAsk      Kind = "consent-ask"      // who came by a shop's link asks that the unit's garage or home may be opened
+	UnitConsent     Kind = "unit-consent"     // which doors of the unit may be opened for a parcel now
+	UnitNoConsent   Kind = "unit-no-consent"  // none of them may, any more
+	UnitPermit      Kind = "unit-permit"      // a permit for the unit's garage or home was given out, and the door does not say what became of it
 	Enrolled        Kind = "enrolled"         // what is installed in the building
 	EnrolledPost    Kind = "enrolled-post"    // to the manager: the same, to be posted
 )
@@ -51,6 +55,9 @@ type Notice struct {
 
 	Changes []string // OwnDoorChanged: what changed, by the API's names
 
+	Own []string  // ConsentAsk, UnitConsent: the kinds of the unit's own doors that it is about, garage and home
+	Day time.Time // of the kinds of consents: an instant of the parcel's day
+
 	// Limit is how many notices of unlocking a day may bring, where this is the last of
 	// them; else 0.
 	Limit int
@@ -75,6 +82,9 @@ func RenderNotice(n Notice) (Mail, error) { return standard.renderNotice(n) }
 // noticeRule says what a Notice must hold.
 type noticeRule struct {
 	door, alarm, changes, dated, unit, enrolment bool
+
+	consent bool // needs unit, time and day
+	own     bool // needs doors of the unit's own
 }
 
 var noticeRules = map[Kind]noticeRule{
@@ -83,15 +93,20 @@ var noticeRules = map[Kind]noticeRule{
 	ResidentLeaving: {dated: true},
 	UnitRequest:     {unit: true},
 	DoorUnlocked:    {door: true},
+	UnitPermit:      {door: true},
 	DoorAlarm:       {door: true, alarm: true},
 	OwnDoorAlarm:    {door: true, alarm: true},
 	OwnDoorChanged:  {door: true, changes: true},
+	ConsentAsk:      {consent: true, own: true},
+	UnitConsent:     {consent: true, own: true},
+	UnitNoConsent:   {consent: true},
 	Enrolled:        {enrolment: true},
 	EnrolledPost:    {enrolment: true},
 }
 
 var (
 	doorKinds = []string{"lobby", "gate", "garage", "home"}
+	ownKinds  = []string{"garage", "home"}
 	doorModes = []string{"carried", "connected", "bridged", "keypad"}
 	doorFacts = []string{
 		"enrolled", "removed", "kind", "mode", "location", "geofence_m", "owner", "unit", "public_key", "keypad_key", "relock_s", "carriers",
@@ -116,6 +131,10 @@ func (n Notice) check() (noticeRule, error) {
 		fault = "no time or unit"
 	case r.changes && (len(n.Changes) == 0 || slices.ContainsFunc(n.Changes, func(c string) bool { return !slices.Contains(doorFacts, c) })):
 		fault = "no changes, or an unknown one"
+	case r.consent && (n.At.IsZero() || n.Day.IsZero() || clean(n.Unit) == ""):
+		fault = "no time, day or unit"
+	case r.own != (len(n.Own) > 0) || slices.ContainsFunc(n.Own, func(k string) bool { return !slices.Contains(ownKinds, k) }):
+		fault = "no doors of the unit, or an unknown kind"
 	case r.unit && (clean(n.Unit) == "" || clean(n.Mailbox) == ""):
 		fault = "no unit or mailbox"
 	case r.enrolment && (len(n.Doors) == 0 || n.KeptDays <= 0):
@@ -181,6 +200,9 @@ func needNotices(add func(may []string, keys ...string)) {
 		if r.unit {
 			may = append(slices.Clone(may), "unit", "mailbox")
 		}
+		if r.consent {
+			may = append(slices.Clone(may), "unit", "at", "at_date", "at_time", "day")
+		}
 		mail := of + "messages." + string(kind)
 		add(may, mail+".subject", mail+".title", mail+".intro[]", mail+".help.title", mail+".help.lines[]", mail+".link")
 	}
@@ -206,7 +228,7 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 		"building": clean(n.BuildingName), "carrier": clean(n.CarrierName), "unit": clean(n.Unit), "mailbox": clean(n.Mailbox),
 		"carriers": clean(strings.Join(n.Carriers, ", ")), "hours": clean(n.Hours), "quiet": clean(n.Quiet), "manager": clean(n.Manager),
 		"days": strconv.Itoa(n.KeptDays), "limit": strconv.Itoa(n.Limit), "more": strconv.Itoa(n.More), "zone": c.zone(View{Zone: n.Zone, At: n.At}),
-		"door": "", "alarm": "", "at": "", "at_date": "", "at_time": "",
+		"door": "", "alarm": "", "at": "", "at_date": "", "at_time": "", "day": "",
 	}
 	if w["building"] == "" {
 		w["building"] = clean(n.Address)
@@ -214,6 +236,10 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 	if !n.At.IsZero() {
 		at, _ := c.moment(p, n.At.In(n.Zone))
 		w["at"], w["at_date"], w["at_time"] = at.When, at.Date, at.Time
+	}
+	if !n.Day.IsZero() {
+		day, _ := c.moment(p, n.Day.In(n.Zone))
+		w["day"] = day.Date
 	}
 	if r.door {
 		w["door"] = c.door(p, n.Door)
@@ -246,7 +272,7 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 		l.Sections = c.installed(p, n, w)
 	}
 	l.Sections = append(l.Sections, p.section(mail+".help", w))
-	if r.door {
+	if r.door || r.consent {
 		l.Footer = p.writeAll("footer", w)
 	}
 	for _, small := range []link{{p.write("residents.confirm", w), n.ConfirmURL}, {p.write("residents.leave", w), n.LeaveURL}} {
@@ -276,6 +302,13 @@ func (c *catalogue) noticeFacts(p *pen, n Notice, r noticeRule, w values) []fact
 	if r.door {
 		add("facts.when", w["at"])
 		add("residents.facts.door", w["door"])
+		add("facts.carrier", w["carrier"])
+	}
+	if r.consent {
+		add("facts.when", w["at"])
+		for _, kind := range n.Own {
+			add("residents.facts.door", c.door(p, Door{Kind: kind}))
+		}
 		add("facts.carrier", w["carrier"])
 	}
 	add("residents.facts.unit", w["unit"])

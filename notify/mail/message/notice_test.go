@@ -36,6 +36,12 @@ func sampleNotice(kind Kind, locale string) Notice {
 		Carriers: []string{"Swift", "Rival"}, Hours: "07:00-21:00", Quiet: "13:00-15:00", Returns: true, KeptDays: 30,
 		Manager: "manager@building.example", ActionURL: logURL, ConfirmURL: confirmURL, LeaveURL: leaveURL,
 	}
+	if noticeRules[kind].consent {
+		n.Day = time.Date(2026, 11, 24, 23, 0, 0, 0, time.UTC) // the 25th, there
+	}
+	if noticeRules[kind].own {
+		n.Own = ownKinds
+	}
 	if kind == OwnDoorChanged {
 		n.Changes = doorFacts
 	}
@@ -180,17 +186,22 @@ func TestNoticesKeepForeignTextInItsPlace(t *testing.T) {
 
 func TestNoticeRefusals(t *testing.T) {
 	for name, spoil := range map[string]func(*Notice){
-		"kind":             func(n *Notice) { n.Kind = Released },
-		"zone":             func(n *Notice) { n.Zone = nil },
-		"time":             func(n *Notice) { n.At = time.Time{} },
-		"door":             func(n *Notice) { n.Door.Kind = "window" },
-		"alarm":            func(n *Notice) { n.Alarm = "" },
-		"no doors":         func(n *Notice) { n.Kind, n.Doors = Enrolled, nil },
-		"mode":             func(n *Notice) { n.Kind, n.Doors = Enrolled, []Door{{Kind: "lobby", Mode: "magic"}} },
-		"no days":          func(n *Notice) { n.Kind, n.KeptDays = Enrolled, 0 },
-		"unit":             func(n *Notice) { n.Kind, n.Unit = UnitRequest, " " },
-		"no link":          func(n *Notice) { n.ActionURL = "" },
-		"link of a script": func(n *Notice) { n.LeaveURL = "javascript:alert(1)" },
+		"kind":              func(n *Notice) { n.Kind = Released },
+		"zone":              func(n *Notice) { n.Zone = nil },
+		"time":              func(n *Notice) { n.At = time.Time{} },
+		"door":              func(n *Notice) { n.Door.Kind = "window" },
+		"alarm":             func(n *Notice) { n.Alarm = "" },
+		"no doors":          func(n *Notice) { n.Kind, n.Doors = Enrolled, nil },
+		"mode":              func(n *Notice) { n.Kind, n.Doors = Enrolled, []Door{{Kind: "lobby", Mode: "magic"}} },
+		"no days":           func(n *Notice) { n.Kind, n.KeptDays = Enrolled, 0 },
+		"unit":              func(n *Notice) { n.Kind, n.Unit = UnitRequest, " " },
+		"no day":            func(n *Notice) { *n = sampleNotice(UnitConsent, "en"); n.Day = time.Time{} },
+		"whose doors":       func(n *Notice) { *n = sampleNotice(UnitConsent, "en"); n.Unit = "" },
+		"no own doors":      func(n *Notice) { *n = sampleNotice(ConsentAsk, "en"); n.Own = nil },
+		"a lobby of theirs": func(n *Notice) { *n = sampleNotice(ConsentAsk, "en"); n.Own = []string{"lobby"} },
+		"own doors of none": func(n *Notice) { *n = sampleNotice(UnitNoConsent, "en"); n.Own = ownKinds },
+		"no link":           func(n *Notice) { n.ActionURL = "" },
+		"link of a script":  func(n *Notice) { n.LeaveURL = "javascript:alert(1)" },
 	} {
 		n := sampleNotice(DoorAlarm, "en")
 		spoil(&n)
