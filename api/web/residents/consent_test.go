@@ -7,9 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"latchkey/api/web/account"
 	"latchkey/api/web/frame"
 	"latchkey/api/web/frame/frametest"
 	"latchkey/api/web/residents"
+	"latchkey/api/web/webtest"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	residence "latchkey/handoff/residents"
@@ -20,7 +22,7 @@ import (
 func askedHouse(t *testing.T) (h *frametest.House, id handoff.GrantID, link func() string) {
 	t.Helper()
 	h = frametest.New(t, nil, func(w *handofftest.World) []frame.Set {
-		return []frame.Set{residents.Set(residents.Config{
+		return []frame.Set{account.Set(w.PageLinks), residents.Set(residents.Config{
 			Links: w.Residents, Buildings: w.Registry, Grants: w.Service, CarrierNames: map[string]string{handofftest.Carrier: "Swift Parcels"},
 		})}
 	})
@@ -161,5 +163,32 @@ func TestALinkThatAgreesToNothing(t *testing.T) {
 				t.Errorf("it agreed to %v", g.Consents)
 			}
 		})
+	}
+}
+
+// In a browser: who came by a shop's link presses the button and reads that the flat is asked; a
+// resident opens the link of the mail and agrees.
+func TestConsentInABrowser(t *testing.T) {
+	h, id, link := askedHouse(t)
+	h.Clock.Advance(time.Minute)
+	b := webtest.Start(t)
+	b.Quiet()
+	base := h.Listen(t)
+	b.Cookie(base, frametest.Cookie, h.ByLink(frametest.Customer).Cookie)
+	b.Zone("Europe/Berlin")
+	b.Open(base + "/account/" + id.String())
+	b.Click(`#doors button[value="yes"]`)
+	b.Reads(".note.good", "Nothing opens yet. We sent a mail to the residents of your flat, at the address that they confirmed for the door. Agree by the link in it, within the hour.")
+	b.Looks("account-consent-asked", 360, 1280)
+
+	other := b.Another()
+	other.Zone("Europe/Berlin")
+	other.Open(base + link())
+	other.Reads("h1", "Darf ein Kurier Ihre Tür öffnen?")
+	other.Looks("residents-consent", 360, 1280)
+	other.Click(`button[value="agree"]`)
+	other.Reads("h1", "Zugestimmt")
+	if g := h.Parcel(t, "P1"); len(g.Consents) != 1 {
+		t.Errorf("consents %v", g.Consents)
 	}
 }
