@@ -81,6 +81,7 @@ func Model(open func() Core) func(*rapid.T) {
 			"way in":            m.wayIn,
 			"detour":            m.detour,
 			"consent":           m.consent,
+			"consent by a link": m.consentByLink,
 			"report":            m.report,
 			"building":          m.building,
 			"door":              m.door,
@@ -660,7 +661,8 @@ func (m *model) check(t *rapid.T) {
 		stored := snap.Record.Grant
 		g := handoff.Seed(id, stored.Dispatch, stored.Code)
 		var ofCode, ofGrant, standing int
-		var asked handoff.Event // for a release by hand
+		var asked handoff.Event   // for a release by hand
+		var waiting handoff.Event // a consent that a shop's link asked for
 		seen := map[handoff.EventType]int{}
 		for _, e := range life {
 			if e.Issue != 0 {
@@ -687,6 +689,16 @@ func (m *model) check(t *rapid.T) {
 					t.Fatalf("%s: a release by hand was taken back: %v", id, life)
 				}
 			}
+			switch e.Type {
+			case handoff.EventConsentAsked:
+				waiting = e
+			case handoff.EventConsented:
+				confirmed := e.By == "resident" && waiting.Link != "" && e.Link == waiting.Link && e.At-waiting.At < 3600 && slices.Equal(e.Consents, waiting.Consents)
+				if len(g.NewConsents(e.Consents)) > 0 && !confirmed && (e.Link != "" || e.By != "customer") {
+					t.Fatalf("%s: %+v adds a consent that no customer gave and no resident confirmed: %v", id, e, life)
+				}
+				waiting = handoff.Event{}
+			}
 			if e.Type == handoff.EventOverrideAsked {
 				asked = e
 			} else if slices.Contains(voiding, e.Type) {
@@ -705,8 +717,8 @@ func (m *model) check(t *rapid.T) {
 			}
 			g = handoff.Apply(g, e)
 		}
-		if aborts := seen[handoff.EventAborted]; aborts > 1 || aborts+seen[handoff.EventCodeReissued] > 3 || seen[handoff.EventCodeResent] > 5 || seen[handoff.EventElsewhere] > 5 {
-			t.Fatalf("%s: aborted, reissued, resent or tried elsewhere too often: %v", id, life)
+		if aborts := seen[handoff.EventAborted]; aborts > 1 || aborts+seen[handoff.EventCodeReissued] > 3 || seen[handoff.EventCodeResent] > 5 || seen[handoff.EventElsewhere] > 5 || seen[handoff.EventConsentAsked] > 5 {
+			t.Fatalf("%s: aborted, reissued, resent, asked for a consent or tried elsewhere too often: %v", id, life)
 		}
 		if !reflect.DeepEqual(g, stored) {
 			t.Fatalf("%s replays to\n%+v, and is stored as\n%+v", id, g, stored)

@@ -788,6 +788,7 @@ func (m *model) consent(t *rapid.T) {
 
 func (m *model) agree(t *rapid.T, parcel string, kinds []handoff.TargetKind) {
 	b := m.of(parcel)
+	waits := m.waits(t, b) != nil
 	used := slices.ContainsFunc(m.passes, func(p *pass) bool {
 		return p.grant == b.id && m.kept(p) && p.state != handoff.DoorRefused && p.day == b.day && slices.Contains(b.consents, p.door.Kind) && !slices.Contains(kinds, p.door.Kind)
 	})
@@ -805,9 +806,54 @@ func (m *model) agree(t *rapid.T, parcel string, kinds []handoff.TargetKind) {
 	}
 	kinds = slices.Sorted(slices.Values(kinds))
 	want := handoff.EventConsented
-	if slices.Equal(kinds, b.consents) {
+	if slices.Equal(kinds, b.consents) && !waits {
 		want = 0
 	}
 	m.expect(t, fresh, want, "consent")
 	b.consents = kinds
+}
+
+// waits is the consent of a grant that waits for a resident; nil if none does.
+func (m *model) waits(t *rapid.T, b *book) *handoff.ConsentAsk {
+	if b.id.Hash == "" {
+		return nil
+	}
+	snap, err := m.Core.Load(context.Background(), service.Query{Parcel: b.id.Hash, Generation: b.id.Generation})
+	if err != nil || snap.Record == nil {
+		t.Fatalf("%s: %v", b.id, err)
+	}
+	return snap.Record.Grant.ConsentAsked(m.Clock.Now())
+}
+
+// consentByLink is a shop's link that asks for consents and takes them back, and a resident who
+// confirms: what waits, or something else. What the log may then say stands in check.
+func (m *model) consentByLink(t *rapid.T) {
+	b := m.of(pick(t, "parcel", m.parcels))
+	waits := m.waits(t, b)
+	if waits != nil && rapid.Bool().Draw(t, "confirms") {
+		ask := pick(t, "what", []string{waits.ID(), waits.ID(), "0-1"})
+		_, err := m.Service.ConfirmConsent(context.Background(), handoff.Actor{Role: handoff.RoleResident, Subject: "resident 1"}, b.id, ask)
+		fresh := m.fresh(t)
+		if err != nil {
+			m.refused(t, fresh, err, "confirm-consent")
+			return
+		}
+		m.expect(t, fresh, handoff.EventConsented, "confirm-consent")
+		b.consents = waits.Consents
+		return
+	}
+	kinds := pick(t, "kinds", [][]handoff.TargetKind{nil, {handoff.Garage}, {handoff.Home}, {handoff.Garage, handoff.Home}})
+	by := handoff.Actor{Role: handoff.RoleCustomer, Shop: b.dispatch.Shop, Customer: b.dispatch.Customer.ID, Link: "0123456789abcdef"}
+	reachable := rapid.Bool().Draw(t, "reachable")
+	_, err := m.Service.ConsentByLink(context.Background(), by, b.id, kinds, reachable)
+	fresh := m.fresh(t)
+	switch {
+	case reason(err) == string(handoff.ConfirmationSent) && reachable && len(fresh) > 0:
+		m.expect(t, fresh, handoff.EventConsentAsked, "consent by a link")
+	case err != nil:
+		m.refused(t, fresh, err, "consent by a link")
+	case len(fresh) > 0:
+		m.expect(t, fresh, handoff.EventConsented, "consent by a link")
+		b.consents = kinds
+	}
 }
