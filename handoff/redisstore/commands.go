@@ -141,13 +141,23 @@ func saidTo(cmd redis.Cmder, err error) error {
 		return nil
 	}
 	name := cmd.Name()
-	for _, arg := range cmd.Args() {
-		if key, _ := arg.(string); strings.HasPrefix(key, prefix) {
-			name += " " + keyKind(key)
-			break
-		}
+	if key := keyOf(cmd); key != "" {
+		name += " " + keyKind(key)
 	}
 	return &fault{name, err}
+}
+
+// keyOf is the first key of a command, in whose slot all its keys are. Empty: it has none.
+func keyOf(cmd redis.Cmder) string {
+	if c, ok := cmd.(*scriptCall); ok {
+		return c.key
+	}
+	for _, arg := range cmd.Args() {
+		if key, _ := arg.(string); strings.HasPrefix(key, prefix) {
+			return key
+		}
+	}
+	return ""
 }
 
 // Error leaves out what Redis repeats of a command that it does not know: its arguments

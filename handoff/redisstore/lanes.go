@@ -1,11 +1,13 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -16,26 +18,40 @@ var errClosed = errors.New("redisstore: closed")
 // maxCalls bounds a batch: no caller's reply waits behind more than this many others.
 const maxCalls = 64
 
-// lanes lets concurrent callers share pipelines, as a group commit shares disk writes. A lane
-// sends all that is queued as one pipeline and waits for its replies; what arrives meanwhile is
-// the next batch. There is no timer: a lone caller is sent at once, and a busier Redis means
-// deeper batches, not longer queues.
+// batchWithin bounds a batch, with all that go-redis tries again of it: no request waits longer,
+// and a lane is wanted by others.
+const batchWithin = 5 * time.Second
+
+// lanes lets concurrent callers share pipelines, as a group commit shares disk writes. Each server
+// has lanes of its own, so that one which is away or slow holds up none that waits for another
+// (of a Cluster; otherwise there is one). A lane sends all that is queued for its server as one
+// pipeline and waits for its replies; what arrives meanwhile is the next batch. There is no
+// timer: a lone caller is sent at once, and a busier Redis means deeper batches, not longer queues.
 //
 // Error replies stay with their command, but a lost connection fails the whole batch, so a
 // caller can be told "unknown" because of its neighbours: commands must be safe to look up or to
 // repeat. lanes never repeat; see [scriptCall] for what go-redis does.
 type lanes struct {
 	client  redis.UniversalClient
-	plain   bool // every caller has a pipeline of its own
+	cluster *redis.ClusterClient // the client, if it is of a Cluster
+	each    int                  // lanes of a server; 0: every caller has a pipeline of its own
 	runners sync.WaitGroup
 
 	mu     sync.Mutex
-	more   sync.Cond // the queue grew, or closed was set
-	queue  []*call
+	queues map[string]*queue // by the server's address; a server that left keeps its idle lanes
 	closed bool
 }
 
-// call is one caller's share of a batch. Its commands belong to the lane until done is closed.
+// queue is what waits for the lanes of one server.
+type queue struct {
+	mu     sync.Mutex
+	more   sync.Cond // calls grew, or closed was set
+	calls  []*call
+	closed bool
+}
+
+// call is what one caller asks of one server, a share of a batch. Its commands belong to the
+// lane until done is closed.
 type call struct {
 	ctx  context.Context
 	cmds []redis.Cmder
@@ -43,22 +59,20 @@ type call struct {
 	done chan struct{}
 }
 
-// newLanes starts n lanes on client: at most n shared pipelines are in flight. With n = 0
-// nothing is shared and [lanes.do] is a plain pipeline. The caller still owns client, whose read
-// and write timeouts bound every batch.
+// newLanes makes lanes on client: at most n shared pipelines are in flight to each server. With
+// n = 0 nothing is shared and [lanes.do] is a plain pipeline. The caller still owns client, whose
+// read and write timeouts bound every batch.
 func newLanes(client redis.UniversalClient, n int) *lanes {
-	l := &lanes{client: client, plain: n == 0}
-	l.more.L = &l.mu
-	for range n {
-		l.runners.Go(l.run)
-	}
+	l := &lanes{client: client, each: n, queues: map[string]*queue{}}
+	l.cluster, _ = client.(*redis.ClusterClient)
 	return l
 }
 
-// do sends cmds in order and waits for their replies; commands of other callers may run in
-// between. A nil error means that each command has its reply or its own error. After any other
-// error no command may be read or reused, for a lane may still hold it (and the bytes of its
-// arguments): on ctx's error the commands may have run or may yet run, on [errClosed] they did not.
+// do sends cmds and waits for their replies. Those for one server run in their order; commands of
+// other callers may run in between. A nil error means that each command has its reply or its own
+// error. After any other error no command may be read or reused, for a lane may still hold it (and
+// the bytes of its arguments): on ctx's error the commands may have run or may yet run, on
+// [errClosed] they did not.
 //
 // A [scriptCall] that Redis does not know is sent again with its source.
 func (l *lanes) do(ctx context.Context, cmds ...redis.Cmder) error {
@@ -79,45 +93,96 @@ func (l *lanes) do(ctx context.Context, cmds ...redis.Cmder) error {
 }
 
 func (l *lanes) send(ctx context.Context, cmds []redis.Cmder) error {
-	if l.plain {
-		execute(ctx, l.client, cmds)
+	if l.each == 0 {
+		l.execute(ctx, cmds)
 		return nil
 	}
-	c := &call{ctx: ctx, cmds: cmds, done: make(chan struct{})}
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return errClosed
+	calls, err := l.queue(ctx, cmds)
+	if err != nil {
+		return err
 	}
-	l.queue = append(l.queue, c)
-	l.mu.Unlock()
-	l.more.Signal()
+	for _, c := range calls {
+		select {
+		case <-c.done:
+			err = cmp.Or(err, c.err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return err
+}
 
-	select {
-	case <-c.done:
-		return c.err
-	case <-ctx.Done():
-		return ctx.Err()
+// queue puts each command before the lanes of its server: all of them, or none after [lanes.close].
+func (l *lanes) queue(ctx context.Context, cmds []redis.Cmder) ([]*call, error) {
+	var (
+		calls   []*call
+		servers []string
+	)
+	for _, cmd := range cmds {
+		server := l.serverOf(ctx, cmd)
+		i := slices.Index(servers, server)
+		if i < 0 {
+			i, servers = len(servers), append(servers, server)
+			calls = append(calls, &call{ctx: ctx, done: make(chan struct{})})
+		}
+		calls[i].cmds = append(calls[i].cmds, cmd)
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, errClosed
+	}
+	for i, server := range servers {
+		q := l.queues[server]
+		if q == nil {
+			q = &queue{}
+			q.more.L = &q.mu
+			l.queues[server] = q
+			for range l.each {
+				l.runners.Go(func() { l.run(q) })
+			}
+		}
+		q.add(calls[i])
+	}
+	return calls, nil
+}
+
+// serverOf names the server that a command is for, as far as is known; empty outside of a Cluster,
+// and where it does not matter or cannot be said. go-redis finds the server anew when it sends.
+func (l *lanes) serverOf(ctx context.Context, cmd redis.Cmder) string {
+	if l.cluster == nil {
+		return ""
+	}
+	key := keyOf(cmd)
+	if key == "" {
+		return ""
+	}
+	master, err := l.cluster.MasterForKey(ctx, key)
+	if err != nil {
+		return ""
+	}
+	return master.Options().Addr
 }
 
 // close refuses further calls, sends those already queued and returns when every lane has ended.
-// It may be called more than once. In plain mode there is nothing to close.
+// It may be called more than once. Where nothing is shared there is nothing to close.
 func (l *lanes) close() {
 	l.mu.Lock()
 	l.closed = true
+	for _, q := range l.queues {
+		q.close()
+	}
 	l.mu.Unlock()
-	l.more.Broadcast()
 	l.runners.Wait()
 }
 
-func (l *lanes) run() {
+func (l *lanes) run(q *queue) {
 	var (
 		batch = make([]*call, 0, maxCalls)
 		cmds  []redis.Cmder
 	)
 	for {
-		batch = l.take(batch[:0])
+		batch = q.take(batch[:0])
 		if len(batch) == 0 {
 			return
 		}
@@ -129,7 +194,9 @@ func (l *lanes) run() {
 			}
 		}
 		// No caller's ctx may end the batch of the others.
-		execute(context.Background(), l.client, cmds)
+		ctx, cancel := context.WithTimeout(context.Background(), batchWithin)
+		l.execute(ctx, cmds)
+		cancel()
 		for _, c := range batch {
 			close(c.done)
 		}
@@ -138,27 +205,52 @@ func (l *lanes) run() {
 	}
 }
 
+func (q *queue) add(c *call) {
+	q.mu.Lock()
+	q.calls = append(q.calls, c)
+	q.mu.Unlock()
+	q.more.Signal()
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.more.Broadcast()
+}
+
 // take waits for calls and moves up to maxCalls of them to batch. None means closed and drained.
-func (l *lanes) take(batch []*call) []*call {
+func (q *queue) take(batch []*call) []*call {
 	// The callers that the last batch woke are about to queue again. Letting them run first makes
 	// batches deeper (measured: 10 % more throughput at 64 callers) and is free when none is runnable.
 	runtime.Gosched()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for len(l.queue) == 0 && !l.closed {
-		l.more.Wait()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.calls) == 0 && !q.closed {
+		q.more.Wait()
 	}
-	n := min(len(l.queue), maxCalls)
-	batch = append(batch, l.queue[:n]...)
-	l.queue = slices.Delete(l.queue, 0, n)
+	n := min(len(q.calls), maxCalls)
+	batch = append(batch, q.calls[:n]...)
+	q.calls = slices.Delete(q.calls, 0, n)
 	return batch
 }
 
 // execute leaves every reply and every error, also that of the whole pipeline, with its command.
-func execute(ctx context.Context, client redis.UniversalClient, cmds []redis.Cmder) {
-	pipe := client.Pipeline()
+// Where the way to a server of a Cluster broke, the Cluster is asked anew who serves what: the
+// server may be gone, and another in its place.
+func (l *lanes) execute(ctx context.Context, cmds []redis.Cmder) {
+	pipe := l.client.Pipeline()
 	_ = pipe.BatchProcess(ctx, cmds...)
 	_, _ = pipe.Exec(ctx)
+	if l.cluster != nil && slices.ContainsFunc(cmds, wayBroke) {
+		l.cluster.ReloadState(ctx)
+	}
+}
+
+// wayBroke reports whether a command met a fault of the connection, and no reply.
+func wayBroke(cmd redis.Cmder) bool {
+	err := cmd.Err()
+	return err != nil && !errors.Is(err, redis.Nil) && !isReply(err)
 }
 
 // script is a Lua script, known to Redis by its SHA-1.
@@ -176,7 +268,7 @@ func (s *script) call(ctx context.Context, keys []string, args ...any) *scriptCa
 	for _, key := range keys {
 		line = append(line, key)
 	}
-	return &scriptCall{Cmd: redis.NewCmd(ctx, append(line, args...)...), script: s}
+	return &scriptCall{Cmd: redis.NewCmd(ctx, append(line, args...)...), script: s, key: keys[0]}
 }
 
 // scriptCall is one EVALSHA or EVAL that go-redis sends at most once to a node that may run it,
@@ -187,6 +279,7 @@ func (s *script) call(ctx context.Context, keys []string, args ...any) *scriptCa
 type scriptCall struct {
 	*redis.Cmd
 	script *script
+	key    string // the first
 }
 
 // NoRetry makes [redis.Cmder] promise what the type does.

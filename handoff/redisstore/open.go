@@ -91,7 +91,7 @@ func DialWith(rawURL string, a Access) (redis.UniversalClient, error) {
 		}
 		o.TLSConfig = a.tls(o.TLSConfig)
 		o.MaxRetries, o.ContextTimeoutEnabled, o.OnConnect = -1, true, a.onConnect()
-		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
+		orPatience(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.DialerRetries)
 		return redis.NewFailoverClient(o), nil
 	case cluster:
 		o, err := redis.ParseClusterURL(rawURL)
@@ -103,7 +103,11 @@ func DialWith(rawURL string, a Access) (redis.UniversalClient, error) {
 		}
 		o.TLSConfig = a.tls(o.TLSConfig)
 		o.ContextTimeoutEnabled, o.OnConnect = true, a.onConnect()
-		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
+		o.ClusterStateReloadInterval = topologyKept
+		if o.MaxRetryBackoff == 0 {
+			o.MaxRetryBackoff = topologyKept / 10
+		}
+		orPatience(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.DialerRetries)
 		return redis.NewClusterClient(o), nil
 	default:
 		o, err := redis.ParseURL(rawURL)
@@ -115,7 +119,7 @@ func DialWith(rawURL string, a Access) (redis.UniversalClient, error) {
 		}
 		o.TLSConfig = a.tls(o.TLSConfig)
 		o.MaxRetries, o.ContextTimeoutEnabled, o.OnConnect = -1, true, a.onConnect()
-		orTimeouts(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout)
+		orPatience(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.DialerRetries)
 		return redis.NewClient(o), nil
 	}
 }
@@ -224,13 +228,23 @@ func Unverified(rawURL string) (bool, error) {
 	return slices.ContainsFunc(u.Query()["skip_verify"], func(v string) bool { return v != "" && v != "0" && v != "false" }), nil
 }
 
-// orTimeouts sets what the URL left open. A courier at a door is told "try again" after
-// a second rather than kept waiting for three.
-func orTimeouts(dial, read, write *time.Duration) {
+// topologyKept is how long it is believed, while nothing says otherwise, which server of a Cluster
+// serves what: it is asked anew by the first command after that, behind its answer. MOVED and a
+// lost connection have it asked at once ([lanes.execute]). go-redis's own value is a minute, and
+// for as long nothing that a dead master served would be served.
+const topologyKept = time.Second
+
+// orPatience sets what the URL left open. A courier at a door is told "try again" after a second
+// rather than kept waiting for three, and a dial that failed is not tried again: go-redis would
+// dial five times in a row a server that is gone, and what waits for it is tried again anyway.
+func orPatience(dial, read, write *time.Duration, dials *int) {
 	for _, d := range []*time.Duration{dial, read, write} {
 		if *d == 0 {
 			*d = time.Second
 		}
+	}
+	if *dials == 0 {
+		*dials = 1
 	}
 }
 

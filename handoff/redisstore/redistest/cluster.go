@@ -13,10 +13,11 @@ const (
 	clusterSlots = 16384
 )
 
-// ClusterSet is a Redis Cluster of three masters without replicas.
+// ClusterSet is a Redis Cluster of three masters.
 type ClusterSet struct {
-	tb    testing.TB
-	nodes []*Server // node i owns slots i*clusterSlots/clusterNodes and on
+	tb       testing.TB
+	nodes    []*Server // node i owns slots i*clusterSlots/clusterNodes and on
+	replicas []*Server // replica i is of node i; none but in a [ReplicatedCluster]
 }
 
 // Cluster starts the nodes, spreads the slots evenly and waits until every node
@@ -25,9 +26,21 @@ type ClusterSet struct {
 // node.
 func Cluster(tb testing.TB, extraConf ...string) *ClusterSet {
 	tb.Helper()
+	return cluster(tb, 0, extraConf)
+}
+
+// ReplicatedCluster is Cluster with a replica for each master, which takes over some three seconds
+// after its master is gone.
+func ReplicatedCluster(tb testing.TB, extraConf ...string) *ClusterSet {
+	tb.Helper()
+	return cluster(tb, clusterNodes, extraConf)
+}
+
+func cluster(tb testing.TB, replicas int, extraConf []string) *ClusterSet {
+	tb.Helper()
 	set := &ClusterSet{tb: tb}
-	for range clusterNodes {
-		set.nodes = append(set.nodes, launch(tb, func(s *Server) []string {
+	node := func() *Server {
+		return launch(tb, func(s *Server) []string {
 			// The default, port+10000, is as likely as any port to be taken.
 			s.busPort = freePort(tb)
 			return append([]string{
@@ -36,7 +49,13 @@ func Cluster(tb testing.TB, extraConf ...string) *ClusterSet {
 				"cluster-announce-ip 127.0.0.1",
 				"cluster-node-timeout 2000",
 			}, extraConf...)
-		}))
+		})
+	}
+	for range clusterNodes {
+		set.nodes = append(set.nodes, node())
+	}
+	for range replicas {
+		set.replicas = append(set.replicas, node())
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
@@ -52,25 +71,58 @@ func Cluster(tb testing.TB, extraConf ...string) *ClusterSet {
 		// Masters that start with the same epoch must first settle who goes ahead.
 		must(s, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
 	}
-	for _, s := range set.nodes[1:] {
+	for _, s := range set.Servers()[1:] {
 		must(set.nodes[0], "CLUSTER", "MEET", "127.0.0.1", s.port, s.busPort)
 	}
 	await(tb, "cluster", set.ready)
+	for i, s := range set.replicas {
+		id, err := set.nodes[i].do(ctx, "CLUSTER", "MYID").Text()
+		if err != nil {
+			tb.Fatalf("redistest: CLUSTER MYID: %v", err)
+		}
+		must(s, "CLUSTER", "REPLICATE", id)
+	}
+	await(tb, "replicas", set.replicated)
 	return set
+}
+
+// replicated tells whether every replica has all that its master has, and all nodes know of it.
+func (set *ClusterSet) replicated(ctx context.Context) error {
+	for i, s := range set.replicas {
+		info, err := s.info(ctx, "replication")
+		if err == nil && info["master_link_status"] != "up" {
+			err = fmt.Errorf("replica %s is not synchronised", s.Addr())
+		}
+		if err != nil {
+			return err
+		}
+		for _, other := range set.Servers() {
+			shards, err := other.do(ctx, "CLUSTER", "SLOTS").Slice()
+			if err != nil {
+				return err
+			}
+			for _, shard := range shards {
+				if row, _ := shard.([]any); len(row) < 4 {
+					return fmt.Errorf("%s knows no replica of a master yet (number %d)", other.Addr(), i)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func firstSlot(node int) int { return node * clusterSlots / clusterNodes }
 
 // ready tells whether every node knows all others and serves all slots.
 func (set *ClusterSet) ready(ctx context.Context) error {
-	for _, s := range set.nodes {
+	for _, s := range set.Servers() {
 		text, err := s.do(ctx, "CLUSTER", "INFO").Text()
 		if err != nil {
 			return fmt.Errorf("node %s: %w", s.Addr(), err)
 		}
 		info := fields(text)
 		if info["cluster_state"] != "ok" ||
-			info["cluster_known_nodes"] != strconv.Itoa(clusterNodes) ||
+			info["cluster_known_nodes"] != strconv.Itoa(len(set.Servers())) ||
 			info["cluster_slots_ok"] != strconv.Itoa(clusterSlots) {
 			return fmt.Errorf("node %s: state %s, %s nodes, %s slots served",
 				s.Addr(), info["cluster_state"], info["cluster_known_nodes"], info["cluster_slots_ok"])
@@ -85,10 +137,18 @@ func (set *ClusterSet) Addrs() []string { return addrs(set.nodes) }
 // TLSAddrs returns the host:port of each node for TLS.
 func (set *ClusterSet) TLSAddrs() []string { return tlsAddrs(set.nodes) }
 
-// Nodes returns the servers, to be stopped, paused or asked one by one.
+// Servers returns the masters and then their replicas, as they were at the start.
+func (set *ClusterSet) Servers() []*Server { return slices.Concat(set.nodes, set.replicas) }
+
+// Replica returns the replica that node had at the start.
+func (set *ClusterSet) Replica(node *Server) *Server {
+	return set.replicas[slices.Index(set.nodes, node)]
+}
+
+// Nodes returns the masters, to be stopped, paused or asked one by one.
 func (set *ClusterSet) Nodes() []*Server { return slices.Clone(set.nodes) }
 
-// Owner returns the node that serves a key. It asks the first node, so look
+// Owner returns the node that served a key at the start. It asks the first node, so look
 // before breaking that one.
 func (set *ClusterSet) Owner(key string) *Server {
 	set.tb.Helper()
