@@ -17,8 +17,11 @@ import (
 	"latchkey/handoff"
 )
 
-// guard lets in who holds a scope of the route, and bounds the time of the work.
+// guard lets in who holds a scope of the route, and bounds the time of the request: that in which
+// the caller is looked up, too.
 func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
+	bounded, cancel := context.WithTimeout(ctx.Context(), s.timeout)
+	defer cancel()
 	op := ctx.Operation()
 	var p *auth.Principal
 	var problem *Problem
@@ -26,7 +29,7 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 	x.operation, x.caller = op.OperationID, s.caller(humafiber.Unwrap(ctx).Context())
 	if scopes := s.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
 		caller, shown := x.caller, s.credentials(humafiber.Unwrap(ctx).Context())
-		p, problem = s.admit(auth.WithCaller(ctx.Context(), caller), shown, scopes)
+		p, problem = s.admit(auth.WithCaller(bounded, caller), shown, scopes)
 		if problem != nil && problem.why != nil && problem.why.Why.Guessed() {
 			// The address is judged by what was shown, and never before it: honest callers
 			// share addresses with others.
@@ -34,9 +37,9 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 		}
 		x.looked.Store(time.Now().Unix())
 		x.again = func() *Problem {
-			bounded, cancel := context.WithTimeout(context.Background(), s.timeout)
+			ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 			defer cancel()
-			_, problem := s.admit(auth.WithCaller(bounded, caller), shown, scopes)
+			_, problem := s.admit(auth.WithCaller(ctx, caller), shown, scopes)
 			return problem
 		}
 	}
@@ -54,8 +57,6 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	x.principal = p
-	bounded, cancel := context.WithTimeout(ctx.Context(), s.timeout)
-	defer cancel()
 	next(huma.WithContext(ctx, bounded))
 }
 

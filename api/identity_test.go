@@ -3,7 +3,9 @@ package api_test
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -228,6 +230,32 @@ func TestKeysThroughTheAPI(t *testing.T) {
 	if strings.Contains(h.log.String(), "lk_") {
 		t.Error("the log tells a key")
 	}
+}
+
+// The caller is looked up in the same time as all the rest: a store that hangs then holds up no one for longer.
+func TestALookUpIsBounded(t *testing.T) {
+	store := embedded.New(t)
+	token, _, err := auth.NewKey(rand.Reader, handofftest.Namer{}, identity.APIKey{Scopes: []string{"dispatch"}, Shop: "demo", Created: handoff.InstantOf(handofftest.Noon)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, store, func(c *api.Config) {
+		c.Verifier = auth.Either(c.Verifier, auth.NewKeys(stuckKeys{store}, handofftest.Namer{}, c.Clock.Now))
+		c.RequestTimeout = time.Millisecond
+	})
+	req := h.request(t, warehouse, "GET", "/v1/dispatches/"+strings.Repeat("0", 33), "")
+	req.Header.Set("Authorization", "Bearer "+token)
+	if a := h.send(t, req); a.status != 503 || a.code() != "unavailable" {
+		t.Errorf("%d %s", a.status, a.text)
+	}
+}
+
+// stuckKeys answer nothing until the caller's time is up.
+type stuckKeys struct{ identity.Keys }
+
+func (stuckKeys) APIKey(ctx context.Context, _ string) (*identity.APIKey, error) {
+	<-ctx.Done()
+	return nil, fmt.Errorf("%w: %w", storage.ErrUnavailable, ctx.Err())
 }
 
 // The token of a building's door opens no stream of another building's.

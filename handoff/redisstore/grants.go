@@ -278,9 +278,15 @@ func (s *Store) takeBackDoubt(ctx context.Context, st *service.Settlement, besid
 	if st == nil || !st.Counted || beside[0].Err() != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin)
-	defer cancel()
-	_ = s.write(ctx, line{"lrem", budgetKey(st.Courier), 0, said(doubtful, *st)})
+	takeBack := line{"lrem", budgetKey(st.Courier), 0, said(doubtful, *st)}
+	if ctx.Err() == nil && s.write(ctx, takeBack) == nil {
+		return
+	}
+	s.settling.Go(func() { // the request's time is over
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin)
+		defer cancel()
+		_ = s.write(ctx, takeBack)
+	})
 }
 
 const takeBackWithin = time.Second

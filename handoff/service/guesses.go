@@ -124,24 +124,31 @@ const (
 // settleGuess ends a guess. One that cannot be settled takes up a place in the budget until it
 // lapses, so the store is asked again behind the answer.
 func (s *Service) settleGuess(ctx context.Context, st Settlement) {
-	ctx = context.WithoutCancel(ctx)
-	try := func() error {
-		ctx, cancel := context.WithTimeout(ctx, settleWithin)
-		defer cancel()
-		return s.store.Settle(ctx, st)
-	}
-	if try() == nil {
+	try := func(ctx context.Context) error { return s.store.Settle(ctx, st) }
+	if inTime(ctx, try) {
 		return
 	}
 	s.settling.Go(func() {
 		giveUp := time.Now().Add(settleFor) // by the process's own monotonic clock
 		for n := 3; time.Now().Before(giveUp); n++ {
-			if pause(ctx, n) == nil && try() == nil {
+			behind := context.WithoutCancel(ctx)
+			if pause(behind, n) == nil && inTime(behind, try) {
 				return
 			}
 		}
 		s.observer.Unsettled()
 	})
+}
+
+// inTime tries an ending in what is left of the request's time, and no longer than settleWithin:
+// nothing that an answer waits for has a time of its own. It reports whether it went well.
+func inTime(ctx context.Context, try func(context.Context) error) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, settleWithin)
+	defer cancel()
+	return try(ctx) == nil
 }
 
 // randomID is 64 random bits: no two requests share one.

@@ -110,9 +110,10 @@ func (r *permit) settle(ctx context.Context, e ending) {
 	}
 	for _, ref := range r.pins {
 		if ref.Permit != e.answer.Permit {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
-			_ = r.service.store.GiveBackPermit(ctx, ref)
-			cancel()
+			try := func(ctx context.Context) error { return r.service.store.GiveBackPermit(ctx, ref) }
+			if !inTime(ctx, try) {
+				r.service.settling.Go(func() { inTime(context.WithoutCancel(ctx), try) })
+			}
 		}
 	}
 }
