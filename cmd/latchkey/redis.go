@@ -142,12 +142,8 @@ func (c *serveCmd) firstLook(ctx context.Context, store *redisstore.Store) (*red
 			return nil, found, fmt.Errorf("%w (or allow it with --insecure=%s)", f, name)
 		}
 	}
-	demanded, err := redisstore.ParseDurability(c.Durability)
-	if err != nil {
-		return nil, found, err
-	}
-	if promise := found.Durability; promise < demanded {
-		return nil, found, fmt.Errorf("durability %s is demanded, and Redis promises %s: %s", demanded, promise, promise.Promise())
+	if demanded, promise := c.Durability, found.Durability; promise < demanded.Disk {
+		return nil, found, fmt.Errorf("durability %s is demanded, and Redis promises %s: %s", demanded.Disk, promise, promise.Promise())
 	}
 	return watch, found, nil
 }

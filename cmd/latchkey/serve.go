@@ -43,12 +43,12 @@ type serveCmd struct {
 
 	redisAt
 
-	Keyset     string        `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"Keys that seal what is stored, made by: latchkey keys new (${env})."`
-	Epoch      string        `env:"LATCHKEY_EPOCH" placeholder:"FILE" type:"path" help:"Where this instance notes what Redis acknowledged, by which it knows a Redis that was put back to an earlier state; left out: KEYSET.epoch. Never back it up with Redis (${env})."`
-	Policy     string        `required:"" env:"LATCHKEY_POLICY" placeholder:"FILE" type:"path" help:"The operator's rules; see docs/policy.md (${env})."`
-	Durability string        `env:"LATCHKEY_DURABILITY" default:"memory" enum:"memory,everysec,always" help:"Refuse to start on a Redis that promises less: ${enum} (${env})."`
-	Retention  time.Duration `env:"LATCHKEY_RETENTION" default:"720h" help:"How long grants and events are kept after their day (${env})."`
-	Lanes      int           `env:"LATCHKEY_LANES" default:"2" help:"Pipelines that concurrent requests share; 0: each its own; 4 for a Cluster (${env})."`
+	Keyset     string            `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"Keys that seal what is stored, made by: latchkey keys new (${env})."`
+	Epoch      string            `env:"LATCHKEY_EPOCH" placeholder:"FILE" type:"path" help:"Where this instance notes what Redis acknowledged, by which it knows a Redis that was put back to an earlier state; left out: KEYSET.epoch. Never back it up with Redis (${env})."`
+	Policy     string            `required:"" env:"LATCHKEY_POLICY" placeholder:"FILE" type:"path" help:"The operator's rules; see docs/policy.md (${env})."`
+	Durability redisstore.Demand `env:"LATCHKEY_DURABILITY" default:"memory" help:"Refuse to start on a Redis that promises less: memory, everysec or always; replicated:N acknowledges what N replicas have; both with a comma (${env})."`
+	Retention  time.Duration     `env:"LATCHKEY_RETENTION" default:"720h" help:"How long grants and events are kept after their day (${env})."`
+	Lanes      int               `env:"LATCHKEY_LANES" default:"2" help:"Pipelines that concurrent requests share; 0: each its own; 4 for a Cluster (${env})."`
 
 	SMTPURL          mail.Server `name:"smtp-url" required:"" env:"LATCHKEY_SMTP_URL" placeholder:"URL" help:"smtp://[USER:PASSWORD@]HOST[:PORT] (STARTTLS but on loopback) or smtps://... (${env})."`
 	SMTPUser         string      `name:"smtp-user" env:"LATCHKEY_SMTP_USER" placeholder:"USER" help:"The user at the mail server, in place of one in the URL (${env})."`
@@ -167,6 +167,7 @@ type vault struct {
 	watchman *watchman
 	sentry   *sentry
 	found    redisstore.Condition // at the first look
+	replicas int                  // that must have a write before it is acknowledged
 	keys     []identity.APIKey
 	hangUp   func() error
 	closing  []func() // in the order in which it was opened
@@ -186,7 +187,7 @@ func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments
 	opened := func(store *redisstore.Store, hangUp func() error) {
 		v.closing = append(v.closing, func() { _ = hangUp() }, store.Close)
 	}
-	unheld, letGo, err := c.open(redisstore.Config{Sealer: ring, Retention: c.Retention})
+	unheld, letGo, err := c.open(redisstore.Config{Sealer: ring, Retention: c.Retention, Replicas: c.Durability.Replicas})
 	if err != nil {
 		return v, err
 	}
@@ -195,6 +196,7 @@ func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments
 	if err != nil {
 		return v, err
 	}
+	v.replicas = c.Durability.Replicas
 	v.found, v.watchman = found, &watchman{Watch: watch, metrics: m, log: log}
 	if v.sentry, err = newSentry(epochPath(c.Epoch, c.Keyset), unheld, c.Retention, time.Now, log); err != nil {
 		return v, err
@@ -202,7 +204,7 @@ func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments
 	if err := v.sentry.look(ctx); err != nil {
 		return v, err
 	}
-	if v.store, v.hangUp, err = c.openFor(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Trip: m.trip}, v.sentry); err != nil {
+	if v.store, v.hangUp, err = c.openFor(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Replicas: c.Durability.Replicas, Trip: m.trip}, v.sentry); err != nil {
 		return v, err
 	}
 	opened(v.store, v.hangUp)
@@ -270,7 +272,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	defer done()
 	v.watchman.tell(v.found)
 	promise := v.found.Durability
-	log.Info("serving", "addr", ln.Addr().String(), "tls", given.pair != nil, "durability", promise.String(), "promise", promise.Promise(), "smtp", c.SMTPURL.String())
+	log.Info("serving", "addr", ln.Addr().String(), "tls", given.pair != nil, "durability", promise.String(), "promise", promise.Promise(), "replicas", v.replicas, "smtp", c.SMTPURL.String())
 	return s.run(ctx, ln)
 }
 

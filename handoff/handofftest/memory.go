@@ -321,6 +321,9 @@ func (m *Memory) guess(r service.Guess, g guess) {
 	m.guesses[r.Courier][r.ID] = g
 }
 
+// Confirm implements service.Grants: memory has no replicas.
+func (m *Memory) Confirm(context.Context, handoff.ParcelHash) error { return nil }
+
 // Many implements [service.Grants].
 func (m *Memory) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.Grant, error) {
 	end, err := m.begin(ctx)

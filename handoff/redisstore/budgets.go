@@ -130,7 +130,7 @@ const (
 
 // Settle implements service.Guesses.
 func (s *Store) Settle(ctx context.Context, st service.Settlement) error {
-	err := s.repeatable(ctx, func() []redis.Cmder { return []redis.Cmder{settleCmd(ctx, st)} })
+	err := s.repeatable(ctx, s.lanes.commit, func() []redis.Cmder { return []redis.Cmder{settleCmd(ctx, st)} })
 	if err != nil {
 		return fmt.Errorf("settling a guess in a courier's budget: %w", err)
 	}

@@ -12,8 +12,9 @@ import (
 )
 
 // The calls of this file send commands that may be sent again: what runs twice leaves what
-// it left the first time. Their names say whether they read or write. What must not be
-// repeated (a commit, an append to the log) is sent by lanes.do alone.
+// it left the first time. Their names say whether they read or write: a write is done when the
+// replicas have it that must. What must not be repeated (a commit, an append to the log) is sent
+// by lanes.commit alone.
 
 // line is one command: its name and its arguments.
 type line []any
@@ -28,35 +29,35 @@ type command[V any] interface {
 // has none. cmd is a constructor of go-redis's, such as redis.NewStringCmd, and says of
 // which type the answer is.
 func read[V any, C command[V]](ctx context.Context, s *Store, cmd func(context.Context, ...any) C, args ...any) (V, error) {
-	return answer(sendAll[V](ctx, s, cmd, line(args)))
+	return answer(sendAll[V](ctx, s, s.lanes.do, cmd, line(args)))
 }
 
 // readEach is read of several commands of one type in one trip. Their answers come in their order.
 func readEach[V any, C command[V]](ctx context.Context, s *Store, cmd func(context.Context, ...any) C, lines ...line) ([]V, error) {
-	return sendAll[V](ctx, s, cmd, lines...)
+	return sendAll[V](ctx, s, s.lanes.do, cmd, lines...)
 }
 
 // write sends commands that change something, in one trip, where no answer is asked for.
 func (s *Store) write(ctx context.Context, lines ...line) error {
-	_, err := sendAll[any](ctx, s, redis.NewCmd, lines...)
+	_, err := sendAll[any](ctx, s, s.lanes.commit, redis.NewCmd, lines...)
 	return err
 }
 
 // writeFor is write of one command whose answer is asked for. After a lost answer it is
 // that of the second time.
 func writeFor[V any, C command[V]](ctx context.Context, s *Store, cmd func(context.Context, ...any) C, args ...any) (V, error) {
-	return answer(sendAll[V](ctx, s, cmd, line(args)))
+	return answer(sendAll[V](ctx, s, s.lanes.commit, cmd, line(args)))
 }
 
 // writeEach is writeFor of several commands of one type in one trip.
 func writeEach[V any, C command[V]](ctx context.Context, s *Store, cmd func(context.Context, ...any) C, lines ...line) ([]V, error) {
-	return sendAll[V](ctx, s, cmd, lines...)
+	return sendAll[V](ctx, s, s.lanes.commit, cmd, lines...)
 }
 
 // writeScript runs a script, which changes something, and returns its answer.
 func (s *Store) writeScript(ctx context.Context, sc *script, keys []string, args ...any) (any, error) {
 	var call *scriptCall
-	err := s.repeatable(ctx, func() []redis.Cmder {
+	err := s.repeatable(ctx, s.lanes.commit, func() []redis.Cmder {
 		call = sc.call(ctx, keys, args...)
 		return []redis.Cmder{call}
 	})
@@ -81,12 +82,12 @@ func answer[V any](answers []V, err error) (V, error) {
 	return answers[0], nil
 }
 
-func sendAll[V any, C command[V]](ctx context.Context, s *Store, cmd func(context.Context, ...any) C, lines ...line) ([]V, error) {
+func sendAll[V any, C command[V]](ctx context.Context, s *Store, send sending, cmd func(context.Context, ...any) C, lines ...line) ([]V, error) {
 	if len(lines) == 0 {
 		return nil, nil
 	}
 	sent := make([]C, len(lines))
-	err := s.repeatable(ctx, func() []redis.Cmder {
+	err := s.repeatable(ctx, send, func() []redis.Cmder {
 		cmds := make([]redis.Cmder, len(lines))
 		for i, l := range lines {
 			sent[i] = cmd(ctx, l...)
@@ -108,14 +109,17 @@ func sendAll[V any, C command[V]](ctx context.Context, s *Store, cmd func(contex
 // also carries another caller's commit.
 const tries = 3
 
+// sending is lanes.do for what reads or need not last, and lanes.commit for writes.
+type sending func(context.Context, ...redis.Cmder) error
+
 // repeatable sends commands that may be sent again, reads or writes, in one trip; build makes
 // them anew for each try. An error of the connection is tried again, an error reply is not.
-func (s *Store) repeatable(ctx context.Context, build func() []redis.Cmder) error {
+func (s *Store) repeatable(ctx context.Context, send sending, build func() []redis.Cmder) error {
 	var err error
 	for range tries {
 		cmds := build()
-		if err := s.lanes.do(ctx, cmds...); err != nil {
-			return unavailable(saidTo(cmds[0], err)) // the caller or the store is gone
+		if err := send(ctx, cmds...); err != nil {
+			return unavailable(saidTo(cmds[0], err)) // the caller, the store or a replica is gone
 		}
 		err = nil
 		for _, cmd := range cmds {

@@ -46,7 +46,7 @@ func (s *Store) Compare(ctx context.Context, marks Marks) (Standing, error) {
 		there [handoff.Partitions]*redis.XMessageSliceCmd
 		ends  [handoff.Partitions]*redis.XMessageSliceCmd
 	)
-	err := s.repeatable(ctx, func() []redis.Cmder {
+	err := s.repeatable(ctx, s.lanes.do, func() []redis.Cmder {
 		epoch = redis.NewStringCmd(ctx, "get", epochKey)
 		cmds := []redis.Cmder{epoch}
 		for p := range handoff.Partitions {

@@ -28,7 +28,7 @@ func (s *Store) Append(ctx context.Context, _ handoff.Instant, events ...handoff
 		}
 		cmds = append(cmds, redis.NewStringCmd(ctx, "xadd", logKey(events[i].Partition()), "*", "e", e))
 	}
-	if err := s.lanes.do(ctx, cmds...); err != nil {
+	if err := s.lanes.commit(ctx, cmds...); err != nil {
 		return unavailable(saidTo(cmds[0], err))
 	}
 	for _, c := range cmds {

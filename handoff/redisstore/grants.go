@@ -42,7 +42,7 @@ func (s *Store) find(ctx context.Context, q service.Preparation) (service.Snapsh
 		door    doorRead
 		holder  *redis.StringCmd
 	)
-	err := s.repeatable(ctx, func() []redis.Cmder {
+	err := s.repeatable(ctx, s.lanes.do, func() []redis.Cmder {
 		cmds := make([]redis.Cmder, 0, 8)
 		grant = redis.NewStringCmd(ctx, "get", grantKey(q.Parcel))
 		cmds = append(cmds, grant)
@@ -233,7 +233,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 			redis.NewStatusCmd(ctx, "set", permitKey(p.Permit), permitEntry(p), "nx", "ex", keep),
 			redis.NewBoolCmd(ctx, "expire", permitKey(p.Permit), keep))
 	}
-	if err := s.lanes.do(ctx, cmds...); err != nil {
+	if err := s.lanes.commit(ctx, cmds...); err != nil {
 		if errors.Is(err, errClosed) {
 			return unavailable(err)
 		}

@@ -300,14 +300,17 @@ var probeScript = newScript(`redis.call('SET', KEYS[1], '', 'EX', 60)`)
 // Writable proves that every partition takes writes. The error is a Fault where Redis
 // refuses, and storage.ErrUnavailable where it does not answer.
 func (s *Store) Writable(ctx context.Context) error {
-	err := s.repeatable(ctx, func() []redis.Cmder {
+	err := s.repeatable(ctx, s.lanes.commit, func() []redis.Cmder {
 		cmds := make([]redis.Cmder, handoff.Partitions)
 		for p := range cmds {
 			cmds[p] = probeScript.call(ctx, []string{probeKey(p)})
 		}
 		return cmds
 	})
-	if err != nil && isReply(err) {
+	switch {
+	case errors.Is(err, ErrNotReplicated):
+		return Fault{Kind: FaultWrite, cause: err, Says: fmt.Sprintf("fewer than %d of its replicas have a write within %v, which --durability demands, and no dispatch and no handoff is acknowledged; see what became of its replicas", s.lanes.replicas, replicasWithin)}
+	case err != nil && isReply(err):
 		return explain(err)
 	}
 	return err

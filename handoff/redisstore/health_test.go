@@ -364,9 +364,21 @@ func TestDurabilityIsNotGuessed(t *testing.T) {
 			t.Errorf("%q passes for %s", c.conf, got)
 		}
 	}
-	for _, name := range []string{"not known", "", "unsynced", "Always"} {
-		if d, err := ParseDurability(name); err == nil {
-			t.Errorf("%q may be demanded: %v", name, d)
+	for _, text := range []string{
+		"not known", "", "unsynced", "Always", "replicated", "replicated:0", "replicated:10", "replicated:-1", "replicated:1.5", "always:1",
+		"always,", "always,everysec", "replicated:1,replicated:2", "always, replicated:1", "always,replicated:1,",
+	} {
+		var d Demand
+		if err := d.UnmarshalText([]byte(text)); err == nil || d != (Demand{}) {
+			t.Errorf("%q may be demanded: %v", text, d)
+		}
+	}
+	for text, want := range map[string]Demand{
+		"memory": {}, "always": {Disk: Always}, "replicated:2": {Replicas: 2}, "everysec,replicated:1": {EverySecond, 1}, "replicated:1,always": {Always, 1},
+	} {
+		var d Demand
+		if err := d.UnmarshalText([]byte(text)); err != nil || d != want {
+			t.Errorf("%q: %v, %v", text, d, err)
 		}
 	}
 }

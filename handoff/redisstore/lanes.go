@@ -37,13 +37,25 @@ type lanes struct {
 	each    int                  // lanes of a server; 0: every caller has a pipeline of its own
 	runners sync.WaitGroup
 
+	// replicas is how many must have a write before it is acknowledged; 0: none is waited for.
+	// Writes then have lanes of their own.
+	replicas int
+
 	mu     sync.Mutex
-	queues map[string]*queue // by the server's address; a server that left keeps its idle lanes
+	queues map[lane]*queue // a server that left keeps its idle lanes
 	closed bool
 }
 
-// queue is what waits for the lanes of one server.
+// lane is what a pipeline is shared for.
+type lane struct {
+	server  string // its address; see lanes.serverOf
+	durable bool   // it waits for the replicas
+}
+
+// queue is what waits for the lanes of one kind.
 type queue struct {
+	durable bool
+
 	mu     sync.Mutex
 	more   sync.Cond // calls grew, or closed was set
 	calls  []*call
@@ -55,15 +67,16 @@ type queue struct {
 type call struct {
 	ctx  context.Context
 	cmds []redis.Cmder
-	err  error // why cmds were not sent
+	err  error // why cmds were not sent, or ErrNotReplicated
 	done chan struct{}
 }
 
-// newLanes makes lanes on client: at most n shared pipelines are in flight to each server. With
-// n = 0 nothing is shared and [lanes.do] is a plain pipeline. The caller still owns client, whose
-// read and write timeouts bound every batch.
-func newLanes(client redis.UniversalClient, n int) *lanes {
-	l := &lanes{client: client, each: n, queues: map[string]*queue{}}
+// newLanes makes lanes on client: at most n shared pipelines are in flight to each server, and as
+// many for writes that replicas must have, if any must. With n = 0 nothing is shared and
+// [lanes.do] is a plain pipeline. The caller still owns client, whose read and write timeouts
+// bound every batch.
+func newLanes(client redis.UniversalClient, n, replicas int) *lanes {
+	l := &lanes{client: client, each: n, replicas: replicas, queues: map[lane]*queue{}}
 	l.cluster, _ = client.(*redis.ClusterClient)
 	return l
 }
@@ -76,7 +89,17 @@ func newLanes(client redis.UniversalClient, n int) *lanes {
 //
 // A [scriptCall] that Redis does not know is sent again with its source.
 func (l *lanes) do(ctx context.Context, cmds ...redis.Cmder) error {
-	if err := l.send(ctx, cmds); err != nil {
+	return l.sendTwice(ctx, false, cmds)
+}
+
+// commit is do of writes that are acknowledged, which is when the replicas have them. After
+// [ErrNotReplicated] they may stand.
+func (l *lanes) commit(ctx context.Context, cmds ...redis.Cmder) error {
+	return l.sendTwice(ctx, l.replicas > 0, cmds)
+}
+
+func (l *lanes) sendTwice(ctx context.Context, durable bool, cmds []redis.Cmder) error {
+	if err := l.send(ctx, durable, cmds); err != nil {
 		return err
 	}
 	var unknown []redis.Cmder
@@ -89,18 +112,22 @@ func (l *lanes) do(ctx context.Context, cmds ...redis.Cmder) error {
 	if unknown == nil {
 		return nil
 	}
-	return l.send(ctx, unknown)
+	return l.send(ctx, durable, unknown)
 }
 
-func (l *lanes) send(ctx context.Context, cmds []redis.Cmder) error {
+func (l *lanes) send(ctx context.Context, durable bool, cmds []redis.Cmder) error {
+	calls, kinds := l.split(ctx, durable, cmds)
 	if l.each == 0 {
-		l.execute(ctx, cmds)
-		return nil
-	}
-	calls, err := l.queue(ctx, cmds)
-	if err != nil {
+		var err error
+		for i, c := range calls {
+			err = cmp.Or(err, l.execute(ctx, kinds[i].durable, c.cmds))
+		}
 		return err
 	}
+	if err := l.queue(calls, kinds); err != nil {
+		return err
+	}
+	var err error
 	for _, c := range calls {
 		select {
 		case <-c.done:
@@ -112,39 +139,44 @@ func (l *lanes) send(ctx context.Context, cmds []redis.Cmder) error {
 	return err
 }
 
-// queue puts each command before the lanes of its server: all of them, or none after [lanes.close].
-func (l *lanes) queue(ctx context.Context, cmds []redis.Cmder) ([]*call, error) {
+// split gives each server its share.
+func (l *lanes) split(ctx context.Context, durable bool, cmds []redis.Cmder) ([]*call, []lane) {
 	var (
-		calls   []*call
-		servers []string
+		calls []*call
+		kinds []lane
 	)
 	for _, cmd := range cmds {
-		server := l.serverOf(ctx, cmd)
-		i := slices.Index(servers, server)
+		kind := lane{server: l.serverOf(ctx, cmd), durable: durable}
+		i := slices.Index(kinds, kind)
 		if i < 0 {
-			i, servers = len(servers), append(servers, server)
+			i, kinds = len(kinds), append(kinds, kind)
 			calls = append(calls, &call{ctx: ctx, done: make(chan struct{})})
 		}
 		calls[i].cmds = append(calls[i].cmds, cmd)
 	}
+	return calls, kinds
+}
+
+// queue puts calls before their lanes: all of them, or none after [lanes.close].
+func (l *lanes) queue(calls []*call, kinds []lane) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return nil, errClosed
+		return errClosed
 	}
-	for i, server := range servers {
-		q := l.queues[server]
+	for i, kind := range kinds {
+		q := l.queues[kind]
 		if q == nil {
-			q = &queue{}
+			q = &queue{durable: kind.durable}
 			q.more.L = &q.mu
-			l.queues[server] = q
+			l.queues[kind] = q
 			for range l.each {
 				l.runners.Go(func() { l.run(q) })
 			}
 		}
 		q.add(calls[i])
 	}
-	return calls, nil
+	return nil
 }
 
 // serverOf names the server that a command is for, as far as is known; empty outside of a Cluster,
@@ -195,9 +227,10 @@ func (l *lanes) run(q *queue) {
 		}
 		// No caller's ctx may end the batch of the others.
 		ctx, cancel := context.WithTimeout(context.Background(), batchWithin)
-		l.execute(ctx, cmds)
+		err := l.execute(ctx, q.durable, cmds)
 		cancel()
 		for _, c := range batch {
+			c.err = cmp.Or(c.err, err)
 			close(c.done)
 		}
 		clear(batch) // keep no caller's values alive while idle
@@ -236,15 +269,19 @@ func (q *queue) take(batch []*call) []*call {
 }
 
 // execute leaves every reply and every error, also that of the whole pipeline, with its command.
-// Where the way to a server of a Cluster broke, the Cluster is asked anew who serves what: the
-// server may be gone, and another in its place.
-func (l *lanes) execute(ctx context.Context, cmds []redis.Cmder) {
+// The error is ErrNotReplicated. Where the way to a server of a Cluster broke, the Cluster is asked
+// anew who serves what: the server may be gone, and another in its place.
+func (l *lanes) execute(ctx context.Context, durable bool, cmds []redis.Cmder) error {
+	if durable && len(cmds) > 0 {
+		return l.executeDurably(ctx, cmds)
+	}
 	pipe := l.client.Pipeline()
 	_ = pipe.BatchProcess(ctx, cmds...)
 	_, _ = pipe.Exec(ctx)
 	if l.cluster != nil && slices.ContainsFunc(cmds, wayBroke) {
 		l.cluster.ReloadState(ctx)
 	}
+	return nil
 }
 
 // wayBroke reports whether a command met a fault of the connection, and no reply.

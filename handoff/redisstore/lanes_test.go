@@ -49,7 +49,7 @@ func gated(t *testing.T, n int) (*lanes, *gate) {
 	t.Cleanup(func() { _ = client.Close() })
 	g := &gate{open: make(chan struct{})}
 	client.AddHook(g)
-	return newLanes(client, n), g
+	return newLanes(client, n, 0), g
 }
 
 func echo(name string) *redis.StatusCmd {
@@ -180,7 +180,7 @@ func each(t *testing.T, f func(t *testing.T, o redis.UniversalOptions, lanes int
 
 func shared(t *testing.T, o redis.UniversalOptions, n int) (redis.UniversalClient, *lanes) {
 	client := redis.NewUniversalClient(&o)
-	l := newLanes(client, n)
+	l := newLanes(client, n, 0)
 	t.Cleanup(func() { l.close(); _ = client.Close() })
 	return client, l
 }

@@ -38,7 +38,7 @@ func (s *Store) indexCmds(ctx context.Context, parcel handoff.ParcelHash, x *ser
 
 // List implements service.Lists.
 func (s *Store) List(ctx context.Context, parcel handoff.ParcelHash, x service.Index) error {
-	return s.repeatable(ctx, func() []redis.Cmder { return s.indexCmds(ctx, parcel, &x) })
+	return s.repeatable(ctx, s.lanes.commit, func() []redis.Cmder { return s.indexCmds(ctx, parcel, &x) })
 }
 
 // OfOrder implements service.Lists.

@@ -255,53 +255,6 @@ func badURL(err error, rawURL string) error {
 	return fmt.Errorf("redisstore: the Redis URL: %w", err)
 }
 
-// Durability is what an accepted handoff survives, as Redis is configured.
-type Durability int
-
-// From weakest to strongest. What is not known counts as less than what would be demanded.
-const (
-	Memory       Durability = iota // nothing: a restart of Redis loses everything since its last snapshot
-	Unsynced                       // a crash loses what the system had not written yet
-	NotKnown                       // Redis does not say
-	SyncNotKnown                   // a log is kept; Redis does not say when it is on disk
-	EverySecond                    // a crash of Redis or its machine loses up to about two seconds
-	Always                         // an acknowledged write is on disk
-)
-
-var durabilityNames = [...]string{"memory", "memory", "not known", "not known", "everysec", "always"}
-
-func (d Durability) String() string { return durabilityNames[d] }
-
-// ParseDurability reads what may be demanded: memory, everysec or always.
-func ParseDurability(name string) (Durability, error) {
-	demands := []Durability{Memory, EverySecond, Always}
-	for _, d := range demands {
-		if d.String() == name {
-			return d, nil
-		}
-	}
-	return 0, fmt.Errorf("durability must be one of %v", demands)
-}
-
-// Promise says in a sentence what d means to an operator.
-func (d Durability) Promise() string {
-	return [...]string{
-		"appendonly is off: a restart of Redis loses what came after its last snapshot",
-		"appendonly is on, and Redis does not see to it that the log is on disk (appendfsync no, or no-appendfsync-on-rewrite yes): a crash of the machine may lose half a minute of accepted handoffs",
-		"not known: Redis permits neither CONFIG GET nor INFO",
-		"not known: appendonly is on, and Redis does not permit CONFIG GET, which says when its log is on disk",
-		"appendfsync everysec: a crash loses up to about two seconds of accepted handoffs",
-		"appendfsync always: an accepted handoff survives a crash; a failover may still lose what no replica had",
-	}[d]
-}
-
-// Durability asks every node that takes writes, and answers with the weakest. The error is
-// one of the way to Redis; what Redis does not say is NotKnown or SyncNotKnown.
-func (s *Store) Durability(ctx context.Context) (Durability, error) {
-	nodes, _, err := s.inspect(ctx)
-	return weakest(nodes), err
-}
-
 func lockstep(f func(context.Context, *redis.Client) error) func(context.Context, *redis.Client) error {
 	turn := make(chan struct{}, 1)
 	return func(ctx context.Context, c *redis.Client) error {

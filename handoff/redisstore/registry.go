@@ -118,7 +118,7 @@ func (s *Store) Buildings(ctx context.Context) ([]string, error) {
 // Door implements registry.Store.
 func (s *Store) Door(ctx context.Context, id string) (*handoff.Door, error) {
 	var r doorRead
-	err := s.repeatable(ctx, func() []redis.Cmder {
+	err := s.repeatable(ctx, s.lanes.do, func() []redis.Cmder {
 		r = s.doorCmds(ctx, id)
 		return r.cmds()
 	})

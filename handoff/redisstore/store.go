@@ -64,19 +64,23 @@ type Config struct {
 	// Lanes is how many pipelines concurrent callers share; 0 gives each its own.
 	Lanes int
 
+	// Replicas is how many replicas of a server must have a write before it is acknowledged
+	// (WAIT); 0: none is waited for. Fewer in time, and the outcome of a commit is unknown.
+	Replicas int
+
 	// Trip hears how long each trip to Redis took, and whether it failed; may be nil.
 	Trip func(took time.Duration, failed bool)
 }
 
 // New makes a Store. The caller keeps the client and closes it after the Store.
 func New(c Config) (*Store, error) {
-	if c.Client == nil || c.Sealer == nil || c.Retention <= 0 || c.Lanes < 0 {
-		return nil, errors.New("redisstore: needs a client, a sealer, a retention and lanes of 0 or more")
+	if c.Client == nil || c.Sealer == nil || c.Retention <= 0 || c.Lanes < 0 || c.Replicas < 0 {
+		return nil, errors.New("redisstore: needs a client, a sealer, a retention, and lanes and replicas of 0 or more")
 	}
 	if c.Trip != nil {
 		Observe(c.Client, c.Trip)
 	}
-	return &Store{client: c.Client, lanes: newLanes(c.Client, c.Lanes), sealer: c.Sealer, retention: c.Retention}, nil
+	return &Store{client: c.Client, lanes: newLanes(c.Client, c.Lanes, c.Replicas), sealer: c.Sealer, retention: c.Retention}, nil
 }
 
 // Close finishes what is under way and refuses the rest.

@@ -102,7 +102,7 @@ func (s *Store) Extend(ctx context.Context, name string, from, to trail.End, lin
 		args = append(args, entryID(links[i].Seq), links[i].Entry, links[i].Hash[:])
 	}
 	call := extendScript.call(ctx, []string{chainHeadKey(name), chainEntriesKey(name)}, args...)
-	if err := s.lanes.do(ctx, call); err != nil {
+	if err := s.lanes.commit(ctx, call); err != nil {
 		if errors.Is(err, errClosed) {
 			return unavailable(err)
 		}

@@ -26,14 +26,13 @@ func (s *Service) change(ctx context.Context, q request, beside ...reservation) 
 		if !ok {
 			continue
 		}
-		if o, known := r.answered(p); known {
-			return r.settle(ctx, o)
+		o, known := r.answered(p)
+		if !known {
+			if o, ok = r.decide(p); !ok {
+				continue
+			}
 		}
-		o, ok := r.decide(p)
-		if !ok {
-			continue
-		}
-		if r.commit(ctx, p, &o) {
+		if (known || r.commit(ctx, p, &o)) && r.confirm(ctx, o) {
 			return r.settle(ctx, o)
 		}
 	}
@@ -168,6 +167,20 @@ func (r *run) commit(ctx context.Context, p *pass, o *outcome) bool {
 		return r.missed(p, "commit", err)
 	}
 	o.committed, o.acknowledged = true, true
+	return true
+}
+
+// confirm makes sure that a yes lasts which rests on what was read: on a commit of which it is
+// not known yet whether it would survive the loss of the server that has it.
+func (r *run) confirm(ctx context.Context, o outcome) bool {
+	if o.acknowledged || o.answer.Reason != "" {
+		return true
+	}
+	if err := r.service.store.Confirm(ctx, r.Parcel); err != nil {
+		r.failed("confirm", err)
+		r.over = true
+		return false
+	}
 	return true
 }
 

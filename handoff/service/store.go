@@ -56,6 +56,10 @@ type Grants interface {
 	// written).
 	Commit(ctx context.Context, c Change) error
 
+	// Confirm makes what was read of a parcel as durable as a commit that was acknowledged: it
+	// may be of a commit that was not. The error is storage.ErrUnavailable: it may yet be lost.
+	Confirm(ctx context.Context, parcel handoff.ParcelHash) error
+
 	// Many reads the newest grants of parcels in one trip, in no particular order, leaving
 	// out those that are gone. The error is storage.ErrUnavailable or storage.ErrSealed.
 	Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.Grant, error)

@@ -118,6 +118,15 @@ func (set *SentinelSet) SentinelAddrs() []string { return addrs(set.sentinels) }
 // SentinelTLSAddrs returns the host:port of each sentinel for TLS.
 func (set *SentinelSet) SentinelTLSAddrs() []string { return tlsAddrs(set.sentinels) }
 
+// Replica returns the server that is not the master now.
+func (set *SentinelSet) Replica() *Server {
+	set.tb.Helper()
+	if set.data[0] == set.Master() {
+		return set.data[1]
+	}
+	return set.data[0]
+}
+
 // Master returns the server that the first sentinel calls the master now.
 func (set *SentinelSet) Master() *Server {
 	set.tb.Helper()
