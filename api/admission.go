@@ -29,7 +29,7 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 	x.operation, x.caller = op.OperationID, s.caller(humafiber.Unwrap(ctx).Context())
 	if scopes := s.scopes[op.OperationID]; scopes == nil || len(scopes) > 0 {
 		caller, shown := x.caller, s.credentials(humafiber.Unwrap(ctx).Context())
-		p, problem = s.admit(auth.WithCaller(bounded, caller), shown, scopes)
+		p, problem = s.admit(auth.WithCaller(bounded, caller), shown, op.OperationID)
 		if problem != nil && problem.why != nil && problem.why.Why.Guessed() {
 			// The address is judged by what was shown, and never before it: honest callers
 			// share addresses with others.
@@ -39,7 +39,7 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 		x.again = func() *Problem {
 			ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
 			defer cancel()
-			_, problem := s.admit(auth.WithCaller(ctx, caller), shown, scopes)
+			_, problem := s.admit(auth.WithCaller(ctx, caller), shown, op.OperationID)
 			return problem
 		}
 	}
@@ -97,9 +97,33 @@ func (s *server) credentials(c *fasthttp.RequestCtx) credentials {
 	return shown
 }
 
-// admit authenticates, and authorises for any one of the scopes (RFC 6750 section 3).
-func (s *server) admit(ctx context.Context, shown credentials, scopes []auth.Scope) (*auth.Principal, *Problem) {
-	const realm = `Bearer realm="latchkey"`
+// signedOutByService are the operations of couriers of which the service judges, in the trip that it
+// makes anyway, whether the courier was signed out.
+var signedOutByService = map[string]bool{"courier-stops": true, "verify": true, "abort": true, "attempted": true, "unlock": true}
+
+// courierStands is the refusal of a courier whose carrier ended the token or session; nil if it
+// did not.
+func (s *server) courierStands(ctx context.Context, p *auth.Principal) *Problem {
+	bounded, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	c, err := s.couriers.Courier(bounded, handoff.CourierRef{Carrier: p.Carrier, ID: p.Subject})
+	switch {
+	case err != nil:
+		return problemOf(err)
+	case !c.Admits(p.IssuedAt):
+		return problemOf(&handoff.Refusal{Reason: handoff.SignedOut})
+	}
+	return nil
+}
+
+const (
+	realm        = `Bearer realm="latchkey"`
+	invalidToken = `, error="invalid_token"`
+)
+
+// admit authenticates, and authorises for any one of the operation's scopes (RFC 6750 section 3).
+func (s *server) admit(ctx context.Context, shown credentials, operation string) (*auth.Principal, *Problem) {
+	scopes := s.scopes[operation]
 	if shown.authorization == "" && shown.cookie == "" {
 		p := newProblem(http.StatusUnauthorized)
 		p.challenge, p.why = realm, &auth.Refusal{Why: auth.WhyNone}
@@ -108,9 +132,15 @@ func (s *server) admit(ctx context.Context, shown credentials, scopes []auth.Sco
 	p, err := s.authenticate(ctx, shown)
 	if err == nil {
 		for _, scope := range scopes {
-			if p.Has(scope) && complete(p, scope) {
-				return p, nil
+			if !p.Has(scope) || !complete(p, scope) {
+				continue
 			}
+			if scope == auth.Courier && !signedOutByService[operation] {
+				if refused := s.courierStands(ctx, p); refused != nil {
+					return nil, refused
+				}
+			}
+			return p, nil
 		}
 		return nil, insufficient(scopes...)
 	}
@@ -120,7 +150,7 @@ func (s *server) admit(ctx context.Context, shown credentials, scopes []auth.Sco
 	}
 	errors.As(err, &refused.why)
 	if refused.challenge = realm; shown.cookie == "" {
-		refused.challenge += `, error="invalid_token"`
+		refused.challenge += invalidToken
 	}
 	return nil, refused
 }
@@ -175,6 +205,6 @@ func insufficient(scopes ...auth.Scope) *Problem {
 		names[i] = string(s)
 	}
 	p := newProblem(http.StatusForbidden)
-	p.challenge = `Bearer realm="latchkey", error="insufficient_scope", scope="` + strings.Join(names, " ") + `"`
+	p.challenge = realm + `, error="insufficient_scope", scope="` + strings.Join(names, " ") + `"`
 	return p
 }

@@ -32,8 +32,15 @@ func (a *carrierRoutes) register(r *registrar) {
 	route(r, huma.Operation{
 		OperationID: "put-courier", Method: http.MethodPut, Path: "/v1/couriers/{carrier_id}/{courier_id}",
 		Summary: "What is known of a courier", Tags: []string{"Carrier"},
-		Description: "Fields that are given are set, others stay. A courier who was never cleared is not cleared.", DefaultStatus: http.StatusOK,
+		Description: "Fields that are given are set, others stay. A courier who was never cleared is not cleared. " +
+			"A budget of wrong codes is cleared by a person of the operator, for a reason.", DefaultStatus: http.StatusOK,
 	}, dispatchers, a.putCourier)
+	route(r, huma.Operation{
+		OperationID: "sign-out-courier", Method: http.MethodPost, Path: "/v1/couriers/{carrier_id}/{courier_id}/sign-out", DefaultStatus: http.StatusOK,
+		Summary: "End a courier's sign-ins and open permits", Tags: []string{"Carrier"},
+		Description: "For a phone that is lost or stolen. From the next request on, no token or session of the courier that exists now is believed, and permits that are open are taken back. " +
+			"A courier who signs in again is served. End the courier's sign-in at the identity provider first: a phone that is still signed in there gets a new token.",
+	}, dispatchers, a.signOutCourier)
 	route(r, huma.Operation{
 		OperationID: "get-route", Method: http.MethodGet, Path: "/v1/routes/{carrier_id}/{route_id}/{date}",
 		Summary: "Who drives a route on a day, and the parcels on it", Tags: []string{"Carrier"},
@@ -48,6 +55,15 @@ func (a *carrierRoutes) register(r *registrar) {
 // mayRun reports whether the caller may say something about a carrier.
 func mayRun(p *auth.Principal, carrier string) bool {
 	return p.Has(auth.Ops) || p.Carrier == carrier
+}
+
+// dispatcher is who says something about a carrier: its dispatcher, or else the operator.
+func dispatcher(ctx context.Context, carrier string) handoff.Actor {
+	p := principal(ctx)
+	if p.Has(auth.Carrier) && p.Carrier == carrier {
+		return handoff.Actor{Role: handoff.RoleCarrier, Subject: p.Identity(), Key: p.Key, Person: isPerson(p)}
+	}
+	return opsOf(p)
 }
 
 // pathDate is a civil day in a path.
@@ -87,7 +103,7 @@ func (a *carrierRoutes) assignRoute(ctx context.Context, in *routeInput) (*route
 		return nil, insufficient(auth.Carrier)
 	}
 	ref := service.RouteRef{Carrier: in.Carrier.id, Route: in.Route.id, Day: in.Date.day}
-	if err := a.couriers.AssignRoute(ctx, ref, in.Body.value, handoff.InstantOf(a.clock.Now())); err != nil {
+	if err := a.service.AssignRoute(ctx, dispatcher(ctx, ref.Carrier), ref, in.Body.value); err != nil {
 		return nil, err
 	}
 	return &routeOutput{Body: routeAnswer{
@@ -115,18 +131,47 @@ func (a *carrierRoutes) putCourier(ctx context.Context, in *courierInput) (*cour
 	if !mayRun(p, ref.Carrier) {
 		return nil, insufficient(auth.Carrier)
 	}
-	if in.Body.value.clearBudget && !p.Has(auth.Ops) {
-		return nil, insufficient(auth.Ops)
+	change := &in.Body.value
+	if change.clearBudget {
+		if !p.Has(auth.Ops) {
+			return nil, insufficient(auth.Ops)
+		}
+		if !isPerson(p) { // before anything is done
+			return nil, &handoff.Refusal{Reason: handoff.PersonRequired}
+		}
 	}
-	if err := a.couriers.PutCourier(ctx, ref, in.Body.value.CourierUpdate); err != nil {
+	if err := a.service.UpdateCourier(ctx, dispatcher(ctx, ref.Carrier), ref, change.CourierUpdate); err != nil {
 		return nil, err
 	}
-	if in.Body.value.clearBudget {
-		if err := a.couriers.ClearBudget(ctx, ref); err != nil {
+	if change.clearBudget {
+		if err := a.service.ClearBudget(ctx, opsOf(p), ref, change.reason); err != nil {
 			return nil, err
 		}
 	}
 	return &courierOutput{Body: courierAnswer{CarrierID: ref.Carrier, CourierID: ref.ID}}, nil
+}
+
+type signedOutAnswer struct {
+	_ struct{} `additionalProperties:"true"`
+
+	CarrierID   string    `json:"carrier_id"`
+	CourierID   string    `json:"courier_id"`
+	SignedOutAt time.Time `json:"signed_out_at" doc:"Tokens and sessions that exist since then or before are no longer believed"`
+}
+
+type signedOutOutput struct{ Body signedOutAnswer }
+
+// signOutCourier answers for another's courier what it answers for one that does not exist.
+func (a *carrierRoutes) signOutCourier(ctx context.Context, in *courierPath) (*signedOutOutput, error) {
+	if !mayRun(principal(ctx), in.Carrier.id) {
+		return nil, problemOfCode(codeCourierUnknown)
+	}
+	ref := handoff.CourierRef{Carrier: in.Carrier.id, ID: in.Courier.id}
+	at, err := a.service.SignOutCourier(ctx, dispatcher(ctx, ref.Carrier), ref)
+	if err != nil {
+		return nil, err
+	}
+	return &signedOutOutput{Body: signedOutAnswer{CarrierID: ref.Carrier, CourierID: ref.ID, SignedOutAt: at}}, nil
 }
 
 type routePath struct {
@@ -201,7 +246,16 @@ type courierRecord struct {
 	Name         string         `json:"name,omitempty"`
 	ClearedUntil *time.Time     `json:"cleared_until,omitempty" doc:"When the background check runs out; left out: the courier was never cleared"`
 	Suspended    bool           `json:"suspended"`
+	SignedOutAt  *time.Time     `json:"signed_out_at,omitempty" doc:"When the carrier last ended all tokens and sessions; left out: never"`
 	Routes       []courierRoute `json:"routes" doc:"Of these days"`
+
+	BudgetCleared []clearingAnswer `json:"budget_cleared,omitempty" doc:"When the budget of wrong codes was cleared, by whom and why; to the operator alone"`
+}
+
+type clearingAnswer struct {
+	At     time.Time `json:"at"`
+	Who    string    `json:"who" doc:"A person: a pseudonym, as in the log"`
+	Reason string    `json:"reason"`
 }
 
 type courierRoute struct {
@@ -222,10 +276,19 @@ func (a *carrierRoutes) getCourier(ctx context.Context, in *courierPath) (*couri
 	if c == nil {
 		return nil, problemOfCode(codeCourierUnknown)
 	}
-	answer := courierRecord{CarrierID: c.Carrier, CourierID: c.ID, Name: c.Name, Suspended: c.Suspended, Routes: make([]courierRoute, len(c.Drives))}
+	answer := courierRecord{CarrierID: c.Carrier, CourierID: c.ID, Name: c.Name, Suspended: c.Suspended, SignedOutAt: timeOf(c.SignedOut), Routes: make([]courierRoute, len(c.Drives))}
 	if c.ClearedUntil != 0 {
 		until := c.ClearedUntil.Time()
 		answer.ClearedUntil = &until
+	}
+	if principal(ctx).Has(auth.Ops) {
+		clearings, err := a.couriers.Clearings(ctx, c.CourierRef)
+		if err != nil {
+			return nil, err
+		}
+		for _, said := range clearings {
+			answer.BudgetCleared = append(answer.BudgetCleared, clearingAnswer{At: said.At.Time(), Who: said.Who, Reason: said.Reason})
+		}
 	}
 	for i, d := range c.Drives {
 		answer.Routes[i] = courierRoute{RouteID: d.Route, Date: d.Day.String()}

@@ -48,6 +48,9 @@ func (a *courierRoutes) register(r *registrar) {
 	}, couriers, a.attempted)
 }
 
+// issued is since when the caller's token or session exists.
+func issued(ctx context.Context) handoff.Instant { return principal(ctx).IssuedAt }
+
 // ofCourier is the courier that a token speaks for.
 func ofCourier(ctx context.Context) handoff.CourierRef {
 	p := principal(ctx)
@@ -86,7 +89,7 @@ type receiptOutput struct{ Body receiptAnswer }
 func present(ctx context.Context, parcel pathLabel, p service.Presentation,
 	act func(context.Context, service.Presentation) (service.Receipt, error),
 ) (*receiptOutput, error) {
-	p.Courier, p.Device, p.Parcel = ofCourier(ctx), principal(ctx).Device, parcel.text
+	p.Courier, p.Issued, p.Device, p.Parcel = ofCourier(ctx), issued(ctx), principal(ctx).Device, parcel.text
 	r, err := act(ctx, p)
 	if err != nil {
 		return nil, err
@@ -161,7 +164,7 @@ type stopPoint struct {
 type stopsOutput struct{ Body stopsAnswer }
 
 func (a *courierRoutes) stops(ctx context.Context, _ *struct{}) (*stopsOutput, error) {
-	grants, err := a.service.Stops(ctx, ofCourier(ctx))
+	grants, err := a.service.Stops(ctx, ofCourier(ctx), issued(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -494,8 +494,12 @@ type customerPath struct {
 
 func (a *customerRoutes) pageLink(ctx context.Context, in *customerPath) (*pageLinkOutput, error) {
 	p := principal(ctx)
+	customer := handoff.CustomerRef{Shop: p.Shop, ID: in.Customer.id}
+	if err := a.service.MadeLink(ctx, shopOf(p), customer); err != nil {
+		return nil, err
+	}
 	maker := identity.Maker{Key: p.Key, Issuer: p.Issuer, Who: a.service.Who(shopOf(p))}
-	token, until, err := a.links.Make(handoff.CustomerRef{Shop: p.Shop, ID: in.Customer.id}, maker)
+	token, until, err := a.links.Make(customer, maker)
 	if err != nil {
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func (a *doorRoutes) unlock(ctx context.Context, in *unlockInput) (*permitOutput
 		return nil, problemOfCode(codeNoDoors)
 	}
 	k := in.Body.value
-	k.Courier, k.Device, k.Door = ofCourier(ctx), principal(ctx).Device, in.Door.id
+	k.Courier, k.Issued, k.Device, k.Door = ofCourier(ctx), issued(ctx), principal(ctx).Device, in.Door.id
 	granted, err := a.service.Unlock(ctx, k)
 	if err != nil {
 		return nil, refusedAtDoor(err)

@@ -144,7 +144,8 @@ type eventData struct {
 	Link    string     `json:"link_maker,omitempty" doc:"Who of the shop made the link that let the customer in who asked: a pseudonym like who. Left out where the customer signed in"`
 	Device  string     `json:"device,omitempty" doc:"On which device the courier worked: a pseudonym"`
 	Claimed *time.Time `json:"claimed_at,omitempty" doc:"When the device says that it was, by its own clock"`
-	Changes []string   `json:"changes,omitempty" example:"[\"owner\"]" doc:"Of a door or a building: what changed, by name; enrolled or removed"`
+	Changes []string   `json:"changes,omitempty" example:"[\"owner\"]" doc:"Of a door, a building or a courier: what changed, by name; enrolled or removed; suspended or reinstated. Of an API key: made or revoked"`
+	APIKey  string     `json:"api_key,omitempty" doc:"By which API key it was asked: its id; left out where a person did"`
 	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused; of dispute_settled the ruling"`
 	Excused bool       `json:"excused,omitempty,omitzero" doc:"The wrong code was no guess: a slip, or an older code. Tell no one who may stand at a door"`
 	Count   int        `json:"count,omitempty,omitzero" doc:"How many refusals it stands for; left out: one"`
@@ -164,6 +165,10 @@ type eventData struct {
 	RelockS  int      `json:"relock_s,omitempty,omitzero" doc:"Seconds after which the door locks again"`
 	Consents []string `json:"consents,omitempty" doc:"The kinds of doors that the customer now agrees to"`
 	Resident string   `json:"resident_id,omitempty"`
+
+	Object   string   `json:"object,omitempty" doc:"What it was done to: of key_changed an API key's id; of signer_changed the id of the key that signs permits now; of link_made and sessions_ended a customer, by a pseudonym"`
+	Scopes   []string `json:"scopes,omitempty" doc:"Of key_changed: what the key may do"`
+	Relieved string   `json:"relieved_courier_id,omitempty" doc:"Of route_assigned: who drove the route until then"`
 
 	HandedAt *time.Time `json:"handed_over_at,omitempty" doc:"Of disputed: when the handoff was recorded"`
 }
@@ -204,6 +209,7 @@ func eventOf(l *eventlog.Logged) eventAnswer {
 			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Link: e.Link, Device: e.Device,
 			Reason: string(e.Reason), Changes: e.Changes, Excused: e.Excused, Count: e.Count, Rights: rightsOf(e.Rights), Issue: e.Issue, DistanceM: e.Distance,
 			Building: e.Building, Door: e.Door, Permit: e.Permit.String(), Awaited: e.Awaited, RelockS: e.Relock, Resident: string(e.Resident),
+			APIKey: e.APIKey, Relieved: e.Relieved, Object: e.Object, Scopes: e.Scopes,
 		},
 	}
 	data := &answer.Data

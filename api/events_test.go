@@ -39,7 +39,8 @@ func TestEvents(t *testing.T) {
 	if empty := h.events(t, ""); len(happened(empty)) != 0 || empty.body["next"] != nil || empty.body["more"] != false {
 		t.Errorf("before anything happened: %s", empty.text)
 	}
-	h.staff(t)
+	h.Cleared(t, "cou_7") // with no event of its own
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
 	begin := h.Clock.Now()
 	first := h.dispatch(t, "P1", nil)
 	h.Clock.Advance(time.Second)
@@ -121,7 +122,8 @@ func TestEvents(t *testing.T) {
 // grant, whatever is logged between the pages.
 func TestEventsInPages(t *testing.T) {
 	h := newHouse(t, nil)
-	h.staff(t)
+	h.Cleared(t, "cou_7") // with no event of its own
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
 	for i := range 20 {
 		h.dispatch(t, fmt.Sprintf("P%d", i), nil)
 		h.Clock.Advance(time.Second)

@@ -43,7 +43,7 @@ func TestOrders(t *testing.T) {
 
 	closed := h.dispatch(t, "P5", map[string]any{"order_id": "302-10"})
 	h.expect(t, warehouse, "POST", "/v1/dispatches/"+closed+"/recall", `{"reason":"x"}`, 200, "")
-	if _, _, err := h.Service.Erase(t.Context(), handoff.CustomerRef{Shop: "demo", ID: "cus_81"}); err != nil {
+	if _, _, err := h.Service.Erase(t.Context(), handoff.Actor{Role: handoff.RoleOps}, handoff.CustomerRef{Shop: "demo", ID: "cus_81"}); err != nil {
 		t.Fatal(err)
 	}
 	if a := h.expect(t, ops, "GET", "/v1/shops/demo/orders/302-10", "", 200, ""); len(a.body["handoffs"].([]any)) != 0 {

@@ -19,6 +19,7 @@ import (
 	"latchkey/handoff/identity"
 	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
 	"latchkey/handoff/storage"
 	"latchkey/handoff/trail"
 )
@@ -112,6 +113,7 @@ type kind struct {
 // kinds is the one map from the domain's reasons to HTTP. A test holds it complete.
 var kinds = map[handoff.Reason]kind{
 	handoff.ParcelUnknown:     {status: 404, title: "Parcel unknown", detail: "Check the label. The parcel may be another carrier's."},
+	handoff.SignedOut:         {status: 401, title: "Signed out by the carrier", detail: "Sign in again. The carrier ended what this token or session rests on."},
 	handoff.CourierNotCleared: {status: 403, title: "Courier not cleared", detail: "The carrier must register this courier, clear the courier and not suspend the courier."},
 	handoff.BudgetExhausted:   {status: 429, title: "Too many wrong codes by this courier", detail: "A person must clear the courier's budget before the courier can verify again."},
 	handoff.NotYourRoute:      {status: 403, title: "Not your route", detail: "The carrier must assign the parcel's route of that day to this courier."},
@@ -291,6 +293,7 @@ var errorRows = []errorRow{
 	{err: storage.ErrFormat, code: codeInternal},
 
 	{err: auth.ErrToken, code: codeUnauthorized},
+	{err: service.ErrCourierUnknown, code: codeCourierUnknown},
 	{err: identity.ErrLink, code: codeLinkUnknown},
 	{err: residents.ErrResidentUnknown, code: codeResidentUnknown},
 	{err: handoff.ErrDoorMoved, code: codeDoorMoved},
@@ -349,7 +352,7 @@ func problemFor(err error, input bool) *Problem {
 // for a parcel that is not the courier's: there all look alike.
 func refusedAtDoor(err error) error {
 	var refused *handoff.Refusal
-	saysOfRequest := []handoff.Reason{handoff.AttemptReused, handoff.ParcelMalformed, handoff.ParcelCheckDigit}
+	saysOfRequest := []handoff.Reason{handoff.SignedOut, handoff.AttemptReused, handoff.ParcelMalformed, handoff.ParcelCheckDigit}
 	if !errors.As(err, &refused) || slices.Contains(saysOfRequest, refused.Reason) {
 		return err
 	}
@@ -384,6 +387,9 @@ func refusal(r *handoff.Refusal, k kind, input bool) *Problem {
 		p.AttemptsLeft = &left
 	}
 	p.ReplacedAt = timeOf(r.ReplacedAt)
+	if p.Status == http.StatusUnauthorized {
+		p.challenge = realm + invalidToken
+	}
 	return p
 }
 

@@ -52,8 +52,8 @@ func TestRefusals(t *testing.T) {
 			if a.header.Get("Retry-After") != "" {
 				t.Error("Retry-After, though a person must clear it")
 			}
-			h.expect(t, carrier, "PUT", "/v1/couriers/swift/cou_7", `{"clear_budget":true}`, 403, "insufficient-scope")
-			h.expect(t, ops, "PUT", "/v1/couriers/swift/cou_7", `{"clear_budget":true}`, 200, "")
+			h.expect(t, carrier, "PUT", "/v1/couriers/swift/cou_7", `{"clear_budget":true,"reason":"x"}`, 403, "insufficient-scope")
+			h.expect(t, ops, "PUT", "/v1/couriers/swift/cou_7", `{"clear_budget":true,"reason":"x"}`, 200, "")
 			h.expect(t, courier, "POST", "/v1/parcels/P1/verify", atDoor(h.wrong(t, "P1", 7)), 403, "code-mismatch")
 		},
 		"not-your-route": func(t *testing.T, h *house, _ string) {

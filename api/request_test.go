@@ -117,7 +117,7 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 	finer := []string{
 		"must not be blank", "must be a plain mail address", "must be a calendar date", "must be a date-time", "is required",
 		"must be the zone of a place", "must not be 0,0", "must have at most", "must be two different times", "must be an Ed25519", "must be 8 to 32 bytes", "is for a garage",
-		"must be a parcel id",
+		"must be a parcel id", "must go with",
 	}
 
 	registry := huma.NewMapRegistry("#/", huma.DefaultSchemaNamer)
@@ -234,7 +234,7 @@ func TestDocumentationHoldsToTheRules(t *testing.T) {
 		})
 	})
 	t.Run("courier", func(t *testing.T) {
-		check(t, reflect.TypeFor[courierRequest](), `{"name":"Courier 7","cleared_until":"2027-01-01","suspended":true,"clear_budget":false}`, func(b []byte) violations {
+		check(t, reflect.TypeFor[courierRequest](), `{"name":"Courier 7","cleared_until":"2027-01-01","suspended":true,"clear_budget":true,"reason":"Spoke with the courier"}`, func(b []byte) violations {
 			_, bad := parse[courierRequest, courierChange](b)
 			return bad
 		})

@@ -131,6 +131,7 @@ type server struct {
 	scopes   map[string][]auth.Scope // by operation id
 	site     fasthttp.RequestHandler // nil: none
 	limits   *limits
+	couriers service.Couriers
 	routes   sync.Map // the router's patterns to those of the documentation
 	timeout  time.Duration
 	tls      bool
@@ -146,7 +147,7 @@ func New(c Config) (*fiber.App, error) {
 	}
 	s := &server{
 		Callers: c.Callers, recorder: &recorder{log: c.Log, metrics: c.Metrics}, scopes: map[string][]auth.Scope{},
-		limits: newLimits(c.Limits, c.Clock), timeout: c.RequestTimeout, tls: c.TLS,
+		limits: newLimits(c.Limits, c.Clock), couriers: c.Couriers, timeout: c.RequestTimeout, tls: c.TLS,
 		halted: c.Halted,
 	}
 	app := fiber.New(fiber.Config{

@@ -105,6 +105,7 @@ func operations() []operation {
 		{call: "GET /v1/routes/{carrier_id}/{route_id}/{date}", may: scopes("404 route-unknown", auth.Carrier, auth.Ops)},
 		{call: "PUT /v1/couriers/{carrier_id}/{courier_id}", body: `{"suspended":true}`, may: scopes(noScope, auth.Carrier, auth.Ops)},
 		{call: "GET /v1/couriers/{carrier_id}/{courier_id}", may: scopes("404 courier-unknown", auth.Carrier, auth.Ops)},
+		{call: "POST /v1/couriers/{carrier_id}/{courier_id}/sign-out", may: scopes("404 courier-unknown", auth.Carrier, auth.Ops)},
 		{call: "GET /v1/courier/stops", may: scopes("200", auth.Courier)},
 		{call: "POST /v1/parcels/{parcel_id}/verify", body: atDoor("{code}"), may: scopes(noParcel, auth.Courier)},
 		{

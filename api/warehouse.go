@@ -191,7 +191,7 @@ func (id *pathID) grant() (handoff.GrantID, error) {
 func ofShop(ctx context.Context) handoff.Actor { return shopOf(principal(ctx)) }
 
 func shopOf(p *auth.Principal) handoff.Actor {
-	return handoff.Actor{Role: handoff.RoleShop, Shop: p.Shop, Subject: p.Identity(), Person: isPerson(p)}
+	return handoff.Actor{Role: handoff.RoleShop, Shop: p.Shop, Subject: p.Identity(), Key: p.Key, Person: isPerson(p)}
 }
 
 // isPerson reports whether a token is a person's own, and not a key that any holder can show.
@@ -207,7 +207,7 @@ func ofShopOrOps(ctx context.Context) handoff.Actor {
 }
 
 func opsOf(p *auth.Principal) handoff.Actor {
-	return handoff.Actor{Role: handoff.RoleOps, Subject: p.Identity(), Person: isPerson(p)}
+	return handoff.Actor{Role: handoff.RoleOps, Subject: p.Identity(), Key: p.Key, Person: isPerson(p)}
 }
 
 func (a *warehouseRoutes) dispatched(ctx context.Context, in *grantInput) (*grantOutput, error) {

@@ -277,12 +277,14 @@ type courierRequest struct {
 	Name         *string `json:"name,omitempty" minLength:"1" maxLength:"120" example:"Courier 7" doc:"Shown to the customer"`
 	ClearedUntil *string `json:"cleared_until,omitempty" maxLength:"40" example:"2027-06-30" doc:"When the background check runs out: an instant (RFC 3339 date-time), or a day (full-date), whose end in UTC is meant"`
 	Suspended    *bool   `json:"suspended,omitempty"`
-	ClearBudget  bool    `json:"clear_budget,omitempty" doc:"Forget the wrong codes. Takes the scope ops"`
+	ClearBudget  bool    `json:"clear_budget,omitempty" doc:"Forget the wrong codes. Takes the scope ops, a person's own token and a reason"`
+	Reason       *string `json:"reason,omitempty" minLength:"1" maxLength:"200" example:"Three customers in a row had mistyped" doc:"Why the budget is cleared. Kept for the retention, and in no event"`
 }
 
 type courierChange struct {
 	service.CourierUpdate
 	clearBudget bool
+	reason      string
 }
 
 func (r *courierRequest) parse(bad *violations) courierChange {
@@ -290,6 +292,14 @@ func (r *courierRequest) parse(bad *violations) courierChange {
 	c.Suspended = r.Suspended
 	if name := bad.optionalText("name", r.Name, 120); name != "" {
 		c.Name = &name
+	}
+	switch {
+	case r.ClearBudget && r.Reason == nil:
+		bad.add("reason", "is required with clear_budget")
+	case r.ClearBudget:
+		c.reason = bad.text("reason", *r.Reason, 200)
+	case says(r.Reason):
+		bad.add("reason", "must go with clear_budget")
 	}
 	if r.ClearedUntil != nil {
 		until, ok := endOf(*r.ClearedUntil)

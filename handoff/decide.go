@@ -51,6 +51,9 @@ type Actor struct {
 	// keeps a pseudonym of it.
 	Subject string
 
+	// Key is the id of the API key that was shown; empty where none was.
+	Key string
+
 	// Person says that it is a person's own token, and not a key, which any holder of
 	// it can show.
 	Person bool
@@ -71,6 +74,7 @@ const (
 	RoleService  Role = "service" // Latchkey itself: the sweeper, the mail
 	RoleDoor     Role = "door"    // a door controller, for its own permits
 	RoleManager  Role = "manager" // of a building
+	RoleCarrier  Role = "carrier" // a carrier's dispatcher
 
 	// RoleResident is who lives in the unit of a garage or home, and was mailed about a grant.
 	RoleResident Role = "resident"
@@ -130,6 +134,10 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 	case len(rule.roles) > 0 && (g == nil || !cmd.By.May(g) || !slices.Contains(rule.roles, cmd.By.Role)):
 		return d.refuse(GrantUnknown)
 	case len(rule.roles) == 0 && (g == nil || !d.sameCarrier()):
+		if d.signedOut() { // before anything is told of a parcel
+			d.verdict[ProofCourier] = Failed
+			return d.refuse(SignedOut)
+		}
 		return d.refuse(ParcelUnknown)
 	}
 
@@ -388,6 +396,8 @@ func (d *deliberation) judge(asked ProofSet) {
 func (d *deliberation) firstFailure(r rule) Reason {
 	fails := func(p Proof) bool { return d.verdict[p] == Failed || d.verdict[p] == Missing }
 	switch {
+	case fails(ProofCourier) && d.signedOut():
+		return SignedOut
 	case fails(ProofCourier) && !(d.factsOfCourier() && d.facts.Courier.Cleared(d.now)):
 		return CourierNotCleared
 	case fails(ProofCourier):

@@ -121,14 +121,15 @@ func (r row) scene(t testing.TB) *scene {
 	s := &scene{
 		grant: &g,
 		cmd: Command{Act: r.act, Target: r.target, Permit: PermitID{1}, By: Actor{Role: RoleShop, Shop: d.Shop, Person: true}, Who: "clerk 2", Evidence: Evidence{
-			Courier: handofftest.Courier("c1"), Parcel: d.Parcel, Position: &Position{Point: home, Accuracy: 10, Age: 1},
+			Courier: handofftest.Courier("c1"), Issued: InstantOf(noon.Add(-time.Minute)), Parcel: d.Parcel, Position: &Position{Point: home, Accuracy: 10, Age: 1},
 			Code: g.CurrentCode(), Challenge: []byte("12345678"),
 		}},
 		facts: Facts{
 			Policy: handofftest.Policy(),
 			Courier: &Courier{
 				CourierRef: handofftest.Courier("c1"), ClearedUntil: InstantOf(noon.AddDate(1, 0, 0)),
-				Drives: []Drive{{Day: d.Day, Route: d.Route}},
+				SignedOut: InstantOf(noon.Add(-time.Minute - time.Second)), // and signed in again
+				Drives:    []Drive{{Day: d.Day, Route: d.Route}},
 			},
 			Budget: Budget{Spent: nineteen, Admitted: true},
 			Door: &Door{
@@ -165,6 +166,11 @@ var flaws = []flaw{
 	{"no clearance", ProofCourier, Failed, CourierNotCleared, func(s *scene) { s.facts.Courier.ClearedUntil = 0 }},
 	{"clearance runs out now", ProofCourier, Failed, CourierNotCleared, func(s *scene) { s.facts.Courier.ClearedUntil = InstantOf(s.now) }},
 	{"suspended", ProofCourier, Failed, CourierNotCleared, func(s *scene) { s.facts.Courier.Suspended = true }},
+	{"signed out this second", ProofCourier, Failed, SignedOut, func(s *scene) { s.facts.Courier.SignedOut = s.cmd.Evidence.Issued }},
+	{"signed out since, and suspended", ProofCourier, Failed, SignedOut, func(s *scene) {
+		s.facts.Courier.SignedOut, s.facts.Courier.Suspended = InstantOf(s.now), true
+	}},
+	{"signed out once, and no word when it was issued", ProofCourier, Failed, SignedOut, func(s *scene) { s.cmd.Evidence.Issued, s.facts.Courier.SignedOut = 0, 1 }},
 	{"twenty wrong codes today", ProofCourier, Failed, BudgetExhausted, func(s *scene) { s.facts.Budget.Spent = twenty }},
 	{"sixty in a month", ProofCourier, Failed, BudgetExhausted, func(s *scene) {
 		s.facts.Budget.Spent = slices.Repeat([]Instant{InstantOf(s.now.AddDate(0, 0, -29))}, 60)
@@ -453,10 +459,13 @@ func TestWhatIsUnknownIsRefused(t *testing.T) {
 		spoil func(*scene)
 		want  Reason
 	}{
-		"no act":                           {rows()[0], func(s *scene) { s.cmd.Act = 0 }, UnknownAct},
-		"an act of tomorrow":               {rows()[0], func(s *scene) { s.cmd.Act = 200 }, UnknownAct},
-		"no policy":                        {rows()[0], func(s *scene) { s.facts.Policy = nil }, UnknownAct},
-		"no grant":                         {rows()[0], func(s *scene) { s.grant = nil }, ParcelUnknown},
+		"no act":             {rows()[0], func(s *scene) { s.cmd.Act = 0 }, UnknownAct},
+		"an act of tomorrow": {rows()[0], func(s *scene) { s.cmd.Act = 200 }, UnknownAct},
+		"no policy":          {rows()[0], func(s *scene) { s.facts.Policy = nil }, UnknownAct},
+		"no grant":           {rows()[0], func(s *scene) { s.grant = nil }, ParcelUnknown},
+		"no grant, and signed out": {rows()[0], func(s *scene) {
+			s.grant, s.facts.Courier.SignedOut = nil, InstantOf(s.now)
+		}, SignedOut},
 		"nobody":                           {rows()[0], func(s *scene) { s.cmd.Evidence.Courier = CourierRef{} }, ParcelUnknown},
 		"a courier never registered":       {rows()[0], func(s *scene) { s.facts.Courier = nil }, CourierNotCleared},
 		"no right to the act":              {rows()[0], func(s *scene) { s.cmd.Act = Collect }, AccessRefused},

@@ -49,7 +49,7 @@ type Event struct {
 	// Of: dispatched, rescheduled.
 	Window *Window `cbor:"12,keyasint,omitempty"`
 	Rights []Right `cbor:"13,keyasint,omitempty"` // Of: dispatched.
-	Day    *Date   `cbor:"14,keyasint,omitempty"` // Of: rescheduled.
+	Day    *Date   `cbor:"14,keyasint,omitempty"` // Of: rescheduled, route_assigned.
 
 	// Of: dispatched, code_resent, code_reissued, aborted, rescheduled, disputed,
 	// confirmed. The HOTP counter of the code that is given out (code_resent: again; disputed:
@@ -82,14 +82,19 @@ type Event struct {
 	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
 	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
-	// door_changed, building_changed, building_enrolled, resident_changed.
+	// door_changed, building_changed, building_enrolled, resident_changed, key_changed.
 	Building string `cbor:"21,keyasint,omitempty"`
 
 	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
 	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
+	// door_changed, key_changed.
+	Door string `cbor:"22,keyasint,omitempty"`
+
+	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
+	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
+	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
 	// door_changed.
-	Door   string     `cbor:"22,keyasint,omitempty"`
 	Target TargetKind `cbor:"23,keyasint,omitempty"` // the kind of the door
 
 	// Of: permitted, door_delivered, door_confirmed, door_opened, door_relocked, door_failed,
@@ -104,8 +109,9 @@ type Event struct {
 	// Of: scrubbed, erased. The keyed digest of the dispatch.
 	Digest []byte `cbor:"28,keyasint,omitempty"`
 
-	// Of: door_changed, building_changed. What changed, by the names that the API has for it;
-	// enrolled or removed alone for a record that came or went. No contents.
+	// Of: door_changed, building_changed, courier_changed, key_changed. What changed, by the names that the
+	// API has for it; enrolled or removed alone for a record that came or went. No contents, but
+	// that a courier was suspended, or was reinstated.
 	Changes []string `cbor:"31,keyasint,omitempty"`
 
 	// Of: resident_changed.
@@ -113,7 +119,31 @@ type Event struct {
 
 	// Of: disputed. When the handoff was recorded that the customer says did not happen.
 	HandedAt Instant `cbor:"30,keyasint,omitempty"`
+
+	// Of: courier_signed_out, courier_changed, budget_cleared, route_assigned, link_made. The id of
+	// the API key by which it was asked; empty where a person did.
+	APIKey string `cbor:"33,keyasint,omitempty"`
+
+	// Of: route_assigned. The courier who drove the route until then.
+	Relieved string `cbor:"34,keyasint,omitempty"`
+
+	// Of: key_changed, link_made, sessions_ended, signer_changed. What it was done to: an API key or
+	// the key that signs permits by its id, or a customer by a keyed hash (see Pseudonym).
+	Object string `cbor:"35,keyasint,omitempty"`
+
+	// Of: key_changed. What the API key may do, by the names that the API has for scopes.
+	Scopes []string `cbor:"36,keyasint,omitempty"`
 }
+
+// What changed of a record, beside the names that the API has for its fields.
+const (
+	Enrolled   = "enrolled"
+	Removed    = "removed"
+	Suspended  = "suspended"
+	Reinstated = "reinstated"
+	Made       = "made"
+	Revoked    = "revoked"
+)
 
 // EventType says what happened. The log keeps its number, so a new one is added at the end.
 type EventType uint8
@@ -183,6 +213,16 @@ const (
 
 	// Of a grant.
 	EventConsentAsked // who came by a shop's link asked for a consent, which waits for a resident of the door's unit
+
+	// Of no grant: what people and keys did by a privilege. By and Who say who; Carrier of whom.
+	EventCourierSignedOut EventType = 55 // all tokens, sessions and open permits of a courier were ended
+	EventCourierChanged   EventType = 56 // a courier was registered or changed, suspended or reinstated
+	EventBudgetCleared    EventType = 57 // a courier's wrong codes were forgotten
+	EventRouteAssigned    EventType = 58 // a route was given to Courier
+	EventKeyChanged       EventType = 59 // an API key was made or revoked; Changes says which
+	EventLinkMade         EventType = 60 // a shop made a link that lets one of its customers in
+	EventSessionsEnded    EventType = 61 // an operator signed a customer out everywhere
+	EventSignerChanged    EventType = 62 // permits for doors are signed by another key from now on
 )
 
 var eventNames = enum[EventType]{
@@ -202,6 +242,9 @@ var eventNames = enum[EventType]{
 	EventDoorJammed: "door_jammed", EventDoorBatteryLow: "door_battery_low", EventDoorUnavailable: "door_unavailable",
 	EventDisputed: "disputed", EventDisputeWithdrawn: "dispute_withdrawn", EventDisputeSettled: "dispute_settled",
 	EventVisitAgain: "visit_begun_again", EventDoorChanged: "door_changed", EventBuildingChanged: "building_changed",
+	EventCourierSignedOut: "courier_signed_out", EventCourierChanged: "courier_changed", EventBudgetCleared: "budget_cleared",
+	EventRouteAssigned: "route_assigned", EventKeyChanged: "key_changed", EventLinkMade: "link_made", EventSessionsEnded: "sessions_ended",
+	EventSignerChanged: "signer_changed",
 	EventStoreRestored: "store_restored", EventDistrusted: "distrusted", EventConfirmed: "confirmed", EventAccounted: "accounted",
 	EventConsentAsked: "consent_asked",
 }

@@ -12,6 +12,9 @@ type Evidence struct {
 	// Courier is who authenticated. Zero: the request has no courier.
 	Courier CourierRef
 
+	// Issued is since when the courier's token or session exists; 0 if that is not known.
+	Issued Instant
+
 	// Parcel is the parcel id as read at the door. Lists given to couriers show only
 	// its last four characters, so knowing it is a sign of holding it.
 	Parcel string
@@ -51,6 +54,7 @@ type Courier struct {
 	Name         string  // shown to the customer
 	ClearedUntil Instant // a background check runs out; zero: never cleared
 	Suspended    bool
+	SignedOut    Instant // the carrier ended all tokens and sessions up to then; zero: never
 	Drives       []Drive
 
 	// LastDoor is the door for which the courier was last given a permit; nil if never.
@@ -74,8 +78,14 @@ func (c *Courier) Cleared(now time.Time) bool {
 	return c != nil && !c.Suspended && now.Before(c.ClearedUntil.Time())
 }
 
-// drives reports whether the courier has this route on this day.
-func (c *Courier) drives(route string, day Date) bool {
+// Admits reports whether a token or session that exists since then still speaks for the courier.
+// One of the very second of the sign-out, or of an unknown time, does not.
+func (c *Courier) Admits(issued Instant) bool {
+	return c == nil || c.SignedOut == 0 || issued > c.SignedOut
+}
+
+// DrivesOn reports whether the courier has this route on this day.
+func (c *Courier) DrivesOn(route string, day Date) bool {
 	return c != nil && slices.Contains(c.Drives, Drive{Day: day, Route: route})
 }
 
@@ -115,10 +125,10 @@ func (v Verdict) Named() map[string]string {
 var judges = [numProofs]func(*deliberation) Result{
 	ProofCourier: func(d *deliberation) Result {
 		return require(d.evidence().Courier != CourierRef{},
-			d.sameCarrier() && d.factsOfCourier() && d.facts.Courier.Cleared(d.now) && !d.spent())
+			d.sameCarrier() && d.factsOfCourier() && !d.signedOut() && d.facts.Courier.Cleared(d.now) && !d.spent())
 	},
 	ProofRoute: func(d *deliberation) Result {
-		return require(d.evidence().Courier != CourierRef{}, d.factsOfCourier() && d.facts.Courier.drives(d.grant.Route(), d.grant.Day()))
+		return require(d.evidence().Courier != CourierRef{}, d.factsOfCourier() && d.facts.Courier.DrivesOn(d.grant.Route(), d.grant.Day()))
 	},
 	ProofParcel: func(d *deliberation) Result {
 		return require(d.evidence().Parcel != "", d.evidence().Parcel == d.grant.Dispatch.Parcel)
@@ -154,6 +164,11 @@ var judges = [numProofs]func(*deliberation) Result{
 // asks for no code stays possible: other customers' parcels and doors did nothing to be refused.
 func (d *deliberation) spent() bool {
 	return d.asked.Has(ProofCode) && d.facts.Budget.Exhausted(d.facts.Policy.Limits, d.now)
+}
+
+// signedOut reports whether the courier's token or session was ended.
+func (d *deliberation) signedOut() bool {
+	return d.factsOfCourier() && !d.facts.Courier.Admits(d.evidence().Issued)
 }
 
 // factsOfCourier reports whether the record is that of the courier who asks.

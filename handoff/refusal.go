@@ -24,6 +24,7 @@ type Reason string
 // The reasons, in the order in which a verify finds them: the first that fails wins.
 const (
 	ParcelUnknown     Reason = "parcel-unknown" // also another carrier's
+	SignedOut         Reason = "signed-out"     // the carrier ended the courier's token or session
 	CourierNotCleared Reason = "courier-not-cleared"
 	BudgetExhausted   Reason = "budget-exhausted"
 	NotYourRoute      Reason = "not-your-route"

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"latchkey/handoff"
 	"latchkey/handoff/identity"
 )
 
@@ -47,6 +48,9 @@ type Principal struct {
 	// Link is who of a shop made the link that let the customer in; nil for every other
 	// caller. Such a caller may be the shop itself.
 	Link *identity.Maker
+
+	// IssuedAt is since when the token (iat) or the session exists; 0 for a key.
+	IssuedAt handoff.Instant
 }
 
 // Has reports whether the principal was given a scope.

@@ -108,7 +108,7 @@ func TestClaimsOfProviders(t *testing.T) {
 			}
 		}))
 		if test.want != nil {
-			test.want.Issuer = issuerName
+			test.want.Issuer, test.want.IssuedAt = issuerName, handoff.InstantOf(start)
 		}
 		var refused *auth.Refusal
 		if errors.As(err, &refused); (err != nil) != (test.want == nil) || !reflect.DeepEqual(p, test.want) || refused != nil && refused.Why != test.why {

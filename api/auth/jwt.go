@@ -216,6 +216,7 @@ func (v *Issuers) Verify(ctx context.Context, token string) (*Principal, error) 
 	if err != nil {
 		return nil, err
 	}
+	p.IssuedAt = handoff.InstantOf(issued.Time)
 	if until := earlier(expires.Time, old); now.Before(until) { // not within the leeway: there it is over
 		t.cache.put(digest, p, earlier(until, now.Add(tokenKept)))
 	}

@@ -17,6 +17,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/api/auth/authtest"
+	"latchkey/handoff"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -82,7 +83,7 @@ func sign(t testing.TB, i *authtest.Issuer, p auth.Principal) string {
 }
 
 var cou7 = auth.Principal{
-	Subject: "cou_7", Carrier: "swift", Shop: "demo", Building: "bld_1", Scopes: []auth.Scope{auth.Courier, auth.Carrier}, Issuer: issuerName, Device: "phone-3",
+	Subject: "cou_7", Carrier: "swift", Shop: "demo", Building: "bld_1", Scopes: []auth.Scope{auth.Courier, auth.Carrier}, Issuer: issuerName, Device: "phone-3", IssuedAt: handoff.InstantOf(start),
 }
 
 func TestTokenSaysWho(t *testing.T) {

@@ -121,7 +121,7 @@ func (s *Sessions) Verify(ctx context.Context, cookie string) (*Session, error) 
 	if !now.Before(kept.Began.Time().Add(s.Life)) || !now.Before(kept.Seen.Time().Add(s.Idle)) {
 		return nil, refuse(WhySessionOver)
 	}
-	p := &Principal{Subject: kept.Subject, Issuer: kept.Issuer, Carrier: kept.Carrier, Shop: kept.Shop, Building: kept.Building, Device: kept.Device, Link: kept.Link}
+	p := &Principal{Subject: kept.Subject, Issuer: kept.Issuer, Carrier: kept.Carrier, Shop: kept.Shop, Building: kept.Building, Device: kept.Device, Link: kept.Link, IssuedAt: kept.Began}
 	for _, scope := range kept.Scopes {
 		p.Scopes = append(p.Scopes, Scope(scope))
 	}

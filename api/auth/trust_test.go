@@ -8,6 +8,7 @@ import (
 
 	"latchkey/api/auth"
 	"latchkey/api/auth/authtest"
+	"latchkey/handoff"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -159,6 +160,9 @@ func TestIssuersSpeakForTheirOwn(t *testing.T) {
 			&auth.Principal{Subject: "d1", Building: "b2", Scopes: []auth.Scope{auth.Door}, Issuer: both.Name},
 		},
 	} {
+		if c.want != nil {
+			c.want.IssuedAt = handoff.InstantOf(start)
+		}
 		p, err := v.Verify(t.Context(), sign(t, c.by, c.says))
 		if (err == nil) != (c.want != nil) || !reflect.DeepEqual(p, c.want) {
 			t.Errorf("%s: %+v %v", name, p, err)
@@ -177,7 +181,7 @@ func TestClaimNames(t *testing.T) {
 		m["scope"], m["roles"], m["did"], m["https://latchkey.example/carrier"] = "ops", []string{"courier"}, "phone-1", "swift"
 	})
 	p, err := v.Verify(t.Context(), token)
-	want := &auth.Principal{Subject: "cou_7", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}, Issuer: issuerName, Device: "phone-1"}
+	want := &auth.Principal{Subject: "cou_7", Carrier: "swift", Scopes: []auth.Scope{auth.Courier}, Issuer: issuerName, Device: "phone-1", IssuedAt: handoff.InstantOf(start)}
 	if err != nil || !reflect.DeepEqual(p, want) {
 		t.Errorf("%+v %v", p, err)
 	}

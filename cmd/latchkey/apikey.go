@@ -18,11 +18,13 @@ import (
 	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
+	"latchkey/handoff/storage"
 )
 
 // apiKeyCmd keeps the keys of machines, in the service's store and under its keyset.
 type apiKeyCmd struct {
 	redisAt
+	operator
 
 	Keyset string `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"The service's keyset (${env})."`
 
@@ -122,6 +124,10 @@ func (c *apiKeyCreateCmd) Run(ctx context.Context, io streams, keys *apiKeyCmd) 
 	if err := keys.known(k); err != nil {
 		return err
 	}
+	by, err := keys.actor()
+	if err != nil {
+		return err
+	}
 	store, ring, done, err := keys.open()
 	if err != nil {
 		return err
@@ -129,6 +135,9 @@ func (c *apiKeyCreateCmd) Run(ctx context.Context, io streams, keys *apiKeyCmd) 
 	defer done()
 	token, k, err := auth.NewKey(rand.Reader, ring, k)
 	if err != nil {
+		return err
+	}
+	if err := tellOfKey(ctx, store, ring, by, handoff.Made, k); err != nil {
 		return err
 	}
 	if err := store.AddAPIKey(ctx, k); err != nil {
@@ -212,17 +221,29 @@ func (c *apiKeyRevokeCmd) Run(ctx context.Context, io streams, keys *apiKeyCmd) 
 	if !ok {
 		return errors.New("that is no id of a key, as list shows them") // and may be a key with a slip in it
 	}
-	store, _, done, err := keys.open()
+	by, err := keys.actor()
+	if err != nil {
+		return err
+	}
+	store, ring, done, err := keys.open()
 	if err != nil {
 		return err
 	}
 	defer done()
-	found, err := store.RemoveAPIKey(ctx, id)
-	if err != nil {
+	k, err := store.APIKey(ctx, id)
+	switch {
+	case errors.Is(err, storage.ErrSealed), errors.Is(err, storage.ErrFormat): // it is revoked all the same
+		k = &identity.APIKey{ID: id}
+	case err != nil:
+		return err
+	case k == nil:
+		return fmt.Errorf("there is no key %s", id)
+	}
+	if err := tellOfKey(ctx, store, ring, by, handoff.Revoked, *k); err != nil {
 		return err
 	}
-	if !found {
-		return fmt.Errorf("there is no key %s", id)
+	if _, err := store.RemoveAPIKey(ctx, id); err != nil {
+		return err
 	}
 	fmt.Fprintf(io.out, "%s is revoked; within five seconds no instance accepts it\n", id)
 	return nil

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"latchkey/api/auth"
+	"latchkey/handoff"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/trail"
 )
@@ -19,10 +21,43 @@ import (
 // auditCmd is for those who want to know whether the log was changed. docs/audit.md says
 // what it proves.
 type auditCmd struct {
+	Who    auditWhoCmd    `cmd:"" help:"Print the pseudonym by which the log names a person or a key."`
 	Key    auditKeyCmd    `cmd:"" help:"Print the key by which the heads of chains are known."`
 	List   auditListCmd   `cmd:"" help:"List the chains."`
 	Export auditExportCmd `cmd:"" help:"Write a chain to a file, or all chains to a folder, for verify."`
 	Verify auditVerifyCmd `cmd:"" help:"Verify an export, or a folder of them, offline, and name the first entry that was changed, dropped or put elsewhere."`
+}
+
+type auditWhoCmd struct {
+	Keyset   string `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"The service's keys (${env})."`
+	Operator string `xor:"who" required:"" placeholder:"NAME" help:"Who gave a command, as --by or the machine named them."`
+	APIKey   string `name:"api-key" xor:"who" required:"" placeholder:"ID" help:"An API key, by its id."`
+	Subject  string `xor:"who" required:"" placeholder:"SUB" help:"Whom an issuer's tokens name, with --issuer."`
+	Issuer   string `placeholder:"URL" help:"The issuer, as the file of issuers has it."`
+}
+
+// Run prints the pseudonym: who of an event is compared with it.
+func (c *auditWhoCmd) Run(io streams) error {
+	if (c.Subject == "") != (c.Issuer == "") {
+		return errors.New("--subject and --issuer go together: two issuers may have the same subject")
+	}
+	ring, err := keyring.Load(c.Keyset)
+	if err != nil {
+		return err
+	}
+	identity := operatorIdentity(c.Operator)
+	switch {
+	case c.APIKey != "":
+		id, ok := auth.KeyID(c.APIKey)
+		if !ok {
+			return errors.New("--api-key: that is no id of a key")
+		}
+		identity = (&auth.Principal{Key: id}).Identity()
+	case c.Subject != "":
+		identity = (&auth.Principal{Issuer: c.Issuer, Subject: auth.SubjectID(ring, c.Issuer, c.Subject)}).Identity()
+	}
+	fmt.Fprintln(io.out, handoff.Pseudonym(ring, "who", identity))
+	return nil
 }
 
 type auditKeyCmd struct {

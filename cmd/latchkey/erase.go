@@ -18,6 +18,7 @@ import (
 // eraseCmd forgets a customer on request (GDPR article 17).
 type eraseCmd struct {
 	redisAt
+	operator
 
 	Keyset    string        `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"The service's keys (${env})."`
 	Policy    string        `required:"" env:"LATCHKEY_POLICY" placeholder:"FILE" type:"path" help:"The service's rules (${env})."`
@@ -30,6 +31,10 @@ func (c *eraseCmd) Run(ctx context.Context, io streams) error {
 	shop, id, _ := strings.Cut(c.Customer, "/")
 	if err := errors.Join(handoff.CheckID(shop), handoff.CheckID(id)); err != nil {
 		return errors.New("--customer: must be SHOP/ID, each of which " + handoff.ErrID.Error())
+	}
+	by, err := c.actor()
+	if err != nil {
+		return err
 	}
 	ring, err := keyring.Load(c.Keyset)
 	if err != nil {
@@ -50,7 +55,7 @@ func (c *eraseCmd) Run(ctx context.Context, io streams) error {
 	}
 	defer grants.Close()
 	customer := handoff.CustomerRef{Shop: shop, ID: id}
-	erased, open, err := grants.Erase(ctx, customer)
+	erased, open, err := grants.Erase(ctx, by, customer)
 	fmt.Fprintf(io.out, "%d deliveries erased, %d are under way and will be when they close\n", erased, open)
 	if err != nil {
 		return err

@@ -26,6 +26,7 @@ import (
 // restoreCmd brings a Redis back that was put back to an earlier state: docs/restore.md.
 type restoreCmd struct {
 	redisAt
+	operator
 
 	Keyset    string        `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"The service's keys (${env})."`
 	Policy    string        `required:"" env:"LATCHKEY_POLICY" placeholder:"FILE" type:"path" help:"The service's rules (${env})."`
@@ -40,11 +41,17 @@ type restoreCmd struct {
 // restoring is what all of its commands work with.
 type restoring struct {
 	store  *redisstore.Store
+	ring   *keyring.Ring
 	grants *service.Service
+	by     handoff.Actor // who restores: an operator, who has the keyset and the way to Redis
 	done   func()
 }
 
 func (c *restoreCmd) open() (*restoring, error) {
+	by, err := c.actor()
+	if err != nil {
+		return nil, err
+	}
 	ring, err := keyring.Load(c.Keyset)
 	if err != nil {
 		return nil, err
@@ -62,11 +69,8 @@ func (c *restoreCmd) open() (*restoring, error) {
 		hangUp()
 		return nil, err
 	}
-	return &restoring{store: store, grants: grants, done: func() { grants.Close(); hangUp() }}, nil
+	return &restoring{store: store, ring: ring, grants: grants, by: by, done: func() { grants.Close(); hangUp() }}, nil
 }
-
-// asOps is who restores: the operator, who has the keyset and the way to Redis.
-var asOps = handoff.Actor{Role: handoff.RoleOps, Subject: "latchkey restore"}
 
 // restoreBeginCmd restores. By default it waits six minutes: as long as what was given out in
 // what is lost may work on its own, a permit at a door, by whatever clock the door has, and a
@@ -121,7 +125,7 @@ func (c *restoreBeginCmd) Run(ctx context.Context, io streams, r *restoreCmd) er
 	if err != nil {
 		return err
 	}
-	gap := handoff.Event{Type: handoff.EventStoreRestored, At: handoff.InstantOf(now), By: string(handoff.RoleOps), Who: work.grants.Who(asOps)}
+	gap := handoff.Event{Type: handoff.EventStoreRestored, At: handoff.InstantOf(now), By: string(handoff.RoleOps), Who: work.grants.Who(work.by)}
 	if !file.At.IsZero() {
 		gap.Claimed = handoff.InstantOf(file.At)
 	}
@@ -187,7 +191,7 @@ func (w *restoring) distrust(ctx context.Context) (held int, err error) {
 	err = w.store.EachGrant(ctx, func(grants []handoff.Grant) error {
 		for i := range grants {
 			before := &grants[i]
-			g, err := w.grants.Distrust(ctx, asOps, before.ID)
+			g, err := w.grants.Distrust(ctx, w.by, before.ID)
 			var refused *handoff.Refusal
 			switch {
 			case errors.As(err, &refused): // of a status in which nothing can happen any more
@@ -214,6 +218,9 @@ func (w *restoring) closeKeys(ctx context.Context, out io.Writer, file epochFile
 		there[k.ID] = true
 		if slices.Contains(file.Keys, k.ID) {
 			continue
+		}
+		if err := tellOfKey(ctx, w.store, w.ring, w.by, handoff.Revoked, k); err != nil {
+			return err
 		}
 		if _, err := w.store.RemoveAPIKey(ctx, k.ID); err != nil {
 			return err
@@ -314,7 +321,7 @@ func (c *restoreConfirmCmd) Run(ctx context.Context, io streams, r *restoreCmd) 
 		if handed[hash] {
 			act, count = work.grants.AccountFor, &over
 		}
-		_, err = act(ctx, asOps, id, d)
+		_, err = act(ctx, work.by, id, d)
 		var refused *handoff.Refusal
 		switch {
 		case err == nil:

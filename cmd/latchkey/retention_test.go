@@ -160,6 +160,7 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	must(s.residents.Subscribe(ctx, "bld_turm5", residents.Subscription{Address: "anna@home.example", Unit: "4 links"}))
 	w.Cleared(t, "c1")
 	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+	must(store.ClearBudget(ctx, handofftest.Courier("c1"), service.Clearing{Reason: "a reason"}))
 	must(store.AddAPIKey(ctx, identity.APIKey{ID: "k1", Scopes: []string{"ops"}}))
 	for _, parcel := range []string{"p1", "p2", "p3"} {
 		w.Dispatch(t, handofftest.Sample(parcel))

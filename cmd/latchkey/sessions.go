@@ -14,6 +14,7 @@ import (
 // sessionsCmd keeps the sessions of browsers, in the service's store.
 type sessionsCmd struct {
 	redisAt
+	operator
 
 	Keyset string `required:"" env:"LATCHKEY_KEYSET" placeholder:"FILE" type:"path" help:"The service's keyset (${env})."`
 
@@ -34,6 +35,10 @@ func (c *sessionsRevokeCmd) Run(ctx context.Context, io streams, sessions *sessi
 	case c.Customer == "" && handoff.CheckID(c.Shop) != nil:
 		return errors.New("--shop: " + handoff.ErrID.Error())
 	}
+	by, err := sessions.actor()
+	if err != nil {
+		return err
+	}
 	ring, err := keyring.Load(sessions.Keyset)
 	if err != nil {
 		return err
@@ -43,6 +48,14 @@ func (c *sessionsRevokeCmd) Run(ctx context.Context, io streams, sessions *sessi
 		return err
 	}
 	defer done()
+	now := handoff.InstantOf(time.Now())
+	e := handoff.Event{Type: handoff.EventSessionsEnded, At: now, By: string(by.Role), Who: handoff.Pseudonym(ring, "who", by.Subject), Shop: c.Shop}
+	if c.Customer != "" {
+		e.Shop, e.Object = shop, handoff.Pseudonym(ring, "customer", shop+" "+id)
+	}
+	if err := store.Append(ctx, now, e); err != nil {
+		return err
+	}
 	var ended int
 	if c.Customer != "" {
 		ended, err = store.RemoveSessionsOf(ctx, handoff.CustomerRef{Shop: shop, ID: id})

@@ -20,6 +20,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/clock"
 	"latchkey/handoff/door"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
@@ -83,6 +84,8 @@ type system struct {
 	groups  []string // the readers' names in the log
 	ledger  *trailwriter.Writer
 	numbers *numbers.Counter
+
+	signerTold bool // see tellSigner
 }
 
 // server is what a fiber application is to us.
@@ -193,7 +196,7 @@ func newSystem(p parts) (*system, error) {
 	if p.signer == nil {
 		return s, nil
 	}
-	dispatcher, err := doors.New(doors.Config{Grants: s.service, Feed: p.store, Signer: p.signer, Namer: p.ring, Clock: p.clock})
+	dispatcher, err := doors.New(doors.Config{Grants: s.service, Couriers: p.store, Events: p.store, Feed: p.store, Signer: p.signer, Namer: p.ring, Clock: p.clock})
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +237,9 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	workers.Go(func() { s.every(working, time.Hour, "tidy", s.residents.Tidy) })
 	workers.Go(func() { s.every(working, 5*time.Second, "backlog", s.measure) })
 	workers.Go(func() { s.every(working, time.Second, "numbers", s.numbers.Work) })
+	if s.signer != nil {
+		workers.Go(func() { s.every(working, time.Hour, "tell the signing key", s.tellSigner) })
+	}
 	if s.watchman != nil {
 		workers.Go(func() { s.every(working, lookEvery, "look at Redis", s.watchman.look) })
 	}
@@ -347,6 +353,24 @@ func (s *system) every(ctx context.Context, tick time.Duration, what string, f f
 		case <-t.C:
 		}
 	}
+}
+
+// tellSigner puts on the log, once for each start, that permits are signed by another key than
+// the one before, on whatever instance that was: keys are rotated in a file, of which the service
+// hears by being started with it.
+func (s *system) tellSigner(ctx context.Context) error {
+	if s.signerTold {
+		return nil
+	}
+	now := handoff.InstantOf(s.clock.Now())
+	e := handoff.Event{Type: handoff.EventSignerChanged, At: now, By: string(handoff.RoleOps), Object: s.signer.Publish()[0].ID().String()}
+	was, err := s.store.Noted(ctx, e.Partition(), "signer")
+	if err != nil || was == e.Object {
+		s.signerTold = err == nil
+		return err
+	}
+	s.signerTold, err = s.store.AppendNoted(ctx, now, eventlog.Note{Partition: e.Partition(), Name: "signer", Was: was, Is: e.Object}, e)
+	return err
 }
 
 // sweepAtOnce is how many grants of a partition one sweep closes: after a night, all of

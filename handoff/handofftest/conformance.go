@@ -517,7 +517,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 		account("both counted", 2, 0)
 		equal(t, "times", w.Account(t, "c1").Counted, []handoff.Instant{at, at})
 		equal(t, "another courier", w.Account(t, "c2"), handoff.Account{})
-		noError(t, "ClearBudget", w.Core.ClearBudget(t.Context(), ref))
+		noError(t, "ClearBudget", w.Core.ClearBudget(t.Context(), ref, service.Clearing{}))
 		account("cleared", 0, 0)
 	},
 
@@ -544,7 +544,7 @@ var budgetTests = map[string]func(*testing.T, *World){
 		}
 		equal(t, "placed at first", ask("a", false).Placed, true)
 		equal(t, "placed while held", ask("a", true).Placed, true)
-		noError(t, "ClearBudget", w.Core.ClearBudget(t.Context(), ref))
+		noError(t, "ClearBudget", w.Core.ClearBudget(t.Context(), ref, service.Clearing{}))
 		equal(t, "placed after clearing", ask("a", true).Placed, false)
 		equal(t, "reserved by asking for what is held", len(ask("a", true).Reserved), 0)
 		equal(t, "placed anew", ask("a", false).Placed, true)
@@ -728,6 +728,43 @@ var registryTests = map[string]func(*testing.T, *World){
 		if c, err := w.Core.Courier(t.Context(), handoff.CourierRef{Carrier: "rival", ID: "c1"}); c != nil || err != nil {
 			t.Errorf("the same id of another carrier is %+v, %v", c, err)
 		}
+	},
+
+	"ClearBudgetKeepsWhy": func(t *testing.T, w *World) {
+		ref := Courier("c1")
+		none, err := w.Core.Clearings(t.Context(), ref)
+		noError(t, "Clearings", err)
+		equal(t, "reasons before", len(none), 0)
+		var want []service.Clearing
+		for i := range 18 {
+			c := service.Clearing{At: handoff.InstantOf(Noon) + handoff.Instant(i), Who: "aaaa", Reason: fmt.Sprintf("reason %d", i)}
+			noError(t, "ClearBudget", w.Core.ClearBudget(t.Context(), ref, c))
+			want = append([]service.Clearing{c}, want...)
+		}
+		got, err := w.Core.Clearings(t.Context(), ref)
+		noError(t, "Clearings", err)
+		equal(t, "the newest sixteen", got, want[:16])
+		other, err := w.Core.Clearings(t.Context(), Courier("c2"))
+		noError(t, "Clearings", err)
+		equal(t, "another's", len(other), 0)
+	},
+
+	"SignOutCourierNeverGoesBack": func(t *testing.T, w *World) {
+		w.Cleared(t, "c1", "c2")
+		w.Drives(t, "c1", Route, Today)
+		ref, noon := Courier("c1"), handoff.InstantOf(Noon)
+		for _, step := range []struct{ at, want handoff.Instant }{{noon, noon}, {noon, noon}, {noon - 1, noon}, {noon + 1, noon + 1}} {
+			noError(t, "SignOutCourier", w.Core.SignOutCourier(t.Context(), ref, step.at))
+			got, err := w.Core.Courier(t.Context(), ref)
+			noError(t, "Courier", err)
+			equal(t, "the sign-out", got.SignedOut, step.want)
+			snap := load(t, w, service.Query{Parcel: w.Service.ParcelHash(Carrier, "p1"), Courier: &ref})
+			equal(t, "the sign-out as loaded", snap.Courier.SignedOut, step.want)
+			equal(t, "the routes beside it", len(got.Drives), 1)
+		}
+		other, err := w.Core.Courier(t.Context(), Courier("c2"))
+		noError(t, "Courier", err)
+		equal(t, "another's sign-out", other.SignedOut, handoff.Instant(0))
 	},
 
 	"AssignRouteTakesItFromTheOther": func(t *testing.T, w *World) {

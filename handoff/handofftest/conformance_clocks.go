@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/service"
 )
 
 // guesser is a courier who enters wrong codes at one service, at a new parcel every two codes.
@@ -116,7 +117,7 @@ var clockTests = map[string]func(*testing.T, *World){
 			}
 			_, err := w.Service.Verify(t.Context(), AtDoor("c1", g.Dispatch.Parcel, g.CurrentCode()))
 			equal(t, fmt.Sprint("the right code, a step of ", step), reason(err), string(handoff.CodeLocked))
-			noError(t, "ClearBudget", w.Core.ClearBudget(t.Context(), Courier("c1")))
+			noError(t, "ClearBudget", w.Core.ClearBudget(t.Context(), Courier("c1"), service.Clearing{}))
 		}
 	},
 

@@ -126,4 +126,32 @@ var sessionTests = map[string]func(*testing.T, *World){
 		noError(t, "Session", err)
 		equal(t, "whether one that was used at that moment is there", found != nil, false)
 	},
+	"ACouriersSessionsEndTogether": func(t *testing.T, w *World) {
+		ctx := t.Context()
+		sessions := []identity.Session{
+			{ID: identity.SessionID{1}, Carrier: "swift", Subject: "cou_7", Scopes: []string{"courier"}},
+			{ID: identity.SessionID{2}, Carrier: "swift", Subject: "cou_7", Scopes: []string{"carrier", "courier"}},
+			{ID: identity.SessionID{3}, Carrier: "swift", Subject: "cou_8", Scopes: []string{"courier"}},
+			{ID: identity.SessionID{4}, Carrier: "rival", Subject: "cou_7", Scopes: []string{"courier"}},
+			{ID: identity.SessionID{5}, Carrier: "swift", Subject: "cou_7", Scopes: []string{"carrier"}},
+			{ID: identity.SessionID{6}, Shop: "swift", Subject: "cou_7", Scopes: []string{"customer"}},
+			{ID: identity.SessionID{7}, Shop: "courier", Subject: "swift/cou_7", Scopes: []string{"customer"}},
+		}
+		for _, s := range sessions {
+			s.Began, s.Seen = 7, 7
+			noError(t, "AddSession", w.Store.AddSession(ctx, s, time.Hour))
+		}
+		for range 2 {
+			noError(t, "RemoveSessionsOfCourier", w.Store.RemoveSessionsOfCourier(ctx, handoff.CourierRef{Carrier: "swift", ID: "cou_7"}))
+			var left []byte
+			for _, s := range sessions {
+				found, err := w.Store.Session(ctx, s.ID)
+				noError(t, "Session", err)
+				if found != nil {
+					left = append(left, s.ID[0])
+				}
+			}
+			equal(t, "sessions left", left, []byte{3, 4, 5, 6, 7})
+		}
+	},
 }

@@ -19,12 +19,17 @@ var (
 		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable, handoff.EventDoorChanged)
 	buildingEvents = append(slices.Clip(doorEvents), handoff.EventBuildingChanged, handoff.EventBuildingEnrolled, handoff.EventResidentChanged)
 
+	// privilegedEvents are what people and keys did by a privilege, where it changes no grant.
+	privilegedEvents = []handoff.EventType{
+		handoff.EventCourierSignedOut, handoff.EventCourierChanged, handoff.EventBudgetCleared, handoff.EventRouteAssigned, handoff.EventLinkMade,
+	}
+
 	// fieldTypes are, for each field of an event that not every event has, the types that
 	// may set it: what the groups of [handoff.Event] say.
 	fieldTypes = map[string][]handoff.EventType{
 		"Window": {handoff.EventDispatched, handoff.EventRescheduled},
 		"Rights": {handoff.EventDispatched},
-		"Day":    {handoff.EventRescheduled},
+		"Day":    {handoff.EventRescheduled, handoff.EventRouteAssigned},
 		"Issue": {
 			handoff.EventDispatched, handoff.EventCodeResent, handoff.EventCodeReissued, handoff.EventAborted, handoff.EventRescheduled,
 			handoff.EventDisputed, handoff.EventConfirmed,
@@ -40,15 +45,19 @@ var (
 			handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventElsewhere,
 			handoff.EventPermitted, handoff.EventVisitAgain, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal, handoff.EventDisputed,
 		},
-		"Building":  buildingEvents,
-		"Door":      doorEvents,
+		"Building":  append(slices.Clip(buildingEvents), handoff.EventKeyChanged),
+		"Door":      append(slices.Clip(doorEvents), handoff.EventKeyChanged),
 		"Target":    doorEvents,
 		"Permit":    permitEvents,
 		"Awaited":   {handoff.EventPermitted},
 		"Relock":    {handoff.EventPermitted},
 		"Challenge": {handoff.EventPermitted},
 		"Digest":    {handoff.EventScrubbed, handoff.EventErased},
-		"Changes":   {handoff.EventDoorChanged, handoff.EventBuildingChanged},
+		"Changes":   {handoff.EventDoorChanged, handoff.EventBuildingChanged, handoff.EventCourierChanged, handoff.EventKeyChanged},
+		"APIKey":    privilegedEvents,
+		"Relieved":  {handoff.EventRouteAssigned},
+		"Object":    {handoff.EventKeyChanged, handoff.EventLinkMade, handoff.EventSessionsEnded, handoff.EventSignerChanged},
+		"Scopes":    {handoff.EventKeyChanged},
 		"Resident":  {handoff.EventResidentChanged},
 		"HandedAt":  {handoff.EventDisputed},
 	}

@@ -30,10 +30,12 @@ type Memory struct {
 	couriers map[handoff.CourierRef]*handoff.Courier
 	drivers  map[service.RouteRef]string
 	guesses  map[handoff.CourierRef]map[string]guess // by its id
-	logs     [handoff.Partitions]partition
-	groups   map[string]*group
-	arrivals int
-	counts   []counted
+
+	clearings map[handoff.CourierRef][]service.Clearing
+	logs      [handoff.Partitions]partition
+	groups    map[string]*group
+	arrivals  int
+	counts    []counted
 
 	buildings map[string]handoff.Building
 	doors     map[string]handoff.Door
@@ -69,7 +71,9 @@ func NewMemory() *Memory {
 		couriers: map[handoff.CourierRef]*handoff.Courier{},
 		drivers:  map[service.RouteRef]string{},
 		guesses:  map[handoff.CourierRef]map[string]guess{},
-		groups:   map[string]*group{},
+
+		clearings: map[handoff.CourierRef][]service.Clearing{},
+		groups:    map[string]*group{},
 
 		buildings: map[string]handoff.Building{},
 		doors:     map[string]handoff.Door{},
@@ -486,15 +490,40 @@ func (m *Memory) PutCourier(ctx context.Context, ref handoff.CourierRef, u servi
 	return nil
 }
 
-// ClearBudget implements [service.Couriers].
-func (m *Memory) ClearBudget(ctx context.Context, ref handoff.CourierRef) error {
+// SignOutCourier implements [service.Couriers].
+func (m *Memory) SignOutCourier(ctx context.Context, ref handoff.CourierRef, at handoff.Instant) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer end()
+	c := m.courier(ref)
+	c.SignedOut = max(c.SignedOut, at)
+	return nil
+}
+
+// ClearBudget implements [service.Couriers].
+func (m *Memory) ClearBudget(ctx context.Context, ref handoff.CourierRef, c service.Clearing) error {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	const kept = 16
+	m.clearings[ref] = append([]service.Clearing{c}, m.clearings[ref]...)
+	m.clearings[ref] = m.clearings[ref][:min(kept, len(m.clearings[ref]))]
 	delete(m.guesses, ref)
 	return nil
+}
+
+// Clearings implements [service.Couriers].
+func (m *Memory) Clearings(ctx context.Context, ref handoff.CourierRef) ([]service.Clearing, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return slices.Clone(m.clearings[ref]), nil
 }
 
 // AssignRoute implements [service.Couriers].
@@ -857,6 +886,9 @@ func (m *Memory) Trim(ctx context.Context, n int, keep time.Time) (int64, error)
 
 // RemoveSessionsOf implements [service.Sessions]. Memory keeps no sessions.
 func (m *Memory) RemoveSessionsOf(context.Context, handoff.CustomerRef) (int, error) { return 0, nil }
+
+// RemoveSessionsOfCourier implements [service.Sessions].
+func (m *Memory) RemoveSessionsOfCourier(context.Context, handoff.CourierRef) error { return nil }
 
 // Advance implements [eventlog.Log].
 func (m *Memory) Advance(ctx context.Context, name string, id eventlog.ID) error {

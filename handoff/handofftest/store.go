@@ -14,7 +14,6 @@ import (
 // Core is the contracts that the service and the registry need. [Memory] implements it.
 type Core interface {
 	service.Store
-	service.Couriers
 	registry.Store
 	eventlog.Log
 }

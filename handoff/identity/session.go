@@ -46,6 +46,11 @@ func (s *Session) Customer() (handoff.CustomerRef, bool) {
 	return handoff.CustomerRef{Shop: s.Shop, ID: s.Subject}, s.Shop != "" && slices.Contains(s.Scopes, string(handoff.RoleCustomer))
 }
 
+// Courier is whose session it is; false if it is no courier's.
+func (s *Session) Courier() (handoff.CourierRef, bool) {
+	return handoff.CourierRef{Carrier: s.Carrier, ID: s.Subject}, s.Carrier != "" && slices.Contains(s.Scopes, "courier")
+}
+
 // Sessions keeps the sessions of browsers. How long one
 // lasts is its reader's to judge; the store only forgets it some time later.
 type Sessions interface {
@@ -71,4 +76,7 @@ type Sessions interface {
 	// RemoveSessionsOfShop is RemoveSessionsOf of every session that names the shop: of its
 	// customers and of its staff.
 	RemoveSessionsOfShop(ctx context.Context, shop string) (int, error)
+
+	// RemoveSessionsOfCourier is RemoveSessionsOf of a courier (see Session.Courier).
+	RemoveSessionsOfCourier(ctx context.Context, c handoff.CourierRef) error
 }

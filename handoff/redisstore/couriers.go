@@ -69,6 +69,7 @@ const (
 	fieldName      = "name" // sealed
 	fieldCleared   = "cleared"
 	fieldSuspended = "suspended"
+	fieldSignedOut = "out"  // format, second
 	fieldLastDoor  = "door" // format, second, latitude and longitude in millionths of a degree
 	fieldDrive     = "d:"
 )
@@ -83,6 +84,9 @@ func parseCourier(ref handoff.CourierRef, fields map[string]string) (*handoff.Co
 		c.ClearedUntil = handoff.Instant(t)
 	}
 	var err error
+	if c.SignedOut, err = parseSignedOut(fields[fieldSignedOut]); err != nil {
+		return nil, err
+	}
 	if c.LastDoor, err = parseLastDoor(fields[fieldLastDoor]); err != nil {
 		return nil, err
 	}
@@ -146,9 +150,91 @@ func (s *Store) PutCourier(ctx context.Context, ref handoff.CourierRef, u servic
 	return s.write(ctx, set)
 }
 
-// ClearBudget implements service.Couriers.
-func (s *Store) ClearBudget(ctx context.Context, ref handoff.CourierRef) error {
+// parseSignedOut reads a sign-out; 0 where there is none. One that cannot be read is an error
+// and not none: what was ended would be believed again.
+func parseSignedOut(text string) (handoff.Instant, error) {
+	if text == "" {
+		return 0, nil
+	}
+	const kind = "courier's sign-out"
+	said, err := plain(kind, text)
+	if err != nil {
+		return 0, err
+	}
+	at, err := strconv.ParseInt(said, 10, 64)
+	if err != nil || at <= 0 {
+		return 0, fmt.Errorf("%w: %s: not a second", storage.ErrFormat, kind)
+	}
+	return handoff.Instant(at), nil
+}
+
+// signOutScript notes a sign-out, unless a later one is there.
+//
+//	KEYS[1] courier
+//	ARGV[1] the sign-out   ARGV[2] its format   ARGV[3] its second
+//
+// It returns 1, or 0 if what stands there cannot be read. It may be repeated.
+var signOutScript = newScript(`
+local was = redis.call('HGET', KEYS[1], 'out')
+if was then
+	local at = string.sub(was, 1, #ARGV[2]) == ARGV[2] and tonumber(string.sub(was, #ARGV[2] + 1))
+	if not at then
+		return 0
+	end
+	if at >= tonumber(ARGV[3]) then
+		return 1
+	end
+end
+redis.call('HSET', KEYS[1], 'out', ARGV[1])
+return 1
+`)
+
+// SignOutCourier implements service.Couriers.
+func (s *Store) SignOutCourier(ctx context.Context, ref handoff.CourierRef, at handoff.Instant) error {
+	second := strconv.FormatInt(int64(at), 10)
+	written, err := s.writeIf(ctx, signOutScript, []string{courierKey(ref)}, plainFormat+second, plainFormat, second)
+	if err == nil && !written {
+		err = fmt.Errorf("%w: courier's sign-out", storage.ErrFormat)
+	}
+	return err
+}
+
+// clearingsKept is how many reasons are kept of a courier's cleared budgets.
+const clearingsKept = 16
+
+// ClearBudget implements service.Couriers. The reason is written first: a budget that was cleared
+// for no reason would be worse than a reason that is kept twice.
+func (s *Store) ClearBudget(ctx context.Context, ref handoff.CourierRef, c service.Clearing) error {
+	key := clearingsKey(ref)
+	sealed, err := s.seal(key, c)
+	if err != nil {
+		return err
+	}
+	err = s.write(ctx,
+		line{"lrem", key, 0, sealed}, // from a try whose answer was lost
+		line{"lpush", key, sealed},
+		line{"ltrim", key, 0, clearingsKept - 1},
+		line{"expire", key, int64(s.retention / time.Second)})
+	if err != nil {
+		return err
+	}
 	return s.write(ctx, line{"del", budgetKey(ref)})
+}
+
+// Clearings implements service.Couriers.
+func (s *Store) Clearings(ctx context.Context, ref handoff.CourierRef) ([]service.Clearing, error) {
+	key := clearingsKey(ref)
+	list, err := read(ctx, s, redis.NewStringSliceCmd, "lrange", key, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	clearings := make([]service.Clearing, len(list))
+	for i, sealed := range list {
+		if _, err := s.open(key, sealed, &clearings[i]); err != nil {
+			return nil, err
+		}
+	}
+	return clearings, nil
 }
 
 // assignScript makes a courier the route's, under a number that rises.

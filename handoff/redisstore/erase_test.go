@@ -82,7 +82,7 @@ func TestAnErasedCustomerIsNowhere(t *testing.T) {
 	}
 
 	ref := handoff.CustomerRef{Shop: handofftest.Shop, ID: d.Customer.ID}
-	if erased, open, err := w.Service.Erase(ctx, ref); err != nil || erased != 2 || open != 1 {
+	if erased, open, err := w.Service.Erase(ctx, handoff.Actor{Role: handoff.RoleOps}, ref); err != nil || erased != 2 || open != 1 {
 		t.Fatalf("erased %d, open %d, %v", erased, open, err)
 	}
 	if _, err := w.Service.Verify(ctx, handofftest.AtDoor("c1", "p2", g.CurrentCode())); err != nil {

@@ -178,8 +178,8 @@ func TestErrorsKeepWhatRedisSaid(t *testing.T) {
 			return err
 		}, storage.ErrUnavailable, "hgetall courier: LOADING it is starting"},
 		{"a write", "OOM no room", func(s *Store, _ service.Change) error {
-			return s.ClearBudget(ctx, ref)
-		}, storage.ErrUnavailable, "del budget: OOM no room"},
+			return s.RemoveSession(ctx, identity.SessionID{1})
+		}, storage.ErrUnavailable, "del session: OOM no room"},
 		{"a script", "BUSY wait", func(s *Store, _ service.Change) error {
 			_, err := s.Lease(ctx, "l", "h", time.Now(), time.Now())
 			return err
@@ -195,9 +195,9 @@ func TestErrorsKeepWhatRedisSaid(t *testing.T) {
 			_, err := s.Limit(ctx, "refused:abc", 1, time.Minute)
 			return err
 		}, storage.ErrUnavailable, "evalsha rate: ERR oops"},
-		{"a command that Redis does not know", "ERR unknown command 'del', with args beginning with: 'lk:budget:swift:cou_7' ", func(s *Store, _ service.Change) error {
-			return s.ClearBudget(ctx, ref)
-		}, storage.ErrUnavailable, "del budget: ERR unknown command 'del'"},
+		{"a command that Redis does not know", "ERR unknown command 'del', with args beginning with: 'lk:session:0100' ", func(s *Store, _ service.Change) error {
+			return s.RemoveSession(ctx, identity.SessionID{1})
+		}, storage.ErrUnavailable, "del session: ERR unknown command 'del'"},
 		{"a commit that was refused", "MISCONF disk full", func(s *Store, c service.Change) error { return s.Commit(ctx, c) }, storage.ErrUnavailable, "evalsha grant: MISCONF disk full"},
 		{"a commit that may have run", "ERR oops", func(s *Store, c service.Change) error { return s.Commit(ctx, c) }, storage.ErrUnknownOutcome, "evalsha grant: ERR oops"},
 		{"a commit whose slot moves", "TRYAGAIN soon", func(s *Store, c service.Change) error { return s.Commit(ctx, c) }, storage.ErrConflict, "evalsha grant: TRYAGAIN soon"},
@@ -265,6 +265,16 @@ func TestErrorsOfPlainValues(t *testing.T) {
 			func(m *miniredis.Miniredis, format string) {
 				m.HSet(courierKey(courier), fieldLastDoor, format+map[bool]string{true: "1795518000 52525600 13342100", false: "secret"}[format == plainFormat])
 			}, load, "courier's last door",
+		},
+		"a sign-out": {
+			func(m *miniredis.Miniredis, format string) {
+				m.HSet(courierKey(courier), fieldSignedOut, format+map[bool]string{true: "1795518000", false: "secret"}[format == plainFormat])
+			}, load, "courier's sign-out",
+		},
+		"a sign-out that is overwritten": {
+			func(m *miniredis.Miniredis, format string) {
+				m.HSet(courierKey(courier), fieldSignedOut, format+"1795518000")
+			}, func(ctx context.Context, s *Store) error { return s.SignOutCourier(ctx, courier, 1795518001) }, "courier's sign-out",
 		},
 		"a guess": {
 			func(m *miniredis.Miniredis, format string) {

@@ -33,6 +33,7 @@ var stored = map[string]any{
 	"grant": service.Record{}, "event": handoff.Event{}, "failures": failures{},
 	"building": handoff.Building{}, "door": handoff.Door{}, "resident": residents.Resident{},
 	"apikey": identity.APIKey{}, "session": identity.Session{}, "chainhead": trail.End{}, "epoch": Epoch{},
+	"clearing": service.Clearing{},
 }
 
 // The encoding of every stored type stands in testdata: the whole of a filled value, and

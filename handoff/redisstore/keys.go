@@ -34,7 +34,7 @@ import (
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
 //	lk:orders:DATE:BUCKET                hash    order's keyed hash and HASH -> nothing                   window end + retention
-//	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, last door, d:DATE/ROUTE   never
+//	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, sign-out, last door, d:DATE/ROUTE   never
 //	                                             (a d: three days after its date, with the next route)
 //	lk:rate:KIND:HASH                    string  when an address's failures are forgotten                 with it, a minute
 //	lk:building:ID, lk:door:ID           string  sealed registry entry                               never
@@ -48,7 +48,7 @@ import (
 //	lk:apikeys                           set     ids of all keys (written first, removed last)       never
 //	lk:spent:ID                          string  who spent a token of one use, by chance             a minute after the token
 //	lk:session:HASH                      string  sealed session of a browser                         with the session
-//	lk:sessions:HASH                     zset    a customer's sessions (HASH above) by their end      a minute after the last of them
+//	lk:sessions:HASH                     zset    a customer's or courier's sessions (HASH above) by their end  a minute after the last of them
 //	lk:shopsessions:SHOP                 zset    the same of a shop's customers and staff             a minute after the last of them
 //	lk:feed:DOOR                         stream  sealed messages for a door that dialed in           ten minutes after the last
 //	lk:tally:NAME                        string  a count                                             as its caller says
@@ -57,6 +57,7 @@ import (
 //	lk:chains                            set     names of chains                                     never
 //	lk:lease:NAME                        hash    holder, and until, ms                               never
 //	lk:budget:CARRIER:ID                 list    guesses as they came: reserved, in doubt, counted, excused   31 days after the last guess
+//	lk:clearings:CARRIER:ID              list    sealed: who cleared a courier's budget, when and why  retention after the last
 //	lk:epoch                             string  sealed: which epoch the store is of (see Epoch)     never
 //	lk:pattern:KEY                       zset    what was seen, by when; KEY by notify/signals        its stretch after the last
 //
@@ -112,6 +113,8 @@ func ordersKey(o service.OrderRef) string {
 func courierKey(c handoff.CourierRef) string { return prefix + "courier:" + c.Carrier + ":" + c.ID }
 
 func budgetKey(c handoff.CourierRef) string { return prefix + "budget:" + c.Carrier + ":" + c.ID }
+
+func clearingsKey(c handoff.CourierRef) string { return prefix + "clearings:" + c.Carrier + ":" + c.ID }
 
 const buildingsKey = prefix + "buildings"
 
@@ -173,6 +176,12 @@ func sessionsKey(c handoff.CustomerRef) string {
 }
 
 func shopSessionsKey(shop string) string { return prefix + "shopsessions:" + shop }
+
+// courierSessionsKey is a courier's. No customer's hash has a control character in it.
+func courierSessionsKey(c handoff.CourierRef) string {
+	sum := sha256.Sum256([]byte("courier\x00" + c.Carrier + "/" + c.ID))
+	return prefix + "sessions:" + hex.EncodeToString(sum[:])
+}
 
 func permitKey(id handoff.PermitID) string { return prefix + "permit:" + id.String() }
 

@@ -48,7 +48,7 @@ func (s *Store) putSession(ctx context.Context, session identity.Session, keep t
 	return s.write(ctx, append(line{"set", key, sealed, "px", max(1, keep.Milliseconds())}, only...))
 }
 
-// indexSession writes where a customer's or a shop's session will be found. It is a trip of
+// indexSession writes where a customer's, a courier's or a shop's session will be found. It is a trip of
 // its own, ahead of the session's: an entry without a session is skipped, a session without an
 // entry could not be ended with the others.
 func (s *Store) indexSession(ctx context.Context, session identity.Session, keep time.Duration) error {
@@ -56,6 +56,9 @@ func (s *Store) indexSession(ctx context.Context, session identity.Session, keep
 	var keys []string
 	if customer, ok := session.Customer(); ok {
 		keys = append(keys, sessionsKey(customer))
+	}
+	if courier, ok := session.Courier(); ok {
+		keys = append(keys, courierSessionsKey(courier))
 	}
 	if session.Shop != "" {
 		keys = append(keys, shopSessionsKey(session.Shop))
@@ -79,6 +82,12 @@ func (s *Store) indexSession(ctx context.Context, session identity.Session, keep
 // RemoveSessionsOf implements identity.Sessions.
 func (s *Store) RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) (int, error) {
 	return s.removeIndexed(ctx, sessionsKey(c))
+}
+
+// RemoveSessionsOfCourier implements identity.Sessions.
+func (s *Store) RemoveSessionsOfCourier(ctx context.Context, c handoff.CourierRef) error {
+	_, err := s.removeIndexed(ctx, courierSessionsKey(c))
+	return err
 }
 
 // RemoveSessionsOfShop implements identity.Sessions.

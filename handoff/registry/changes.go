@@ -15,12 +15,6 @@ type By struct {
 	Who  string       // a pseudonym
 }
 
-// What a record that came or went is said to have changed.
-const (
-	Enrolled = "enrolled"
-	Removed  = "removed"
-)
-
 // changes collects names of what differs.
 type changes []string
 
@@ -33,7 +27,7 @@ func (c *changes) of(name string, same bool) {
 // changesOfBuilding names what differs between two buildings, by the API's names.
 func changesOfBuilding(before, after *handoff.Building) []string {
 	if before == nil {
-		return []string{Enrolled}
+		return []string{handoff.Enrolled}
 	}
 	var c changes
 	c.of("name", before.Name == after.Name)
@@ -52,7 +46,7 @@ func changesOfBuilding(before, after *handoff.Building) []string {
 // changesOfDoor is changesOfBuilding of two doors.
 func changesOfDoor(before, after *handoff.Door) []string {
 	if before == nil || before.Removed {
-		return []string{Enrolled}
+		return []string{handoff.Enrolled}
 	}
 	var c changes
 	c.of("kind", before.Kind == after.Kind)

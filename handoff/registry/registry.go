@@ -187,7 +187,7 @@ func (r *Registry) RemoveDoor(ctx context.Context, by By, d handoff.Door) error 
 		return err
 	}
 	if err := r.changed(ctx, by, handoff.Event{
-		Type: handoff.EventDoorChanged, Door: d.ID, Target: d.Kind, Building: d.BuildingID, Changes: []string{Removed},
+		Type: handoff.EventDoorChanged, Door: d.ID, Target: d.Kind, Building: d.BuildingID, Changes: []string{handoff.Removed},
 	}); err != nil {
 		return err
 	}

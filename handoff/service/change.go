@@ -118,14 +118,23 @@ func (r *run) answered(p *pass) (outcome, bool) {
 			return o, true
 		}
 	}
-	o, told := r.attempt.toldBefore(p.Record, p.command.Act)
-	if told && o.answer.Reason == "" && o.act == handoff.Open {
-		// A permit is a right and no receipt: it is given out again only while it would be given.
-		if refused := handoff.Repeat(p.grant(), p.command, p.facts, p.now); refused != nil {
-			o.answer = Answer{Attempt: o.answer.Attempt, Courier: o.answer.Courier, At: handoff.InstantOf(p.now), Reason: refused.Reason, Verdict: refused.Verdict.Bytes()}
-		}
+	o, known := r.attempt.toldBefore(p.Record, p.command.Act)
+	if !known {
+		return o, false
 	}
-	return o, told
+	var refused *handoff.Refusal
+	switch {
+	case !p.facts.Courier.Admits(p.command.Evidence.Issued): // whoever asks is not known to be the courier
+		refused = &handoff.Refusal{Reason: handoff.SignedOut}
+		refused.Verdict[handoff.ProofCourier] = handoff.Failed
+	case o.answer.Reason == "" && o.act == handoff.Open:
+		// A permit is a right and no receipt: it is given out again only while it would be given.
+		refused = handoff.Repeat(p.grant(), p.command, p.facts, p.now)
+	}
+	if refused != nil {
+		o.answer = Answer{Attempt: o.answer.Attempt, Courier: o.answer.Courier, At: handoff.InstantOf(p.now), Reason: refused.Reason, Verdict: refused.Verdict.Bytes()}
+	}
+	return o, true
 }
 
 // decide asks for the decision. It answers false where a reservation must be made, or must

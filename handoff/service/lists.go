@@ -67,16 +67,18 @@ func (s *Service) OfCustomer(ctx context.Context, c handoff.CustomerRef, after L
 	return grants, next, nil
 }
 
-// Stops lists the grants on the routes that a courier drives at this hour. Refused as
-// courier-not-cleared.
-func (s *Service) Stops(ctx context.Context, ref handoff.CourierRef) ([]handoff.Grant, error) {
+// Stops lists the grants on the routes that a courier drives at this hour. Issued is of the
+// courier's token or session. Refused as signed-out or courier-not-cleared.
+func (s *Service) Stops(ctx context.Context, ref handoff.CourierRef, issued handoff.Instant) ([]handoff.Grant, error) {
 	now := s.clock.Now()
 	courier, err := s.store.Courier(ctx, ref)
-	if err != nil || !courier.Cleared(now) {
-		if err == nil {
-			err = &handoff.Refusal{Reason: handoff.CourierNotCleared}
-		}
+	switch {
+	case err != nil:
 		return nil, err
+	case !courier.Admits(issued):
+		return nil, &handoff.Refusal{Reason: handoff.SignedOut}
+	case !courier.Cleared(now):
+		return nil, &handoff.Refusal{Reason: handoff.CourierNotCleared}
 	}
 	stops := []handoff.Grant{}
 	for _, drive := range courier.Drives {

@@ -141,7 +141,7 @@ func TestErase(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	erased, open, err := w.Service.Erase(ctx, customer)
+	erased, open, err := w.Service.Erase(ctx, handoff.Actor{Role: handoff.RoleOps}, customer)
 	if err != nil || erased != 2 || open != 1 {
 		t.Fatalf("erased %d, open %d, %v", erased, open, err)
 	}
@@ -160,7 +160,7 @@ func TestErase(t *testing.T) {
 		t.Error("a neighbour was erased")
 	}
 
-	if erased, open, err := w.Service.Erase(ctx, customer); err != nil || erased != 0 || open != 1 {
+	if erased, open, err := w.Service.Erase(ctx, handoff.Actor{Role: handoff.RoleOps}, customer); err != nil || erased != 0 || open != 1 {
 		t.Errorf("again: erased %d, open %d, %v", erased, open, err)
 	}
 	g := w.Parcel(t, "p2")

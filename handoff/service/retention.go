@@ -9,11 +9,16 @@ import (
 	"latchkey/handoff"
 )
 
-// Erase forgets a customer: their browsers are signed out, everything about them leaves
+// Erase forgets a customer on behalf of an operator: their browsers are signed out, everything about them leaves
 // their closed grants at once, and each grant that is still open as soon as it closes. It
 // returns how many were closed and how many are open. Doing it again is harmless, and
 // finishes what broke off.
-func (s *Service) Erase(ctx context.Context, c handoff.CustomerRef) (erased, open int, err error) {
+//
+// The log hears of it first, without naming the customer, and then with each grant.
+func (s *Service) Erase(ctx context.Context, by handoff.Actor, c handoff.CustomerRef) (erased, open int, err error) {
+	if err := s.tell(ctx, by, handoff.Event{Type: handoff.EventSessionsEnded, Shop: c.Shop}); err != nil {
+		return 0, 0, err
+	}
 	if _, err := s.store.RemoveSessionsOf(ctx, c); err != nil {
 		return 0, 0, err
 	}
@@ -23,7 +28,7 @@ func (s *Service) Erase(ctx context.Context, c handoff.CustomerRef) (erased, ope
 			return erased, open, err
 		}
 		for _, l := range list {
-			closed, stay, err := s.eraseParcel(ctx, c, l.Parcel)
+			closed, stay, err := s.eraseParcel(ctx, by, c, l.Parcel)
 			erased, open, after = erased+closed, open+stay, l
 			if err != nil {
 				return erased, open, err
@@ -37,14 +42,14 @@ const erasedAtOnce = 256
 
 // eraseParcel forgets the customer of all generations of a parcel's grants, and takes the
 // parcel off the customer's list unless one is open.
-func (s *Service) eraseParcel(ctx context.Context, c handoff.CustomerRef, hash handoff.ParcelHash) (erased, open int, err error) {
+func (s *Service) eraseParcel(ctx context.Context, by handoff.Actor, c handoff.CustomerRef, hash handoff.ParcelHash) (erased, open int, err error) {
 	snap, err := s.store.Load(ctx, Query{Parcel: hash})
 	if err != nil {
 		return 0, 0, err
 	}
 	for n := snap.Version.Generation(); n >= 1; n-- {
 		id := handoff.GrantID{Hash: hash, Generation: n}
-		g, err := s.eraseOne(ctx, c, id)
+		g, err := s.eraseOne(ctx, by, c, id)
 		switch {
 		case err != nil:
 			return erased, open, err
@@ -65,7 +70,7 @@ func (s *Service) eraseParcel(ctx context.Context, c handoff.CustomerRef, hash h
 }
 
 // eraseOne marks a grant; nil if it is not this customer's.
-func (s *Service) eraseOne(ctx context.Context, c handoff.CustomerRef, id handoff.GrantID) (*handoff.Grant, error) {
+func (s *Service) eraseOne(ctx context.Context, by handoff.Actor, c handoff.CustomerRef, id handoff.GrantID) (*handoff.Grant, error) {
 	owner := handoff.Actor{Role: handoff.RoleCustomer, Shop: c.Shop, Customer: c.ID}
 	_, err := s.Grant(ctx, owner, id)
 	var refused *handoff.Refusal
@@ -75,7 +80,7 @@ func (s *Service) eraseOne(ctx context.Context, c handoff.CustomerRef, id handof
 	if err != nil {
 		return nil, err
 	}
-	g, err := s.order(ctx, id, handoff.Command{Act: handoff.Erase, By: handoff.Actor{Role: handoff.RoleOps}}, "")
+	g, err := s.order(ctx, id, handoff.Command{Act: handoff.Erase, By: by}, "")
 	return &g, err
 }
 

@@ -212,7 +212,7 @@ func TestACouriersBudget(t *testing.T) {
 
 	w = world(t)
 	guesses(t, w, 20)
-	if err := w.Core.ClearBudget(t.Context(), handofftest.Courier("c1")); err != nil {
+	if err := w.Core.ClearBudget(t.Context(), handofftest.Courier("c1"), service.Clearing{}); err != nil {
 		t.Fatal(err)
 	}
 	g := w.Parcel(t, fmt.Sprintf("%v-0", handofftest.Today))
@@ -510,19 +510,19 @@ func TestListsShowWhatIsTheirs(t *testing.T) {
 	if got := parcels(ofCustomer, err); got != "p1" {
 		t.Errorf("of customer: %s", got)
 	}
-	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c1"))); got != "OTHp2 p1" {
+	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c1"), handoff.InstantOf(w.Clock.Now()))); got != "OTHp2 p1" {
 		t.Errorf("stops: %s", got)
 	}
-	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c2"))); got != "" {
+	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c2"), handoff.InstantOf(w.Clock.Now()))); got != "" {
 		t.Errorf("stops without a route: %s", got)
 	}
-	if _, err := w.Service.Stops(ctx, handofftest.Courier("nobody")); refusal(err) != handoff.CourierNotCleared {
+	if _, err := w.Service.Stops(ctx, handofftest.Courier("nobody"), handoff.InstantOf(w.Clock.Now())); refusal(err) != handoff.CourierNotCleared {
 		t.Errorf("stops of nobody: %v", err)
 	}
 	if _, err := w.Service.Reschedule(ctx, shop, g.ID, g.Day().Next(), "BER-043"); err != nil {
 		t.Fatal(err)
 	}
-	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c1"))); got != "OTHp2" {
+	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c1"), handoff.InstantOf(w.Clock.Now()))); got != "OTHp2" {
 		t.Errorf("stops after a parcel moved on: %s", got)
 	}
 	for r, want := range map[service.RouteRef]string{
@@ -537,7 +537,7 @@ func TestListsShowWhatIsTheirs(t *testing.T) {
 	}
 	w.Drives(t, "c2", "BER-043", g.Day().Next())
 	w.Clock.Advance(24 * time.Hour)
-	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c2"))); got != "p1" {
+	if got := parcels(w.Service.Stops(ctx, handofftest.Courier("c2"), handoff.InstantOf(w.Clock.Now()))); got != "p1" {
 		t.Errorf("stops of the new route: %s", got)
 	}
 }

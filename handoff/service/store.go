@@ -19,7 +19,7 @@ type Store interface {
 	LastDoors
 	Lists
 	Schedule
-	Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error) // see Couriers
+	Couriers
 	Log
 	Tally(ctx context.Context, name string, forget time.Duration) (int, error) // see counts.Tally
 	Sessions
@@ -80,9 +80,10 @@ type Log interface {
 	Append(ctx context.Context, now handoff.Instant, events ...handoff.Event) error
 }
 
-// Sessions signs a customer's browsers out; see identity.Sessions.
+// Sessions signs the browsers of a customer or courier out; see identity.Sessions.
 type Sessions interface {
 	RemoveSessionsOf(ctx context.Context, c handoff.CustomerRef) (int, error)
+	RemoveSessionsOfCourier(ctx context.Context, c handoff.CourierRef) error
 }
 
 // Query is what to read: a grant, and facts.

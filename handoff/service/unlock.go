@@ -14,6 +14,7 @@ import (
 // UnlockRequest is a courier's request at a door of a building.
 type UnlockRequest struct {
 	Courier   handoff.CourierRef
+	Issued    handoff.Instant // as in Presentation
 	Door      string
 	Parcel    string            // its id as read at the door
 	Position  *handoff.Position // nil: the device sent none
@@ -64,7 +65,7 @@ func (s *Service) Unlock(ctx context.Context, r UnlockRequest) (Permission, erro
 			"unlock", r.Door, r.Parcel, positionText(r.Position), hex.EncodeToString(r.Challenge)),
 		command: func(found *Snapshot) handoff.Command {
 			c := handoff.Command{Act: handoff.Open, Permit: id, Evidence: handoff.Evidence{
-				Courier: r.Courier, Parcel: r.Parcel, Position: r.Position, Challenge: r.Challenge,
+				Courier: r.Courier, Issued: r.Issued, Parcel: r.Parcel, Position: r.Position, Challenge: r.Challenge,
 				Device: s.device(r.Courier, r.Device), Claimed: claimed(r.Claimed),
 			}}
 			if door = found.Door; door != nil {

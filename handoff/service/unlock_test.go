@@ -407,7 +407,7 @@ func TestARepeatedPermitIsJudgedAgain(t *testing.T) {
 	w.Drives(t, "c1", handofftest.Route, handofftest.Today)
 	g := w.Dispatch(t, handofftest.Sample("p1"))
 	p := handofftest.AtDoor("c1", "p1", g.CurrentCode())
-	p.Attempt = "a2"
+	p.Attempt, p.Issued = "a2", handoff.InstantOf(w.Clock.Now())
 	first, err := w.Service.Verify(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
@@ -417,5 +417,17 @@ func TestARepeatedPermitIsJudgedAgain(t *testing.T) {
 	}
 	if again, err := w.Service.Verify(t.Context(), p); err != nil || again != first {
 		t.Errorf("the receipt again: %+v, %v", again, err)
+	}
+	// Who was signed out is not known to be the one who got the receipt.
+	carrier := handoff.Actor{Role: handoff.RoleCarrier, Subject: "dispatcher"}
+	if _, err := w.Service.SignOutCourier(t.Context(), carrier, handofftest.Courier("c1")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Service.Verify(t.Context(), p); refusal(err) != handoff.SignedOut {
+		t.Errorf("the receipt after the sign-out: %v", err)
+	}
+	p.Issued++
+	if again, err := w.Service.Verify(t.Context(), p); err != nil || again != first {
+		t.Errorf("the receipt after a new sign-in: %+v, %v", again, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 // Presentation is a courier's request at a parcel's address.
 type Presentation struct {
 	Courier  handoff.CourierRef
+	Issued   handoff.Instant   // since when the courier's token or session exists; 0: not known
 	Parcel   string            // as read from the label
 	Code     otp.Code          // zero: none entered
 	Position *handoff.Position // nil: the device sent none
@@ -78,7 +79,7 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 		attempt: s.attemptOf(p.Attempt, p.Courier, p.Claimed, kind, p.Parcel, p.Code.Reveal(), positionText(p.Position), p.Note),
 		command: func(found *Snapshot) handoff.Command {
 			return handoff.Command{Act: act(found.grant()), Target: handoff.Parcel, Evidence: handoff.Evidence{
-				Courier: p.Courier, Parcel: p.Parcel, Position: p.Position, Code: p.Code,
+				Courier: p.Courier, Issued: p.Issued, Parcel: p.Parcel, Position: p.Position, Code: p.Code,
 				Device: s.device(p.Courier, p.Device), Claimed: claimed(p.Claimed),
 			}}
 		},

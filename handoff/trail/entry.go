@@ -47,6 +47,11 @@ type Entry struct {
 	Who      string `json:"who,omitempty"`        // who asked, and on which device the courier worked: pseudonyms
 	Device   string `json:"device,omitempty"`     // (see Pseudonym)
 	Link     string `json:"link_maker,omitempty"` // who made the shop's link that let a customer in who asked: a pseudonym
+	APIKey   string `json:"api_key,omitempty"`    // by which it was asked; left out where a person did
+	Relieved string `json:"relieved,omitempty"`   // route_assigned: who drove the route until then
+	Day      string `json:"day,omitempty"`        // route_assigned: of which day
+	Object   string `json:"object,omitempty"`     // what it was done to: an API key's id, or a customer's pseudonym
+	Scopes   string `json:"scopes,omitempty"`     // key_changed: what the key may do, names joined by commas
 	Issue    uint64 `json:"issue,omitzero"`       // disputed: the counter of the code that was entered
 	Handed   int64  `json:"handed,omitzero"`      // disputed: when the handoff was recorded
 }
@@ -66,6 +71,10 @@ func TrailEntry(l eventlog.Logged) Entry {
 	n := ofDoor(e)
 	n.ID, n.Building, n.Grant, n.Shop, n.Parcel, n.Route = l.ID.ID, e.Building, e.Grant.String(), e.Shop, e.Parcel, e.Route
 	n.Door, n.Courier, n.By, n.Who, n.Device, n.Link, n.Distance = e.Door, e.Courier, e.By, e.Who, e.Device, e.Link, e.Distance
+	n.APIKey, n.Relieved, n.Object, n.Scopes = e.APIKey, e.Relieved, e.Object, strings.Join(e.Scopes, ",")
+	if e.Type == handoff.EventRouteAssigned && e.Day != nil {
+		n.Day = e.Day.String()
+	}
 	if e.Type == handoff.EventDisputed {
 		n.Issue, n.Handed = e.Issue, int64(e.HandedAt)
 	}

@@ -2,6 +2,7 @@ package trail
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -54,7 +55,7 @@ func TestBuildingEntry(t *testing.T) {
 			}
 		}
 	}
-	for e := handoff.EventType(0); int(e) < len(handoff.EventTypes())+2; e++ {
+	for e := range handoff.EventType(math.MaxUint8) {
 		_, _, ok := BuildingEntry(full(e))
 		if want := slices.Contains(buildingEvents, e); ok != want {
 			t.Errorf("%s concerns a building: %v", e, ok)
@@ -142,5 +143,30 @@ func TestLateWordsAreALine(t *testing.T) {
 	}
 	if want := fmt.Sprintf("1 delivered 3, %d opened 2", 2+oneLine); strings.Join(got, ", ") != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What is done by a privilege is chained with all that says who did what to whom.
+func TestTrailEntryOfAPrivilege(t *testing.T) {
+	l := eventlog.Logged{ID: eventlog.ID{Partition: 5, ID: "1795514400000-7"}, Event: handoff.Event{
+		Type: handoff.EventRouteAssigned, At: 1795514400, Carrier: "swift", Route: "BER-042", Day: &handoff.Date{Year: 2026, Month: 11, Day: 24},
+		Courier: "cou_8", Relieved: "cou_7", By: "carrier", Who: "wwwwwwwwwwwwwwww", APIKey: "kkkk",
+	}}
+	want := `{"seq":0,"at":1795514400,"what":"route_assigned","carrier":"swift","id":"1795514400000-7","route":"BER-042","courier":"cou_8",` +
+		`"by":"carrier","who":"wwwwwwwwwwwwwwww","api_key":"kkkk","relieved":"cou_7","day":"2026-11-24"}`
+	if got := marshal(t, TrailEntry(l)); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	l.Event = handoff.Event{
+		Type: handoff.EventKeyChanged, At: 1795514400, By: "ops", Who: "wwwwwwwwwwwwwwww", Object: "kkkk",
+		Scopes: []string{"dispatch", "shop"}, Shop: "demo", Changes: []string{handoff.Made},
+	}
+	want = `{"seq":0,"at":1795514400,"what":"key_changed","changes":"made","id":"1795514400000-7","shop":"demo","by":"ops","who":"wwwwwwwwwwwwwwww",` +
+		`"object":"kkkk","scopes":"dispatch,shop"}`
+	if got := marshal(t, TrailEntry(l)); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	if _, _, ok := BuildingEntry(l); ok {
+		t.Error("a building is told of an API key")
 	}
 }

@@ -9,6 +9,7 @@ package doors
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"latchkey/handoff"
@@ -36,13 +37,21 @@ type Grants interface {
 	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
 }
 
+// Couriers is what carriers say of their couriers; a [service.Couriers].
+type Couriers interface {
+	Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error)
+	SignOutCourier(ctx context.Context, ref handoff.CourierRef, at handoff.Instant) error
+}
+
 // Config is what a Dispatcher is made of. All of it is required.
 type Config struct {
-	Grants Grants
-	Feed   door.Feed
-	Signer *door.Signer
-	Namer  handoff.Namer // the service's own, of which a grant's name at the doors is made
-	Clock  clock.Clock
+	Grants   Grants
+	Couriers Couriers
+	Events   eventlog.Reading // finds which permits a courier was given
+	Feed     door.Feed
+	Signer   *door.Signer
+	Namer    handoff.Namer // the service's own, of which a grant's name at the doors is made
+	Clock    clock.Clock
 }
 
 // Dispatcher sends to doors what events call for.
@@ -50,8 +59,8 @@ type Dispatcher struct{ Config }
 
 // New makes a Dispatcher.
 func New(c Config) (*Dispatcher, error) {
-	if c.Grants == nil || c.Feed == nil || c.Signer == nil || c.Namer == nil || c.Clock == nil {
-		return nil, errors.New("doors: grants, a feed, a signer, a namer and a clock are needed")
+	if c.Grants == nil || c.Couriers == nil || c.Events == nil || c.Feed == nil || c.Signer == nil || c.Namer == nil || c.Clock == nil {
+		return nil, errors.New("doors: grants, couriers, the log, a feed, a signer, a namer and a clock are needed")
 	}
 	return &Dispatcher{c}, nil
 }
@@ -67,6 +76,10 @@ func (d *Dispatcher) Handle(ctx context.Context, delivery eventlog.Delivery) err
 	case handoff.EventRecalled, handoff.EventHeld, handoff.EventDistrusted, handoff.EventExpired, handoff.EventRescheduled,
 		handoff.EventReleased, handoff.EventCollected, handoff.EventOverridden:
 		return d.recall(ctx, e)
+	case handoff.EventCourierSignedOut:
+		return d.signedOut(ctx, e)
+	case handoff.EventCourierChanged:
+		return d.changed(ctx, e)
 	}
 	return nil
 }
@@ -76,7 +89,8 @@ var unsigned = notify.Reason{Class: "unsigned"}
 
 var asService = handoff.Actor{Role: handoff.RoleService}
 
-// permit sends what was granted, unless it is over or was taken back meanwhile.
+// permit sends what was granted, unless it is over, was taken back meanwhile, or its courier may
+// not open doors any more.
 func (d *Dispatcher) permit(ctx context.Context, e handoff.Event) error {
 	now := d.Clock.Now()
 	p := door.Opening{
@@ -89,6 +103,10 @@ func (d *Dispatcher) permit(ctx context.Context, e handoff.Event) error {
 	if err != nil || g == nil || g.StatusAt(now) != handoff.Active || !g.Window.Contains(now) {
 		return err
 	}
+	c, err := d.Couriers.Courier(ctx, handoff.CourierRef{Carrier: e.Carrier, ID: e.Courier})
+	if err != nil || !c.Cleared(now) || !c.Admits(e.At) || !c.DrivesOn(g.Route(), g.Day()) {
+		return err
+	}
 	raw, err := d.Signer.Permit(p)
 	if err != nil {
 		return notify.Permanent(err, unsigned)
@@ -98,9 +116,7 @@ func (d *Dispatcher) permit(ctx context.Context, e handoff.Event) error {
 
 // recall takes back what was given out and not used, as far as it could still open.
 func (d *Dispatcher) recall(ctx context.Context, e handoff.Event) error {
-	now := d.Clock.Now()
-	over := func(at handoff.Instant) bool { return now.Sub(at.Time()) >= door.MaxLife+2*door.Skew } // a slow clock's, too
-	if over(e.At) {
+	if d.over(e.At) {
 		return nil // and with it whatever was given out before
 	}
 	g, err := d.grant(ctx, e.Grant)
@@ -108,19 +124,100 @@ func (d *Dispatcher) recall(ctx context.Context, e handoff.Event) error {
 		return err
 	}
 	for _, u := range g.Unlocks {
-		if !u.Awaited || used(u.State) || u.At > e.At || over(u.At) {
+		if u.At > e.At {
 			continue
 		}
-		raw, err := d.Signer.Recall(door.Recall{Door: u.Door, Permit: door.PermitID(u.Permit), Expires: u.At.Time().Add(door.MaxLife)})
-		if err != nil {
-			return notify.Permanent(err, unsigned)
-		}
-		if err := d.Feed.Send(ctx, u.Door, door.Message{Kind: KindRecall, Body: raw}); err != nil {
+		if err := d.takeBack(ctx, u); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// over reports whether a permit that was given out then opens nothing any more, also at a door
+// whose clock is slow.
+func (d *Dispatcher) over(at handoff.Instant) bool {
+	return d.Clock.Now().Sub(at.Time()) >= stillOpens
+}
+
+const stillOpens = door.MaxLife + 2*door.Skew
+
+// takeBack tells a door not to open for a permit, as far as it could.
+func (d *Dispatcher) takeBack(ctx context.Context, u handoff.Unlock) error {
+	if !u.Awaited || used(u.State) || d.over(u.At) {
+		return nil
+	}
+	raw, err := d.Signer.Recall(door.Recall{Door: u.Door, Permit: door.PermitID(u.Permit), Expires: u.At.Time().Add(door.MaxLife)})
+	if err != nil {
+		return notify.Permanent(err, unsigned)
+	}
+	return d.Feed.Send(ctx, u.Door, door.Message{Kind: KindRecall, Body: raw})
+}
+
+// signedOut takes back a courier's permits. The service logs a sign-out before it is noted; here
+// it is noted as well, should the service not have come to it. Then no permit can follow that is
+// not in the log yet.
+func (d *Dispatcher) signedOut(ctx context.Context, e handoff.Event) error {
+	ref := handoff.CourierRef{Carrier: e.Carrier, ID: e.Courier}
+	if err := d.Couriers.SignOutCourier(ctx, ref, e.At); err != nil {
+		return err
+	}
+	return d.takeBackAll(ctx, ref, e.At)
+}
+
+// changed takes a courier's permits back where the courier was suspended, or is not cleared any more.
+func (d *Dispatcher) changed(ctx context.Context, e handoff.Event) error {
+	ref := handoff.CourierRef{Carrier: e.Carrier, ID: e.Courier}
+	if d.over(e.At) {
+		return nil
+	}
+	if !slices.Contains(e.Changes, handoff.Suspended) { // which may not be noted yet
+		c, err := d.Couriers.Courier(ctx, ref)
+		if err != nil || c.Cleared(d.Clock.Now()) {
+			return err
+		}
+	}
+	return d.takeBackAll(ctx, ref, e.At)
+}
+
+// noting is how long after its event what an event says may still be being noted. A permit of that
+// time is taken back, too: if it was given by a new sign-in, its courier asks for another.
+const noting = 5 * time.Second
+
+// takeBackAll takes back what a courier was given out up to a time, or while the reason was being
+// noted. The log knows it, whatever became of the courier's routes.
+func (d *Dispatcher) takeBackAll(ctx context.Context, ref handoff.CourierRef, until handoff.Instant) error {
+	if d.over(until) {
+		return nil
+	}
+	filter := eventlog.Filter{
+		Types: []handoff.EventType{handoff.EventPermitted}, Carrier: ref.Carrier, Courier: ref.ID,
+		From: d.Clock.Now().Add(-stillOpens), To: until.Time().Add(noting),
+	}
+	for page := (eventlog.Page{More: true}); page.More; {
+		var err error
+		if page, err = eventlog.Query(ctx, d.Events, filter, page.Next, eventsAtOnce); err != nil {
+			return err
+		}
+		for _, l := range page.Events {
+			g, err := d.grant(ctx, l.Event.Grant)
+			if err != nil {
+				return err
+			}
+			if g == nil {
+				continue
+			}
+			if u := g.Unlock(l.Event.Permit); u != nil {
+				if err := d.takeBack(ctx, *u); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+const eventsAtOnce = 100
 
 // used reports whether a permit is known to open nothing any more.
 func used(s handoff.DoorState) bool {

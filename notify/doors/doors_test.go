@@ -63,7 +63,7 @@ func newHall(t *testing.T) *hall {
 	if h.signer, err = door.NewSigner(rand.Reader); err != nil {
 		t.Fatal(err)
 	}
-	h.dispatcher, err = doors.New(doors.Config{Grants: h.Service, Feed: h.doorFeed, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
+	h.dispatcher, err = doors.New(doors.Config{Grants: h.Service, Couriers: h.Core, Events: h.Core, Feed: h.doorFeed, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,15 +344,163 @@ func TestRecall(t *testing.T) {
 	})
 }
 
+// A permit that waits goes to the door only while its courier may open doors.
+func TestPermitOfACourierWhoMayNot(t *testing.T) {
+	yes := true
+	for name, c := range map[string]struct {
+		meanwhile func(*hall, context.Context) error
+		want      []string
+	}{
+		"nothing": {func(*hall, context.Context) error { return nil }, []string{"permit"}},
+		"suspended": {func(h *hall, ctx context.Context) error {
+			return h.Core.PutCourier(ctx, handofftest.Courier("cou_7"), service.CourierUpdate{Suspended: &yes})
+		}, nil},
+		"clearance over": {func(h *hall, ctx context.Context) error {
+			now := handoff.InstantOf(h.Clock.Now())
+			return h.Core.PutCourier(ctx, handofftest.Courier("cou_7"), service.CourierUpdate{ClearedUntil: &now})
+		}, nil},
+		"the route is another's": {func(h *hall, _ context.Context) error {
+			h.Cleared(t, "cou_8")
+			h.Drives(t, "cou_8", handofftest.Route, handofftest.Today)
+			return nil
+		}, nil},
+		"signed out": {func(h *hall, ctx context.Context) error {
+			return h.Core.SignOutCourier(ctx, handofftest.Courier("cou_7"), handoff.InstantOf(h.Clock.Now()))
+		}, nil},
+		"signed out before, and in again": {func(h *hall, ctx context.Context) error {
+			return h.Core.SignOutCourier(ctx, handofftest.Courier("cou_7"), handoff.InstantOf(h.Clock.Now().Add(-time.Second)))
+		}, []string{"permit"}},
+		"another courier is signed out": {func(h *hall, ctx context.Context) error {
+			return h.Core.SignOutCourier(ctx, handofftest.Courier("cou_8"), handoff.InstantOf(h.Clock.Now()))
+		}, []string{"permit"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHall(t)
+			h.unlock(t, "gate")
+			if err := c.meanwhile(h, t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			h.deliver(t, false)
+			if kinds := h.kinds(t, "gate"); !slices.Equal(kinds, c.want) {
+				t.Errorf("the gate was sent %v, want %v", kinds, c.want)
+			}
+		})
+	}
+}
+
+// A sign-out takes back every open permit of the courier, and of no other.
+func TestSignOutTakesPermitsBack(t *testing.T) {
+	carrier := handoff.Actor{Role: handoff.RoleCarrier, Subject: "dispatcher"}
+	signOut := func(t *testing.T, h *hall, id string) {
+		t.Helper()
+		if _, err := h.Service.SignOutCourier(t.Context(), carrier, handofftest.Courier(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("of the courier", func(t *testing.T) {
+		h := newHall(t)
+		h.unlock(t, "gate")
+		h.unlock(t, "bridge")
+		h.deliver(t, false)
+		permit := h.feed(t, "gate")[0]
+		h.Clock.Advance(2 * time.Second)
+		h.Cleared(t, "cou_8") // the route has gone to another meanwhile
+		h.Drives(t, "cou_8", handofftest.Route, handofftest.Today)
+		signOut(t, h, "cou_7")
+		h.deliver(t, false)
+		for _, id := range []string{"gate", "bridge"} {
+			if kinds := h.kinds(t, id); !slices.Equal(kinds, []string{"permit", "recall"}) {
+				t.Errorf("the %s was sent %v", id, kinds)
+			}
+		}
+		gate := h.verifier(t, "gate")
+		if _, err := gate.Recall(h.feed(t, "gate")[1].Body, h.Clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := gate.Admit(permit.Body, h.Clock.Now()); !errors.Is(err, door.Recalled) {
+			t.Errorf("after the sign-out: %v", err)
+		}
+	})
+	t.Run("of another", func(t *testing.T) {
+		h := newHall(t)
+		h.Cleared(t, "cou_8")
+		h.unlock(t, "gate")
+		signOut(t, h, "cou_8")
+		h.deliver(t, false)
+		if kinds := h.kinds(t, "gate"); !slices.Equal(kinds, []string{"permit"}) {
+			t.Errorf("the gate was sent %v", kinds)
+		}
+	})
+	t.Run("used, or over", func(t *testing.T) {
+		h := newHall(t)
+		p := h.unlock(t, "gate")
+		h.unlock(t, "bridge")
+		h.deliver(t, false)
+		if err := h.Service.Reported(t.Context(), "gate", p.Permit, handoff.DoorConfirmed); err != nil {
+			t.Fatal(err)
+		}
+		h.Clock.Advance(door.MaxLife + 2*door.Skew)
+		signOut(t, h, "cou_7")
+		h.deliver(t, false)
+		for _, id := range []string{"gate", "bridge"} {
+			if kinds := h.kinds(t, id); !slices.Equal(kinds, []string{"permit"}) {
+				t.Errorf("the %s was sent %v", id, kinds)
+			}
+		}
+	})
+	t.Run("suspended", func(t *testing.T) {
+		h := newHall(t)
+		yes, no, name, over := true, false, "Courier 7", handoff.InstantOf(h.Clock.Now())
+		for _, c := range []struct {
+			change service.CourierUpdate
+			want   []string
+		}{
+			{service.CourierUpdate{Name: &name}, []string{"permit"}},
+			{service.CourierUpdate{Suspended: &yes}, []string{"permit", "recall"}},
+			{service.CourierUpdate{Suspended: &no}, []string{"permit", "recall"}},
+			{service.CourierUpdate{ClearedUntil: &over}, []string{"permit", "recall", "permit", "recall"}},
+		} {
+			if n := len(h.kinds(t, "gate")); n == 0 || c.change.ClearedUntil != nil {
+				h.unlock(t, "gate")
+				h.deliver(t, false)
+			}
+			h.Clock.Advance(time.Second)
+			if err := h.Service.UpdateCourier(t.Context(), carrier, handofftest.Courier("cou_7"), c.change); err != nil {
+				t.Fatal(err)
+			}
+			h.deliver(t, false)
+			// A recall twice does no harm.
+			if kinds := slices.Compact(h.kinds(t, "gate")); !slices.Equal(kinds, c.want) {
+				t.Errorf("after %+v the gate was sent %v, want %v", c.change, kinds, c.want)
+			}
+		}
+	})
+	t.Run("logged, and then the instance died", func(t *testing.T) {
+		h := newHall(t)
+		at := handoff.InstantOf(h.Clock.Now())
+		e := handoff.Event{Type: handoff.EventCourierSignedOut, At: at, Carrier: handofftest.Carrier, Courier: "cou_7"}
+		if err := h.Core.Append(t.Context(), at, e); err != nil {
+			t.Fatal(err)
+		}
+		h.deliver(t, false)
+		if c, err := h.Core.Courier(t.Context(), handofftest.Courier("cou_7")); err != nil || c.SignedOut != at {
+			t.Errorf("%+v %v", c, err)
+		}
+	})
+}
+
 // A store that fails is asked again; a grant that is gone is nobody's.
 func TestFailures(t *testing.T) {
 	h := newHall(t)
 	h.unlock(t, "gate")
-	broken, err := doors.New(doors.Config{Grants: failing{}, Feed: h.doorFeed, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
+	broken, err := doors.New(doors.Config{Grants: failing{}, Couriers: h.Core, Events: h.Core, Feed: h.doorFeed, Signer: h.signer, Namer: handofftest.Namer{}, Clock: h.Clock})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := handoff.Event{Type: handoff.EventPermitted, Grant: h.grant.ID, At: handoff.InstantOf(h.Clock.Now()), Awaited: true, Door: "gate", Target: handoff.Gate}
+	e := handoff.Event{
+		Type: handoff.EventPermitted, Grant: h.grant.ID, Carrier: handofftest.Carrier, Courier: "cou_7",
+		At: handoff.InstantOf(h.Clock.Now()), Awaited: true, Door: "gate", Target: handoff.Gate,
+	}
 	if err := broken.Handle(t.Context(), eventlog.Delivery{Logged: eventlog.Logged{Event: e}}); !errors.Is(err, storage.ErrUnavailable) || notify.IsPermanent(err) {
 		t.Errorf("a store that fails: %v", err)
 	}

@@ -31,7 +31,7 @@ var files embed.FS
 //	GET  /ops/parcel      a parcel's story: grant, or carrier and parcel, or shop and order; a clerk: grant or order
 //	POST /ops/parcel      act=hold, lift, ask, approve, received or not-received (grant, reason)
 //	GET  /ops/courier     a courier: carrier, courier
-//	POST /ops/courier     act=suspend, admit or clear
+//	POST /ops/courier     act=suspend, admit, sign-out or clear
 func Set() frame.Set {
 	return frame.Set{Name: "ops", Files: files, Scopes: []auth.Scope{auth.Ops, auth.Shop}, Routes: func(r *frame.Pages) {
 		r.Handle("GET /ops", duty(numbers))
@@ -78,6 +78,10 @@ type event struct {
 		Kind     string     `json:"door_kind"`
 		Permit   string     `json:"permit_id"`
 		Count    int        `json:"count"`
+		Changes  []string   `json:"changes"`
+		APIKey   string     `json:"api_key"`
+		Object   string     `json:"object"`
+		Scopes   []string   `json:"scopes"`
 	} `json:"data"`
 }
 
@@ -129,8 +133,13 @@ type alarmed struct {
 	Page     string
 	Disputes []event // that wait for a decision, oldest first
 	Events   []event // newest first
+	Acts     []event // what people and keys did by a privilege, newest first
 	More     bool
 }
+
+// privileged are the events of acts by a privilege that the duty officer should see. Routes and
+// links are too many for it, and stand in the log.
+const privileged = actsOn + ",key_changed,signer_changed,sessions_ended,door_changed,building_changed"
 
 // disputesOf is how far back open disputes are looked for: as long as policy lets a decision take.
 const disputesOf = 30 * 24 * time.Hour
@@ -163,7 +172,14 @@ func alarms(v *frame.Visit) {
 	if !ok {
 		return
 	}
-	v.Render(http.StatusOK, "alarms", alarmed{"alarms", open, events, more})
+	acts, moreActs, ok := read(v, url.Values{
+		"type": {privileged}, "from": {v.Now.Add(-alarmsOf).UTC().Format(time.RFC3339)},
+	}, alarmPages)
+	if !ok {
+		return
+	}
+	slices.Reverse(acts)
+	v.Render(http.StatusOK, "alarms", alarmed{"alarms", open, events, acts, more || moreActs})
 }
 
 // story is what the page of a parcel shows.
@@ -383,15 +399,29 @@ type person struct {
 	Page             string
 	Carrier, Courier string
 	Asked, Wrong     bool
-	Done             string
+	Done, Refused    string
 	Record           *record // nil: not known, or not told
+	Events           []event // what people did with the courier, the newest first
 }
+
+// actsOn are the events of what people and keys do with couriers, and staffOf how far back the page of
+// a courier shows them.
+const (
+	actsOn  = "courier_signed_out,courier_changed,budget_cleared"
+	staffOf = 30 * 24 * time.Hour
+)
 
 // record is the answer of GET /v1/couriers/{carrier_id}/{courier_id}.
 type record struct {
 	Name         string     `json:"name"`
 	ClearedUntil *time.Time `json:"cleared_until"`
 	Suspended    bool       `json:"suspended"`
+	SignedOutAt  *time.Time `json:"signed_out_at"`
+	Cleared      []struct {
+		At     time.Time `json:"at"`
+		Who    string    `json:"who"`
+		Reason string    `json:"reason"`
+	} `json:"budget_cleared"`
 }
 
 func (p *person) path() string {
@@ -400,32 +430,57 @@ func (p *person) path() string {
 
 func courier(v *frame.Visit) {
 	q := v.R.URL.Query()
-	p := person{Page: "courier", Carrier: strings.TrimSpace(q.Get("carrier")), Courier: strings.TrimSpace(q.Get("courier"))}
-	p.Asked = p.Carrier != "" || p.Courier != ""
-	p.Wrong = p.Asked && !valid(p.Carrier, p.Courier)
-	if done := q.Get("done"); slices.Contains([]string{"suspend", "admit", "clear"}, done) {
+	p := person{Carrier: strings.TrimSpace(q.Get("carrier")), Courier: strings.TrimSpace(q.Get("courier"))}
+	if done := q.Get("done"); slices.Contains([]string{"suspend", "admit", "sign-out", "clear"}, done) {
 		p.Done = done
 	}
+	p.show(v, http.StatusOK)
+}
+
+func (p *person) show(v *frame.Visit, status int) {
+	p.Page = "courier"
+	p.Asked = p.Carrier != "" || p.Courier != ""
+	p.Wrong = p.Asked && !valid(p.Carrier, p.Courier)
 	if p.Asked && !p.Wrong {
 		var r record
 		if answer := v.Ask(http.MethodGet, p.path(), nil); answer.OK() && answer.Read(&r) == nil {
 			p.Record = &r
 		}
+		events, _, ok := read(v, url.Values{
+			"type": {actsOn}, "carrier": {p.Carrier}, "courier": {p.Courier}, "from": {v.Now.Add(-staffOf).UTC().Format(time.RFC3339)},
+		}, storyPages)
+		if !ok {
+			return
+		}
+		slices.Reverse(events)
+		p.Events = events
 	}
-	v.Render(http.StatusOK, "courier", p)
+	v.Render(status, "courier", *p)
 }
 
 func actOnCourier(v *frame.Visit) {
 	p := person{Carrier: v.R.PostFormValue("carrier"), Courier: v.R.PostFormValue("courier")}
 	act := v.R.PostFormValue("act")
-	body, known := map[string]any{
-		"suspend": map[string]bool{"suspended": true}, "admit": map[string]bool{"suspended": false}, "clear": map[string]bool{"clear_budget": true},
-	}[act]
-	if !known || !valid(p.Carrier, p.Courier) {
+	method, at, body := http.MethodPut, p.path(), any(nil)
+	switch act {
+	case "suspend", "admit":
+		body = map[string]bool{"suspended": act == "suspend"}
+	case "clear":
+		body = map[string]any{"clear_budget": true, "reason": v.R.PostFormValue("reason")}
+	case "sign-out":
+		method, at = http.MethodPost, at+"/sign-out"
+	}
+	if method == http.MethodPut && body == nil || !valid(p.Carrier, p.Courier) {
 		v.Fail(http.StatusNotFound)
 		return
 	}
-	if answer := v.Ask(http.MethodPut, p.path(), body); !answer.OK() {
+	answer := v.Ask(method, at, body)
+	if code := answer.Code(); act == "clear" && (code == "invalid-request" || code == string(handoff.PersonRequired)) {
+		p.Refused = code
+		p.show(v, answer.Status)
+		return
+	}
+	if !answer.OK() {
 		v.FailAs(answer)
 		return
 	}

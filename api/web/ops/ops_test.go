@@ -278,7 +278,7 @@ func TestCourier(t *testing.T) {
 	c := h.SignIn(frametest.Operator, "")
 	act := func(act string) {
 		t.Helper()
-		p := c.Post(t, "/ops/courier", url.Values{"act": {act}, "carrier": {"swift"}, "courier": {"cou_7"}})
+		p := c.Post(t, "/ops/courier", url.Values{"act": {act}, "carrier": {"swift"}, "courier": {"cou_7"}, "reason": {"Spoke with the courier"}})
 		if p.Status != 303 {
 			t.Fatalf("%s: %d %s", act, p.Status, text(p.Text))
 		}
@@ -302,10 +302,23 @@ func TestCourier(t *testing.T) {
 	if spent() != 5 {
 		t.Errorf("%d wrong codes are counted", spent())
 	}
+	unfounded := c.Post(t, "/ops/courier", url.Values{"act": {"clear"}, "carrier": {"swift"}, "courier": {"cou_7"}})
+	if !strings.Contains(text(unfounded.Text), "Something is missing") || unfounded.Status != 422 || spent() != 5 {
+		t.Errorf("cleared without a reason: %d, %d wrong codes", unfounded.Status, spent())
+	}
 	act("clear")
 	if spent() != 0 {
 		t.Errorf("%d wrong codes are left", spent())
 	}
+	says(t, c.Get(t, "/ops/courier?carrier=swift&courier=cou_7"), "Why wrong codes were forgotten", "Spoke with the courier",
+		"Wrong codes were forgotten today", "A courier's record was changed today", "reinstated")
+	act("sign-out")
+	if c, err := h.Store.Courier(t.Context(), ref); err != nil || c.SignedOut != handoff.InstantOf(h.Clock.Now()) {
+		t.Errorf("signed out: %+v %v", c, err)
+	}
+	says(t, c.Get(t, "/ops/courier?carrier=swift&courier=cou_7"), "Signed out")
+	verify(t, h, "PARCEL-3", code, 401)
+	h.Clock.Advance(time.Second)
 	verify(t, h, "PARCEL-3", code, 200)
 	for _, form := range []url.Values{{"act": {"erase"}, "carrier": {"swift"}, "courier": {"cou_7"}}, {"act": {"suspend"}, "carrier": {"../x"}, "courier": {"cou_7"}}} {
 		if p := c.Post(t, "/ops/courier", form); p.Status != 404 {
@@ -323,6 +336,9 @@ func TestAlarms(t *testing.T) {
 	for _, e := range []handoff.Event{
 		{Type: handoff.EventDoorForced, At: now - 100_000, Building: "bld_old", Door: "old"},
 		{Type: handoff.EventDoorTampered, At: now - 60, Building: "bld_turm5", Door: "gate", Target: handoff.Gate},
+		{Type: handoff.EventKeyChanged, At: now - 90_000, Object: "older", Changes: []string{handoff.Made}},
+		{Type: handoff.EventKeyChanged, At: now - 60, By: "ops", Who: "0123456789abcdef", Object: "abcdefgh", Scopes: []string{"ops"}, Changes: []string{handoff.Made}},
+		{Type: handoff.EventBudgetCleared, At: now, By: "ops", Who: "0123456789abcdef", Carrier: "swift", Courier: "cou_7"},
 		{Type: handoff.EventSignal, At: now, Building: "bld_turm5", Carrier: "swift", Courier: "cou_7", Reason: handoff.WrongCodesByCourier},
 	} {
 		if err := h.Store.Append(t.Context(), now, e); err != nil {
@@ -331,7 +347,8 @@ func TestAlarms(t *testing.T) {
 	}
 	p := c.Get(t, "/ops/alarms")
 	says(t, p, "Signal today, 11:00 Wrong codes on several parcels, by one courier Courier cou_7", "Door tampered with today, 10:59", "Gate gate")
-	if said := text(p.Text); strings.Contains(said, "bld_old") || strings.Index(said, "Signal today") > strings.Index(said, "Door tampered") {
+	says(t, p, "What people and keys changed Wrong codes were forgotten today, 11:00", "An API key was made or revoked today, 10:59", "API key abcdefgh ops", "made")
+	if said := text(p.Text); strings.Contains(said, "bld_old") || strings.Contains(said, "older") || strings.Index(said, "Signal today") > strings.Index(said, "Door tampered") {
 		t.Error(said)
 	}
 }

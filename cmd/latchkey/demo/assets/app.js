@@ -188,7 +188,8 @@ function wrongCode() {
 
 async function forgive() {
   const { carrier_id: carrier } = state.dispatch;
-  const cleared = await askAs({ scope: 'ops', sub: 'ops' }, 'PUT', `/v1/couriers/${carrier}/${state.courier.id}`, { clear_budget: true });
+  const cleared = await askAs({ scope: 'ops', sub: 'ops' }, 'PUT', `/v1/couriers/${carrier}/${state.courier.id}`, 
+    { clear_budget: true, reason: say('js.front.forgive_why') });
   if (!cleared.ok) { refused('verify-answer', cleared); return; }
   show('verify-answer', cleared, 'good', say('js.front.forgiven'));
   $('forgive').hidden = true;
