@@ -3,10 +3,10 @@
 //
 // A [Reader] is one reader of one group of the log; the mail is a group, the webhooks
 // are another. Any number of readers may share a group, in one process or in many:
-// an event is leased to one of them at a time. The holder of the lease passes the
-// event on first and finishes it in the log afterwards, so a crash in between repeats
-// it: delivery is at least once, and a handler gives what it sends a name that is the
-// same each time, by which the other side can tell.
+// an event is in the hand of one of them at a time, for as long as that one's [Pulse]
+// beats. It passes the event on first and finishes it in the log afterwards, so a crash in
+// between repeats it: delivery is at least once, and a handler gives what it sends a name
+// that is the same each time, by which the other side can tell.
 //
 // What fails is tried again, later and later, at random moments; after a day, or at
 // once where trying again is no use, it becomes a dead letter, which stays listed
@@ -29,16 +29,17 @@ import (
 
 // Handler passes one event on. Nil finishes the event; any error but one made by
 // [Permanent] has it tried again, one made by [Later] not before its time. The context
-// ends well before the lease does.
+// ends well before another reader may get the event.
 type Handler func(ctx context.Context, d eventlog.Delivery) error
 
 // Log is what a Reader needs of a [eventlog.Log].
 type Log interface {
 	Join(ctx context.Context, group string) error
-	Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error)
+	Take(ctx context.Context, group, reader string, limit int) ([]eventlog.Delivery, error)
 	Done(ctx context.Context, group string, id eventlog.ID) error
-	Release(ctx context.Context, group string, id eventlog.ID, now time.Time) error
-	Retry(ctx context.Context, group string, f eventlog.Failure, at time.Time) error
+	Release(ctx context.Context, group string, d eventlog.Delivery) error
+	Retry(ctx context.Context, group string, f eventlog.Failure, after time.Duration) error
+	PulseLog
 	Bury(ctx context.Context, group string, f eventlog.Failure) error
 }
 
@@ -59,11 +60,11 @@ type Config struct {
 	Handle   Handler
 	Clock    clock.Clock
 	Observer Observer
+	Pulse    *Pulse // of the process, which its caller runs; nil: the reader has one of its own
 
 	Parallel int           // handlers at once; 4 if 0
-	Batch    int           // events leased at once; 32 for each handler if 0
+	Batch    int           // events in hand at once; 32 for each handler if 0
 	Timeout  time.Duration // of one handler; 30 s if 0
-	Lease    time.Duration // four times Timeout if 0, and never less than twice
 	Poll     time.Duration // between two looks at a log that has nothing; 200 ms if 0
 	Drain    time.Duration // how long running handlers may go on at shutdown; 10 s if 0
 }
@@ -71,28 +72,26 @@ type Config struct {
 // Reader hands the events of one group to a Handler.
 type Reader struct {
 	Config
+	ownPulse bool
+	tidied   time.Time // when what it knows nothing of was last given back
+
 	mu    sync.Mutex
-	lines map[subject][]leased
+	lines map[subject][]eventlog.Delivery // what is in hand
 }
 
-// leased is an event in hand. Those of one subject stand in line, the first of them being
-// handled: who follows a grant hears of it in order, unless something is tried again.
-type leased struct {
-	eventlog.Delivery
-	until time.Time // end of the lease
-}
-
-// subject is what an event is about: its grant or, where it has none, its building.
+// subject is what an event is about: its grant or, where it has none, its building. The events
+// of one subject that are in hand stand in line, the first of them being handled: who follows a
+// grant hears of it in order, unless something is tried again.
 type subject struct {
 	grant    handoff.GrantID
 	building string
 }
 
-func (l *leased) subject() subject {
-	if l.Event.Grant == (handoff.GrantID{}) {
-		return subject{building: l.Event.Building}
+func subjectOf(d eventlog.Delivery) subject {
+	if d.Event.Grant == (handoff.GrantID{}) {
+		return subject{building: d.Event.Building}
 	}
-	return subject{grant: l.Event.Grant}
+	return subject{grant: d.Event.Grant}
 }
 
 // NewReader makes a Reader. The error names what is missing or wrong.
@@ -104,16 +103,17 @@ func NewReader(c Config) (*Reader, error) {
 	c.Parallel = cmp.Or(c.Parallel, 4)
 	c.Batch = cmp.Or(c.Batch, 32*c.Parallel)
 	c.Timeout = cmp.Or(c.Timeout, 30*time.Second)
-	c.Lease = cmp.Or(c.Lease, 4*c.Timeout)
 	c.Poll = cmp.Or(c.Poll, 200*time.Millisecond)
 	c.Drain = cmp.Or(c.Drain, 10*time.Second)
 	if c.Parallel < 0 || c.Batch < 0 || c.Timeout < 0 || c.Poll < 0 || c.Drain < 0 {
 		return nil, errors.New("notify: a negative setting")
 	}
-	if c.Lease < 2*c.Timeout {
-		return nil, errors.New("notify: a lease shorter than twice the handler's timeout")
+	r := &Reader{Config: c, lines: map[subject][]eventlog.Delivery{}, ownPulse: c.Pulse == nil}
+	if r.ownPulse {
+		r.Pulse = NewPulse(c.Log, nil)
 	}
-	return &Reader{Config: c, lines: map[subject][]leased{}}, nil
+	r.Pulse.Watch(c.Group)
+	return r, nil
 }
 
 type noObserver struct{}
@@ -128,7 +128,8 @@ func (noObserver) LogFailed(string, error) {}
 
 const (
 	takeFor     = 5 * time.Second  // one question to the log
-	ackFor      = 10 * time.Second // telling the log how a delivery ended, with all retries
+	ackFor      = 10 * time.Second // telling the log how a delivery ended, after a shutdown began
+	tidyEvery   = 10 * time.Second // giving back what no answer told of, while nothing is in hand
 	maxPause    = 5 * time.Second  // between two questions to a log that does not answer
 	firstTry    = time.Second      // backoff after the first failure
 	maxDelay    = 15 * time.Minute // between two tries
@@ -139,18 +140,28 @@ const (
 // not start, lets running handlers go on for Drain, and returns when all
 // have ended. A Reader may run only once.
 func (r *Reader) Run(ctx context.Context) {
+	if r.ownPulse {
+		beating, end := context.WithCancel(context.WithoutCancel(ctx))
+		var pulse sync.WaitGroup
+		pulse.Go(func() { r.Pulse.Run(beating) })
+		defer pulse.Wait()
+		defer end()
+	}
 	handling, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	var running sync.WaitGroup
 	slots := make(chan struct{}, r.Parallel)
 
 	joined, pause := false, r.Poll
-	for ctx.Err() == nil {
-		taken, until, err := r.take(ctx, &joined)
-		idle := true // what came is leased, even with an error
+	for {
+		name, _, err := r.Pulse.sure(ctx)
+		if err != nil {
+			break
+		}
+		taken, err := r.take(ctx, name, &joined)
+		idle := true // what came is in hand, even with an error
 		for i, d := range taken {
-			l := leased{Delivery: d, until: until}
-			known, queued := r.queue(l)
+			known, queued := r.queue(d)
 			idle = idle && known
 			if known || queued {
 				continue
@@ -159,22 +170,23 @@ func (r *Reader) Run(ctx context.Context) {
 				r.giveBack(ctx, taken[i:])
 				break
 			}
-			r.open(l)
+			of := r.open(d)
 			running.Go(func() {
 				defer func() { <-slots }()
-				r.work(ctx, handling, l)
+				r.work(ctx, handling, of)
 			})
 		}
 		switch {
 		case errors.Is(err, eventlog.ErrNotJoined): // the log was lost and began anew
 			joined = false
-			_ = clock.Sleep(ctx, pause)
+			sleep(ctx, pause)
 			pause = min(2*pause, maxPause)
 		case err != nil:
-			_ = clock.Sleep(ctx, pause)
+			sleep(ctx, pause)
 			pause = min(2*pause, maxPause)
 		case idle:
-			_ = clock.Sleep(ctx, r.Poll)
+			r.tidy(ctx, name)
+			sleep(ctx, r.Poll)
 			pause = r.Poll
 		default:
 			pause = r.Poll
@@ -184,24 +196,39 @@ func (r *Reader) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// take leases a batch. It does not stop halfway when ctx ends, or what the log leased
-// would have no reader until the lease is over.
-func (r *Reader) take(ctx context.Context, joined *bool) (taken []eventlog.Delivery, until time.Time, err error) {
+// take takes a batch. It does not stop halfway when ctx ends, or what the log put in hand would
+// have no reader until this process has ended.
+func (r *Reader) take(ctx context.Context, name string, joined *bool) (taken []eventlog.Delivery, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeFor)
 	defer cancel()
 	if !*joined {
 		if err := r.Log.Join(ctx, r.Group); err != nil {
 			r.Observer.LogFailed("Join", err)
-			return nil, time.Time{}, err
+			return nil, err
 		}
 		*joined = true
 	}
-	now := r.Clock.Now()
-	taken, err = r.Log.Take(ctx, r.Group, now, r.Lease, r.Batch)
+	taken, err = r.Log.Take(ctx, r.Group, name, r.Batch)
 	if err != nil {
 		r.Observer.LogFailed("Take", err)
 	}
-	return taken, now.Add(r.Lease), err
+	return taken, err
+}
+
+// tidy gives back what is in its hand and of which it knows nothing, as where a request that was
+// given up arrived late. It is called between two takes, and does nothing while work goes on.
+func (r *Reader) tidy(ctx context.Context, name string) {
+	r.mu.Lock()
+	busy := len(r.lines) > 0
+	r.mu.Unlock()
+	if now := time.Now(); !busy && now.Sub(r.tidied) >= tidyEvery {
+		r.tidied = now
+		ctx, cancel := context.WithTimeout(ctx, takeFor)
+		defer cancel()
+		if _, err := r.Log.Free(ctx, r.Group, name); err != nil && ctx.Err() == nil {
+			r.Observer.LogFailed("Free", err)
+		}
+	}
 }
 
 func acquire(ctx context.Context, slots chan struct{}) bool {
@@ -218,59 +245,93 @@ func acquire(ctx context.Context, slots chan struct{}) bool {
 }
 
 // queue puts an event behind the others of its subject, if there are any in hand. It is
-// known when it is in hand itself: its lease ended, by a clock that was moved or a slow
-// handler, and the log gave it to the same reader again.
-func (r *Reader) queue(l leased) (known, queued bool) {
+// known when it is in hand itself: this process was taken for dead, and got it again by its new
+// name.
+func (r *Reader) queue(d eventlog.Delivery) (known, queued bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	line, queued := r.lines[l.subject()]
+	of := subjectOf(d)
+	line, queued := r.lines[of]
 	if !queued {
 		return false, false
 	}
-	if slices.ContainsFunc(line, func(other leased) bool { return other.ID == l.ID }) {
+	if i := slices.IndexFunc(line, func(other eventlog.Delivery) bool { return other.ID == d.ID }); i >= 0 {
+		line[i].Reader = d.Reader
 		return true, false
 	}
-	r.lines[l.subject()] = append(line, l)
+	r.lines[of] = append(line, d)
 	return false, true
 }
 
-func (r *Reader) open(l leased) {
+func (r *Reader) open(d eventlog.Delivery) subject {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lines[l.subject()] = []leased{l}
+	of := subjectOf(d)
+	r.lines[of] = []eventlog.Delivery{d}
+	return of
 }
 
-// next takes the first of a subject's line out and gives the one behind it.
-func (r *Reader) next(of subject) (l leased, ok bool) {
+// first is the first of a subject's line, which has one.
+func (r *Reader) first(of subject) eventlog.Delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if line := r.lines[of][1:]; len(line) > 0 {
-		r.lines[of] = line
-		return line[0], true
+	return r.lines[of][0]
+}
+
+// isHeld reports whether the first of a subject's line is in hand by this name. If it is not, it
+// is taken out of the line: it is another reader's, or will be.
+func (r *Reader) isHeld(of subject, name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.lines[of][0].Reader == name {
+		return true
 	}
-	delete(r.lines, of)
-	return leased{}, false
+	r.lines[of] = r.lines[of][1:]
+	return false
+}
+
+// next takes the first of a subject's line out, if it is still this one, and reports whether
+// another is behind it.
+func (r *Reader) next(of subject, done *eventlog.ID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	line := r.lines[of]
+	if done != nil && len(line) > 0 && line[0].ID == *done {
+		line = line[1:]
+		r.lines[of] = line
+	}
+	if len(line) == 0 {
+		delete(r.lines, of)
+	}
+	return len(line) > 0
 }
 
 // work handles a subject's line until it is empty. When ctx ends nothing more is begun.
-func (r *Reader) work(ctx, handling context.Context, l leased) {
-	for ok := true; ok; l, ok = r.next(l.subject()) {
+func (r *Reader) work(ctx, handling context.Context, of subject) {
+	var done *eventlog.ID
+	for r.next(of, done) {
+		done = nil
+		name, alive, err := r.Pulse.sure(ctx)
+		d := r.first(of)
 		switch {
-		case ctx.Err() != nil:
-			r.giveBack(ctx, []eventlog.Delivery{l.Delivery})
-		case r.Clock.Now().Add(r.Timeout).After(l.until):
-			// It waited too long and may soon be another reader's. It comes again when its
-			// lease is over.
+		case err != nil: // ctx has ended
+			r.giveBack(ctx, []eventlog.Delivery{d})
+		case !r.isHeld(of, name):
+			continue
 		default:
-			r.deliver(handling, l.Delivery)
+			r.deliver(ctx, handling, alive, of)
 		}
+		done = &d.ID
 	}
 }
 
-// deliver runs the handler and tells the log how it ended.
-func (r *Reader) deliver(ctx context.Context, d eventlog.Delivery) {
-	attempt, cancel := context.WithTimeout(ctx, r.Timeout)
+// deliver runs the handler on the first of a subject's line and tells the log how it ended.
+func (r *Reader) deliver(ctx, handling, alive context.Context, of subject) {
+	d := r.first(of)
+	attempt, cancel := context.WithTimeout(handling, r.Timeout)
+	interrupted := context.AfterFunc(alive, cancel)
 	err := r.Handle(attempt, d)
+	interrupted()
 	cancel()
 
 	if err == nil {
@@ -280,50 +341,61 @@ func (r *Reader) deliver(ctx context.Context, d eventlog.Delivery) {
 		return
 	}
 	now, reason := r.Clock.Now(), ReasonOf(err)
-	f := eventlog.Failure{Delivery: d, Error: reason.String(), At: now}
+	failure := func() eventlog.Failure { // of the delivery as it is in hand by now: see queue
+		return eventlog.Failure{Delivery: r.first(of), Error: reason.String(), At: now}
+	}
+	retry := func(after time.Duration) bool {
+		return r.tell(ctx, "Retry", func(ctx context.Context) error { return r.Log.Retry(ctx, r.Group, failure(), after) })
+	}
 	if due, later := dueAt(err); later {
-		r.tell(ctx, "Retry", func(ctx context.Context) error { return r.Log.Retry(ctx, r.Group, f, due) })
+		retry(due.Sub(now))
 		return
 	}
 	tooOld := d.FirstFailed != 0 && now.Sub(d.FirstFailed.Time()) >= giveUpAfter
 	if IsPermanent(err) || tooOld {
-		if r.tell(ctx, "Bury", func(ctx context.Context) error { return r.Log.Bury(ctx, r.Group, f) }) {
+		if r.tell(ctx, "Bury", func(ctx context.Context) error { return r.Log.Bury(ctx, r.Group, failure()) }) {
 			r.Observer.Buried(d.Event.Type, reason)
 		}
 		return
 	}
-	at := now.Add(backoff(d.Tries))
-	if r.tell(ctx, "Retry", func(ctx context.Context) error { return r.Log.Retry(ctx, r.Group, f, at) }) {
+	if retry(backoff(d.Tries)) {
 		r.Observer.Retried(d.Event.Type, reason)
 	}
 }
 
-// giveBack makes events due at once that were leased and not started.
+// giveBack makes events due at once that were taken and not started.
 func (r *Reader) giveBack(ctx context.Context, unstarted []eventlog.Delivery) {
-	now := r.Clock.Now()
 	var all sync.WaitGroup
 	for _, d := range unstarted {
 		all.Go(func() {
-			r.tell(ctx, "Release", func(ctx context.Context) error { return r.Log.Release(ctx, r.Group, d.ID, now) })
+			r.tell(ctx, "Release", func(ctx context.Context) error { return r.Log.Release(ctx, r.Group, d) })
 		})
 	}
 	all.Wait()
 }
 
-// tell repeats itself for a while: an event that was passed on and is not finished in
-// the log would be passed on again. A shutdown does not interrupt it.
+// tell repeats itself for as long as the process lives: an event that was passed on and is not
+// finished in the log would be passed on again, once this process has ended. A shutdown ends it,
+// after a while.
 func (r *Reader) tell(ctx context.Context, op string, say func(context.Context) error) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackFor)
+	telling, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(ackFor, cancel) })()
+	failing := time.Now()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := say(ctx)
+		once, end := context.WithTimeout(telling, ackFor)
+		err := say(once)
+		end()
 		if err == nil {
 			return true
 		}
-		_ = clock.Sleep(ctx, pause)
-		if ctx.Err() != nil {
+		sleep(telling, pause)
+		if over := telling.Err() != nil; over || time.Since(failing) >= ackFor {
 			r.Observer.LogFailed(op, err)
-			return false
+			failing = time.Now()
+			if over {
+				return false
+			}
 		}
 	}
 }

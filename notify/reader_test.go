@@ -44,7 +44,9 @@ type call struct {
 }
 
 func newBench(t *testing.T, events int) *bench {
-	b := &bench{World: handofftest.New(t, handofftest.NewMemory()), t: t}
+	memory := handofftest.NewMemory()
+	b := &bench{World: handofftest.New(t, memory), t: t}
+	memory.LiveBy(time.Now)
 	for i := range events {
 		b.Dispatch(t, handofftest.Sample(fmt.Sprintf("P%03d", i)))
 	}
@@ -271,7 +273,7 @@ func TestADayOfFailure(t *testing.T) {
 		stop()
 		healed = true
 		stop = b.start(func(context.Context, eventlog.Delivery) error { return nil })
-		if ok, err := b.Core.Replay(t.Context(), group, dead[0].ID, time.Now()); err != nil || !ok {
+		if ok, err := b.Core.Replay(t.Context(), group, dead[0].ID); err != nil || !ok {
 			t.Fatalf("Replay: %v, %v", ok, err)
 		}
 		time.Sleep(time.Second)
@@ -344,8 +346,7 @@ func TestReasonOf(t *testing.T) {
 	}
 }
 
-// A handler's context ends before its lease does, so that nobody else has the event yet.
-func TestHandlerIsStoppedBeforeItsLeaseEnds(t *testing.T) {
+func TestHandlerIsStoppedAfterItsTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)
 		var took []time.Duration
@@ -354,7 +355,7 @@ func TestHandlerIsStoppedBeforeItsLeaseEnds(t *testing.T) {
 			<-ctx.Done()
 			took = append(took, time.Since(began))
 			return ctx.Err()
-		}, func(c *Config) { c.Timeout = 10 * time.Second; c.Lease = 20 * time.Second })
+		}, func(c *Config) { c.Timeout = 10 * time.Second })
 		time.Sleep(15 * time.Second)
 		stop()
 		if len(took) == 0 || took[0] != 10*time.Second {
@@ -366,15 +367,13 @@ func TestHandlerIsStoppedBeforeItsLeaseEnds(t *testing.T) {
 	})
 }
 
-// Behind slow handlers, events wait for longer than their lease. They are not begun
-// then, since another reader may have them.
-func TestStaleLeaseIsNotUsed(t *testing.T) {
+// Behind slow handlers, events wait for minutes, and stay in the hand of the reader that lives.
+func TestASlowReaderKeepsWhatItHas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 40)
 		slow := func(context.Context, eventlog.Delivery) error { time.Sleep(9 * time.Second); return nil }
 		settings := func(c *Config) {
 			c.Timeout = 10 * time.Second
-			c.Lease = 40 * time.Second
 			c.Parallel = 2
 			c.Batch = 40
 		}
@@ -388,22 +387,37 @@ func TestStaleLeaseIsNotUsed(t *testing.T) {
 	})
 }
 
-// A clock that jumps ends leases early. The reader that has an event in hand does not
-// begin it a second time.
+// What a reader has in hand is judged by no clock: neither the reader's own, nor the store's,
+// may it jump ahead or back.
 func TestClockJump(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, 1)
-		clock := handofftest.NewClock(handofftest.Noon)
-		stop := b.start(func(context.Context, eventlog.Delivery) error { time.Sleep(20 * time.Second); return nil },
-			func(c *Config) { c.Clock = clock })
-		time.Sleep(time.Second)
-		clock.Advance(24 * time.Hour)
-		time.Sleep(time.Minute)
-		stop()
-		if calls, _ := b.handled(); len(calls) != 1 {
-			t.Errorf("%d calls, want 1", len(calls))
+	for _, jump := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
+		for _, of := range []string{"the reader", "the store"} {
+			t.Run(fmt.Sprint(of, jump), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t, 1)
+					clock := handofftest.NewClock(handofftest.Noon)
+					if of == "the store" {
+						b.Core.(*handofftest.Memory).LiveBy(clock.Now)
+					}
+					slow := func(context.Context, eventlog.Delivery) error { time.Sleep(20 * time.Second); return nil }
+					stop := b.start(slow, func(c *Config) {
+						if of == "the reader" {
+							c.Clock = clock
+						}
+					})
+					other := b.start(slow)
+					time.Sleep(time.Second)
+					clock.Step(jump)
+					time.Sleep(time.Minute)
+					stop()
+					other()
+					if calls, _ := b.handled(); len(calls) != 1 {
+						t.Errorf("%d calls, want 1", len(calls))
+					}
+				})
+			})
 		}
-	})
+	}
 }
 
 func TestShutdown(t *testing.T) {
@@ -486,11 +500,11 @@ func (a ailing) Join(ctx context.Context, group string) error {
 	return errors.Join(a.fails(), a.Log.Join(ctx, group))
 }
 
-func (a ailing) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error) {
+func (a ailing) Take(ctx context.Context, group, reader string, limit int) ([]eventlog.Delivery, error) {
 	if err := a.fails(); err != nil {
 		return nil, err
 	}
-	return a.Log.Take(ctx, group, now, lease, limit)
+	return a.Log.Take(ctx, group, reader, limit)
 }
 
 func TestLogIsDownForAWhile(t *testing.T) {
@@ -523,8 +537,8 @@ func (d deafFor) Done(ctx context.Context, group string, id eventlog.ID) error {
 
 func (d deafFor) Join(ctx context.Context, group string) error { return d.Log.Join(ctx, group) }
 
-func (d deafFor) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error) {
-	return d.Log.Take(ctx, group, now, lease, limit)
+func (d deafFor) Take(ctx context.Context, group, reader string, limit int) ([]eventlog.Delivery, error) {
+	return d.Log.Take(ctx, group, reader, limit)
 }
 
 // What was passed on is acknowledged even if the log fails at that moment, and even if
@@ -546,18 +560,21 @@ func TestAcknowledgementIsRepeated(t *testing.T) {
 	})
 }
 
-// An acknowledgement that never gets through is not waited for without end; the event
-// comes again when its lease is over.
+// An acknowledgement that does not get through for long is told on: what was passed on once must
+// not be passed on by another reader.
 func TestAcknowledgementIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1)
 		stop := b.start(fine, func(c *Config) { c.Log = deafFor{ailing{b.Core, time.Now().Add(time.Minute)}} })
+		time.Sleep(time.Second)
+		other := b.start(fine)
 		time.Sleep(time.Hour)
 		stop()
-		if calls, _ := b.handled(); len(calls) != 2 || calls[1].at.Sub(calls[0].at) < 2*time.Minute {
-			t.Errorf("calls %v, want two, a lease apart", calls)
+		other()
+		if calls, _ := b.handled(); len(calls) != 1 {
+			t.Errorf("calls %v, want one", calls)
 		}
-		if b.noted("failed Done") != 1 || b.noted("delivered") != 1 {
+		if n := b.noted("failed Done"); n < 4 || n > 6 || b.noted("delivered") != 1 {
 			t.Errorf("observed %q", b.notes)
 		}
 	})
@@ -566,12 +583,11 @@ func TestAcknowledgementIsLost(t *testing.T) {
 func TestNewReaderRefuses(t *testing.T) {
 	good := Config{Log: handofftest.NewMemory(), Group: group, Handle: fine, Clock: wall{}}
 	for name, spoil := range map[string]func(*Config){
-		"no log":      func(c *Config) { c.Log = nil },
-		"no group":    func(c *Config) { c.Group = "" },
-		"no handler":  func(c *Config) { c.Handle = nil },
-		"no clock":    func(c *Config) { c.Clock = nil },
-		"negative":    func(c *Config) { c.Poll = -1 },
-		"short lease": func(c *Config) { c.Timeout = time.Minute; c.Lease = 90 * time.Second },
+		"no log":     func(c *Config) { c.Log = nil },
+		"no group":   func(c *Config) { c.Group = "" },
+		"no handler": func(c *Config) { c.Handle = nil },
+		"no clock":   func(c *Config) { c.Clock = nil },
+		"negative":   func(c *Config) { c.Poll = -1 },
 	} {
 		c := good
 		spoil(&c)

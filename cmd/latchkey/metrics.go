@@ -27,6 +27,9 @@ type instruments struct {
 	requests *metrics.Metrics
 
 	waiting, dead, age *prometheus.GaugeVec // by group of readers
+	orphaned           *prometheus.GaugeVec
+	freed              *prometheus.CounterVec
+	lost               prometheus.Counter
 	events             *prometheus.CounterVec
 	entered            *prometheus.CounterVec
 	unchained          prometheus.Counter
@@ -49,6 +52,15 @@ func newInstruments() (*instruments, error) {
 		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "latchkey_outbox_age_seconds", Help: "Age of the oldest event that a group of readers has before it; 0 if there is none.",
 		}, []string{"group"}),
+		orphaned: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "latchkey_outbox_orphaned_events", Help: "Events of a group in the hands of instances that give no sign of life; another takes them within 15 seconds.",
+		}, []string{"group"}),
+		freed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_outbox_freed_events_total", Help: "Events that this instance freed out of the hands of dead ones.",
+		}, []string{"group"}),
+		lost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "latchkey_readers_found_dead_total", Help: "Times that this instance was taken for dead by another.",
+		}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_outbox_events_total", Help: "Events that a group of readers finished, will retry, or gave up, by why.",
 		}, []string{"group", "event", "result", "reason"}),
@@ -80,7 +92,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.keyEnd, m.keysEnding,
+		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.keyEnd, m.keysEnding,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
@@ -179,6 +191,30 @@ func (o groupObserver) Buried(e handoff.EventType, r notify.Reason) {
 
 func (o groupObserver) LogFailed(op string, err error) {
 	o.log.Warn("the event log did not answer", "group", o.group, "operation", op, "error", err)
+}
+
+// pulseObserver counts what becomes of events in the hands of dead readers.
+type pulseObserver struct {
+	*instruments
+	log *slog.Logger
+}
+
+func (o pulseObserver) Freed(group string, events int) {
+	o.freed.WithLabelValues(group).Add(float64(events))
+	o.log.Warn("an instance ended with events in hand; another takes them", "group", group, "events", events)
+}
+
+func (o pulseObserver) Orphaned(group string, events int) {
+	o.orphaned.WithLabelValues(group).Set(float64(events))
+}
+
+func (o pulseObserver) Missed(err error) {
+	o.log.Warn("this instance's sign of life did not reach Redis; without one for six seconds it sends nothing", "error", err)
+}
+
+func (o pulseObserver) Lost() {
+	o.lost.Inc()
+	o.log.Error("this instance was found dead by another, which has its events now; it goes on with new ones")
 }
 
 // ledgerObserver counts what is chained, and says when something cannot be.

@@ -127,7 +127,7 @@ func (c *outboxReplayCmd) Run(ctx context.Context, io streams, outbox *outboxCmd
 	defer done()
 	replay := func(id eventlog.ID, groups ...string) (n int, err error) {
 		for _, group := range groups {
-			found, err := store.Replay(ctx, group, id, time.Now())
+			found, err := store.Replay(ctx, group, id)
 			if err != nil {
 				return n, err
 			}

@@ -45,7 +45,7 @@ func TestOutboxesOfBothGroups(t *testing.T) {
 	}
 	w.Dispatch(t, handofftest.Sample("p1"))
 	w.Dispatch(t, handofftest.Sample("p2"))
-	taken, err := store.Take(t.Context(), doors.Group, w.Clock.Now(), time.Minute, 1)
+	taken, err := store.Take(t.Context(), doors.Group, "r1", 1)
 	if err != nil || len(taken) != 1 {
 		t.Fatal(taken, err)
 	}

@@ -204,11 +204,13 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	must(store.Writable(ctx))
 
 	// The mail fails for one event, is given up for another, and does not finish a third.
-	taken, err := store.Take(ctx, "mail", clock.Now(), time.Hour, 1000)
+	_, err = store.Beat(ctx, "r1", true)
+	must(err)
+	taken, err := store.Take(ctx, "mail", "r1", 1000)
 	if err != nil || len(taken) < 6 {
 		t.Fatal(len(taken), err)
 	}
-	must(store.Retry(ctx, "mail", eventlog.Failure{Delivery: taken[0], Error: "timeout", At: clock.Now()}, clock.Now().Add(time.Hour)))
+	must(store.Retry(ctx, "mail", eventlog.Failure{Delivery: taken[0], Error: "timeout", At: clock.Now()}, time.Hour))
 	must(store.Bury(ctx, "mail", eventlog.Failure{Delivery: taken[1], Error: "rejected", At: clock.Now()}))
 	for _, d := range taken[3:] {
 		must(store.Done(ctx, "mail", d.ID))
@@ -251,7 +253,9 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 		m.SetTime(clock.Now())
 		m.FastForward(24 * time.Hour)
 		must(s.sweep(ctx))
-		late, err := store.Take(ctx, "mail", clock.Now(), time.Hour, 1000)
+		_, err := store.Free(ctx, "mail", "r1")
+		must(err)
+		late, err := store.Take(ctx, "mail", "r1", 1000)
 		must(err)
 		for _, d := range late {
 			must(store.Done(ctx, "mail", d.ID))
@@ -263,10 +267,13 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 		must(s.residents.Tidy(ctx))
 		look()
 	}
+	if _, err := store.Forget(ctx, "r1", 1); err != nil {
+		t.Fatal(err)
+	}
 	letters, err := store.Dead(ctx, "mail")
 	must(err)
 	for _, l := range letters { // a dead letter waits for a person
-		if _, err := store.Replay(ctx, "mail", l.ID, clock.Now()); err != nil {
+		if _, err := store.Replay(ctx, "mail", l.ID); err != nil {
 			t.Fatal(err)
 		}
 		must(store.Done(ctx, "mail", l.ID))

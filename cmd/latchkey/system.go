@@ -81,6 +81,7 @@ type system struct {
 
 	app     server
 	readers []*notify.Reader
+	pulse   *notify.Pulse
 	groups  []string // the readers' names in the log
 	ledger  *trailwriter.Writer
 	numbers *numbers.Counter
@@ -95,7 +96,9 @@ type server interface {
 }
 
 func newSystem(p parts) (*system, error) {
-	s := &system{parts: p, numbers: numbers.New(p.store, p.clock)}
+	s := &system{
+		parts: p, numbers: numbers.New(p.store, p.clock), pulse: notify.NewPulse(p.store, pulseObserver{p.metrics, p.log}),
+	}
 	var err error
 	s.service, err = service.New(service.Config{
 		Store: p.store, Policy: p.policy, Clock: p.clock, Namer: p.ring, Random: rand.Reader, Keypads: door.PINs{}, Observer: observers{p.metrics.requests, s.numbers},
@@ -211,13 +214,12 @@ const residentsAtOnce = 2
 // signalsTimeout bounds what one event asks of the store.
 const signalsTimeout = 5 * time.Second
 
-// doorsTimeout bounds one message to a door. With it the lease is short enough for
-// another instance to bring a permit, of which the minute is not over, where one died.
+// doorsTimeout bounds one message to a door, of which the minute is soon over.
 const doorsTimeout = 5 * time.Second
 
 // read adds a reader of the event log.
 func (s *system) read(c notify.Config) error {
-	c.Log, c.Clock, c.Observer = s.store, s.clock, groupObserver{s.metrics, c.Group, s.log}
+	c.Log, c.Clock, c.Observer, c.Pulse = s.store, s.clock, groupObserver{s.metrics, c.Group, s.log}, s.pulse
 	r, err := notify.NewReader(c)
 	s.readers, s.groups = append(s.readers, r), append(s.groups, c.Group)
 	return err
@@ -227,10 +229,13 @@ func (s *system) read(c notify.Config) error {
 // way are answered, mails in hand are sent, and only then is the store let go.
 func (s *system) run(ctx context.Context, ln net.Listener) error {
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var workers sync.WaitGroup
+	var workers, readers sync.WaitGroup
 	for _, r := range s.readers {
-		workers.Go(func() { r.Run(working) })
+		readers.Go(func() { r.Run(working) })
 	}
+	beating, still := context.WithCancel(context.WithoutCancel(ctx))
+	workers.Go(func() { s.pulse.Run(beating) })
+	workers.Go(func() { readers.Wait(); still() }) // what is in hand is this process's to its end
 	workers.Go(func() { s.ledger.Run(working) })
 	workers.Go(func() { s.every(working, time.Second, "sweep", s.sweep) })
 	workers.Go(func() { s.every(working, time.Minute, "trim", s.trim) })
@@ -387,8 +392,12 @@ func (s *system) sweep(ctx context.Context) error {
 }
 
 func (s *system) trim(ctx context.Context) error {
+	now, err := s.store.Time(ctx) // by which the log's ids are made
+	if err != nil {
+		return err
+	}
 	for partition := range handoff.Partitions {
-		if _, err := s.store.Trim(ctx, partition, s.clock.Now().Add(-s.retention)); err != nil {
+		if _, err := s.store.Trim(ctx, partition, now.Add(-s.retention)); err != nil {
 			return err
 		}
 	}

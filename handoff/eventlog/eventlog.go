@@ -47,30 +47,49 @@ type Log interface {
 	// keeps the log from being trimmed. Its dead letters stay.
 	Leave(ctx context.Context, group string) error
 
-	// Take leases up to limit events to the caller: new ones, those whose retry is due,
-	// and those whose lease ran out. Until the lease ends no other reader gets them. What it
-	// returns is leased even if there is an error as well. ErrNotJoined says that the group
-	// is not known, any more or yet.
-	Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]Delivery, error)
+	// Take puts up to limit events into a reader's hand: new ones, those whose retry is due,
+	// and those that were freed. No other reader gets them until this one lets them go (Done,
+	// Release, Retry, Bury) or is found dead (Forget, Free). What it returns is in hand even if
+	// there is an error as well; what an answer that was lost put in hand, the reader's next Take
+	// returns. A reader takes one thing at a time. ErrNotJoined says that the group is not known,
+	// any more or yet.
+	Take(ctx context.Context, group, reader string, limit int) ([]Delivery, error)
 
-	// Done finishes an event for the group.
+	// Done finishes an event for the group, in whose hand it may be.
 	Done(ctx context.Context, group string, id ID) error
 
-	// Release ends the lease of an event that was not tried: it is due again at once.
-	Release(ctx context.Context, group string, id ID, now time.Time) error
+	// Release lets an event go that was not tried: it is due again at once. Release, Retry and
+	// Bury do nothing where the event is no more in the hand of the delivery's reader.
+	Release(ctx context.Context, group string, d Delivery) error
 
-	// Retry ends the lease and makes the event due again at a later time.
-	Retry(ctx context.Context, group string, f Failure, at time.Time) error
+	// Retry lets an event go and makes it due again after a while, by the store's clock.
+	Retry(ctx context.Context, group string, f Failure, after time.Duration) error
 
 	// Bury gives an event up: it becomes a dead letter, listed until it is replayed.
 	Bury(ctx context.Context, group string, f Failure) error
+
+	// Beat counts a sign of life of a reader, and returns all readers with their counts. A
+	// reader must be among them while it has events in hand. First makes it known; without it,
+	// a reader that is not known, any more, is not among what is returned.
+	Beat(ctx context.Context, reader string, first bool) (map[string]int64, error)
+
+	// Forget takes a reader out of those that are known, unless its count is another by now, and
+	// reports whether it did. What it has in hand is to be freed.
+	Forget(ctx context.Context, reader string, beat int64) (bool, error)
+
+	// Holders tells how many events of a group each reader has in hand, also of readers that are
+	// not known any more.
+	Holders(ctx context.Context, group string) (map[string]int, error)
+
+	// Free makes due at once what a reader has in hand, and tells how many events that were.
+	Free(ctx context.Context, group, reader string) (int, error)
 
 	// Dead lists a group's dead letters, oldest first.
 	Dead(ctx context.Context, group string) ([]Letter, error)
 
 	// Replay makes a dead letter due at once, as if it had never failed. It reports false
 	// if there is none of that id.
-	Replay(ctx context.Context, group string, id ID, now time.Time) (bool, error)
+	Replay(ctx context.Context, group string, id ID) (bool, error)
 
 	// Advance is for a group with one reader, which reads by Read and keeps its own place
 	// elsewhere: all of a partition up to an event is finished for the group. An event
@@ -88,8 +107,8 @@ type Log interface {
 	// not an event has that id; nil if there is none.
 	Before(ctx context.Context, partition int, id string) (*Logged, error)
 
-	// Trim drops the events of a partition older than keep, except what a group has not
-	// finished and what comes after that. It returns how many were dropped.
+	// Trim drops the events of a partition older than keep, by the store's clock, except what a
+	// group has not finished and what comes after that. It returns how many were dropped.
 	Trim(ctx context.Context, partition int, keep time.Time) (int64, error)
 }
 
@@ -105,9 +124,10 @@ type Logged struct {
 	Event handoff.Event
 }
 
-// Delivery is an event leased to a reader.
+// Delivery is an event in a reader's hand.
 type Delivery struct {
 	Logged
+	Reader      string          // in whose
 	Tries       int             // how often it failed before
 	FirstFailed handoff.Instant // 0 if it never did
 }
@@ -129,9 +149,9 @@ type Letter struct {
 
 // Backlog is how far a group is behind.
 type Backlog struct {
-	Waiting int64           // events not yet taken, leased, or waiting for a retry
+	Waiting int64           // events not yet taken, in hand, or waiting for a retry
 	Dead    int64           // dead letters
-	Oldest  handoff.Instant // when the oldest waiting event happened; 0 if none waits
+	Oldest  handoff.Instant // when the oldest waiting event happened, about; 0 if none waits
 }
 
 // ErrNotJoined says that a group of readers is not known to the log: it never joined, or

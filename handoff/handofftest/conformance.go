@@ -20,9 +20,10 @@ import (
 // Conformance is the suite that every [handofftest.Store] passes. Open gives each test an
 // empty store of its own and cleans up after it by t.Cleanup.
 //
-// The suite lives by an injected clock: a store must judge leases, schedules and
-// budgets by the times that it is given, and may use its server's clock for the ids
-// of the log alone.
+// The suite lives by an injected clock: a store must judge schedules and budgets by the times
+// that it is given. What it judges by its own clock (leases, and when an event is due again), it
+// judges by the world's, which New sets where the store has a method LiveBy(func() time.Time). The ids
+// of the log may come from its server's.
 func Conformance(t *testing.T, open func(t *testing.T) Store) {
 	CoreConformance(t, func(t *testing.T) Core { return open(t) })
 	run(t, func(t *testing.T) Core { return open(t) }, []topic{

@@ -13,7 +13,7 @@ import (
 	"latchkey/handoff/eventlog"
 )
 
-const lease = time.Minute
+const someone = "r1" // a reader
 
 // ids of a log come from the clock of the service or of the store's server, so that
 // the suite asks for times that lie on one side of both.
@@ -48,7 +48,7 @@ func join(t *testing.T, w *World, groups ...string) {
 
 func take(t *testing.T, w *World, group string, limit int) []eventlog.Delivery {
 	t.Helper()
-	d, err := w.Core.Take(t.Context(), group, w.Clock.Now(), lease, limit)
+	d, err := w.Core.Take(t.Context(), group, someone, limit)
 	noError(t, "Take", err)
 	if len(d) > limit {
 		t.Fatalf("Take gave %d, over its limit of %d", len(d), limit)
@@ -74,6 +74,14 @@ func finish(t *testing.T, w *World, group string, ds ...eventlog.Delivery) {
 	for _, d := range ds {
 		noError(t, "Done", w.Core.Done(t.Context(), group, d.ID))
 	}
+}
+
+// free takes everything out of the reader's hand.
+func free(t *testing.T, w *World, group string) int {
+	t.Helper()
+	n, err := w.Core.Free(t.Context(), group, someone)
+	noError(t, "Free", err)
+	return n
 }
 
 func backlog(t *testing.T, w *World, group string) eventlog.Backlog {
@@ -206,7 +214,7 @@ var logTests = map[string]func(*testing.T, *World){
 				}
 			}
 			finish(t, w, group, got...)
-			w.Clock.Advance(lease + time.Second)
+			free(t, w, group)
 			if again := takeAll(t, w, group); len(again) != 0 {
 				t.Errorf("%s got %d finished events again", group, len(again))
 			}
@@ -217,29 +225,74 @@ var logTests = map[string]func(*testing.T, *World){
 		}
 	},
 
-	"ALeaseRunsOut": func(t *testing.T, w *World) {
-		join(t, w, "mail")
+	"WhatADeadReaderHadInHand": func(t *testing.T, w *World) {
+		join(t, w, "mail", "doors")
 		story(t, w, "p1", 3)
 		first := take(t, w, "mail", 2)
 		rest := takeAll(t, w, "mail")
-		if len(first) != 2 || len(rest) != 1 {
-			t.Fatalf("took %d and %d, want 2 and 1", len(first), len(rest))
+		other := takeAll(t, w, "doors")
+		if len(first) != 2 || len(rest) != 1 || len(other) != 3 {
+			t.Fatalf("took %d, %d and %d, want 2, 1 and 3", len(first), len(rest), len(other))
 		}
 		finish(t, w, "mail", first[0])
-		w.Clock.Advance(lease - time.Second)
+		w.Clock.Advance(50 * time.Hour)
 		if early := takeAll(t, w, "mail"); len(early) != 0 {
-			t.Errorf("got %v under a lease that holds", ids(early))
+			t.Errorf("got %v, which is in hand: no time ends that", ids(early))
 		}
-		w.Clock.Advance(2 * time.Second)
-		equal(t, "after the lease", ids(takeAll(t, w, "mail")), ids([]eventlog.Delivery{first[1], rest[0]}))
+		held, err := w.Core.Holders(t.Context(), "mail")
+		noError(t, "Holders", err)
+		equal(t, "in hand", held, map[string]int{someone: 2})
+
+		equal(t, "freed", free(t, w, "mail"), 2)
+		equal(t, "freed again", free(t, w, "mail"), 0)
+		late := eventlog.Failure{Delivery: first[1], Error: "x", At: w.Clock.Now()}
+		noError(t, "a late Retry", w.Core.Retry(t.Context(), "mail", late, time.Hour))
+		noError(t, "a late Release", w.Core.Release(t.Context(), "mail", first[1]))
+		taken, err := w.Core.Take(t.Context(), "mail", "r2", 9)
+		noError(t, "Take", err)
+		equal(t, "what another reader takes", ids(taken), ids([]eventlog.Delivery{first[1], rest[0]}))
+		equal(t, "its tries", taken[0].Tries, 0)
+		noError(t, "a late Bury", w.Core.Bury(t.Context(), "mail", late))
+		noError(t, "a late Release", w.Core.Release(t.Context(), "mail", first[1]))
+		if again := takeAll(t, w, "mail"); len(again) != 0 {
+			t.Errorf("got %v out of another's hand", ids(again))
+		}
+		equal(t, "backlog", backlog(t, w, "mail").Waiting, int64(2))
+		equal(t, "dead letters", backlog(t, w, "mail").Dead, int64(0))
 		finish(t, w, "mail", first[1], rest[0], first[1]) // late, twice: harmless
-		w.Clock.Advance(2 * lease)
 		if again := takeAll(t, w, "mail"); len(again) != 0 {
 			t.Errorf("finished events came again: %v", ids(again))
 		}
+		equal(t, "of another group", free(t, w, "doors"), 3)
 	},
 
-	"NoOtherReaderGetsALeasedEvent": func(t *testing.T, w *World) {
+	"SignsOfLife": func(t *testing.T, w *World) {
+		beat := func(reader string, first bool, want map[string]int64) {
+			t.Helper()
+			got, err := w.Core.Beat(t.Context(), reader, first)
+			noError(t, "Beat", err)
+			equal(t, "readers", got, want)
+		}
+		forget := func(reader string, count int64, want bool) {
+			t.Helper()
+			got, err := w.Core.Forget(t.Context(), reader, count)
+			noError(t, "Forget", err)
+			equal(t, fmt.Sprint("forgetting ", reader, " at ", count), got, want)
+		}
+		beat("a", false, map[string]int64{})
+		beat("a", true, map[string]int64{"a": 1})
+		beat("b", true, map[string]int64{"a": 1, "b": 1})
+		beat("a", false, map[string]int64{"a": 2, "b": 1})
+		forget("a", 1, false)
+		forget("c", 0, false)
+		forget("b", 1, true)
+		forget("b", 1, false)
+		beat("b", false, map[string]int64{"a": 2})
+		forget("a", 2, true)
+		beat("b", true, map[string]int64{"b": 1})
+	},
+
+	"NoOtherReaderGetsWhatIsInHand": func(t *testing.T, w *World) {
 		join(t, w, "mail")
 		for i := range 30 {
 			story(t, w, fmt.Sprintf("p%d", i), 3)
@@ -247,7 +300,7 @@ var logTests = map[string]func(*testing.T, *World){
 		got := make([][]eventlog.Delivery, 8)
 		for _, err := range together(len(got), func(i int) error {
 			for {
-				page, err := w.Core.Take(t.Context(), "mail", w.Clock.Now(), lease, 5)
+				page, err := w.Core.Take(t.Context(), "mail", fmt.Sprint("r", i), 5)
 				if err != nil || len(page) == 0 {
 					return err
 				}
@@ -261,7 +314,7 @@ var logTests = map[string]func(*testing.T, *World){
 		for _, d := range slices.Concat(got...) {
 			seen[d.ID]++
 			if seen[d.ID] > 1 {
-				t.Errorf("%v was delivered twice under one lease", d.ID)
+				t.Errorf("%v was delivered twice", d.ID)
 			}
 		}
 		if len(seen) != 90 {
@@ -280,7 +333,7 @@ var logTests = map[string]func(*testing.T, *World){
 		failed := handoff.InstantOf(w.Clock.Now())
 		for tries := range 3 {
 			f := eventlog.Failure{Delivery: ds[0], Error: "421 try later", At: w.Clock.Now()}
-			noError(t, "Retry", w.Core.Retry(t.Context(), "mail", f, w.Clock.Now().Add(time.Hour)))
+			noError(t, "Retry", w.Core.Retry(t.Context(), "mail", f, time.Hour))
 			w.Clock.Advance(time.Hour - time.Second)
 			if early := takeAll(t, w, "mail"); len(early) != 0 {
 				t.Errorf("try %d: due too early: %v", tries, ids(early))
@@ -302,17 +355,17 @@ var logTests = map[string]func(*testing.T, *World){
 		}
 	},
 
-	"ARetriedEventIsLeasedAgain": func(t *testing.T, w *World) {
+	"ARetriedEventIsInHandAgain": func(t *testing.T, w *World) {
 		join(t, w, "mail")
 		story(t, w, "p1", 1)
 		d := take(t, w, "mail", 1)[0]
-		noError(t, "Retry", w.Core.Retry(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}, w.Clock.Now()))
+		noError(t, "Retry", w.Core.Retry(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}, 0))
 		equal(t, "retried at once", ids(takeAll(t, w, "mail")), []eventlog.ID{d.ID})
 		if again := takeAll(t, w, "mail"); len(again) != 0 {
-			t.Errorf("a retried event is under no lease: %v", ids(again))
+			t.Errorf("a retried event is in no hand: %v", ids(again))
 		}
-		w.Clock.Advance(lease + time.Second)
-		equal(t, "after its lease", ids(takeAll(t, w, "mail")), []eventlog.ID{d.ID})
+		free(t, w, "mail")
+		equal(t, "freed", ids(takeAll(t, w, "mail")), []eventlog.ID{d.ID})
 	},
 
 	"WhoLeavesKeepsNothingBack": func(t *testing.T, w *World) {
@@ -335,7 +388,7 @@ var logTests = map[string]func(*testing.T, *World){
 		d := takeAll(t, w, "mail")[0]
 		noError(t, "Bury", w.Core.Bury(t.Context(), "mail", eventlog.Failure{Delivery: d, Error: "x", At: w.Clock.Now()}))
 		for i, want := range []bool{true, false} {
-			ok, err := w.Core.Replay(t.Context(), "mail", d.ID, w.Clock.Now())
+			ok, err := w.Core.Replay(t.Context(), "mail", d.ID)
 			noError(t, "Replay", err)
 			equal(t, "replayed", ok, want)
 			if i == 0 {
@@ -382,7 +435,7 @@ var logTests = map[string]func(*testing.T, *World){
 		finish(t, w, "webhooks", takeAll(t, w, "webhooks")...)
 		trim(t, w, id, farAway())
 		for _, want := range []bool{true, false} {
-			ok, err := w.Core.Replay(t.Context(), "mail", ds[0].ID, w.Clock.Now())
+			ok, err := w.Core.Replay(t.Context(), "mail", ds[0].ID)
 			if ok != want || err != nil {
 				t.Errorf("Replay = %v, %v, want %v", ok, err, want)
 			}
@@ -391,7 +444,7 @@ var logTests = map[string]func(*testing.T, *World){
 		if len(replayed) != 1 || replayed[0].ID != ds[0].ID || replayed[0].Tries != 0 || replayed[0].FirstFailed != 0 {
 			t.Errorf("replayed %+v, want it as if it had never failed", replayed)
 		}
-		noError(t, "Release", w.Core.Release(t.Context(), "mail", ds[0].ID, w.Clock.Now()))
+		noError(t, "Release", w.Core.Release(t.Context(), "mail", replayed[0]))
 		letters, err = w.Core.Dead(t.Context(), "mail")
 		if len(letters) != 1 || err != nil || letters[0].ID != ds[1].ID {
 			t.Errorf("after one was replayed: %v, %v", letters, err)
@@ -400,7 +453,7 @@ var logTests = map[string]func(*testing.T, *World){
 		equal(t, "replayed", ids(again), []eventlog.ID{ds[0].ID})
 		equal(t, "replayed event", again[0].Event, ds[0].Event)
 		if twice := takeAll(t, w, "mail"); len(twice) != 0 {
-			t.Errorf("a replayed event is under no lease: %v", ids(twice))
+			t.Errorf("a replayed event is in no hand: %v", ids(twice))
 		}
 		finish(t, w, "mail", again...)
 		equal(t, "backlog", backlog(t, w, "mail"), eventlog.Backlog{Dead: 1})
@@ -409,7 +462,7 @@ var logTests = map[string]func(*testing.T, *World){
 	"ReplayOfNothing": func(t *testing.T, w *World) {
 		join(t, w, "mail")
 		id := story(t, w, "p1", 1)
-		ok, err := w.Core.Replay(t.Context(), "mail", eventlog.ID{Partition: id.Partition(), ID: "1-1"}, w.Clock.Now())
+		ok, err := w.Core.Replay(t.Context(), "mail", eventlog.ID{Partition: id.Partition(), ID: "1-1"})
 		if ok || err != nil {
 			t.Errorf("Replay = %v, %v", ok, err)
 		}
@@ -423,10 +476,10 @@ var logTests = map[string]func(*testing.T, *World){
 		story(t, w, "p2", 2)
 		equal(t, "nothing taken", backlog(t, w, "mail"), eventlog.Backlog{Waiting: 5, Oldest: first})
 		ds := takeAll(t, w, "mail")
-		equal(t, "all leased", backlog(t, w, "mail"), eventlog.Backlog{Waiting: 5, Oldest: first})
+		equal(t, "all in hand", backlog(t, w, "mail"), eventlog.Backlog{Waiting: 5, Oldest: first})
 		slices.SortFunc(ds, func(a, b eventlog.Delivery) int { return cmp.Compare(a.Event.At, b.Event.At) })
 		finish(t, w, "mail", ds[0])
-		noError(t, "Retry", w.Core.Retry(t.Context(), "mail", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
+		noError(t, "Retry", w.Core.Retry(t.Context(), "mail", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, time.Hour))
 		equal(t, "one finished, one to be retried", backlog(t, w, "mail"), eventlog.Backlog{Waiting: 4, Oldest: ds[1].Event.At})
 		finish(t, w, "mail", ds[2:]...)
 		w.Clock.Advance(time.Hour)
@@ -458,8 +511,8 @@ var logTests = map[string]func(*testing.T, *World){
 			t.Fatalf("took %d, want 3", len(ds))
 		}
 		finish(t, w, "slow", ds[0], ds[2])
-		equal(t, "dropped up to what is leased", trim(t, w, id, farAway()), int64(1))
-		noError(t, "Retry", w.Core.Retry(t.Context(), "slow", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, w.Clock.Now().Add(time.Hour)))
+		equal(t, "dropped up to what is in hand", trim(t, w, id, farAway()), int64(1))
+		noError(t, "Retry", w.Core.Retry(t.Context(), "slow", eventlog.Failure{Delivery: ds[1], Error: "x", At: w.Clock.Now()}, time.Hour))
 		equal(t, "dropped up to what waits for its retry", trim(t, w, id, farAway()), int64(0))
 
 		w.Clock.Advance(time.Hour)

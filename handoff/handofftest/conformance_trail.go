@@ -156,24 +156,44 @@ var trailTests = map[string]func(*testing.T, *World){
 	},
 
 	"ALeaseIsOnesAlone": func(t *testing.T, w *World) {
-		now := w.Clock.Now()
-		lease := func(holder string, at, until time.Time, want bool) {
+		second := time.Second
+		began := w.Clock.Now()
+		lease := func(after time.Duration, holder string, lasts time.Duration, want bool) {
 			t.Helper()
-			held, err := w.Store.Lease(t.Context(), "ledger", holder, at, until)
+			w.Clock.Set(began.Add(after))
+			held, err := w.Store.Lease(t.Context(), "ledger", holder, lasts)
 			noError(t, "Lease", err)
 			equal(t, holder+" holds it", held, want)
 		}
-		second := time.Second
-		lease("a", now, now.Add(5*second), true)
-		lease("b", now.Add(second), now.Add(6*second), false)
-		lease("a", now.Add(2*second), now.Add(7*second), true) // renewed
-		lease("b", now.Add(6*second), now.Add(11*second), false)
-		lease("b", now.Add(7*second), now.Add(12*second), true) // run out
-		lease("a", now.Add(8*second), now.Add(13*second), false)
-		lease("b", now.Add(8*second), now.Add(8*second), true) // given up
-		lease("a", now.Add(8*second), now.Add(13*second), true)
-		held, err := w.Store.Lease(t.Context(), "another", "b", now, now.Add(second))
+		lease(0, "a", 5*second, true)
+		lease(second, "b", 5*second, false)
+		lease(2*second, "a", 5*second, true) // renewed
+		lease(6*second, "b", 5*second, false)
+		lease(7*second, "b", 5*second, true) // run out
+		lease(8*second, "a", 5*second, false)
+		lease(8*second, "a", 0, false) // not a's to give up
+		lease(8*second, "b", 0, true)  // given up
+		lease(8*second, "a", 5*second, true)
+		held, err := w.Store.Lease(t.Context(), "another", "b", second)
 		equal(t, "another lease", fmt.Sprint(held, err), "true <nil>")
+	},
+
+	// Another master took over, whose clock is behind or ahead: no lease holds for longer than
+	// it was taken for, and none is held by two.
+	"ALeaseOutlivesAStepOfTheStoresClock": func(t *testing.T, w *World) {
+		lease := func(holder string, want bool) {
+			t.Helper()
+			held, err := w.Store.Lease(t.Context(), "ledger", holder, 5*time.Second)
+			noError(t, "Lease", err)
+			equal(t, holder+" holds it", held, want)
+		}
+		lease("a", true)
+		w.Clock.Step(-time.Hour)
+		lease("b", true) // a's would have held for an hour
+		lease("a", false)
+		w.Clock.Step(2 * time.Hour)
+		lease("a", true)
+		lease("b", false)
 	},
 
 	"AppendNoted": func(t *testing.T, w *World) {

@@ -42,6 +42,16 @@ type Memory struct {
 	permits   map[handoff.PermitID]service.PermitRef
 	notes     map[string]string
 	tallies   map[string]int
+	beats     map[string]int64
+	now       func() time.Time
+}
+
+// LiveBy sets the store's own clock, which New makes that of the world; without it, it is the
+// wall's.
+func (m *Memory) LiveBy(now func() time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now = now
 }
 
 // parcel is every generation of one parcel's grants, encoded.
@@ -80,6 +90,8 @@ func NewMemory() *Memory {
 		permits:   map[handoff.PermitID]service.PermitRef{},
 		notes:     map[string]string{},
 		tallies:   map[string]int{},
+		beats:     map[string]int64{},
+		now:       time.Now,
 	}
 }
 
@@ -609,10 +621,10 @@ type group struct {
 	dead    map[eventlog.ID]eventlog.Letter
 }
 
-// task is an event that was leased and is not finished.
+// task is an event that was taken and is not finished. It is in the hand of the Delivery's reader, if it names one.
 type task struct {
 	eventlog.Delivery
-	ready time.Time // end of the lease, or when the retry is due
+	ready time.Time // when the retry is due; of no meaning while it is in hand
 }
 
 func (m *Memory) group(name string) (*group, error) {
@@ -637,7 +649,7 @@ func (m *Memory) Join(ctx context.Context, name string) error {
 }
 
 // Take implements [eventlog.Log].
-func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error) {
+func (m *Memory) Take(ctx context.Context, name, reader string, limit int) ([]eventlog.Delivery, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -649,8 +661,8 @@ func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease tim
 	}
 	var out []eventlog.Delivery
 	for _, t := range inOrder(g.pending, func(t *task) eventlog.ID { return t.ID }) {
-		if len(out) < limit && !t.ready.After(now) {
-			t.ready = now.Add(lease)
+		if len(out) < limit && t.Reader == "" && !t.ready.After(m.now()) {
+			t.Reader = reader
 			out = append(out, t.Delivery)
 		}
 	}
@@ -659,13 +671,85 @@ func (m *Memory) Take(ctx context.Context, name string, now time.Time, lease tim
 			if len(out) == limit {
 				return out, nil
 			}
-			d := eventlog.Delivery{Logged: e}
+			d := eventlog.Delivery{Logged: e, Reader: reader}
 			g.taken[n] = e.ID.ID
-			g.pending[e.ID] = &task{Delivery: d, ready: now.Add(lease)}
+			g.pending[e.ID] = &task{Delivery: d}
 			out = append(out, d)
 		}
 	}
 	return out, nil
+}
+
+// inHand is a task that is in the hand of a delivery's reader; nil if it is in another's or none.
+func (g *group) inHand(d eventlog.Delivery) *task {
+	if t := g.pending[d.ID]; t != nil && t.Reader != "" && t.Reader == d.Reader {
+		return t
+	}
+	return nil
+}
+
+// Beat implements [eventlog.Log].
+func (m *Memory) Beat(ctx context.Context, reader string, first bool) (map[string]int64, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	if m.beats[reader] > 0 || first {
+		m.beats[reader]++
+	}
+	return maps.Clone(m.beats), nil
+}
+
+// Forget implements [eventlog.Log].
+func (m *Memory) Forget(ctx context.Context, reader string, beat int64) (bool, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	if m.beats[reader] == 0 || m.beats[reader] != beat {
+		return false, nil
+	}
+	delete(m.beats, reader)
+	return true, nil
+}
+
+// Holders implements [eventlog.Log].
+func (m *Memory) Holders(ctx context.Context, name string) (map[string]int, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	held := map[string]int{}
+	if g := m.groups[name]; g != nil {
+		for _, t := range g.pending {
+			if t.Reader != "" {
+				held[t.Reader]++
+			}
+		}
+	}
+	return held, nil
+}
+
+// Free implements [eventlog.Log].
+func (m *Memory) Free(ctx context.Context, name, reader string) (int, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	freed := 0
+	if g := m.groups[name]; g != nil {
+		for _, t := range g.pending {
+			if t.Reader == reader {
+				t.Reader, t.ready = "", m.now()
+				freed++
+			}
+		}
+	}
+	return freed, nil
 }
 
 // inOrder lists a map's values in the order of the log.
@@ -691,9 +775,9 @@ func (m *Memory) Done(ctx context.Context, name string, id eventlog.ID) error {
 	return nil
 }
 
-// failed counts a failure and gives the task, or nil if another reader finished it.
+// failed counts a failure and gives the task, or nil if it is in another's hand or finished.
 func (g *group) failed(f eventlog.Failure) *task {
-	t := g.pending[f.Delivery.ID]
+	t := g.inHand(f.Delivery)
 	if t == nil {
 		return nil
 	}
@@ -714,7 +798,7 @@ func (m *Memory) Leave(ctx context.Context, name string) error {
 }
 
 // Release implements [eventlog.Log].
-func (m *Memory) Release(ctx context.Context, name string, id eventlog.ID, now time.Time) error {
+func (m *Memory) Release(ctx context.Context, name string, d eventlog.Delivery) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -724,14 +808,14 @@ func (m *Memory) Release(ctx context.Context, name string, id eventlog.ID, now t
 	if err != nil {
 		return err
 	}
-	if t := g.pending[id]; t != nil {
-		t.ready = now
+	if t := g.inHand(d); t != nil {
+		t.Reader, t.ready = "", m.now()
 	}
 	return nil
 }
 
 // Retry implements [eventlog.Log].
-func (m *Memory) Retry(ctx context.Context, name string, f eventlog.Failure, at time.Time) error {
+func (m *Memory) Retry(ctx context.Context, name string, f eventlog.Failure, after time.Duration) error {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return err
@@ -742,7 +826,7 @@ func (m *Memory) Retry(ctx context.Context, name string, f eventlog.Failure, at 
 		return err
 	}
 	if t := g.failed(f); t != nil {
-		t.ready = at
+		t.Reader, t.ready = "", m.now().Add(after)
 	}
 	return nil
 }
@@ -782,7 +866,7 @@ func (m *Memory) Dead(ctx context.Context, name string) ([]eventlog.Letter, erro
 }
 
 // Replay implements [eventlog.Log].
-func (m *Memory) Replay(ctx context.Context, name string, id eventlog.ID, now time.Time) (bool, error) {
+func (m *Memory) Replay(ctx context.Context, name string, id eventlog.ID) (bool, error) {
 	end, err := m.begin(ctx)
 	if err != nil {
 		return false, err
@@ -797,7 +881,7 @@ func (m *Memory) Replay(ctx context.Context, name string, id eventlog.ID, now ti
 		return false, nil
 	}
 	delete(g.dead, id)
-	g.pending[id] = &task{Delivery: eventlog.Delivery{Logged: letter.Logged}, ready: now}
+	g.pending[id] = &task{Delivery: eventlog.Delivery{Logged: letter.Logged}, ready: m.now()}
 	return true, nil
 }
 

@@ -157,10 +157,13 @@ type World struct {
 	Access    *trail.Reader
 }
 
-// New makes a world on a store.
+// New makes a world on a store, whose own clock becomes the world's where it can be set.
 func New(t TB, store Core) *World {
 	t.Helper()
 	w := &World{Core: store, Clock: NewClock(Noon), Policy: Policy()}
+	if own, ok := store.(interface{ LiveBy(func() time.Time) }); ok {
+		own.LiveBy(w.Clock.Now)
+	}
 	w.Service = newService(t, w)
 	w.Registry = registry.New(store, store, w.Clock)
 	if all, ok := store.(Store); ok {

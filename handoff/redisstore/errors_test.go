@@ -181,7 +181,7 @@ func TestErrorsKeepWhatRedisSaid(t *testing.T) {
 			return s.RemoveSession(ctx, identity.SessionID{1})
 		}, storage.ErrUnavailable, "del session: OOM no room"},
 		{"a script", "BUSY wait", func(s *Store, _ service.Change) error {
-			_, err := s.Lease(ctx, "l", "h", time.Now(), time.Now())
+			_, err := s.Lease(ctx, "l", "h", time.Second)
 			return err
 		}, storage.ErrUnavailable, "evalsha lease: BUSY wait"},
 		{"a command on its own", "NOPERM not you", func(s *Store, _ service.Change) error {

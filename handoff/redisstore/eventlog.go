@@ -92,42 +92,85 @@ func (s *Store) Leave(ctx context.Context, group string) error {
 		if err := failed(s.client.XGroupDestroy(ctx, logKey(partition), group)); err != nil && !isReply(err) { // a reply: there is no such log
 			return err
 		}
-		if err := failed(s.client.Del(ctx, workKey(partition, group), triesKey(partition, group))); err != nil {
+		if err := failed(s.client.Del(ctx, workKey(partition, group), triesKey(partition, group), heldKey(partition, group))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// takeScript leases events of one partition.
+// timeOf is the Lua of a script that judges times that other instances wrote: it sets now to
+// milliseconds of Redis's clock, or to what ARGV[1] says, which only tests give. A script
+// replicates what it wrote and not its source, so that a replica and the log on disk hold the
+// same (Redis 5 and later).
+const timeOf = `
+local now = tonumber(ARGV[1])
+if not now then
+	local t = redis.call('TIME')
+	now = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+`
+
+// at is ARGV[1] of a script that begins with timeOf.
+func (s *Store) at() any {
+	if s.now == nil {
+		return ""
+	}
+	return s.now().UnixMilli()
+}
+
+// Time is what Redis's clock says: that of one master.
+func (s *Store) Time(ctx context.Context) (time.Time, error) {
+	if s.now != nil {
+		return s.now(), nil
+	}
+	return read(ctx, s, redis.NewTimeCmd, "time")
+}
+
+// takeScript hands out events of one partition.
 //
-//	KEYS[1] log   KEYS[2] work   KEYS[3] tries
-//	ARGV[1] group   ARGV[2] now, ms   ARGV[3] end of the lease, ms   ARGV[4] how many
+//	KEYS[1] log   KEYS[2] work   KEYS[3] tries   KEYS[4] held
+//	ARGV[1] now, or ''   ARGV[2] group   ARGV[3] who takes, and by which request   ARGV[4] how many
+//	ARGV[5] '1' if this request was sent before
 //
-// The group's cursor is Redis's own; what was read beyond it and is not finished stands
-// in work, by the time at which it may be taken (again). So a lease, a retry and a
-// crashed reader are one thing, and all of them follow the service's clock.
+// The group's cursor is Redis's own. What was read beyond it and is not finished stands in held
+// while a reader has it in hand, and else in work, by the time from which it may be taken again.
+// A request that is sent again, since its answer was lost, gets what it got before.
 //
 // It returns {id, event, record of failures or ""} for each.
-var takeScript = newScript(`
+var takeScript = newScript(timeOf + `
 local taken = {}
-local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[2], 'LIMIT', 0, ARGV[4])
-for _, id in ipairs(due) do
+local function take(id)
 	local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
 	local record = redis.call('HGET', KEYS[3], id)
 	if entry or record then
-		redis.call('ZADD', KEYS[2], ARGV[3], id)
+		redis.call('HSET', KEYS[4], id, ARGV[3])
 		taken[#taken + 1] = {id, entry and entry[2][2] or '', record or ''}
 	else
-		redis.call('ZREM', KEYS[2], id)
+		redis.call('HDEL', KEYS[4], id)
 	end
+end
+if ARGV[5] == '1' then
+	local held = redis.call('HGETALL', KEYS[4])
+	for i = 1, #held, 2 do
+		if held[i + 1] == ARGV[3] then
+			take(held[i])
+		end
+	end
+	if #taken > 0 then
+		return taken
+	end
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[4])) do
+	redis.call('ZREM', KEYS[2], id)
+	take(id)
 end
 local room = ARGV[4] - #taken
 if room > 0 then
-	local new = redis.call('XREADGROUP', 'GROUP', ARGV[1], 'latchkey', 'COUNT', room, 'NOACK', 'STREAMS', KEYS[1], '>')
+	local new = redis.call('XREADGROUP', 'GROUP', ARGV[2], 'latchkey', 'COUNT', room, 'NOACK', 'STREAMS', KEYS[1], '>')
 	if new then
 		for _, entry in ipairs(new[1][2]) do
-			redis.call('ZADD', KEYS[2], ARGV[3], entry[1])
+			redis.call('HSET', KEYS[4], entry[1], ARGV[3])
 			taken[#taken + 1] = {entry[1], entry[2][2], ''}
 		end
 	end
@@ -135,15 +178,21 @@ end
 return taken
 `)
 
+// request names what a reader asks of a partition of a group.
+type request struct {
+	group, reader string
+	partition     int
+}
+
 // Take implements eventlog.Log. Every partition is asked for its share in one trip, and
-// those that had more are asked again while there is room. It is not repeated when its
-// answer is lost: the leases then simply run out.
-func (s *Store) Take(ctx context.Context, group string, now time.Time, lease time.Duration, limit int) ([]eventlog.Delivery, error) {
+// those that had more are asked again while there is room. Where an answer is lost, the next
+// Take asks for the same again, by the number of the request.
+func (s *Store) Take(ctx context.Context, group, reader string, limit int) ([]eventlog.Delivery, error) {
 	var taken []eventlog.Delivery
 	share := limit / handoff.Partitions
 	more := rand.Perm(handoff.Partitions) // so that no partition is always the last
 	if share > 0 {
-		got, full, err := s.takeFrom(ctx, group, now, lease, share, more...)
+		got, full, err := s.takeFrom(ctx, group, reader, share, more...)
 		if err != nil {
 			return got, err
 		}
@@ -153,7 +202,7 @@ func (s *Store) Take(ctx context.Context, group string, now time.Time, lease tim
 		if len(taken) >= limit {
 			break
 		}
-		got, _, err := s.takeFrom(ctx, group, now, lease, limit-len(taken), partition)
+		got, _, err := s.takeFrom(ctx, group, reader, limit-len(taken), partition)
 		taken = append(taken, got...)
 		if err != nil {
 			return taken, err
@@ -163,12 +212,21 @@ func (s *Store) Take(ctx context.Context, group string, now time.Time, lease tim
 }
 
 // takeFrom takes up to share events from each of some partitions, and tells which of
-// them may have more. What it returns is leased, whatever the error.
-func (s *Store) takeFrom(ctx context.Context, group string, now time.Time, lease time.Duration, share int, partitions ...int) (taken []eventlog.Delivery, full []int, err error) {
+// them may have more. What it returns is the reader's, whatever the error.
+func (s *Store) takeFrom(ctx context.Context, group, reader string, share int, partitions ...int) (taken []eventlog.Delivery, full []int, err error) {
 	calls := make([]redis.Cmder, 0, len(partitions))
 	for _, p := range partitions {
-		calls = append(calls, takeScript.call(ctx, []string{logKey(p), workKey(p, group), triesKey(p, group)},
-			group, now.UnixMilli(), now.Add(lease).UnixMilli(), share))
+		number, again := s.unheard.Load(request{group, reader, p})
+		if !again {
+			number = s.requests.Add(1)
+			s.unheard.Store(request{group, reader, p}, number)
+		}
+		sentBefore := ""
+		if again {
+			sentBefore = "1"
+		}
+		calls = append(calls, takeScript.call(ctx, []string{logKey(p), workKey(p, group), triesKey(p, group), heldKey(p, group)},
+			s.at(), group, holder(reader, number), share, sentBefore))
 	}
 	if err := s.lanes.do(ctx, calls...); err != nil {
 		return nil, nil, unavailable(saidTo(calls[0], err))
@@ -182,19 +240,31 @@ func (s *Store) takeFrom(ctx context.Context, group string, now time.Time, lease
 			}
 			continue
 		}
-		if len(rows) == share {
+		s.unheard.Delete(request{group, reader, partitions[i]})
+		if len(rows) >= share {
 			full = append(full, partitions[i])
 		}
 		for _, row := range rows {
 			d, event, rowErr := parseDelivery(partitions[i], row)
+			d.Reader = reader
 			if rowErr != nil {
-				err = errors.Join(rowErr, s.buryUnreadable(ctx, group, d.ID, event, now))
+				err = errors.Join(rowErr, s.buryUnreadable(ctx, group, d, event))
 				continue
 			}
 			taken = append(taken, d)
 		}
 	}
 	return taken, full, err
+}
+
+// holder is who has an event in hand: a reader, by one of its requests.
+func holder(reader string, request any) string { return fmt.Sprint(plainFormat, reader, " ", request) }
+
+// readerOf is the reader in a holder.
+func readerOf(holder string) (string, error) {
+	said, err := plain("held", holder)
+	reader, _, _ := strings.Cut(said, " ")
+	return reader, err
 }
 
 // failures is what is kept of an event that could not be finished: as a record of
@@ -233,20 +303,21 @@ func parseDelivery(partition int, row any) (d eventlog.Delivery, event []byte, e
 // work, the event would be taken again and again.
 const undecodable = "undecodable"
 
-func (s *Store) buryUnreadable(ctx context.Context, group string, id eventlog.ID, event []byte, now time.Time) error {
+func (s *Store) buryUnreadable(ctx context.Context, group string, d eventlog.Delivery, event []byte) error {
+	now, err := s.Time(ctx)
+	if err != nil {
+		return err
+	}
 	at := handoff.InstantOf(now)
-	return s.moveToDead(ctx, group, id, failures{Event: event, First: at, Error: undecodable, DiedAt: at})
+	return s.moveToDead(ctx, group, d, failures{Event: event, First: at, Error: undecodable, DiedAt: at})
 }
 
-func (s *Store) moveToDead(ctx context.Context, group string, id eventlog.ID, dead failures) error {
+func (s *Store) moveToDead(ctx context.Context, group string, d eventlog.Delivery, dead failures) error {
 	record, err := encode("dead", dead)
 	if err != nil {
 		return err
 	}
-	_, err = s.writeIf(ctx, moveScript, []string{
-		workKey(id.Partition, group), triesKey(id.Partition, group), deadKey(id.Partition, group),
-	}, id.ID, record, "")
-	return err
+	return s.letGo(ctx, group, d, "dead", record, 0)
 }
 
 func failuresOf(f eventlog.Failure) (failures, error) {
@@ -261,18 +332,52 @@ func failuresOf(f eventlog.Failure) (failures, error) {
 // Done implements eventlog.Log.
 func (s *Store) Done(ctx context.Context, group string, id eventlog.ID) error {
 	return s.write(ctx,
+		line{"hdel", heldKey(id.Partition, group), id.ID},
 		line{"zrem", workKey(id.Partition, group), id.ID},
 		line{"hdel", triesKey(id.Partition, group), id.ID})
 }
 
-// Release implements eventlog.Log.
-func (s *Store) Release(ctx context.Context, group string, id eventlog.ID, now time.Time) error {
-	return s.write(ctx, line{"zadd", workKey(id.Partition, group), "xx", now.UnixMilli(), id.ID})
+// letGoScript takes an event out of a reader's hand, if it is still in it.
+//
+//	KEYS[1] held   KEYS[2] work   KEYS[3] tries   KEYS[4] dead
+//	ARGV[1] now, or ''   ARGV[2] id   ARGV[3] how the holder begins: its reader
+//	ARGV[4] 'due': it is due again; 'tries': the same, with a record; 'dead': with a record it is a dead letter
+//	ARGV[5] record   ARGV[6] in how many ms it is due
+//
+// It returns 1, or 0 if the event is in another's hand or in none: after a lost answer, this one
+// took it out before. It may be repeated.
+var letGoScript = newScript(timeOf + `
+local holder = redis.call('HGET', KEYS[1], ARGV[2])
+if not holder or string.sub(holder, 1, #ARGV[3]) ~= ARGV[3] then
+	return 0
+end
+if ARGV[4] == 'dead' then
+	redis.call('HSET', KEYS[4], ARGV[2], ARGV[5])
+	redis.call('HDEL', KEYS[3], ARGV[2])
+else
+	if ARGV[4] == 'tries' then
+		redis.call('HSET', KEYS[3], ARGV[2], ARGV[5])
+	end
+	redis.call('ZADD', KEYS[2], now + ARGV[6], ARGV[2])
+end
+redis.call('HDEL', KEYS[1], ARGV[2])
+return 1
+`)
+
+func (s *Store) letGo(ctx context.Context, group string, d eventlog.Delivery, how string, record []byte, after time.Duration) error {
+	p := d.ID.Partition
+	_, err := s.writeScript(ctx, letGoScript, []string{heldKey(p, group), workKey(p, group), triesKey(p, group), deadKey(p, group)},
+		s.at(), d.ID.ID, holder(d.Reader, ""), how, record, max(after, 0).Milliseconds())
+	return err
 }
 
-// Retry implements eventlog.Log. The record is written before the schedule: should only
-// the first arrive, the lease runs out and the event comes again.
-func (s *Store) Retry(ctx context.Context, group string, f eventlog.Failure, at time.Time) error {
+// Release implements eventlog.Log.
+func (s *Store) Release(ctx context.Context, group string, d eventlog.Delivery) error {
+	return s.letGo(ctx, group, d, "due", nil, 0)
+}
+
+// Retry implements eventlog.Log.
+func (s *Store) Retry(ctx context.Context, group string, f eventlog.Failure, after time.Duration) error {
 	failed, err := failuresOf(f)
 	if err != nil {
 		return err
@@ -281,30 +386,142 @@ func (s *Store) Retry(ctx context.Context, group string, f eventlog.Failure, at 
 	if err != nil {
 		return err
 	}
-	id := f.Delivery.ID
-	return s.write(ctx,
-		line{"hset", triesKey(id.Partition, group), id.ID, record},
-		line{"zadd", workKey(id.Partition, group), "xx", at.UnixMilli(), id.ID})
+	return s.letGo(ctx, group, f.Delivery, "tries", record, after)
 }
 
-// moveScript takes an event from one list to another.
+// beatScript counts a sign of life of a reader, unless the reader was taken out.
 //
-//	KEYS[1] work   KEYS[2] hash to leave   KEYS[3] hash to enter
-//	ARGV[1] id   ARGV[2] record   ARGV[3] when due, ms, or "" for never: it becomes a dead letter
+//	KEYS[1] readers
+//	ARGV[1] reader   ARGV[2] '1' if it is its first
 //
-// It returns 1, or 0 if a letter that is to be due again is not in the hash to leave, since
-// it was replayed before.
-var moveScript = newScript(`
-if ARGV[3] ~= '' and redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then
+// It returns all readers, each before its count.
+var beatScript = newScript(`
+if ARGV[2] == '1' or redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
+	redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+end
+return redis.call('HGETALL', KEYS[1])
+`)
+
+// Beat implements eventlog.Log.
+func (s *Store) Beat(ctx context.Context, reader string, first bool) (map[string]int64, error) {
+	begins := ""
+	if first {
+		begins = "1"
+	}
+	reply, err := s.writeScript(ctx, beatScript, []string{readersKey}, reader, begins)
+	if err != nil {
+		return nil, err
+	}
+	beats := map[string]int64{}
+	for name, count := range pairs(reply) {
+		if beats[name], err = strconv.ParseInt(count, 10, 64); err != nil {
+			return nil, fmt.Errorf("%w: readers: a count that is no number", storage.ErrFormat)
+		}
+	}
+	return beats, nil
+}
+
+// forgetScript takes a reader out, if it gave no sign of life since.
+//
+//	KEYS[1] readers
+//	ARGV[1] reader   ARGV[2] its count
+//
+// It returns 1, or 0 if the count is another.
+var forgetScript = newScript(`
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
 	return 0
 end
-redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
-redis.call('HDEL', KEYS[2], ARGV[1])
-if ARGV[3] == '' then
-	redis.call('ZREM', KEYS[1], ARGV[1])
-else
-	redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+return redis.call('HDEL', KEYS[1], ARGV[1])
+`)
+
+// Forget implements eventlog.Log.
+func (s *Store) Forget(ctx context.Context, reader string, beat int64) (bool, error) {
+	return s.writeIf(ctx, forgetScript, []string{readersKey}, reader, beat)
+}
+
+// Holders implements eventlog.Log.
+func (s *Store) Holders(ctx context.Context, group string) (map[string]int, error) {
+	lines := make([]line, handoff.Partitions)
+	for p := range lines {
+		lines[p] = line{"hvals", heldKey(p, group)}
+	}
+	partitions, err := readEach(ctx, s, redis.NewStringSliceCmd, lines...)
+	if err != nil {
+		return nil, err
+	}
+	held := map[string]int{}
+	for _, holders := range partitions {
+		for _, h := range holders {
+			reader, err := readerOf(h)
+			if err != nil {
+				return nil, err
+			}
+			held[reader]++
+		}
+	}
+	return held, nil
+}
+
+// freeScript makes due what a reader has in hand.
+//
+//	KEYS[1] held   KEYS[2] work
+//	ARGV[1] now, or ''   ARGV[2] how the holder begins: its reader
+//
+// It returns how many events that were. It may be repeated.
+var freeScript = newScript(timeOf + `
+local held, n = redis.call('HGETALL', KEYS[1]), 0
+for i = 1, #held, 2 do
+	if string.sub(held[i + 1], 1, #ARGV[2]) == ARGV[2] then
+		redis.call('ZADD', KEYS[2], now, held[i])
+		redis.call('HDEL', KEYS[1], held[i])
+		n = n + 1
+	end
 end
+return n
+`)
+
+// Free implements eventlog.Log.
+func (s *Store) Free(ctx context.Context, group, reader string) (int, error) {
+	calls, err := s.eachPartition(ctx, s.lanes.commit, func(p int) redis.Cmder {
+		return freeScript.call(ctx, []string{heldKey(p, group), workKey(p, group)}, s.at(), holder(reader, ""))
+	})
+	freed := 0
+	for _, c := range calls {
+		n, _ := c.(*scriptCall).Int()
+		freed += n
+	}
+	return freed, err
+}
+
+// eachPartition sends one command to each partition in one trip. It may be sent again.
+func (s *Store) eachPartition(ctx context.Context, send sending, command func(partition int) redis.Cmder) ([]redis.Cmder, error) {
+	var cmds []redis.Cmder
+	err := s.repeatable(ctx, send, func() []redis.Cmder {
+		cmds = make([]redis.Cmder, handoff.Partitions)
+		for p := range cmds {
+			cmds[p] = command(p)
+		}
+		return cmds
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cmds, nil
+}
+
+// replayScript makes a dead letter due.
+//
+//	KEYS[1] work   KEYS[2] dead   KEYS[3] tries
+//	ARGV[1] now, or ''   ARGV[2] id   ARGV[3] record
+//
+// It returns 1, or 0 if there is no such letter, since it was replayed before.
+var replayScript = newScript(timeOf + `
+if redis.call('HEXISTS', KEYS[2], ARGV[2]) == 0 then
+	return 0
+end
+redis.call('HSET', KEYS[3], ARGV[2], ARGV[3])
+redis.call('HDEL', KEYS[2], ARGV[2])
+redis.call('ZADD', KEYS[1], now, ARGV[2])
 return 1
 `)
 
@@ -315,11 +532,11 @@ func (s *Store) Bury(ctx context.Context, group string, f eventlog.Failure) erro
 		return err
 	}
 	dead.DiedAt = handoff.InstantOf(f.At)
-	return s.moveToDead(ctx, group, f.Delivery.ID, dead)
+	return s.moveToDead(ctx, group, f.Delivery, dead)
 }
 
 // Replay implements eventlog.Log. The letter starts anew: its day of grace begins again.
-func (s *Store) Replay(ctx context.Context, group string, id eventlog.ID, now time.Time) (bool, error) {
+func (s *Store) Replay(ctx context.Context, group string, id eventlog.ID) (bool, error) {
 	letters, err := s.dead(ctx, group, id.Partition)
 	if err != nil {
 		return false, err
@@ -339,9 +556,9 @@ func (s *Store) Replay(ctx context.Context, group string, id eventlog.ID, now ti
 	if err != nil {
 		return false, err
 	}
-	return s.writeIf(ctx, moveScript, []string{
+	return s.writeIf(ctx, replayScript, []string{
 		workKey(id.Partition, group), deadKey(id.Partition, group), triesKey(id.Partition, group),
-	}, id.ID, record, now.UnixMilli())
+	}, s.at(), id.ID, record)
 }
 
 // Dead implements eventlog.Log.
@@ -402,46 +619,108 @@ func (s *Store) positions(ctx context.Context, partition int) (map[string]positi
 	}
 	at := make(map[string]position, len(groups.Val()))
 	for _, g := range groups.Val() {
-		open := s.client.ZRange(ctx, workKey(partition, g.Name), 0, -1)
-		if err := failed(open); err != nil {
-			return nil, err
+		// What a reader has in hand is read before and after what waits: it may go from the one
+		// to the other meanwhile.
+		var open []string
+		for _, cmd := range []redis.Cmder{
+			s.client.HKeys(ctx, heldKey(partition, g.Name)), s.client.ZRange(ctx, workKey(partition, g.Name), 0, -1), s.client.HKeys(ctx, heldKey(partition, g.Name)),
+		} {
+			if err := failed(cmd); err != nil {
+				return nil, err
+			}
+			open = append(open, cmd.(*redis.StringSliceCmd).Val()...)
 		}
-		at[g.Name] = position{cursor: g.LastDeliveredID, open: open.Val()}
+		at[g.Name] = position{cursor: g.LastDeliveredID, open: open}
 	}
 	return at, nil
 }
 
+// backlogScript tells how far a group is behind in one partition. It reads no more than
+// backlogCounted events of what was not taken, where Redis itself does not know how many these
+// are, backlogLooked of those that wait, and two more.
+//
+//	KEYS[1] log   KEYS[2] work   KEYS[3] held   KEYS[4] dead
+//	ARGV[1] group   ARGV[2] backlogCounted   ARGV[3] backlogLooked
+//
+// It returns how many events wait, how many dead letters there are, and the events that may be
+// the oldest: none, one or two.
+var backlogScript = newScript(`
+local cursor, lag = '0-0', false
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if not groups.err then
+	for _, group in ipairs(groups) do
+		local is = {}
+		for i = 1, #group, 2 do
+			is[group[i]] = group[i + 1]
+		end
+		if is['name'] == ARGV[1] then
+			cursor, lag = is['last-delivered-id'], is['entries-read'] and is['lag']
+		end
+	end
+end
+local oldest = {}
+local new = redis.call('XRANGE', KEYS[1], '(' .. cursor, '+', 'COUNT', 1)
+if #new > 0 then
+	oldest[1] = new[1][2][2]
+	if not lag then
+		lag = #redis.call('XRANGE', KEYS[1], '(' .. cursor, '+', 'COUNT', ARGV[2])
+	end
+else
+	lag = 0
+end
+local least, leastMS, leastSeq
+local function see(ids)
+	for _, id in ipairs(ids) do
+		local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+		ms, seq = tonumber(ms), tonumber(seq)
+		if not least or ms < leastMS or ms == leastMS and seq < leastSeq then
+			least, leastMS, leastSeq = id, ms, seq
+		end
+	end
+end
+see(redis.call('ZRANGE', KEYS[2], 0, ARGV[3] - 1))
+see(redis.call('HKEYS', KEYS[3]))
+if least then
+	local entry = redis.call('XRANGE', KEYS[1], least, '+', 'COUNT', 1)
+	if #entry > 0 then
+		oldest[#oldest + 1] = entry[1][2][2]
+	end
+end
+return {lag + redis.call('ZCARD', KEYS[2]) + redis.call('HLEN', KEYS[3]), redis.call('HLEN', KEYS[4]), unpack(oldest)}
+`)
+
+const (
+	// backlogCounted bounds the counting in a partition, where Redis does not know the number: of
+	// a group that moves its cursor itself, as the audit trail's does, and before Redis 7.
+	backlogCounted = 1000
+
+	// backlogLooked is among how many of the events that wait for another try, the next of a
+	// partition, the oldest is looked for.
+	backlogLooked = 200
+)
+
 // Backlog implements eventlog.Log.
 func (s *Store) Backlog(ctx context.Context, group string) (eventlog.Backlog, error) {
 	var b eventlog.Backlog
-	for partition := range handoff.Partitions {
-		dead := s.client.HLen(ctx, deadKey(partition, group))
-		if err := failed(dead); err != nil {
-			return b, err
+	calls, err := s.eachPartition(ctx, s.lanes.do, func(p int) redis.Cmder {
+		return backlogScript.call(ctx, []string{logKey(p), workKey(p, group), heldKey(p, group), deadKey(p, group)}, group, backlogCounted, backlogLooked)
+	})
+	if err != nil {
+		return b, err
+	}
+	for p, c := range calls {
+		row, err := c.(*scriptCall).Slice()
+		if err != nil || len(row) < 2 {
+			return b, fmt.Errorf("%w: the backlog of partition %d was answered with %d cells", storage.ErrUnavailable, p, len(row))
 		}
-		b.Dead += dead.Val()
-		at, err := s.positions(ctx, partition)
-		if err != nil {
-			return b, err
-		}
-		p := at[group] // of a group that has not joined, everything waits
-		untaken, err := s.Read(ctx, partition, cmp.Or(p.cursor, "0-0"), backlogCounted)
-		if err != nil {
-			return b, err
-		}
-		b.Waiting += int64(len(untaken) + len(p.open))
-		if len(untaken) > 0 {
-			see(&b, untaken[0].Event.At)
-		}
-		if len(p.open) > 0 {
-			oldest := s.client.XRangeN(ctx, logKey(partition), slices.MinFunc(p.open, eventlog.CompareIDs), "+", 1)
-			if err := failed(oldest); err != nil {
-				return b, err
-			}
-			if len(oldest.Val()) > 0 {
-				if e, err := decodeMessage(oldest.Val()[0]); err == nil {
-					see(&b, e.At)
-				}
+		waiting, _ := row[0].(int64)
+		dead, _ := row[1].(int64)
+		b.Waiting += waiting
+		b.Dead += dead
+		for _, cell := range row[2:] {
+			body, _ := cell.(string)
+			if e, err := decodeEvent([]byte(body)); err == nil {
+				see(&b, e.At)
 			}
 		}
 	}
@@ -477,9 +756,6 @@ func (s *Store) Advance(ctx context.Context, group string, id eventlog.ID) error
 	}
 	return err
 }
-
-// backlogCounted bounds the counting per partition: beyond it, "many" is answer enough.
-const backlogCounted = 10_000
 
 // Read implements eventlog.Log. Like all that may be answered with many events, it has a
 // connection of its own: in a lane the commits of others would wait behind it.

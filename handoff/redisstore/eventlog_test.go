@@ -56,18 +56,21 @@ func TestAnUnreadableEventKeepsNoOtherBack(t *testing.T) {
 	if _, err := w.Service.Reissue(ctx, handoff.Actor{Role: handoff.RoleShop, Shop: "demo"}, g.ID); err != nil {
 		t.Fatal(err)
 	}
-	taken, err := s.Take(ctx, "mail", w.Clock.Now(), time.Minute, 100)
+	taken, err := s.Take(ctx, "mail", "r1", 100)
 	if len(taken) != 2 || err == nil {
 		t.Errorf("took %d of 2 readable events, %v", len(taken), err)
 	}
-	if again, err := s.Take(ctx, "mail", w.Clock.Now().Add(time.Hour), time.Minute, 100); len(again) != 2 || err != nil {
-		t.Errorf("after the leases: %d, %v", len(again), err)
+	if n, err := s.Free(ctx, "mail", "r1"); n != 2 || err != nil {
+		t.Errorf("freed %d, %v", n, err)
+	}
+	if again, err := s.Take(ctx, "mail", "r2", 100); len(again) != 2 || err != nil {
+		t.Errorf("freed, and taken again: %d, %v", len(again), err)
 	}
 	letters, err := s.Dead(ctx, "mail")
 	if err != nil || len(letters) != 1 || letters[0].Error != undecodable {
 		t.Errorf("dead letters %+v, %v", letters, err)
 	}
-	if ok, err := s.Replay(ctx, "mail", letters[0].ID, w.Clock.Now()); ok || err == nil {
+	if ok, err := s.Replay(ctx, "mail", letters[0].ID); ok || err == nil {
 		t.Errorf("replayed what cannot be read: %v, %v", ok, err)
 	}
 }
@@ -88,7 +91,7 @@ func testTheLogBeginsAnew(t *testing.T, addr string) {
 	}
 	flushed(t, s.client)
 	w.Dispatch(t, handofftest.Sample("JJD1"))
-	if _, err := s.Take(ctx, "mail", w.Clock.Now(), time.Minute, 100); !errors.Is(err, eventlog.ErrNotJoined) {
+	if _, err := s.Take(ctx, "mail", "r1", 100); !errors.Is(err, eventlog.ErrNotJoined) {
 		t.Errorf("took from a log that was lost: %v", err)
 	}
 	if b, err := s.Backlog(ctx, "mail"); err != nil || b.Waiting != 1 || b.Oldest == 0 {
@@ -97,7 +100,7 @@ func testTheLogBeginsAnew(t *testing.T, addr string) {
 	if err := s.Join(ctx, "mail"); err != nil {
 		t.Fatal(err)
 	}
-	if taken, err := s.Take(ctx, "mail", w.Clock.Now(), time.Minute, 100); len(taken) != 1 || err != nil {
+	if taken, err := s.Take(ctx, "mail", "r1", 100); len(taken) != 1 || err != nil {
 		t.Errorf("after joining again: %d, %v", len(taken), err)
 	}
 }

@@ -23,7 +23,8 @@ import (
 //	lk:{pp}:log                          stream  events: field e = format, grant, then CBOR          trimmed (see Trim)
 //	lk:{pp}:due                          zset    HASH-N by when time alone changes the grant         when nothing is due any more
 //	lk:{pp}:carrier:CARRIER              hash    HOURw, HOURr: wrong codes and releases of an hour   50 hours after the last
-//	lk:{pp}:work:GROUP                   zset    event ids taken and not finished, by when due       with the event
+//	lk:{pp}:work:GROUP                   zset    event ids that wait for another try, by when due    with the event
+//	lk:{pp}:held:GROUP                   hash    event id -> the reader that has it in hand, and its request   with the event
 //	lk:{pp}:tries:GROUP                  hash    event id -> failures so far, and the event          with the event
 //	lk:{pp}:dead:GROUP                   hash    event id -> dead letter, the event included         until replayed
 //	lk:{pp}:counted                      string  the last event whose figures were noted                     never
@@ -58,6 +59,7 @@ import (
 //	lk:lease:NAME                        hash    holder, and until, ms                               never
 //	lk:budget:CARRIER:ID                 list    guesses as they came: reserved, in doubt, counted, excused   31 days after the last guess
 //	lk:clearings:CARRIER:ID              list    sealed: who cleared a courier's budget, when and why  retention after the last
+//	lk:readers                           hash    reader -> how many signs of life it gave            when it stops, or is found dead
 //	lk:epoch                             string  sealed: which epoch the store is of (see Epoch)     never
 //	lk:pattern:KEY                       zset    what was seen, by when; KEY by notify/signals        its stretch after the last
 //
@@ -91,6 +93,8 @@ func carrierKey(partition int, carrier string) string {
 func dueKey(partition int) string { return partitionKey(partition, "due") }
 
 func workKey(partition int, group string) string { return partitionKey(partition, "work:"+group) }
+
+func heldKey(partition int, group string) string { return partitionKey(partition, "held:"+group) }
 
 func triesKey(partition int, group string) string { return partitionKey(partition, "tries:"+group) }
 
@@ -153,6 +157,8 @@ func leaseKey(name string) string { return prefix + "lease:" + name }
 func chainHeadKey(name string) string { return prefix + "chain:{" + name + "}:head" }
 
 func chainEntriesKey(name string) string { return prefix + "chain:{" + name + "}:entries" }
+
+const readersKey = prefix + "readers"
 
 const epochKey = prefix + "epoch"
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,6 +32,10 @@ type Store struct {
 	lanes     *lanes
 	sealer    Sealer
 	retention time.Duration
+	now       func() time.Time // in place of Redis's own clock; nil but in tests
+
+	requests atomic.Int64 // to take events: how many there were
+	unheard  sync.Map     // request -> its number, of those whose answer is not known
 
 	buildings sync.Map       // door id -> building id, which never changes
 	settling  sync.WaitGroup // wrong codes being counted behind their answers
@@ -82,6 +87,11 @@ func New(c Config) (*Store, error) {
 	}
 	return &Store{client: c.Client, lanes: newLanes(c.Client, c.Lanes, c.Replicas), sealer: c.Sealer, retention: c.Retention}, nil
 }
+
+// LiveBy is for tests: now stands in for Redis's own, by which the store judges times that
+// several instances write (leases, and when an event is due again). It is set before the store
+// is used.
+func (s *Store) LiveBy(now func() time.Time) { s.now = now }
 
 // Close finishes what is under way and refuses the rest.
 func (s *Store) Close() {

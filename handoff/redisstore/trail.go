@@ -149,22 +149,23 @@ func (s *Store) Chains(ctx context.Context) ([]string, error) {
 	return read(ctx, s, redis.NewStringSliceCmd, "smembers", chainsKey)
 }
 
-// leaseScript takes or renews a lease.
+// leaseScript takes or renews a lease, by Redis's clock.
 //
 //	KEYS[1] lease
-//	ARGV[1] holder   ARGV[2] now, ms   ARGV[3] until, ms
+//	ARGV[1] now, or ''   ARGV[2] holder   ARGV[3] for how many ms
 //
-// It returns 1, or 0 if another holder has it.
-var leaseScript = newScript(`
+// It returns 1, or 0 if another holder has it. One that ends later than a lease that begins now
+// was written by a clock that was ahead, as of a master before this one, and counts for nothing.
+var leaseScript = newScript(timeOf + `
 local lease = redis.call('HMGET', KEYS[1], 'holder', 'until')
-if lease[1] and lease[1] ~= ARGV[1] and tonumber(lease[2]) > tonumber(ARGV[2]) then
+if lease[1] and lease[1] ~= ARGV[2] and tonumber(lease[2]) > now and (ARGV[3] == '0' or tonumber(lease[2]) <= now + ARGV[3]) then
 	return 0
 end
-redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', ARGV[3])
+redis.call('HSET', KEYS[1], 'holder', ARGV[2], 'until', now + ARGV[3])
 return 1
 `)
 
 // Lease implements trail.Journal.
-func (s *Store) Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error) {
-	return s.writeIf(ctx, leaseScript, []string{leaseKey(name)}, holder, now.UnixMilli(), until.UnixMilli())
+func (s *Store) Lease(ctx context.Context, name, holder string, lease time.Duration) (bool, error) {
+	return s.writeIf(ctx, leaseScript, []string{leaseKey(name)}, s.at(), holder, lease.Milliseconds())
 }

@@ -30,10 +30,10 @@ type Store interface {
 	// Chains lists the names of all chains that have begun.
 	Chains(ctx context.Context) ([]string, error)
 
-	// Lease makes holder the one who holds a lease until a time, if no other holds it
-	// at now, and reports whether holder does. A holder may renew it, or end it by an
-	// until that is not after now.
-	Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error)
+	// Lease makes holder the one who holds a lease from now on, for so long by the store's
+	// clock, if no other holds it, and reports whether holder does. A holder may renew it, or
+	// end it by a lease of 0. All holders of a lease ask for the same time.
+	Lease(ctx context.Context, name, holder string, lease time.Duration) (bool, error)
 }
 
 // End is where a chain stands.

@@ -103,8 +103,7 @@ func (l *Writer) Run(ctx context.Context) {
 		case <-ctx.Done():
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.Lease)
 			defer cancel()
-			now := l.Clock.Now()
-			_, _ = l.Store.Lease(ctx, Group, l.holder, now, now)
+			_, _ = l.Store.Lease(ctx, Group, l.holder, 0)
 			return
 		}
 	}
@@ -137,8 +136,7 @@ func (l *Writer) Work(ctx context.Context) (entered int, err error) {
 }
 
 func (l *Writer) hold(ctx context.Context) (bool, error) {
-	now := l.Clock.Now()
-	held, err := l.Store.Lease(ctx, Group, l.holder, now, now.Add(l.Lease))
+	held, err := l.Store.Lease(ctx, Group, l.holder, l.Lease)
 	if err != nil || !held {
 		return false, err
 	}

@@ -252,8 +252,8 @@ func dying[T any](m *mortal, f func() (T, error)) (T, error) {
 	return v, err
 }
 
-func (m *mortal) Lease(ctx context.Context, name, holder string, now, until time.Time) (bool, error) {
-	return dying(m, func() (bool, error) { return m.Store.Lease(ctx, name, holder, now, until) })
+func (m *mortal) Lease(ctx context.Context, name, holder string, lease time.Duration) (bool, error) {
+	return dying(m, func() (bool, error) { return m.Store.Lease(ctx, name, holder, lease) })
 }
 
 func (m *mortal) Join(ctx context.Context, g string) error {
@@ -349,7 +349,7 @@ func TestLostAnswers(t *testing.T) {
 // unleased believes that everyone holds the lease.
 type unleased struct{ handofftest.Store }
 
-func (unleased) Lease(context.Context, string, string, time.Time, time.Time) (bool, error) {
+func (unleased) Lease(context.Context, string, string, time.Duration) (bool, error) {
 	return true, nil
 }
 
