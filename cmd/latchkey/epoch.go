@@ -101,7 +101,8 @@ type older string
 
 func (o older) Error() string { return string(o) + "; see docs/restore.md" }
 
-// judge compares a store with what is known of it. Next is what is known from here on. The
+// judge compares a store with what is known of it. Now is by the store's clock, as the marks
+// are. Next is what is known from here on. The
 // error is an older.
 func (f epochFile) judge(st redisstore.Standing, now time.Time, retention time.Duration) (next epochFile, err error) {
 	switch {
@@ -121,7 +122,8 @@ func (f epochFile) judge(st redisstore.Standing, now time.Time, retention time.D
 	return next, nil
 }
 
-// trimmedEarly is by how much Redis's clock may be ahead of this one where the log is trimmed.
+// trimmedEarly is by how much the clocks of Redis's servers may differ: one that took over reads
+// the marks of the one before.
 const trimmedEarly = time.Hour
 
 // lost are the times of the marks of which the events are missing, oldest first: but for
@@ -239,7 +241,7 @@ func (s *sentry) look(ctx context.Context) error {
 		s.admit(strings.Join(after, " ")) // none is called so: look again
 		return nil
 	}
-	next, err := s.file.judge(st, s.now(), s.retention)
+	next, err := s.file.judge(st, st.Now, s.retention)
 	var why older
 	if errors.As(err, &why) {
 		s.close(why)

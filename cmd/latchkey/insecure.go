@@ -13,10 +13,10 @@ import (
 )
 
 // insecurities are the settings that serve refuses unless --insecure names them: at once, or
-// (redis-evicts, redis-unknown) when it has asked Redis. What has no name is refused always:
+// (redis-evicts, redis-unknown, clock-apart) when it has asked Redis. What has no name is refused always:
 // secrets in files that others may read, issuers and mail servers that are reached over a
 // network without TLS, a Redis that takes no writes.
-var insecurities = []string{"plain-http", "any-host", "any-proxy", "redis-plain", "redis-skip-verify", "redis-evicts", "redis-unknown", "debug"}
+var insecurities = []string{"plain-http", "any-host", "any-proxy", "redis-plain", "redis-skip-verify", "redis-evicts", "redis-unknown", "clock-apart", "debug"}
 
 // unsafe is the first setting that is obviously unsafe and not allowed by name; nil if
 // there is none.

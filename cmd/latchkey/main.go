@@ -24,6 +24,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"latchkey/handoff/clock"
 )
 
 // cli is every command with its flags.
@@ -48,6 +50,15 @@ type cli struct {
 // streams are what a command reads and writes, so that tests can look over its shoulder.
 type streams struct {
 	out, err io.Writer
+	clock    clock.Clock // of this process; nil: the wall's
+}
+
+// now is the process's clock.
+func (s streams) now() clock.Clock {
+	if s.clock == nil {
+		return wallClock{}
+	}
+	return s.clock
 }
 
 func main() {

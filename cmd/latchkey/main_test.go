@@ -21,6 +21,7 @@ import (
 	"latchkey/api/auth"
 	"latchkey/api/auth/authtest"
 	"latchkey/cmd/latchkey/sample"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/door"
 	"latchkey/handoff/redisstore/redistest"
 	"latchkey/notify/mail/mailtest"
@@ -52,10 +53,16 @@ type program struct {
 
 func start(t *testing.T, args ...string) *program {
 	t.Helper()
+	return startBy(t, nil, args...)
+}
+
+// startBy is start of a process that has a clock of its own; nil: the wall's.
+func startBy(t *testing.T, by clock.Clock, args ...string) *program {
+	t.Helper()
 	p := new(program)
 	ctx, cancel := context.WithCancel(context.Background())
 	code := make(chan int, 1)
-	go func() { code <- run(ctx, args, streams{out: &p.out, err: &p.err}) }()
+	go func() { code <- run(ctx, args, streams{out: &p.out, err: &p.err, clock: by}) }()
 	p.stop = sync.OnceValue(func() int { cancel(); return <-code })
 	t.Cleanup(func() {
 		p.stop()

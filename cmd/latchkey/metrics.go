@@ -37,6 +37,7 @@ type instruments struct {
 	trips              *prometheus.HistogramVec
 	faults             *prometheus.GaugeVec // of Redis, by kind
 	evicted            prometheus.Gauge
+	ahead              prometheus.Gauge
 	keyEnd, keysEnding prometheus.Gauge
 }
 
@@ -83,6 +84,9 @@ func newInstruments() (*instruments, error) {
 		evicted: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "latchkey_redis_evicted_keys", Help: "Keys that Redis deleted because memory was short; above 0 grants may be lost.",
 		}),
+		ahead: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "latchkey_clock_ahead_seconds", Help: "How far this instance's clock is ahead of Redis's, at least; below 0: behind.",
+		}),
 		keyEnd: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "latchkey_api_key_soonest_end_timestamp_seconds", Help: "When the next API key ends by itself; 0 if there is none.",
 		}),
@@ -92,7 +96,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.keyEnd, m.keysEnding,
+		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.keyEnd, m.keysEnding,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
@@ -148,6 +152,7 @@ func (m *instruments) trip(took time.Duration, failed bool) {
 // redis shows what a look at Redis found.
 func (m *instruments) redis(found redisstore.Condition) {
 	m.evicted.Set(float64(found.Evicted))
+	m.ahead.Set(found.Ahead.Seconds())
 	for _, kind := range redisstore.FaultKinds {
 		is := 0.0
 		if slices.ContainsFunc(found.Faults, func(f redisstore.Fault) bool { return f.Kind == kind }) {

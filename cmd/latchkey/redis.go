@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"latchkey/handoff/clock"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 )
@@ -105,7 +106,7 @@ func (r *redisAt) openFor(c redisstore.Config, s *sentry) (store *redisstore.Sto
 }
 
 // redisInsecurities are the faults of a Redis that --insecure allows, by its names.
-var redisInsecurities = map[string]redisstore.FaultKind{"redis-evicts": redisstore.FaultEvicts, "redis-unknown": redisstore.FaultUnknown}
+var redisInsecurities = map[string]redisstore.FaultKind{"redis-evicts": redisstore.FaultEvicts, "redis-unknown": redisstore.FaultUnknown, "clock-apart": redisstore.FaultClock}
 
 // insecurityOf is the name by which --insecure allows a fault; empty if none does.
 func insecurityOf(kind redisstore.FaultKind) string {
@@ -119,7 +120,7 @@ func insecurityOf(kind redisstore.FaultKind) string {
 
 // firstLook is how Redis must be for serve to start: it can be reached, it takes writes, it
 // loses no more than the operator allowed, and it promises what is demanded.
-func (c *serveCmd) firstLook(ctx context.Context, store *redisstore.Store) (*redisstore.Watch, redisstore.Condition, error) {
+func (c *serveCmd) firstLook(ctx context.Context, store *redisstore.Store, clk clock.Clock) (*redisstore.Watch, redisstore.Condition, error) {
 	var allowed []redisstore.FaultKind
 	for _, name := range c.Insecure {
 		if kind, ok := redisInsecurities[name]; ok {
@@ -128,7 +129,7 @@ func (c *serveCmd) firstLook(ctx context.Context, store *redisstore.Store) (*red
 	}
 	asked, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	watch := redisstore.NewWatch(store, nil, allowed...)
+	watch := redisstore.NewWatch(store, clk.Now, allowed...)
 	found, err := watch.Look(asked)
 	if err != nil {
 		return nil, found, fmt.Errorf("cannot reach Redis: %w", err)
@@ -185,14 +186,22 @@ func (w *watchman) tell(found redisstore.Condition) {
 		}
 		switch {
 		case says == "" && was != "":
-			w.log.Info("Redis is well again", "fault", string(kind), "said", was)
+			w.log.Info(told(kind, "the clocks agree again", "Redis is well again"), "fault", string(kind), "said", was)
 			delete(w.known, kind)
 		case says != "" && (was == "" || kind == redisstore.FaultEvicts && found.Evicted > w.lost):
-			w.log.Error("Redis is not fit to keep grants", "fault", string(kind), "says", says, "allowed", w.Allows(kind), "evicted_keys", found.Evicted)
+			w.log.Error(told(kind, "the clocks differ", "Redis is not fit to keep grants"), "fault", string(kind), "says", says, "allowed", w.Allows(kind), "evicted_keys", found.Evicted)
 			w.known[kind] = says
 		}
 	}
 	w.lost = found.Evicted
+}
+
+// told is what is said of a fault: of the clocks or, of any other kind, of Redis.
+func told(kind redisstore.FaultKind, ofClocks, ofRedis string) string {
+	if kind == redisstore.FaultClock {
+		return ofClocks
+	}
+	return ofRedis
 }
 
 // closer lets go of what newSystem's parts hold, as an io.Closer.

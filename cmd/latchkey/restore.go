@@ -97,7 +97,7 @@ func (c *restoreBeginCmd) Run(ctx context.Context, io streams, r *restoreCmd) er
 		return err
 	}
 	now := time.Now()
-	_, why := file.judge(st, now, r.Retention)
+	_, why := file.judge(st, st.Now, r.Retention)
 	switch {
 	case file.Epoch == "" && !c.Anyway:
 		return fmt.Errorf("%s does not exist: whether Redis lost anything is not known; name the epoch file of an instance with --epoch, or say --anyway", path)
@@ -148,7 +148,7 @@ func (c *restoreBeginCmd) Run(ctx context.Context, io streams, r *restoreCmd) er
 	if err != nil {
 		return err
 	}
-	file, err = epochFile{Keys: keys}.judge(st, time.Now(), r.Retention)
+	file, err = epochFile{Keys: keys}.judge(st, st.Now, r.Retention)
 	if err != nil {
 		return err
 	}

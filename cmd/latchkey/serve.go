@@ -19,6 +19,7 @@ import (
 	"latchkey/api"
 	"latchkey/api/auth"
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/door"
 	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
@@ -39,7 +40,7 @@ type serveCmd struct {
 	MaxConnections           int `env:"LATCHKEY_MAX_CONNECTIONS" default:"8192" help:"Connections open at once (${env})."`
 	MaxConnectionsPerAddress int `env:"LATCHKEY_MAX_CONNECTIONS_PER_ADDRESS" default:"1024" help:"Connections of one address, or of one IPv6 /64, but for trusted proxies (${env})."`
 
-	Insecure []string `env:"LATCHKEY_INSECURE" placeholder:"NAME,..." help:"Allow by name what is refused as unsafe: plain-http, any-host, any-proxy, redis-plain, redis-skip-verify, redis-evicts, redis-unknown, debug (${env})."`
+	Insecure []string `env:"LATCHKEY_INSECURE" placeholder:"NAME,..." help:"Allow by name what is refused as unsafe: plain-http, any-host, any-proxy, redis-plain, redis-skip-verify, redis-evicts, redis-unknown, clock-apart, debug (${env})."`
 
 	redisAt
 
@@ -105,7 +106,7 @@ type settings struct {
 }
 
 // settings reads them, and refuses what is unsafe or cannot be.
-func (c *serveCmd) settings() (*settings, error) {
+func (c *serveCmd) settings(clk clock.Clock) (*settings, error) {
 	if err := c.unsafe(); err != nil {
 		return nil, err
 	}
@@ -141,7 +142,7 @@ func (c *serveCmd) settings() (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.sender, err = mail.NewSender(mail.Config{Server: server, From: c.MailFrom, DKIM: c.dkim(), Clock: wallClock{}}); err != nil {
+	if s.sender, err = mail.NewSender(mail.Config{Server: server, From: c.MailFrom, DKIM: c.dkim(), Clock: clk}); err != nil {
 		return nil, err
 	}
 	s.trust, err = c.readIssuers()
@@ -182,7 +183,7 @@ func (v *vault) close() {
 // vault opens the store. It is refused where its Redis is unfit. One that is older than what it
 // acknowledged is halted, and serves when all is there again: the store asks the sentry before
 // every connection. To close it is the caller's, also after an error.
-func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments, log *slog.Logger) (*vault, error) {
+func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments, clk clock.Clock, log *slog.Logger) (*vault, error) {
 	v := &vault{}
 	opened := func(store *redisstore.Store, hangUp func() error) {
 		v.closing = append(v.closing, func() { _ = hangUp() }, store.Close)
@@ -192,13 +193,13 @@ func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments
 		return v, err
 	}
 	opened(unheld, letGo)
-	watch, found, err := c.firstLook(ctx, unheld)
+	watch, found, err := c.firstLook(ctx, unheld, clk)
 	if err != nil {
 		return v, err
 	}
 	v.replicas = c.Durability.Replicas
 	v.found, v.watchman = found, &watchman{Watch: watch, metrics: m, log: log}
-	if v.sentry, err = newSentry(epochPath(c.Epoch, c.Keyset), unheld, c.Retention, time.Now, log); err != nil {
+	if v.sentry, err = newSentry(epochPath(c.Epoch, c.Keyset), unheld, c.Retention, clk.Now, log); err != nil {
 		return v, err
 	}
 	if err := v.sentry.look(ctx); err != nil {
@@ -215,7 +216,8 @@ func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments
 // Run serves until ctx ends. It starts with everything in its place or not at all, and
 // says what is missing.
 func (c *serveCmd) Run(ctx context.Context, io streams) error {
-	given, err := c.settings()
+	clk := io.now()
+	given, err := c.settings(clk)
 	if err != nil {
 		return err
 	}
@@ -227,7 +229,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 		return err
 	}
 	issuers, err := auth.NewIssuers(ctx, auth.Config{
-		Names: given.ring,
+		Names: given.ring, Now: clk.Now,
 		Failed: func(issuer string, err error) {
 			log.Warn("an issuer's keys could not be fetched; those that are known stay in use", "issuer", issuer, "error", err)
 		},
@@ -235,7 +237,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	v, err := c.vault(ctx, given.ring, m, log)
+	v, err := c.vault(ctx, given.ring, m, clk, log)
 	defer v.close()
 	if err != nil {
 		return err
@@ -247,9 +249,9 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 
 	s, err := newSystem(parts{
 		client: closer(v.hangUp), store: v.store, watchman: v.watchman, sentry: v.sentry,
-		keys: &keyWatch{store: v.store, life: time.Duration(c.MaxKeyLife), now: time.Now, metrics: m, log: log},
-		ring: given.ring, policy: given.policy, clock: wallClock{}, sender: given.sender,
-		verifier: auth.Either(issuers, auth.NewKeys(v.store, given.ring, nil).Within(time.Duration(c.MaxKeyLife))),
+		keys: &keyWatch{store: v.store, life: time.Duration(c.MaxKeyLife), now: clk.Now, metrics: m, log: log},
+		ring: given.ring, policy: given.policy, clock: clk, sender: given.sender,
+		verifier: auth.Either(issuers, auth.NewKeys(v.store, given.ring, clk.Now).Within(time.Duration(c.MaxKeyLife))),
 		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
 		log:      log, retention: c.Retention, metrics: m, signer: given.signer, revocation: given.revocation,
 		publicURL: c.PublicURL, issuers: issuers, sessions: sessionTimes{life: c.SessionLife, idle: c.SessionIdle, keyLife: time.Duration(c.MaxKeyLife)},

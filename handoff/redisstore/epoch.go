@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -35,6 +36,7 @@ type Standing struct {
 	Epoch   *Epoch                   // nil: it has none
 	Missing [handoff.Partitions]bool // the mark's event is not in the partition's log
 	Ends    Marks
+	Now     time.Time // by the store's own clock, as the ids of events are
 }
 
 // Compare looks for the marks' events, and reads the ends of the logs after it. An event that
@@ -43,12 +45,14 @@ type Standing struct {
 func (s *Store) Compare(ctx context.Context, marks Marks) (Standing, error) {
 	var (
 		epoch *redis.StringCmd
+		now   *redis.TimeCmd
 		there [handoff.Partitions]*redis.XMessageSliceCmd
 		ends  [handoff.Partitions]*redis.XMessageSliceCmd
 	)
 	err := s.repeatable(ctx, s.lanes.do, func() []redis.Cmder {
 		epoch = redis.NewStringCmd(ctx, "get", epochKey)
-		cmds := []redis.Cmder{epoch}
+		now = redis.NewTimeCmd(ctx, "time")
+		cmds := []redis.Cmder{epoch, now}
 		for p := range handoff.Partitions {
 			if marks[p] != "" {
 				there[p] = redis.NewXMessageSliceCmd(ctx, "xrange", logKey(p), marks[p], marks[p])
@@ -62,7 +66,10 @@ func (s *Store) Compare(ctx context.Context, marks Marks) (Standing, error) {
 	if err != nil {
 		return Standing{}, err
 	}
-	var st Standing
+	st := Standing{Now: now.Val()}
+	if s.now != nil {
+		st.Now = s.now()
+	}
 	for p := range handoff.Partitions {
 		st.Missing[p] = there[p] != nil && len(there[p].Val()) == 0
 		if last := ends[p].Val(); len(last) > 0 {

@@ -18,8 +18,9 @@ import (
 // FaultKind is one way in which a Redis is not fit to keep grants.
 type FaultKind string
 
-// The kinds. Evicts and Unknown may be accepted by the operator, the others not:
-// with them nothing can be kept at all.
+// The kinds. Evicts, Unknown and Clock may be accepted by the operator, the others not:
+// with them nothing can be kept at all. With Clock grants are kept, and a service that runs
+// stays ready.
 const (
 	FaultRole    FaultKind = "role"    // a replica
 	FaultMode    FaultKind = "mode"    // a Cluster node or a Sentinel behind the address of a single server, or the reverse
@@ -27,10 +28,14 @@ const (
 	FaultWrite   FaultKind = "write"   // it does not take a write: full, without its replicas, no disk, no permission
 	FaultEvicts  FaultKind = "evicts"  // it may delete keys when memory is short, or has done so
 	FaultUnknown FaultKind = "unknown" // it does not say whether it may
+	FaultClock   FaultKind = "clock"   // its clock and this process's differ by more than ClocksApart
 )
 
+// ClocksApart is how far this process's clock may be from Redis's.
+const ClocksApart = 2 * time.Second
+
 // FaultKinds are all of them.
-var FaultKinds = []FaultKind{FaultRole, FaultMode, FaultSlots, FaultWrite, FaultEvicts, FaultUnknown}
+var FaultKinds = []FaultKind{FaultRole, FaultMode, FaultSlots, FaultWrite, FaultEvicts, FaultUnknown, FaultClock}
 
 // Fault says what is wrong, and what to do. It is an error.
 type Fault struct {
@@ -50,6 +55,11 @@ type Condition struct {
 	// Evicted is how many keys were evicted: by the nodes that answer now since each of them
 	// started, and by those that were seen earlier.
 	Evicted int64
+
+	// Ahead is how far this process's clock is ahead of Redis's, below 0 how far it is behind; of
+	// several nodes, by the one that differs most. What the way to Redis took, at most, is
+	// already taken off. 0 where no node was asked.
+	Ahead time.Duration
 }
 
 const (
@@ -67,17 +77,22 @@ type node struct {
 	policy     string
 	evicted    int64
 	durability Durability
+	ahead      time.Duration // this process's clock, of the node's
 }
 
-// inspect asks every node that takes writes. Its faults are those that no single node shows.
-func (s *Store) inspect(ctx context.Context) (nodes []node, faults []Fault, err error) {
+// inspect is survey by the wall's clock.
+func (s *Store) inspect(ctx context.Context) ([]node, []Fault, error) { return s.survey(ctx, time.Now) }
+
+// survey asks every node that takes writes. Its faults are those that no single node shows. Now
+// is this process's clock.
+func (s *Store) survey(ctx context.Context, now func() time.Time) (nodes []node, faults []Fault, err error) {
 	c, isCluster := s.client.(*redis.ClusterClient)
 	if !isCluster {
 		c, ok := s.client.(*redis.Client)
 		if !ok {
 			return nil, nil, fmt.Errorf("redisstore: cannot ask a %T", s.client)
 		}
-		n, err := askNode(ctx, c)
+		n, err := askNode(ctx, c, now)
 		if err != nil {
 			return nil, nil, unavailable(err)
 		}
@@ -97,7 +112,7 @@ func (s *Store) inspect(ctx context.Context) (nodes []node, faults []Fault, err 
 	err = slots(ctx, c.ClusterInfo(ctx))
 	if err == nil && len(faults) == 0 {
 		err = c.ForEachMaster(ctx, lockstep(func(ctx context.Context, c *redis.Client) error {
-			n, err := askNode(ctx, c)
+			n, err := askNode(ctx, c, now)
 			if err != nil {
 				return err
 			}
@@ -118,7 +133,7 @@ func (s *Store) inspect(ctx context.Context) (nodes []node, faults []Fault, err 
 const noNodes = "cluster has no nodes"
 
 // askNode reads what one server says. A refusal leaves it unsaid; other errors are returned.
-func askNode(ctx context.Context, c *redis.Client) (node, error) {
+func askNode(ctx context.Context, c *redis.Client, now func() time.Time) (node, error) {
 	n := node{policy: notKnown, durability: NotKnown}
 	info := map[string]string{}
 	text, err := c.Info(ctx).Result()
@@ -160,7 +175,46 @@ func askNode(ctx context.Context, c *redis.Client) (node, error) {
 		n.policy = conf["maxmemory-policy"]
 	}
 	n.durability = durabilityOf(info["aof_enabled"], conf)
-	return n, nil
+	n.ahead, err = ahead(ctx, c, now)
+	return n, err
+}
+
+const (
+	clockAsked = 3                      // how often at most
+	clockSoon  = 100 * time.Millisecond // an answer that took no longer is good enough
+)
+
+// ahead is how far this process's clock is ahead of a server's, at least: the server read its
+// own at some moment between the question and the answer. A server that does not say it is not
+// known to differ: to keep anything it must permit TIME, which Writable proves.
+func ahead(ctx context.Context, c *redis.Client, now func() time.Time) (time.Duration, error) {
+	var least time.Duration
+	best := time.Duration(-1)
+	for range clockAsked {
+		asked := now()
+		began := time.Now()
+		says, err := c.Time(ctx).Result()
+		took := time.Since(began)
+		switch {
+		case isReply(err):
+			return 0, nil
+		case err != nil:
+			return 0, err
+		case best >= 0 && took >= best:
+			continue
+		}
+		best, least = took, 0
+		switch early, late := asked.Sub(says), asked.Add(took).Sub(says); {
+		case early > 0:
+			least = early
+		case late < 0:
+			least = late
+		}
+		if took <= clockSoon {
+			return least, nil
+		}
+	}
+	return least, nil
 }
 
 // durabilityOf reads what INFO and CONFIG say of the log on disk. Each may be without what
@@ -287,15 +341,38 @@ func judge(nodes []node, isCluster bool, lost int64) (faults []Fault) {
 			add(FaultEvicts, "its maxmemory-policy is %s: when memory is short it deletes grants and what limits guessing; set maxmemory-policy noeviction", n.policy)
 		}
 	}
+	if d := furthest(nodes); d.Abs() > ClocksApart {
+		which := "ahead of"
+		if d < 0 {
+			which = "behind"
+		}
+		add(FaultClock, "this machine's clock is %v %s Redis's: a day, a retry or a session would begin or end too early for the one or the other; set both by a time server (NTP)",
+			d.Abs().Round(100*time.Millisecond), which)
+	}
 	if lost > 0 {
 		add(FaultEvicts, "it has evicted %d keys: grants, events or what limits guessing may be gone. Compare with the shops' dispatches, then say so with CONFIG RESETSTAT", lost)
 	}
 	return faults
 }
 
+// furthest is by how much this process's clock differs from that of the node from which it
+// differs most.
+func furthest(nodes []node) (most time.Duration) {
+	for _, n := range nodes {
+		if n.ahead.Abs() > most.Abs() {
+			most = n.ahead
+		}
+	}
+	return most
+}
+
 // probeScript writes as a commit does: by a script, through the lanes. KEYS[1] is the key that
-// it writes. It returns nothing, and may be repeated.
-var probeScript = newScript(`redis.call('SET', KEYS[1], '', 'EX', 60)`)
+// it writes. It reads the clock, which some scripts must be able to. It returns nothing, and may
+// be repeated.
+var probeScript = newScript(`
+redis.call('TIME')
+redis.call('SET', KEYS[1], '', 'EX', 60)
+`)
 
 // Writable proves that every partition takes writes. The error is a Fault where Redis
 // refuses, and storage.ErrUnavailable where it does not answer.
@@ -349,14 +426,18 @@ func NewWatch(store *Store, now func() time.Time, allowed ...FaultKind) *Watch {
 // Allows reports whether a kind of fault was accepted.
 func (w *Watch) Allows(kind FaultKind) bool { return slices.Contains(w.allowed, kind) }
 
+// forbids reports whether a fault makes Redis unfit. Clocks that differ do not: were it so, one
+// master with a wrong clock would end the service.
+func (w *Watch) forbids(f Fault) bool { return f.Kind != FaultClock && !w.Allows(f.Kind) }
+
 // Look asks every node for its role, its memory policy and its durability, and whether it
 // takes writes. The error is one of the way to Redis; the last look then still counts.
 func (w *Watch) Look(ctx context.Context) (Condition, error) {
-	nodes, faults, err := w.store.inspect(ctx)
+	nodes, faults, err := w.store.survey(ctx, w.now)
 	if err != nil {
 		return Condition{}, err
 	}
-	c := Condition{Durability: weakest(nodes)}
+	c := Condition{Durability: weakest(nodes), Ahead: furthest(nodes)}
 	w.mu.Lock()
 	for _, n := range nodes {
 		// A count that fell was reset by a person who knows of it, or the process is another,
@@ -369,7 +450,7 @@ func (w *Watch) Look(ctx context.Context) (Condition, error) {
 	w.mu.Unlock()
 	_, isCluster := w.store.client.(*redis.ClusterClient)
 	c.Faults = append(faults, judge(nodes, isCluster, c.Evicted)...)
-	if len(c.Faults) == 0 || !slices.ContainsFunc(c.Faults, func(f Fault) bool { return !w.Allows(f.Kind) }) {
+	if len(c.Faults) == 0 || !slices.ContainsFunc(c.Faults, w.forbids) {
 		var f Fault
 		switch err := w.writable(ctx); {
 		case errors.As(err, &f):
@@ -379,7 +460,7 @@ func (w *Watch) Look(ctx context.Context) (Condition, error) {
 		}
 	}
 	w.mu.Lock()
-	w.faults = slices.DeleteFunc(slices.Clone(c.Faults), func(f Fault) bool { return w.Allows(f.Kind) })
+	w.faults = slices.DeleteFunc(slices.Clone(c.Faults), func(f Fault) bool { return !w.forbids(f) })
 	w.mu.Unlock()
 	return c, nil
 }

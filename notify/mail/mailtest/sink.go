@@ -64,6 +64,7 @@ type SinkServer struct {
 
 	mu          sync.Mutex
 	plan        []*planned
+	slow        time.Duration // before each reply to a final dot
 	messages    []Message
 	arrived     chan struct{} // closed and replaced when a message arrives
 	connections int
@@ -181,6 +182,19 @@ func (s *SinkServer) Close() {
 }
 
 // next takes the fault that is due at a stage.
+// Slow makes the sink take so long for each message from now on.
+func (s *SinkServer) Slow(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slow = d
+}
+
+func (s *SinkServer) delay() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slow
+}
+
 func (s *SinkServer) next(at Stage) (Fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -273,6 +287,10 @@ func (s *session) Data(r io.Reader) error {
 	}
 	m.From, m.To = s.from, slices.Clone(s.to)
 
+	select {
+	case <-time.After(s.sink.delay()):
+	case <-s.sink.closed:
+	}
 	f, due := s.sink.next(AtDot)
 	if !due || f.act == drop {
 		s.sink.take(m)
