@@ -57,8 +57,9 @@ func (s *Store) ChainEnd(ctx context.Context, name string) (end trail.End, err e
 //	ARGV[4...] id, entry and hash of each
 //
 // It returns 1, 0 if the chain stands elsewhere, or -1 if the first entry cannot follow an
-// entry that another program wrote behind the chain's end. After 0 and -1 nothing was
-// written: of the entries only the first can be refused.
+// entry that another program wrote behind the chain's end. Any other error of Redis, such as
+// full memory, is returned as it is. After 0, -1 and an error nothing was written: of the
+// entries only the first can be refused.
 var extendScript = newScript(`
 if redis.call('GETRANGE', KEYS[1], 0, 48) ~= ARGV[1] then
 	return 0
@@ -66,7 +67,10 @@ end
 for i = 4, #ARGV, 3 do
 	local added = redis.pcall('XADD', KEYS[2], ARGV[i], 'e', ARGV[i + 1], 'h', ARGV[i + 2])
 	if type(added) == 'table' and added.err then
-		return -1
+		if string.find(added.err, 'equal or smaller', 1, true) then
+			return -1
+		end
+		return added
 	end
 end
 redis.call('SET', KEYS[1], ARGV[2])
