@@ -204,6 +204,8 @@ type pulseObserver struct {
 	log *slog.Logger
 }
 
+const missedBeat = "this instance's sign of life did not reach Redis; without one for six seconds it sends nothing"
+
 func (o pulseObserver) Freed(group string, events int) {
 	o.freed.WithLabelValues(group).Add(float64(events))
 	o.log.Warn("an instance ended with events in hand; another takes them", "group", group, "events", events)
@@ -214,7 +216,7 @@ func (o pulseObserver) Orphaned(group string, events int) {
 }
 
 func (o pulseObserver) Missed(err error) {
-	o.log.Warn("this instance's sign of life did not reach Redis; without one for six seconds it sends nothing", "error", err)
+	o.log.Warn(missedBeat, "error", err)
 }
 
 func (o pulseObserver) Lost() {

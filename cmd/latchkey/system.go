@@ -245,6 +245,12 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	if s.signer != nil {
 		workers.Go(func() { s.every(working, time.Hour, "tell the signing key", s.tellSigner) })
 	}
+	if t, ok := s.log.Handler().(*thin); ok {
+		workers.Go(func() {
+			s.every(working, 5*time.Second, "summaries", func(ctx context.Context) error { return t.tell(ctx, false) })
+			_ = t.tell(context.WithoutCancel(ctx), true)
+		})
+	}
 	if s.watchman != nil {
 		workers.Go(func() { s.every(working, lookEvery, "look at Redis", s.watchman.look) })
 	}
@@ -426,7 +432,7 @@ func newLog(w io.Writer, debug bool) *slog.Logger {
 	if debug {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	return slog.New(newThin(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}), clock.Elapsed(wallClock{})))
 }
 
 // listen opens a TCP port, and says so in words an operator can use.
