@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -29,6 +30,10 @@ func health(app *fiber.App, ready func(context.Context) error, halted func() err
 			if err := ready(ctx); err != nil {
 				p := newProblem(http.StatusServiceUnavailable)
 				p.cause = err
+				var told interface{ Detail() string } // in words for anyone
+				if errors.As(err, &told) {
+					p.Detail = told.Detail()
+				}
 				return p
 			}
 		}

@@ -38,6 +38,7 @@ type instruments struct {
 	faults             *prometheus.GaugeVec // of Redis, by kind
 	evicted            prometheus.Gauge
 	ahead              prometheus.Gauge
+	switches           prometheus.Counter
 	keyEnd, keysEnding prometheus.Gauge
 }
 
@@ -87,6 +88,9 @@ func newInstruments() (*instruments, error) {
 		ahead: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "latchkey_clock_ahead_seconds", Help: "How far this instance's clock is ahead of Redis's, at least; below 0: behind.",
 		}),
+		switches: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "latchkey_redis_master_switches_total", Help: "Times that another Redis was master, or was started again; writes acknowledged just before may be lost.",
+		}),
 		keyEnd: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "latchkey_api_key_soonest_end_timestamp_seconds", Help: "When the next API key ends by itself; 0 if there is none.",
 		}),
@@ -96,7 +100,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.keyEnd, m.keysEnding,
+		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.switches, m.keyEnd, m.keysEnding,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err

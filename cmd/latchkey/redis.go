@@ -159,6 +159,7 @@ type watchman struct {
 	log     *slog.Logger
 	known   map[redisstore.FaultKind]string // what was told, by kind
 	lost    int64
+	masters []string // the processes of the last look
 }
 
 // look is one look. An error is one of the way to Redis.
@@ -175,6 +176,7 @@ func (w *watchman) look(ctx context.Context) error {
 
 func (w *watchman) tell(found redisstore.Condition) {
 	w.metrics.redis(found)
+	w.switched(found.Processes)
 	if w.known == nil {
 		w.known = map[redisstore.FaultKind]string{}
 	}
@@ -194,6 +196,28 @@ func (w *watchman) tell(found redisstore.Condition) {
 		}
 	}
 	w.lost = found.Evicted
+}
+
+// switched tells of masters in the place of others. A Cluster that grows or shrinks is none.
+func (w *watchman) switched(masters []string) {
+	if len(masters) == 0 {
+		return // none says who it is
+	}
+	missing := func(from []string) (n int) {
+		for _, id := range w.masters {
+			if !slices.Contains(from, id) {
+				n++
+			}
+		}
+		return n
+	}
+	gone := missing(masters)
+	came := len(masters) - (len(w.masters) - gone)
+	if n := min(gone, came); n > 0 {
+		w.metrics.switches.Add(float64(n))
+		w.log.Warn("another Redis is master, or it was started again: writes that were acknowledged just before may be lost", "masters", n)
+	}
+	w.masters = slices.Clone(masters)
 }
 
 // told is what is said of a fault: of the clocks or, of any other kind, of Redis.

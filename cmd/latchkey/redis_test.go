@@ -184,6 +184,66 @@ func TestWatchmanTellsWhatIsNew(t *testing.T) {
 	}
 }
 
+// A master in the place of another is counted and told; a Cluster that grows or shrinks, and a
+// look at which none says who it is, are nothing.
+func TestWatchmanCountsSwitches(t *testing.T) {
+	m, err := newInstruments()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log output
+	w := &watchman{Watch: redisstore.NewWatch(nil, nil), metrics: m, log: slog.New(slog.NewJSONHandler(&log, nil))}
+	told, counted := 0, 0.0
+	for _, c := range []struct {
+		masters string
+		more    int
+	}{{"a b c", 0}, {"c b a", 0}, {"a b d", 1}, {"", 0}, {"a b d", 0}, {"a b d e", 0}, {"a b d", 0}, {"x y d e", 2}} {
+		w.tell(redisstore.Condition{Processes: strings.Fields(c.masters)})
+		counted += float64(c.more)
+		if c.more > 0 {
+			told++
+		}
+		if n := strings.Count(log.String(), "another Redis is master"); n != told {
+			t.Errorf("after %q: told %d times, want %d", c.masters, n, told)
+		}
+	}
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "latchkey_redis_master_switches_total" && f.GetMetric()[0].GetCounter().GetValue() != counted {
+			t.Errorf("%v are counted, want %v", f.GetMetric()[0].GetCounter().GetValue(), counted)
+		}
+	}
+}
+
+// A real one: the server is started again while the service runs, and then it is full.
+func TestServeTellsOfRedisByName(t *testing.T) {
+	s := newService(t, "appendonly yes")
+	p := start(t, s.args...)
+	c := client{t, p.url(t)}
+	s.redis.Restart()
+	await(t, "a switch", func() bool {
+		return strings.Contains(got(t, c.url+"/metrics"), "latchkey_redis_master_switches_total 1")
+	})
+	await(t, "readiness", func() bool { status, _ := c.do("GET", "/readyz", "", ""); return status == http.StatusOK })
+	admin := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
+	defer admin.Close()
+	if err := admin.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "an alarm", func() bool {
+		return strings.Contains(got(t, c.url+"/metrics"), `latchkey_redis_fault{fault="memory"} 1`)
+	})
+	if status, answer := c.do("GET", "/readyz", "", ""); status != http.StatusServiceUnavailable || answer["detail"] != "Redis is out of memory" {
+		t.Errorf("readyz: %d %v", status, answer)
+	}
+	if !strings.Contains(p.err.String(), `"fault":"memory","says":"Redis is out of memory`) {
+		t.Error("the log does not name it")
+	}
+}
+
 // Redis by TLS, with an authority and a client certificate of the operator's own and its
 // password in a file: the service and the other commands reach it, and strangers do not.
 func TestRedisByTLS(t *testing.T) {

@@ -25,7 +25,8 @@ const (
 	FaultRole    FaultKind = "role"    // a replica
 	FaultMode    FaultKind = "mode"    // a Cluster node or a Sentinel behind the address of a single server, or the reverse
 	FaultSlots   FaultKind = "slots"   // a Cluster that does not serve all slots
-	FaultWrite   FaultKind = "write"   // it does not take a write: full, without its replicas, no disk, no permission
+	FaultMemory  FaultKind = "memory"  // it does not take a write: it is out of memory
+	FaultWrite   FaultKind = "write"   // likewise: without its replicas, no disk, no permission
 	FaultEvicts  FaultKind = "evicts"  // it may delete keys when memory is short, or has done so
 	FaultUnknown FaultKind = "unknown" // it does not say whether it may
 	FaultClock   FaultKind = "clock"   // its clock and this process's differ by more than ClocksApart
@@ -35,7 +36,7 @@ const (
 const ClocksApart = 2 * time.Second
 
 // FaultKinds are all of them.
-var FaultKinds = []FaultKind{FaultRole, FaultMode, FaultSlots, FaultWrite, FaultEvicts, FaultUnknown, FaultClock}
+var FaultKinds = []FaultKind{FaultRole, FaultMode, FaultSlots, FaultMemory, FaultWrite, FaultEvicts, FaultUnknown, FaultClock}
 
 // Fault says what is wrong, and what to do. It is an error.
 type Fault struct {
@@ -45,6 +46,14 @@ type Fault struct {
 }
 
 func (f Fault) Error() string { return "redis: " + f.Says }
+
+// Detail is what anyone may read of it: nothing of what Redis said.
+func (f Fault) Detail() string {
+	if f.Kind == FaultMemory {
+		return "Redis is out of memory"
+	}
+	return "Redis is not fit to keep grants: " + string(f.Kind)
+}
 func (f Fault) Unwrap() error { return f.cause }
 
 // Condition is what a look at a Redis found.
@@ -55,6 +64,11 @@ type Condition struct {
 	// Evicted is how many keys were evicted: by the nodes that answer now since each of them
 	// started, and by those that were seen earlier.
 	Evicted int64
+
+	// Processes are the servers that take writes, by what their processes are called; one that
+	// does not say is left out. Where one went and another came, a replica became master or a
+	// server was started again, and writes that were acknowledged before may be lost.
+	Processes []string
 
 	// Ahead is how far this process's clock is ahead of Redis's, below 0 how far it is behind; of
 	// several nodes, by the one that differs most. What the way to Redis took, at most, is
@@ -304,7 +318,7 @@ func explain(err error) Fault {
 	case strings.Contains(err.Error(), "cluster support disabled"):
 		return f(FaultMode, "this is no Cluster: leave ?addr= out of the Redis URL, or, for Sentinels, add master_name=NAME")
 	case starts("OOM"):
-		return f(FaultWrite, "it is full: maxmemory is reached, and no dispatch and no handoff can be kept; give it more memory")
+		return f(FaultMemory, "Redis is out of memory: it is full, maxmemory is reached, and no dispatch and no handoff can be kept; give it more memory")
 	case starts("MISCONF"):
 		return f(FaultWrite, "it cannot write to its disk, and therefore takes no writes; see its log")
 	case starts("NOREPLICAS"):
@@ -438,6 +452,11 @@ func (w *Watch) Look(ctx context.Context) (Condition, error) {
 		return Condition{}, err
 	}
 	c := Condition{Durability: weakest(nodes), Ahead: furthest(nodes)}
+	for _, n := range nodes {
+		if n.id != "" && n.role == "master" {
+			c.Processes = append(c.Processes, n.id)
+		}
+	}
 	w.mu.Lock()
 	for _, n := range nodes {
 		// A count that fell was reset by a person who knows of it, or the process is another,
@@ -471,7 +490,7 @@ func (w *Watch) Ready(ctx context.Context) error {
 	w.mu.Lock()
 	faults := w.faults
 	w.mu.Unlock()
-	if i := slices.IndexFunc(faults, func(f Fault) bool { return f.Kind != FaultWrite }); i >= 0 {
+	if i := slices.IndexFunc(faults, func(f Fault) bool { return f.Kind != FaultWrite && f.Kind != FaultMemory }); i >= 0 {
 		return faults[i]
 	}
 	return w.writable(ctx) // which knows better than the last look whether it writes

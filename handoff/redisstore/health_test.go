@@ -252,7 +252,7 @@ func TestUnfitRedis(t *testing.T) {
 		"a cluster without slots, plain address": {"redis://" + slotless.Addr(), FaultMode, "?addr="},
 		"no cluster":                             {"redis://" + master.Addr() + "?addr=" + master.Addr(), FaultMode, "leave ?addr= out"},
 		"a Sentinel":                             {"redis://" + sentinels.SentinelAddrs()[0], FaultMode, "master_name=NAME"},
-		"a full one":                             {"redis://" + full.Addr(), FaultWrite, "maxmemory is reached"},
+		"a full one":                             {"redis://" + full.Addr(), FaultMemory, "maxmemory is reached"},
 		"one without its replicas":               {"redis://" + alone.Addr(), FaultWrite, "min-replicas-to-write"},
 		"a user that may only read":              {"redis://tenant:pw@" + readonly.Addr(), FaultWrite, "permission"},
 	} {
@@ -299,7 +299,7 @@ func TestReadinessProvesAWrite(t *testing.T) {
 	}
 	now = now.Add(time.Second)
 	var f Fault
-	if err := w.Ready(t.Context()); !errors.As(err, &f) || f.Kind != FaultWrite || !strings.Contains(f.Says, "full") {
+	if err := w.Ready(t.Context()); !errors.As(err, &f) || f.Kind != FaultMemory || !strings.Contains(f.Says, "Redis is out of memory") {
 		t.Errorf("full: %v", err)
 	}
 	if err := c.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
