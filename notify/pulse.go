@@ -70,10 +70,11 @@ type PulseObserver interface {
 
 const (
 	beatEvery  = 2 * time.Second
-	beatWithin = 2 * time.Second // one question to the log
-	sureFor    = 6 * time.Second // from when a beat was sent: nothing is begun later than that
-	deadAfter  = 9 * time.Second // of silence; more than sureFor by the time it takes to stop
-	lookedGap  = 5 * time.Second // between two looks, above which silence proves nothing
+	beatAgain  = 500 * time.Millisecond // after one that failed: when the log is back, soon after the others
+	beatWithin = 2 * time.Second        // one question to the log
+	sureFor    = 6 * time.Second        // from when a beat was sent: nothing is begun later than that
+	deadAfter  = 9 * time.Second        // of silence; more than sureFor by the time it takes to stop
+	lookedGap  = 5 * time.Second        // between two looks, above which silence proves nothing
 )
 
 // NewPulse makes a Pulse. The observer may be nil.
@@ -108,15 +109,13 @@ func (p *Pulse) Watch(group string) {
 // Run beats until ctx ends, which must not be before the readers have ended. Then it frees what
 // they left, and takes its name out.
 func (p *Pulse) Run(ctx context.Context) {
-	tick := time.NewTicker(beatEvery)
-	defer tick.Stop()
 	for {
+		began, pause := time.Now(), beatEvery
 		if err := p.round(ctx); err != nil && ctx.Err() == nil {
 			p.observer.Missed(err)
+			pause = beatAgain
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		if clock.Sleep(ctx, max(0, pause-time.Since(began))) != nil {
 			p.leave(context.WithoutCancel(ctx))
 			return
 		}
