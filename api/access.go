@@ -95,13 +95,13 @@ type passageAnswer struct {
 
 	Seq      uint64       `json:"seq" doc:"Of the first entry in the export"`
 	At       time.Time    `json:"at"`
-	Outcome  string       `json:"outcome" example:"opened" doc:"authorised, delivered, confirmed, opened, not-relocked, relocked, failed, refused-by-door or no-answer of a permit; refused, forced, held-open, tampered, jammed, battery-low, unavailable, door-changed or rules-changed"`
+	Outcome  string       `json:"outcome" example:"opened" doc:"authorised, delivered, confirmed, opened, not-relocked, relocked, failed, refused-by-door or no-answer of a permit; refused, forced, held-open, tampered, jammed, battery-low, unavailable, door-changed, rules-changed, door-change-asked, door-change-objected, door-change-approved, door-change-withdrawn, resident-removed, resident-stays or unit-moved-out"`
 	DoorID   string       `json:"door_id,omitempty" doc:"Left out of a garage or a home, whose door would name a unit"`
 	DoorKind string       `json:"door_kind,omitempty"`
 	Carrier  string       `json:"carrier_id,omitempty"`
 	PermitID string       `json:"permit_id,omitempty"`
 	Reason   string       `json:"reason,omitempty" doc:"Of a refusal, the door's own included"`
-	Changes  []string     `json:"changes,omitempty" doc:"Of door-changed and rules-changed: what changed, by name; enrolled or removed"`
+	Changes  []string     `json:"changes,omitempty" doc:"Of door-changed and rules-changed: what changed, by name; enrolled or removed. Of door-change-...: what waits or waited"`
 	Count    int          `json:"count" doc:"How many refusals or alarms the line stands for"`
 	Claimed  *time.Time   `json:"claimed_at,omitempty" doc:"When the door says that it was, by its own clock"`
 	Steps    []stepAnswer `json:"steps,omitempty" doc:"What the door said, oldest first"`

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -39,7 +40,9 @@ func (a *buildingRoutes) register(r *registrar) {
 		OperationID: "put-door", Method: http.MethodPut, Path: "/v1/doors/{door_id}",
 		Errors:  []int{http.StatusConflict, http.StatusPreconditionFailed},
 		Summary: "A door of a building", Tags: []string{"Building"},
-		Description: "Replaces all of it but a keypad's key, which is kept where none is sent; counts at the next unlock. The building must exist, and stays the same. The answer names what was removed.", DefaultStatus: http.StatusOK,
+		Description: "Replaces all of it but a keypad's key, which is kept where none is sent; counts at the next unlock. The building must exist, and stays the same. The answer names what was removed. " +
+			"Of a garage or home, another owner, unit or kind and another key wait (pending), are mailed to its owner and to the residents of its unit, who can object or agree, and count at takes_effect_at. " +
+			"The same again goes on waiting, anything else takes it back. To drop a key waits for nothing.", DefaultStatus: http.StatusOK,
 	}, managers, a.putDoor)
 	route(r, huma.Operation{
 		OperationID: "remove-door", Method: http.MethodDelete, Path: "/v1/doors/{door_id}",
@@ -60,12 +63,15 @@ func manages(p *auth.Principal, building string) bool {
 }
 
 // by is who changes a building or a door.
-func (a *buildingRoutes) by(ctx context.Context) registry.By {
+func (a *buildingRoutes) by(ctx context.Context) registry.By { return managerBy(ctx, a.service) }
+
+// managerBy is who acts for a building.
+func managerBy(ctx context.Context, s *service.Service) registry.By {
 	p, role := principal(ctx), handoff.RoleManager
 	if !p.Has(auth.Building) {
 		role = handoff.RoleOps
 	}
-	return registry.By{Role: role, Who: a.service.Who(handoff.Actor{Role: role, Subject: p.Identity()})}
+	return registry.By{Role: role, Who: s.Who(handoff.Actor{Role: role, Subject: p.Identity()})}
 }
 
 type point struct {
@@ -256,7 +262,20 @@ type doorAnswer struct {
 	Carriers   []string     `json:"carriers,omitzero" doc:"Left out: all of the building's"`
 	Owner      *ownerAnswer `json:"owner,omitempty"`
 	Unit       string       `json:"unit,omitempty"`
+	Pending    *doorChange  `json:"pending,omitempty" doc:"A change that waits. What is shown beside it is what counts until then"`
 	Removed    []string     `json:"removed,omitempty" doc:"Of a PUT, left out where there is nothing: what stood there before and does not any more, by name; carriers, where the door's own restriction ended; of carriers that may not come any more, each"`
+}
+
+type doorChange struct {
+	_ struct{} `additionalProperties:"true"`
+
+	ChangeID      string       `json:"change_id" example:"a1b2c3d4e5f60718"`
+	Changes       []string     `json:"changes" doc:"What waits, by name: owner, unit, kind, mode, public_key, keypad_key"`
+	Owner         *ownerAnswer `json:"owner,omitempty" doc:"The owner from then on"`
+	Unit          string       `json:"unit,omitempty" doc:"The unit from then on"`
+	Kind          string       `json:"kind" doc:"The kind from then on"`
+	AskedAt       time.Time    `json:"asked_at"`
+	TakesEffectAt time.Time    `json:"takes_effect_at" doc:"Unless its people object before, or agree"`
 }
 
 type ownerAnswer struct {
@@ -280,10 +299,21 @@ func (a *buildingRoutes) doorOutput(d *handoff.Door) *doorOutput {
 	if key, ok := keyOf(d); ok {
 		answer.PublicKey = key.String()
 	}
-	if d.Owner != nil {
-		answer.Owner = &ownerAnswer{ShopID: d.Owner.Shop, CustomerID: d.Owner.ID}
+	answer.Owner = ownerOf(d.Owner)
+	if c := d.Pending; c != nil {
+		answer.Pending = &doorChange{
+			ChangeID: c.ID, Changes: c.Changes, Owner: ownerOf(c.Owner), Unit: c.Unit, Kind: c.Kind.String(),
+			AskedAt: c.Asked.Time(), TakesEffectAt: c.Due.Time(),
+		}
 	}
 	return &doorOutput{ETag: etag(registry.DoorVersion(d)), Body: answer}
+}
+
+func ownerOf(c *handoff.CustomerRef) *ownerAnswer {
+	if c == nil {
+		return nil
+	}
+	return &ownerAnswer{ShopID: c.Shop, CustomerID: c.ID}
 }
 
 // keyOf is the key by which a door's reports are known; false for a door that has none.

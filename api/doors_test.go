@@ -23,6 +23,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/redisstore/embedded"
 )
 
 var manager = auth.Principal{Subject: "manager", Building: "bld_turm5", Scopes: []auth.Scope{auth.Building}}
@@ -549,7 +550,42 @@ func TestEachProofFailsAlone(t *testing.T) {
 
 func foreignGarage(t *testing.T, h *house, grant string) {
 	h.expect(t, customer, "POST", "/v1/handoffs/"+grant+"/consent", `{"doors":["garage"]}`, 200, "")
-	h.expect(t, manager, "PUT", "/v1/doors/garage", strings.Replace(doorJSON("garage", "carried"), "cus_81", "cus_82", 1), 200, "")
+	a := h.expect(t, manager, "PUT", "/v1/doors/garage", strings.Replace(doorJSON("garage", "carried"), "cus_81", "cus_82", 1), 200, "")
+	h.expect(t, customer, "POST", "/v1/doors/garage/changes/"+a.body["pending"].(map[string]any)["change_id"].(string)+"/approve", "", 204, "")
+}
+
+// Another owner of a garage waits: until then it opens as before. The owner can object or agree, in person:
+// not one whom a shop's link let in, and not the one to whom it would go.
+func TestTheOwnersWord(t *testing.T) {
+	b := newBrowsers(t, embedded.New(t))
+	b.staff(t)
+	b.expect(t, manager, "PUT", "/v1/buildings/bld_turm5", buildingJSON, 200, "")
+	garage := doorJSON("garage", "carried")
+	b.expect(t, manager, "PUT", "/v1/doors/garage", garage, 200, "")
+	taken := strings.Replace(garage, "cus_81", "cus_82", 1)
+	next := customer
+	next.Subject = "cus_82"
+	linked, csrf := b.enter(t, customer)
+	for _, word := range []string{"object", "approve"} {
+		a := b.expect(t, manager, "PUT", "/v1/doors/garage", taken, 200, "")
+		pending := a.body["pending"].(map[string]any)
+		if whose := fmt.Sprint(a.body["owner"], pending["owner"], pending["changes"], pending["takes_effect_at"]); whose !=
+			"map[customer_id:cus_81 shop_id:demo] map[customer_id:cus_82 shop_id:demo] [owner]2026-11-27T11:00:00Z" {
+			t.Errorf("it says %s", whose)
+		}
+		at := "/v1/doors/garage/changes/" + pending["change_id"].(string) + "/" + word
+		b.expect(t, next, "POST", at, "", 404, "no-such-change")
+		b.expect(t, manager, "POST", at, "", 403, "insufficient-scope")
+		if a := b.as(t, linked, "POST", at, "", "X-Latchkey-CSRF", csrf, "Sec-Fetch-Site", "same-origin"); a.code() != "person-required" {
+			t.Errorf("by a shop's link: %s", a.text)
+		}
+		b.expect(t, customer, "POST", at, "", 204, "")
+		b.expect(t, customer, "POST", at, "", 404, "no-such-change")
+		now := b.expect(t, manager, "GET", "/v1/doors/garage", "", 200, "")
+		if owner := fmt.Sprint(now.body["owner"]); now.body["pending"] != nil || strings.Contains(owner, "cus_82") != (word == "approve") {
+			t.Errorf("%s: %s", word, now.text)
+		}
+	}
 }
 
 func otherBuilding(t *testing.T, h *house, _ string) {
@@ -1173,14 +1209,14 @@ func TestKeypadOfAGarage(t *testing.T) {
 	h := house5(t)
 	grant := h.dispatch(t, "P1", nil)
 	pad, key := keypad(t)
-	h.expect(t, manager, "PUT", "/v1/doors/garage", doorJSON("garage", "keypad", `"keypad_key":"`+key+`"`), 200, "")
-	refused := h.expect(t, courier, "POST", "/v1/doors/garage/unlock", unlockBody("P1", here), 403, "access-refused")
+	h.expect(t, manager, "PUT", "/v1/doors/pad", doorJSON("garage", "keypad", `"keypad_key":"`+key+`"`), 200, "")
+	refused := h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P1", here), 403, "access-refused")
 	proofs := refused.body["proofs"].(map[string]any)
 	if _, asked := proofs["presence"]; asked || proofs["consent"] != "missing" {
 		t.Errorf("proofs: %s", refused.text)
 	}
 	h.expect(t, customer, "POST", "/v1/handoffs/"+grant+"/consent", `{"doors":["garage"]}`, 200, "")
-	in := h.expect(t, courier, "POST", "/v1/doors/garage/unlock", unlockBody("P1", here), 200, "")
+	in := h.expect(t, courier, "POST", "/v1/doors/pad/unlock", unlockBody("P1", here), 200, "")
 	if _, err := pad.Enter(in.body["pin"].(string), h.Clock.Now()); err != nil {
 		t.Error(err)
 	}

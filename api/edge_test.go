@@ -39,7 +39,8 @@ func TestScopes(t *testing.T) {
 	}
 	fill := strings.NewReplacer("{carrier_id}", "swift", "{date}", "2026-11-24", "{customer_id}", "cus_81",
 		"{grant_id}", "000000000000000000000000-1", "{route_id}", "BER-042", "{courier_id}", "cou_7", "{parcel_id}", "P1",
-		"{building_id}", "bld_1", "{shop_id}", "demo", "{order_id}", "o-1", "{door_id}", "door_1", "{resident_id}", strings.Repeat("1", 24), "{token}", "AAAA", "{permit_id}", strings.Repeat("0", 31)+"1")
+		"{building_id}", "bld_1", "{shop_id}", "demo", "{order_id}", "o-1", "{door_id}", "door_1", "{resident_id}", strings.Repeat("1", 24), "{token}", "AAAA", "{permit_id}", strings.Repeat("0", 31)+"1",
+		"{change_id}", "0123456789abcdef", "{unit}", "4")
 
 	var document struct{ Paths map[string]map[string]any }
 	if err := json.Unmarshal([]byte(h.do(t, ops, "GET", "/openapi.json", "").text), &document); err != nil {

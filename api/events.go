@@ -144,7 +144,7 @@ type eventData struct {
 	Link    string     `json:"link_maker,omitempty" doc:"Who of the shop made the link that let the customer in who asked: a pseudonym like who. Left out where the customer signed in"`
 	Device  string     `json:"device,omitempty" doc:"On which device the courier worked: a pseudonym"`
 	Claimed *time.Time `json:"claimed_at,omitempty" doc:"When the device says that it was, by its own clock"`
-	Changes []string   `json:"changes,omitempty" example:"[\"owner\"]" doc:"Of a door, a building or a courier: what changed, by name; enrolled or removed; suspended or reinstated. Of an API key: made or revoked"`
+	Changes []string   `json:"changes,omitempty" example:"[\"owner\"]" doc:"Of a door, a building or a courier: what changed, or would, by name; enrolled or removed; suspended or reinstated. Of an API key: made or revoked"`
 	APIKey  string     `json:"api_key,omitempty" doc:"By which API key it was asked: its id; left out where a person did"`
 	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused; of dispute_settled the ruling"`
 	Excused bool       `json:"excused,omitempty,omitzero" doc:"The wrong code was no guess: a slip, or an older code. Tell no one who may stand at a door"`
@@ -170,6 +170,8 @@ type eventData struct {
 	Scopes   []string `json:"scopes,omitempty" doc:"Of key_changed: what the key may do"`
 	Relieved string   `json:"relieved_courier_id,omitempty" doc:"Of route_assigned: who drove the route until then"`
 
+	Change   string     `json:"change_id,omitempty" doc:"Of door_change_...: the change that waits, or waited"`
+	Due      *time.Time `json:"takes_effect_at,omitempty" doc:"Of what has to wait: from when on it counts; left out: at once"`
 	HandedAt *time.Time `json:"handed_over_at,omitempty" doc:"Of disputed: when the handoff was recorded"`
 }
 
@@ -208,7 +210,7 @@ func eventOf(l *eventlog.Logged) eventAnswer {
 		Data: eventData{
 			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Link: e.Link, Device: e.Device,
 			Reason: string(e.Reason), Changes: e.Changes, Excused: e.Excused, Count: e.Count, Rights: rightsOf(e.Rights), Issue: e.Issue, DistanceM: e.Distance,
-			Building: e.Building, Door: e.Door, Permit: e.Permit.String(), Awaited: e.Awaited, RelockS: e.Relock, Resident: string(e.Resident),
+			Building: e.Building, Door: e.Door, Permit: e.Permit.String(), Awaited: e.Awaited, RelockS: e.Relock, Resident: string(e.Resident), Change: e.Change,
 			APIKey: e.APIKey, Relieved: e.Relieved, Object: e.Object, Scopes: e.Scopes,
 		},
 	}
@@ -217,7 +219,7 @@ func eventOf(l *eventlog.Logged) eventAnswer {
 		at := e.Claimed.Time()
 		data.Claimed = &at
 	}
-	data.HandedAt = timeOf(e.HandedAt)
+	data.HandedAt, data.Due = timeOf(e.HandedAt), timeOf(e.Due)
 	if e.Window != nil {
 		from, until := e.Window.From.Time(), e.Window.Until.Time()
 		data.ValidFrom, data.ValidUntil = &from, &until

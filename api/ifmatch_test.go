@@ -114,22 +114,26 @@ func TestChangesAreEvents(t *testing.T) {
 	if a := h.put(t, manager, "/v1/doors/home-4", home(""), "", 200, ""); a.body["unit"] != "4 links" {
 		t.Errorf("left out, the unit is %v", a.body["unit"])
 	}
-	h.put(t, manager, "/v1/doors/home-4", home(`,"unit":"9","relock_s":7`), "", 200, "")
+	if a := h.put(t, manager, "/v1/doors/home-4", home(`,"unit":"9","relock_s":7`), "", 200, ""); a.body["unit"] != "4 links" || a.body["pending"].(map[string]any)["unit"] != "9" {
+		t.Errorf("another unit: %s", a.text)
+	}
 	h.expect(t, manager, "DELETE", "/v1/doors/home-4", "", 204, "")
 	h.put(t, manager, "/v1/doors/lobby", `{"building_id":"bld_turm5","kind":"lobby","mode":"carried","location":{"lat":52.5256,"lon":13.3421},"unit":"4 links"}`, "", 422, "invalid-request")
 	h.put(t, manager, "/v1/buildings/bld_turm5", `{"name":"Haus Zwei","address":"Turmstr. 5, 10559 Berlin","time_zone":"Europe/Berlin","location":{"lat":52.5256,"lon":13.3421},"carriers":[]}`, "", 200, "")
 	var told []string
 	for _, e := range ofHouse()[before:] {
-		if e.Type != handoff.EventDoorChanged && e.Type != handoff.EventBuildingChanged {
+		if e.Type == handoff.EventBuildingEnrolled {
 			continue
 		}
-		if e.By != "manager" || len(e.Who) != 16 || e.Building != "bld_turm5" || (e.Door == "home-4") != (e.Type == handoff.EventDoorChanged) {
+		if e.By != "manager" || len(e.Who) != 16 || e.Building != "bld_turm5" || (e.Door == "home-4") == (e.Type == handoff.EventBuildingChanged) {
 			t.Errorf("%+v", e)
 		}
 		told = append(told, e.Type.String()+" "+strings.Join(e.Changes, ","))
 	}
-	want := []string{"door_changed enrolled", "door_changed unit,relock_s", "door_changed removed"}
-	if len(told) != 4 || !slices.Equal(told[:3], want) || !strings.HasPrefix(told[3], "building_changed name,") {
+	want := []string{
+		"door_changed enrolled", "door_changed relock_s", "door_change_asked unit", "door_changed removed", "door_change_withdrawn unit",
+	}
+	if len(told) != 6 || !slices.Equal(told[:5], want) || !strings.HasPrefix(told[5], "building_changed name,") {
 		t.Errorf("%q", told)
 	}
 }

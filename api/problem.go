@@ -193,6 +193,8 @@ const (
 	codeDoorMoved         = "door-moved"
 	codeNoDoors           = "doors-not-configured"
 	codeStale             = "stale"
+	codeNoChange          = "no-such-change"
+	codeTooManyChanges    = "too-many-changes"
 	codeHalted            = "service-halted"
 	codeResidentUnknown   = "resident-unknown"
 	codeNoResidents       = "residents-not-configured"
@@ -233,6 +235,8 @@ var special = map[string]struct {
 	codeRouteUnknown:    {404, "Route unknown", ""},
 	codeDoorUnknown:     {404, "Door unknown", ""},
 	codeDoorMoved:       {409, "A door does not change its building", "Enroll it under a new id."},
+	codeNoChange:        {404, "No such change waits", "It was taken back, someone objected, or it counts by now. Or the door is not yours."},
+	codeTooManyChanges:  {409, "Too many changes of this door", "Its people are mailed of each, and must be able to read them. Ask again in some days, or remove the door."},
 	codeResidentUnknown: {404, "Resident unknown", ""},
 	codeNoResidents:     {503, "This service tells no residents", "It was started without its public URL, or keeps no access log."},
 	codeLinkUnknown:     {404, "This link does not hold", "Take the one of the newest notice."},
@@ -298,6 +302,8 @@ var errorRows = []errorRow{
 	{err: residents.ErrResidentUnknown, code: codeResidentUnknown},
 	{err: handoff.ErrDoorMoved, code: codeDoorMoved},
 	{err: registry.ErrStale, code: codeStale},
+	{err: registry.ErrNoChange, code: codeNoChange},
+	{err: registry.ErrTooManyChanges, code: codeTooManyChanges},
 	{err: handoff.ErrKeypadKey, field: "body.keypad_key", rule: "is required: the door has none yet"},
 
 	// A path or a parameter is held to these rules where it is read; past that point they

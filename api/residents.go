@@ -12,6 +12,7 @@ import (
 	"latchkey/handoff/clock"
 	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
+	"latchkey/handoff/service"
 	"latchkey/handoff/trail"
 )
 
@@ -74,6 +75,7 @@ const (
 
 // residentRoutes are the routes for who lives in a building, and for its manager about them.
 type residentRoutes struct {
+	service   *service.Service // names who changes something
 	directory *residents.Directory
 	registry  *registry.Registry
 	clock     clock.Clock
@@ -96,15 +98,15 @@ func (a *residentRoutes) register(r *registrar) {
 	route(r, huma.Operation{
 		OperationID: "put-residents", Method: http.MethodPut, Path: "/v1/buildings/{building_id}/residents",
 		Summary: "The residents on file", Tags: []string{"Residents"}, DefaultStatus: http.StatusOK,
-		Description: "Replaces the manager's list. Who is on it is told what is installed, and hears of openings after confirming the address. Who is on it no more moved out and hears of nothing; a confirmed resident of a unit is mailed that, and hears of everything for three days more. Who came by asking stays. Repeat a call that failed. The answer names who was removed.",
+		Description: "Replaces the manager's list. Who is on it is told what is installed, and hears of openings after confirming the address. Who is on it no more moved out and hears of nothing; a confirmed resident of a unit is mailed that, may object, and hears of everything for three days more. Who came by asking stays. Repeat a call that failed. The answer names who was removed.",
 		Errors:      []int{http.StatusPreconditionFailed},
 	}, managers, a.putResidents)
 	for _, d := range []struct {
 		id, summary string
-		do          func(context.Context, string, handoff.ResidentID) error
+		do          func(context.Context, registry.By, string, handoff.ResidentID) error
 	}{
-		{"approve", "This address lives in the unit that it asks for", a.directory.Approve},
-		{"reject", "This address is not to be told", a.directory.Reject},
+		{"approve", "This address lives in the unit that it asks for", a.directory.ApproveBy},
+		{"reject", "This address is not to be told", a.directory.RejectBy},
 	} {
 		route(r, huma.Operation{
 			OperationID: d.id + "-resident", Method: http.MethodPost, Path: "/v1/buildings/{building_id}/residents/{resident_id}/" + d.id,
@@ -256,7 +258,7 @@ func (a *residentRoutes) putResidents(ctx context.Context, in *putResidentsInput
 	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
 	}
-	gone, err := a.directory.ReplaceOnFile(ctx, in.Building.id, in.Body.value, ifMatch(in.IfMatch))
+	gone, err := a.directory.ReplaceOnFile(ctx, managerBy(ctx, a.service), in.Building.id, in.Body.value, ifMatch(in.IfMatch))
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +277,7 @@ type residentPath struct {
 	Resident pathID `path:"resident_id"`
 }
 
-func (a *residentRoutes) decideResident(ctx context.Context, in *residentPath, do func(context.Context, string, handoff.ResidentID) error) (*struct{}, error) {
+func (a *residentRoutes) decideResident(ctx context.Context, in *residentPath, do func(context.Context, registry.By, string, handoff.ResidentID) error) (*struct{}, error) {
 	if err := ownBuilding(ctx, a.registry, in.Building.id); err != nil {
 		return nil, err
 	}
@@ -283,7 +285,7 @@ func (a *residentRoutes) decideResident(ctx context.Context, in *residentPath, d
 	if !ok {
 		return nil, problemOfCode(codeResidentUnknown)
 	}
-	return nil, do(ctx, in.Building.id, id)
+	return nil, do(ctx, managerBy(ctx, a.service), in.Building.id, id)
 }
 
 func (a *residentRoutes) announce(ctx context.Context, in *buildingPath) (*acceptedOutput, error) {

@@ -263,9 +263,10 @@ func audiences(c *Config, recorder *recorder) []audience {
 			timeout: c.RequestTimeout, log: c.Log, recorder: recorder,
 		},
 		&buildingRoutes{service: c.Service, registry: c.Registry, policy: c.Service.Policy()},
+		&unitRoutes{service: c.Service, registry: c.Registry, directory: c.Directory},
 		&accessRoutes{registry: c.Registry, log: c.Access},
 		&eventRoutes{events: c.Events, hash: c.Service.ParcelHash, labels: c.Service.Policy().Labels},
-		&residentRoutes{directory: c.Directory, registry: c.Registry, clock: c.Clock, told: c.Residents},
+		&residentRoutes{service: c.Service, directory: c.Directory, registry: c.Registry, clock: c.Clock, told: c.Residents},
 		&numberRoutes{figures: c.Figures, clock: c.Clock},
 		&orderRoutes{service: c.Service, clock: c.Clock},
 	}

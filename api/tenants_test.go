@@ -82,6 +82,12 @@ func operations() []operation {
 		handed(t, e)
 		first("POST", "/v1/handoffs/{grant_id}/dispute", because, owners[auth.Customer])(t, e)
 	}
+	changing := func(t *testing.T, e *estate) {
+		home := strings.Replace(doorJSON("home", "carried"), "cus_81", "cus_90", 1)
+		e.expect(t, manager, "PUT", "/v1/doors/home", home, 200, "")
+		a := e.expect(t, manager, "PUT", "/v1/doors/home", strings.Replace(home, "cus_90", "cus_92", 1), 200, "")
+		e.ids["door_id"], e.ids["change_id"] = "home", a.body["pending"].(map[string]any)["change_id"].(string)
+	}
 	return []operation{
 		{
 			call: "POST /v1/dispatches", body: sample("{new}", nil),
@@ -137,6 +143,14 @@ func operations() []operation {
 		{call: "GET /v1/buildings/{building_id}", may: scopes(noBuilding, auth.Building, auth.Ops)},
 		{call: "PUT /v1/doors/{door_id}", body: doorJSON("gate", "connected"), may: scopes(noScope, auth.Building, auth.Ops)},
 		{call: "GET /v1/doors/{door_id}", may: scopes(noDoor, auth.Building, auth.Ops)},
+		{
+			call: "POST /v1/doors/{door_id}/changes/{change_id}/object", may: done("204", "404 no-such-change", auth.Customer), arrange: changing,
+			uneven: "a change's id is a hash of 64 bits: who has one need not be told that it exists",
+		},
+		{
+			call: "POST /v1/doors/{door_id}/changes/{change_id}/approve", may: done("204", "404 no-such-change", auth.Customer), arrange: changing,
+			uneven: "a change's id is a hash of 64 bits: who has one need not be told that it exists",
+		},
 		{call: "DELETE /v1/doors/{door_id}", may: done("204", noDoor, auth.Building, auth.Ops)},
 		{call: "GET /v1/buildings/{building_id}/access-log", may: scopes(noBuilding, auth.Building, auth.Ops)},
 		{call: "GET /v1/buildings/{building_id}/access-log/export", may: scopes(noBuilding, auth.Building, auth.Ops)},
@@ -208,14 +222,14 @@ func newEstateIn(t *testing.T, h *house) *estate {
 		"grant_id": grant, "carrier_id": "swift", "route_id": "BER-042", "date": "2026-11-24", "courier_id": "cou_7", "parcel_id": "P1",
 		"shop_id": "demo", "order_id": "302-1234567",
 		"customer_id": "cus_90", "building_id": "bld_turm5", "door_id": "gate", "permit_id": strings.Repeat("ab", 16), "resident_id": string(residents[0].ID),
-		"code": g.CurrentCode().Reveal(), "new": "P2",
+		"code": g.CurrentCode().Reveal(), "new": "P2", "change_id": strings.Repeat("1", 16),
 	}}
 }
 
 // unknown are ids of nothing.
 var unknown = map[string]string{
 	"grant_id": "000000000000000000000000-1", "route_id": "BER-000", "courier_id": "cou_0", "parcel_id": "P0", "order_id": "0", "customer_id": "cus_0",
-	"building_id": "bld_0", "door_id": "door_0", "permit_id": strings.Repeat("cd", 16), "resident_id": strings.Repeat("2", 24), "new": "P0",
+	"building_id": "bld_0", "door_id": "door_0", "permit_id": strings.Repeat("cd", 16), "resident_id": strings.Repeat("2", 24), "new": "P0", "change_id": strings.Repeat("0", 16),
 }
 
 func (e *estate) fill(text string) string {

@@ -49,6 +49,18 @@ type Door struct {
 	// told of the change, too.
 	Before []Binding `cbor:"13,keyasint,omitempty"`
 
+	// Pending is a change that waits: see Wait. Nil for none.
+	Pending *DoorChange `cbor:"14,keyasint,omitempty"`
+
+	// Keyed says that a garage or home had a key, so that another is no first one.
+	Keyed bool `cbor:"15,keyasint,omitempty"`
+
+	// Former is whose it was until its owner moved out; nil while it has an owner.
+	Former *Binding `cbor:"16,keyasint,omitempty"`
+
+	// Asked is when the last of its changes were asked for, so that not too many are.
+	Asked []Instant `cbor:"17,keyasint,omitempty"`
+
 	// Building is read along with the door.
 	Building Building `cbor:"-"`
 }
@@ -98,14 +110,19 @@ func (k KeypadKey) LogValue() slog.Value { return slog.StringValue(redacted) }
 // Replacing is d as it is stored in the place of before (nil: of none). A door stays in
 // its building: ErrDoorMoved. A keypad that is given no key keeps the one it has, since
 // it cannot be read out to be said again; one that has none is ErrKeypadKey. The key is
-// forgotten along with the mode, and of a door that is removed, everything but its building
-// and whose it was. A garage or home that is given no unit keeps the one it has.
+// forgotten along with the mode, and of a door that is removed, everything but its building,
+// whose it was and, of a garage or home, that it was one and had a key. A garage or home that
+// is given no unit keeps the one it has.
 func (d Door) Replacing(before *Door) (Door, error) {
 	if before != nil && before.BuildingID != d.BuildingID {
 		return Door{}, ErrDoorMoved
 	}
 	if d.Removed {
-		return Door{ID: d.ID, BuildingID: d.BuildingID, Before: d.Before, Removed: true}, nil
+		gone := Door{ID: d.ID, BuildingID: d.BuildingID, Before: d.Before, Removed: true}
+		if d.Private() {
+			gone.Kind, gone.Owner, gone.Unit, gone.Keyed, gone.Former, gone.Asked = d.Kind, d.Owner, d.Unit, d.hadKey(), d.Former, d.Asked
+		}
+		return gone, nil
 	}
 	switch {
 	case !d.Private():
@@ -119,7 +136,7 @@ func (d Door) Replacing(before *Door) (Door, error) {
 	case len(d.Keypad) == 0 && before != nil:
 		d.Keypad = before.Keypad
 	}
-	if d.Mode == Keypad && len(d.Keypad) == 0 {
+	if d.Mode == Keypad && len(d.Keypad) == 0 && (d.Pending == nil || len(d.Pending.Keypad) == 0) {
 		return Door{}, ErrKeypadKey
 	}
 	d.Building = Building{}

@@ -122,6 +122,7 @@ func (d *Decision) Counted() bool {
 // the same. A code is compared only when everything else holds; otherwise it is
 // not-checked, and nothing is counted.
 func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
+	facts.Door = facts.Door.At(InstantOf(now))
 	d := &deliberation{grant: g, cmd: cmd, facts: facts, now: now}
 	rule, known := rules[cmd.Act]
 	switch {
@@ -159,6 +160,7 @@ func Decide(g *Grant, cmd Command, facts Facts, now time.Time) Decision {
 // every proof but the code holds now, else the refusal. It has no effect and counts nothing. An
 // answer that opens something must not be given again without it.
 func Repeat(g *Grant, cmd Command, facts Facts, now time.Time) *Refusal {
+	facts.Door = facts.Door.At(InstantOf(now))
 	d := &deliberation{grant: g, cmd: cmd, facts: facts, now: now}
 	rule, known := rules[cmd.Act]
 	if !known || rule.asks == nil || g == nil || facts.Policy == nil {

@@ -82,19 +82,23 @@ type Event struct {
 	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
 	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
-	// door_changed, building_changed, building_enrolled, resident_changed, key_changed.
+	// door_changed, building_changed, building_enrolled, resident_changed, door_change_asked,
+	// door_change_objected, door_change_approved, door_change_withdrawn, resident_removed,
+	// resident_stays, unit_moved_out, key_changed.
 	Building string `cbor:"21,keyasint,omitempty"`
 
 	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
 	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
-	// door_changed, key_changed.
+	// door_changed, door_change_asked, door_change_objected, door_change_approved,
+	// door_change_withdrawn, key_changed.
 	Door string `cbor:"22,keyasint,omitempty"`
 
 	// Of: permitted, visit_begun_again, access_refused, impossible_journey, door_delivered, door_confirmed,
 	// door_opened, door_relocked, door_failed, door_refused, door_silent, door_forced,
 	// door_held_open, door_tampered, door_jammed, door_battery_low, door_unavailable,
-	// door_changed.
+	// door_changed, door_change_asked, door_change_objected, door_change_approved,
+	// door_change_withdrawn.
 	Target TargetKind `cbor:"23,keyasint,omitempty"` // the kind of the door
 
 	// Of: permitted, door_delivered, door_confirmed, door_opened, door_relocked, door_failed,
@@ -109,12 +113,13 @@ type Event struct {
 	// Of: scrubbed, erased. The keyed digest of the dispatch.
 	Digest []byte `cbor:"28,keyasint,omitempty"`
 
-	// Of: door_changed, building_changed, courier_changed, key_changed. What changed, by the names that the
+	// Of: door_changed, building_changed, door_change_asked, door_change_objected,
+	// door_change_approved, door_change_withdrawn, courier_changed, key_changed. What changed, by the names that the
 	// API has for it; enrolled or removed alone for a record that came or went. No contents, but
 	// that a courier was suspended, or was reinstated.
 	Changes []string `cbor:"31,keyasint,omitempty"`
 
-	// Of: resident_changed.
+	// Of: resident_changed, resident_removed, resident_stays.
 	Resident ResidentID `cbor:"29,keyasint,omitempty"`
 
 	// Of: disputed. When the handoff was recorded that the customer says did not happen.
@@ -133,6 +138,13 @@ type Event struct {
 
 	// Of: key_changed. What the API key may do, by the names that the API has for scopes.
 	Scopes []string `cbor:"36,keyasint,omitempty"`
+
+	// Of: door_change_asked, resident_removed. From when on it counts; 0: at once.
+	Due Instant `cbor:"37,keyasint,omitempty"`
+
+	// Of: door_change_asked, door_change_objected, door_change_approved, door_change_withdrawn.
+	// The id of the change.
+	Change string `cbor:"38,keyasint,omitempty"`
 }
 
 // What changed of a record, beside the names that the API has for its fields.
@@ -225,6 +237,17 @@ const (
 	EventSignerChanged    EventType = 62 // permits for doors are signed by another key from now on
 )
 
+// Of no grant: whose the garages and homes of a building are, and who is told of them.
+const (
+	EventDoorChangeAsked     EventType = iota + 63 // a change of a garage or home waits
+	EventDoorChangeObjected                        // one of those whose it is objected: nothing changes
+	EventDoorChangeApproved                        // one of those whose it is agreed: it counts at once
+	EventDoorChangeWithdrawn                       // the manager took it back, or asked for another
+	EventResidentRemoved                           // a resident hears no more, from Due on
+	EventResidentStays                             // the resident objected, or the manager took it back
+	EventUnitMovedOut                              // who lived in a unit moved out
+)
+
 var eventNames = enum[EventType]{
 	EventDispatched: "dispatched", EventCodeRefused: "code_refused", EventCodeLocked: "code_locked",
 	EventCodeResent: "code_resent", EventCodeReissued: "code_reissued", EventReleased: "released",
@@ -246,7 +269,10 @@ var eventNames = enum[EventType]{
 	EventRouteAssigned: "route_assigned", EventKeyChanged: "key_changed", EventLinkMade: "link_made", EventSessionsEnded: "sessions_ended",
 	EventSignerChanged: "signer_changed",
 	EventStoreRestored: "store_restored", EventDistrusted: "distrusted", EventConfirmed: "confirmed", EventAccounted: "accounted",
-	EventConsentAsked: "consent_asked",
+	EventConsentAsked:    "consent_asked",
+	EventDoorChangeAsked: "door_change_asked", EventDoorChangeObjected: "door_change_objected", EventDoorChangeApproved: "door_change_approved",
+	EventDoorChangeWithdrawn: "door_change_withdrawn", EventResidentRemoved: "resident_removed", EventResidentStays: "resident_stays",
+	EventUnitMovedOut: "unit_moved_out",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }

@@ -160,6 +160,11 @@ type Limits struct {
 	// DisputeHours is within how many hours the duty officer is to decide a customer's dispute.
 	// It is told to the customer, and ends nothing by itself. At most 720: thirty days.
 	DisputeHours int `json:"dispute_hours"`
+
+	// DoorChangeHours is for how many hours a change of whose a garage or home is, or of its key,
+	// waits, so that its people can object; and how long a removed resident of a unit stays. From
+	// 24 to 720.
+	DoorChangeHours int `json:"door_change_hours"`
 }
 
 // DefaultPolicy is a complete policy but for its carriers and shops: codes from
@@ -180,7 +185,7 @@ func DefaultPolicy() *Policy {
 		Limits: Limits{
 			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 60, CourierCustomer: 10, CarrierDay: 50, CarrierShare: 1.5,
 			Reissues: 3, Resends: 5, Attempted: 10, AgainDay: 6, Again: 18, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute, OverrideMinutes: 60,
-			DisputeHours: 48,
+			DisputeHours: 48, DoorChangeHours: 72,
 		},
 		Signals: Signals{Courier: 3, Route: 5, Depot: 15, Far: 1000, Soon: 10},
 	}
@@ -355,6 +360,7 @@ func (l *Limits) validate() error {
 		{"visits_again_per_grant", l.Again, 100},
 		{"override_minutes", l.OverrideMinutes, 24 * 60}, // no parcel is released by hand outside of its window
 		{"dispute_hours", l.DisputeHours, 30 * 24},
+		{"door_change_hours", l.DoorChangeHours, 30 * 24},
 	} {
 		switch {
 		case c.n < 1:
@@ -366,6 +372,8 @@ func (l *Limits) validate() error {
 	switch {
 	case !(l.CarrierShare >= 0 && l.CarrierShare <= 100):
 		return fmt.Errorf("limits: wrong_codes_per_100_releases must be from 0 to 100")
+	case l.DoorChangeHours < 24:
+		return fmt.Errorf("limits: door_change_hours must be at least 24")
 	case l.CourierDay > l.CourierMonth:
 		return fmt.Errorf("limits: wrong_codes_per_courier_day is above wrong_codes_per_courier_month")
 	case l.ResendEvery <= 0 || l.AbortWithin <= 0:

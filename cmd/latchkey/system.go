@@ -107,6 +107,7 @@ func newSystem(p parts) (*system, error) {
 		return nil, err
 	}
 	s.registry = registry.New(p.store, p.store, p.clock)
+	s.registry.ChangeAfter = time.Duration(p.policy.Limits.DoorChangeHours) * time.Hour
 	s.residents = residents.NewDirectory(p.store, s.registry, p.store, p.clock, p.ring)
 	s.pageLinks = identity.NewPageLinks(p.store, p.clock, p.ring, rand.Reader)
 	ready := redisstore.NewWatch(p.store, nil).Ready
@@ -240,6 +241,7 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	workers.Go(func() { s.every(working, time.Second, "sweep", s.sweep) })
 	workers.Go(func() { s.every(working, time.Minute, "trim", s.trim) })
 	workers.Go(func() { s.every(working, time.Hour, "tidy", s.residents.Tidy) })
+	workers.Go(func() { s.every(working, settleEvery, "changes of doors", s.registry.SettleAll) })
 	workers.Go(func() { s.every(working, 5*time.Second, "backlog", s.measure) })
 	workers.Go(func() { s.every(working, time.Second, "numbers", s.numbers.Work) })
 	if s.signer != nil {
@@ -383,6 +385,10 @@ func (s *system) tellSigner(ctx context.Context) error {
 	s.signerTold, err = s.store.AppendNoted(ctx, now, eventlog.Note{Partition: e.Partition(), Name: "signer", Was: was, Is: e.Object}, e)
 	return err
 }
+
+// settleEvery is how often changes of doors that are due are written and told. They count
+// when they are due, written or not.
+const settleEvery = 15 * time.Minute
 
 // sweepAtOnce is how many grants of a partition one sweep closes: after a night, all of
 // a day's parcels are due at once.

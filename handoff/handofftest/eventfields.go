@@ -17,7 +17,12 @@ var (
 	doorEvents = append(slices.Clip(permitEvents), handoff.EventVisitAgain, handoff.EventAccessRefused, handoff.EventImpossible,
 		handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
 		handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable, handoff.EventDoorChanged)
-	buildingEvents = append(slices.Clip(doorEvents), handoff.EventBuildingChanged, handoff.EventBuildingEnrolled, handoff.EventResidentChanged)
+	changeEvents = []handoff.EventType{
+		handoff.EventDoorChangeAsked, handoff.EventDoorChangeObjected, handoff.EventDoorChangeApproved, handoff.EventDoorChangeWithdrawn,
+	}
+	eventsAtDoor   = append(slices.Clip(doorEvents), changeEvents...)
+	buildingEvents = append(slices.Clip(eventsAtDoor), handoff.EventBuildingChanged, handoff.EventBuildingEnrolled, handoff.EventResidentChanged,
+		handoff.EventResidentRemoved, handoff.EventResidentStays, handoff.EventUnitMovedOut)
 
 	// privilegedEvents are what people and keys did by a privilege, where it changes no grant.
 	privilegedEvents = []handoff.EventType{
@@ -46,19 +51,21 @@ var (
 			handoff.EventPermitted, handoff.EventVisitAgain, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventSignal, handoff.EventDisputed,
 		},
 		"Building":  append(slices.Clip(buildingEvents), handoff.EventKeyChanged),
-		"Door":      append(slices.Clip(doorEvents), handoff.EventKeyChanged),
-		"Target":    doorEvents,
+		"Door":      append(slices.Clip(eventsAtDoor), handoff.EventKeyChanged),
+		"Target":    eventsAtDoor,
 		"Permit":    permitEvents,
 		"Awaited":   {handoff.EventPermitted},
 		"Relock":    {handoff.EventPermitted},
 		"Challenge": {handoff.EventPermitted},
 		"Digest":    {handoff.EventScrubbed, handoff.EventErased},
-		"Changes":   {handoff.EventDoorChanged, handoff.EventBuildingChanged, handoff.EventCourierChanged, handoff.EventKeyChanged},
 		"APIKey":    privilegedEvents,
 		"Relieved":  {handoff.EventRouteAssigned},
 		"Object":    {handoff.EventKeyChanged, handoff.EventLinkMade, handoff.EventSessionsEnded, handoff.EventSignerChanged},
 		"Scopes":    {handoff.EventKeyChanged},
-		"Resident":  {handoff.EventResidentChanged},
+		"Changes":   append(slices.Clip(changeEvents), handoff.EventDoorChanged, handoff.EventBuildingChanged, handoff.EventCourierChanged, handoff.EventKeyChanged),
+		"Resident":  {handoff.EventResidentChanged, handoff.EventResidentRemoved, handoff.EventResidentStays},
+		"Due":       {handoff.EventDoorChangeAsked, handoff.EventResidentRemoved},
+		"Change":    changeEvents,
 		"HandedAt":  {handoff.EventDisputed},
 	}
 )

@@ -71,6 +71,15 @@ const (
 	boundMost = 8
 )
 
+// standing is a door as it stands at now, with its change if that is due. Nil is none.
+func standing(d *handoff.Door, now handoff.Instant) *handoff.Door {
+	if !d.IsDue(now) {
+		return d
+	}
+	then := bound(d, *d.At(now), d.Pending.Due)
+	return &then
+}
+
 // bound is after with whose it was before, where that is another now.
 func bound(before *handoff.Door, after handoff.Door, now handoff.Instant) handoff.Door {
 	if after.Before = nil; before == nil {

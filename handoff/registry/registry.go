@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -20,11 +21,25 @@ type Registry struct {
 	store Store
 	log   Log
 	clock clock.Clock
+
+	// ChangeAfter is how long a change of whose a garage or home is, or of its keys, waits. New
+	// sets the default of the policy; it is set before the Registry is used.
+	ChangeAfter time.Duration
 }
 
 // New makes a Registry. All three are needed.
 func New(store Store, log Log, c clock.Clock) *Registry {
-	return &Registry{Reader: store, store: store, log: log, clock: c}
+	after := time.Duration(handoff.DefaultPolicy().Limits.DoorChangeHours) * time.Hour
+	return &Registry{Reader: store, store: store, log: log, clock: c, ChangeAfter: after}
+}
+
+// Door implements [Reader]. A change that is due counts, whether it is written or not.
+func (r *Registry) Door(ctx context.Context, id string) (*handoff.Door, error) {
+	d, err := r.Reader.Door(ctx, id)
+	if d == nil || d.Pending == nil {
+		return d, err
+	}
+	return standing(d, handoff.InstantOf(r.clock.Now())), err
 }
 
 // Enrolment is what residents are told of a building: what is installed, what it may do
@@ -77,7 +92,7 @@ func (r *Registry) Enrolment(ctx context.Context, building string) (*Enrolment, 
 	}
 	e := &Enrolment{Building: *b}
 	for _, id := range slices.Sorted(slices.Values(ids)) {
-		d, err := r.store.Door(ctx, id)
+		d, err := r.Door(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -133,17 +148,26 @@ func (r *Registry) EnrollDoor(ctx context.Context, d handoff.Door) error {
 }
 
 // ReplaceDoor writes a door with the promise of ReplaceBuilding, and returns the one that it
-// replaced, nil for none, and what stands now. The error may be ErrDoorMoved, ErrKeypadKey or ErrStale.
+// replaced, nil for none, and what stands now. Of a garage or home, whose it is and another key
+// wait (see [handoff.Door.Wait]): what stands then has a Pending change. A change that waited
+// already goes on if this asks for the same, and is taken back if not. The error may be
+// ErrDoorMoved, ErrKeypadKey, ErrStale or ErrTooManyChanges.
 func (r *Registry) ReplaceDoor(ctx context.Context, by By, d handoff.Door, m Match) (before *handoff.Door, stands handoff.Door, err error) {
-	before, err = r.store.Door(ctx, d.ID)
+	now := handoff.InstantOf(r.clock.Now())
+	there, err := r.raw(ctx, d.ID)
 	if err != nil {
 		return nil, handoff.Door{}, err
 	}
-	if before != nil && before.BuildingID != d.BuildingID {
-		return nil, handoff.Door{}, handoff.ErrDoorMoved
+	there = standing(there, now)
+	if stands, err = r.replacing(d, there, by, now); err != nil {
+		return nil, handoff.Door{}, err
 	}
-	if !m.Holds(DoorVersion(before)) {
+	if !m.Holds(DoorVersion(there)) {
 		return nil, handoff.Door{}, ErrStale
+	}
+	before = there
+	if there != nil && there.Removed {
+		before = nil
 	}
 	// Residents are told the building's carriers alone; its log has what changes at a door.
 	if before == nil || before.Kind != d.Kind || before.Mode != d.Mode || !sameCarriers(before.Carriers, d.Carriers) {
@@ -151,20 +175,15 @@ func (r *Registry) ReplaceDoor(ctx context.Context, by By, d handoff.Door, m Mat
 			return nil, handoff.Door{}, err
 		}
 	}
-	now := handoff.InstantOf(r.clock.Now())
-	if stands, err = d.Replacing(before); err != nil {
-		return nil, handoff.Door{}, err
-	}
-	if err := r.changed(ctx, by, handoff.Event{
-		Type: handoff.EventDoorChanged, Door: d.ID, Target: privateKind(before, &d), Building: d.BuildingID, Changes: changesOfDoor(before, &stands),
-	}); err != nil {
+	events := r.eventsOf(by, before, there, &stands)
+	if err := r.changed(ctx, by, events...); err != nil {
 		return nil, handoff.Door{}, err
 	}
 	err = r.store.ChangeDoor(ctx, d.ID, func(there *handoff.Door) (handoff.Door, error) {
-		if stands, err = d.Replacing(there); err != nil {
+		there = standing(there, now)
+		if stands, err = r.replacing(d, there, by, now); err != nil {
 			return handoff.Door{}, err
 		}
-		stands = bound(there, stands, now)
 		if !m.Holds(DoorVersion(there)) && DoorVersion(there) != DoorVersion(&stands) { // its own, after a lost answer
 			return handoff.Door{}, ErrStale
 		}
@@ -177,6 +196,36 @@ func (r *Registry) ReplaceDoor(ctx context.Context, by By, d handoff.Door, m Mat
 	return before, stands, err
 }
 
+// raw is what stands at a door's id, a door that was removed included; nil for none.
+func (r *Registry) raw(ctx context.Context, id string) (d *handoff.Door, err error) {
+	err = r.store.ChangeDoor(ctx, id, func(there *handoff.Door) (handoff.Door, error) {
+		d = there
+		return handoff.Door{}, errSeen
+	})
+	if errors.Is(err, errSeen) {
+		err = nil
+	}
+	return d, err
+}
+
+// replacing is what is written where d is to stand in the place of there, as it stands.
+func (r *Registry) replacing(d handoff.Door, there *handoff.Door, by By, now handoff.Instant) (handoff.Door, error) {
+	stands, err := d.Replacing(there)
+	if err != nil {
+		return handoff.Door{}, err
+	}
+	var change *handoff.DoorChange
+	stands.Pending = nil
+	if stands, change = stands.Wait(there); change != nil {
+		if stands.Pending, stands.Asked, err = r.ask(there, *change, by, now); err != nil {
+			return handoff.Door{}, err
+		}
+	} else if there != nil {
+		stands.Asked = there.Asked
+	}
+	return bound(there, stands, now), nil
+}
+
 // sameCarriers tells nil, which is all of them, from none.
 func sameCarriers(a, b []string) bool { return (a == nil) == (b == nil) && slices.Equal(a, b) }
 
@@ -186,14 +235,23 @@ func (r *Registry) RemoveDoor(ctx context.Context, by By, d handoff.Door) error 
 	if err := r.enrolled(ctx, d.BuildingID, ""); err != nil {
 		return err
 	}
-	if err := r.changed(ctx, by, handoff.Event{
-		Type: handoff.EventDoorChanged, Door: d.ID, Target: d.Kind, Building: d.BuildingID, Changes: []string{handoff.Removed},
-	}); err != nil {
+	events := []handoff.Event{{Type: handoff.EventDoorChanged, Door: d.ID, Target: d.Kind, Building: d.BuildingID, Changes: []string{handoff.Removed}}}
+	if c := d.Pending; c != nil {
+		events = append(events, handoff.Event{
+			Type: handoff.EventDoorChangeWithdrawn, Door: d.ID, Target: d.Kind, Building: d.BuildingID, Changes: c.Changes, Change: c.ID,
+		})
+	}
+	if err := r.changed(ctx, by, events...); err != nil {
 		return err
 	}
 	now := handoff.InstantOf(r.clock.Now())
 	return r.store.ChangeDoor(ctx, d.ID, func(there *handoff.Door) (handoff.Door, error) {
-		return bound(there, handoff.Door{ID: d.ID, BuildingID: d.BuildingID, Removed: true}, now), nil
+		gone := d
+		if there = standing(there, now); there != nil {
+			gone = *there
+		}
+		gone.Removed, gone.Pending = true, nil
+		return bound(there, gone, now), nil
 	})
 }
 
@@ -205,14 +263,17 @@ func privateKind(before, after *handoff.Door) handoff.TargetKind {
 	return after.Kind
 }
 
-// changed puts a change on the log, ahead of the write.
-func (r *Registry) changed(ctx context.Context, by By, e handoff.Event) error {
-	if len(e.Changes) == 0 {
+// changed puts changes on the log, ahead of the write.
+func (r *Registry) changed(ctx context.Context, by By, events ...handoff.Event) error {
+	events = slices.DeleteFunc(events, func(e handoff.Event) bool { return len(e.Changes) == 0 })
+	if len(events) == 0 {
 		return nil
 	}
-	e.At = handoff.InstantOf(r.clock.Now())
-	e.By, e.Who = string(by.Role), by.Who
-	return r.log.Append(ctx, e.At, e)
+	now := handoff.InstantOf(r.clock.Now())
+	for i := range events {
+		events[i].At, events[i].By, events[i].Who = now, string(by.Role), by.Who
+	}
+	return r.log.Append(ctx, now, events...)
 }
 
 // errSeen ends a change that only looks.
@@ -220,23 +281,24 @@ var errSeen = errors.New("registry: seen")
 
 // Bindings are whose a door is, and then those whose it was until since or later, at most two
 // days ago. The first is zero for a door that is not there, or is not there any more.
-func (r *Registry) Bindings(ctx context.Context, door string, since handoff.Instant) (all []handoff.Binding, err error) {
-	err = r.store.ChangeDoor(ctx, door, func(there *handoff.Door) (handoff.Door, error) {
-		all = []handoff.Binding{{}}
-		if there != nil {
-			all[0] = handoff.Binding{Owner: there.Owner, Unit: there.Unit}
-			for _, b := range there.Before {
-				if b.Until >= since {
-					all = append(all, b)
-				}
-			}
-		}
-		return handoff.Door{}, errSeen
-	})
-	if errors.Is(err, errSeen) {
-		err = nil
+func (r *Registry) Bindings(ctx context.Context, door string, since handoff.Instant) ([]handoff.Binding, error) {
+	there, err := r.raw(ctx, door)
+	if err != nil {
+		return nil, err
 	}
-	return all, err
+	all := []handoff.Binding{{}}
+	if there = standing(there, handoff.InstantOf(r.clock.Now())); there == nil {
+		return all, nil
+	}
+	if !there.Removed {
+		all[0] = handoff.Binding{Owner: there.Owner, Unit: there.Unit}
+	}
+	for _, b := range there.Before {
+		if b.Until >= since {
+			all = append(all, b)
+		}
+	}
+	return all, nil
 }
 
 // Announce has residents told at once what is installed, instead of an hour after the
@@ -250,8 +312,8 @@ func (r *Registry) enrolled(ctx context.Context, building, by string) error {
 	return r.log.Append(ctx, now, handoff.Event{Type: handoff.EventBuildingEnrolled, At: now, Building: building, By: by})
 }
 
-// DoorsOf lists the doors that name a customer as their owner, in every building. It reads
-// all doors.
+// DoorsOf lists the doors that name a customer as their owner, as the one before, or in a change
+// that waits, in every building. It reads all doors.
 func (r *Registry) DoorsOf(ctx context.Context, c handoff.CustomerRef) ([]handoff.Door, error) {
 	buildings, err := r.store.Buildings(ctx)
 	if err != nil {
@@ -264,14 +326,26 @@ func (r *Registry) DoorsOf(ctx context.Context, c handoff.CustomerRef) ([]handof
 			return nil, err
 		}
 		for _, id := range ids {
-			d, err := r.store.Door(ctx, id)
+			d, err := r.Door(ctx, id)
 			if err != nil {
 				return nil, err
 			}
-			if d != nil && d.BuildingID == building && d.Owner != nil && *d.Owner == c {
+			if d != nil && d.BuildingID == building && names(d, c) {
 				theirs = append(theirs, *d)
 			}
 		}
 	}
 	return theirs, nil
+}
+
+// names reports whether a door's record names a customer.
+func names(d *handoff.Door, c handoff.CustomerRef) bool {
+	all := []*handoff.CustomerRef{d.Owner}
+	if d.Former != nil {
+		all = append(all, d.Former.Owner)
+	}
+	if d.Pending != nil {
+		all = append(all, d.Pending.Owner)
+	}
+	return slices.ContainsFunc(all, func(o *handoff.CustomerRef) bool { return o != nil && *o == c })
 }

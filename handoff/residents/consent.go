@@ -68,7 +68,7 @@ func (d *Directory) unitOf(ctx context.Context, g *handoff.Grant, kinds []handof
 		if unit == "" {
 			unit = door.Unit
 		}
-		if door.Unit == "" || slices.ContainsFunc(bindings, func(b handoff.Binding) bool { return !sameUnit(b.Unit, unit) }) {
+		if door.Unit == "" || slices.ContainsFunc(bindings, func(b handoff.Binding) bool { return !handoff.SameUnit(b.Unit, unit) }) {
 			return "", nil
 		}
 		found[door.Kind] = true

@@ -3,7 +3,6 @@ package residents
 import (
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"latchkey/handoff"
@@ -53,6 +52,9 @@ type Resident struct {
 	// stays. Until then they hear of all that happens, and of the removal first of all.
 	LeavesAt    handoff.Instant `cbor:"13,keyasint,omitempty"`
 	LeaveMailed handoff.Instant `cbor:"14,keyasint,omitempty"`
+
+	// Objections is how often the resident objected to a removal.
+	Objections uint8 `cbor:"15,keyasint,omitempty"`
 
 	// Revision counts the writes; 0 is "not there yet".
 	Revision uint64 `cbor:"-"`
@@ -105,16 +107,11 @@ func (r *Resident) State() State {
 // Hears reports whether the resident is told of an opening that concerns a unit. Who
 // follows the whole building hears of all, without the unit.
 func (r *Resident) Hears(unit string) bool {
-	return r.State() == ResidentActive && (r.Unit == "" || sameUnit(r.Unit, unit))
+	return r.State() == ResidentActive && (r.Unit == "" || handoff.SameUnit(r.Unit, unit))
 }
 
 // IsInformed reports whether the resident is told what is installed.
 func (r *Resident) IsInformed() bool { return r.OnFile || r.State() == ResidentActive }
-
-// sameUnit compares two spellings of a unit, but for case and white space.
-func sameUnit(a, b string) bool {
-	return strings.EqualFold(strings.Join(strings.Fields(a), " "), strings.Join(strings.Fields(b), " "))
-}
 
 // Mail is a mail that is about the subscription itself.
 type Mail uint8
@@ -135,8 +132,9 @@ const (
 	// askLife is how long a question stays open: without an answer it then lapses.
 	askLife = 7 * 24 * time.Hour
 
-	// leaveAfter is how long a confirmed resident of a unit stays whom the manager removed.
-	leaveAfter = 72 * time.Hour
+	// mostObjections is how often a resident may object to a removal: else one who moved out
+	// could follow the unit of those who live there now for good.
+	mostObjections = 2
 
 	// AsksPerDay is how many addresses strangers can have asked to confirm, a building and
 	// day. Beyond it the manager can still put residents on file.
@@ -185,21 +183,32 @@ func (r *Resident) Mailed(m Mail, at handoff.Instant) {
 	}
 }
 
-// leave has the resident go, and reports whether that takes its time: who confirmed the
-// address, and whom the manager approved for a unit, stays for leaveAfter, so that no one is
-// made deaf to what then happens at the unit's doors.
-func (r *Resident) leave(now handoff.Instant) bool {
+// leave has the resident go, and reports whether that takes its time: one who confirmed the
+// address, and whom the manager approved for a unit, stays as long as a change of the unit's
+// doors waits, so that no one is made deaf to what then happens there.
+func (r *Resident) leave(now handoff.Instant, after time.Duration) bool {
 	if r.Unit == "" || r.State() != ResidentActive {
 		return false
 	}
 	if r.OnFile = false; r.LeavesAt == 0 {
-		r.LeavesAt, r.LeaveMailed = handoff.InstantOf(now.Time().Add(leaveAfter)), 0
+		r.LeavesAt, r.LeaveMailed = handoff.InstantOf(now.Time().Add(after)), 0
 	}
 	return true
 }
 
 // stay undoes leave.
 func (r *Resident) stay() { r.LeavesAt, r.LeaveMailed = 0, 0 }
+
+// MayObject reports whether the resident may still object to a removal.
+func (r *Resident) MayObject() bool { return r.Objections < mostObjections }
+
+// since is from when on the resident was both confirmed and approved for the unit; 0 if never.
+func (r *Resident) since() handoff.Instant {
+	if r.State() != ResidentActive || r.Unit == "" {
+		return 0
+	}
+	return max(r.ConfirmedAt, r.ApprovedAt)
+}
 
 // lapsed reports whether no one confirmed in time, or the time of one who was removed is
 // over. An address on file stays there.

@@ -136,6 +136,14 @@ func (d *Directory) Confirm(ctx context.Context, building string, id handoff.Res
 
 // Approve is said by the manager: this address lives in that unit.
 func (d *Directory) Approve(ctx context.Context, building string, id handoff.ResidentID) error {
+	return d.ApproveBy(ctx, d.managersLink(building), building, id)
+}
+
+// ApproveBy is Approve, by somebody who is known.
+func (d *Directory) ApproveBy(ctx context.Context, by registry.By, building string, id handoff.ResidentID) error {
+	if err := d.stays(ctx, by, building, id); err != nil {
+		return err
+	}
 	return d.ofResident(ctx, building, id, func(r *Resident, now handoff.Instant) {
 		if r.ApprovedAt == 0 {
 			r.ApprovedAt = now
@@ -145,21 +153,66 @@ func (d *Directory) Approve(ctx context.Context, building string, id handoff.Res
 }
 
 // Reject is said by the manager: the address is forgotten, and no mail is sent. A confirmed
-// resident of a unit is mailed that, and forgotten three days later.
+// resident of a unit is mailed that, may object, and is forgotten three days later.
 func (d *Directory) Reject(ctx context.Context, building string, id handoff.ResidentID) error {
-	return d.remove(ctx, building, id, func(*Resident) bool { return true })
+	return d.RejectBy(ctx, d.managersLink(building), building, id)
 }
 
-// remove is dropResident for a manager.
-func (d *Directory) remove(ctx context.Context, building string, id handoff.ResidentID, when func(*Resident) bool) error {
+// RejectBy is Reject, by somebody who is known.
+func (d *Directory) RejectBy(ctx context.Context, by registry.By, building string, id handoff.ResidentID) error {
+	return d.remove(ctx, by, building, id, func(*Resident) bool { return true })
+}
+
+// managersLink is who follows a link that was mailed to a building's manager.
+func (d *Directory) managersLink(building string) registry.By {
+	return registry.By{Role: handoff.RoleManager, Who: handoff.Pseudonym(d.names, "who", "manager's link "+building)}
+}
+
+// remove is dropResident for a manager. The log hears of it first, and by whom.
+func (d *Directory) remove(ctx context.Context, by registry.By, building string, id handoff.ResidentID, when func(*Resident) bool) error {
+	now := handoff.InstantOf(d.clock.Now())
+	r, err := d.store.Resident(ctx, building, id)
+	switch {
+	case err != nil:
+		return err
+	case r == nil || r.lapsed(now.Time()):
+		return ErrResidentUnknown
+	case !when(r):
+		return nil
+	}
+	goes, due := r.LeavesAt, handoff.Instant(0)
+	if r.leave(now, d.registry.ChangeAfter) {
+		due = r.LeavesAt
+	}
+	if goes == 0 {
+		if err := d.tell(ctx, by, handoff.Event{Type: handoff.EventResidentRemoved, Building: building, Resident: id, Due: due}); err != nil {
+			return err
+		}
+	}
 	leaves := false
-	err := d.ofResident(ctx, building, id, func(r *Resident, now handoff.Instant) {
-		leaves = when(r) && r.leave(now)
+	err = d.ofResident(ctx, building, id, func(r *Resident, now handoff.Instant) {
+		leaves = when(r) && r.leave(now, d.registry.ChangeAfter)
 	})
 	if err != nil || leaves {
 		return err
 	}
 	return d.dropResident(ctx, building, id, when)
+}
+
+// stays tells the log that a resident who was removed stays.
+func (d *Directory) stays(ctx context.Context, by registry.By, building string, id handoff.ResidentID) error {
+	r, err := d.store.Resident(ctx, building, id)
+	if err != nil || r == nil || r.LeavesAt == 0 || r.lapsed(d.clock.Now()) {
+		return err
+	}
+	return d.tell(ctx, by, handoff.Event{Type: handoff.EventResidentStays, Building: building, Resident: id})
+}
+
+// tell puts an event on the log.
+func (d *Directory) tell(ctx context.Context, by registry.By, e handoff.Event) error {
+	e.At = handoff.InstantOf(d.clock.Now())
+	e.By, e.Who = string(by.Role), by.Who
+	return d.log.Append(ctx, e.At, e)
 }
 
 // Unsubscribe ends the notices to an address. Who is on file stays there, and is told
@@ -285,7 +338,7 @@ func (d *Directory) Tidy(ctx context.Context) error {
 
 // PutOnFile is ReplaceOnFile of whatever stands.
 func (d *Directory) PutOnFile(ctx context.Context, building string, list []Subscription) error {
-	_, err := d.ReplaceOnFile(ctx, building, list, registry.Match{})
+	_, err := d.ReplaceOnFile(ctx, registry.By{}, building, list, registry.Match{})
 	return err
 }
 
@@ -310,7 +363,7 @@ func FileVersion(all []Resident) string {
 // more moved out, and is forgotten, a confirmed resident of a unit three days later; who came by asking stays. Broken off halfway, it is mended
 // by repeating it. The error may be registry.ErrStale: the list is compared before the
 // first of its writes, so that of two writers at the same moment both may go on.
-func (d *Directory) ReplaceOnFile(ctx context.Context, building string, list []Subscription, m registry.Match) (gone []handoff.ResidentID, err error) {
+func (d *Directory) ReplaceOnFile(ctx context.Context, by registry.By, building string, list []Subscription, m registry.Match) (gone []handoff.ResidentID, err error) {
 	now, listed := handoff.InstantOf(d.clock.Now()), map[handoff.ResidentID]bool{}
 	before, err := d.store.Residents(ctx, building)
 	if err != nil {
@@ -332,6 +385,9 @@ func (d *Directory) ReplaceOnFile(ctx context.Context, building string, list []S
 		}
 	}
 	for _, sub := range list {
+		if err := d.stays(ctx, by, building, d.id(building, sub)); err != nil {
+			return nil, err
+		}
 		err := d.changeResident(ctx, building, d.id(building, sub), func(r *Resident) error {
 			r.Address, r.Locale, r.Unit, r.OnFile = sub.Address, sub.Locale, sub.Unit, true
 			r.stay()
@@ -346,7 +402,7 @@ func (d *Directory) ReplaceOnFile(ctx context.Context, building string, list []S
 	}
 	for _, r := range before {
 		if r.OnFile && !listed[r.ID] {
-			if err := d.remove(ctx, building, r.ID, func(r *Resident) bool { return r.OnFile }); err != nil && !errors.Is(err, ErrResidentUnknown) {
+			if err := d.remove(ctx, by, building, r.ID, func(r *Resident) bool { return r.OnFile }); err != nil && !errors.Is(err, ErrResidentUnknown) {
 				return gone, err
 			}
 			gone = append(gone, r.ID)

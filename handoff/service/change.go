@@ -88,7 +88,9 @@ func (r *run) prepare(ctx context.Context) (*pass, bool) {
 		b.reserve(ctx, &want)
 	}
 	found, err := r.service.store.Prepare(ctx, want)
-	p := &pass{Snapshot: found, now: r.service.clock.Now()}
+	now := r.service.clock.Now()
+	found.Door = found.Door.At(handoff.InstantOf(now)) // a change that is due counts before it is written
+	p := &pass{Snapshot: found, now: now}
 	if r.Courier != nil && found.Record != nil {
 		p.customer = handoff.ChargeName(r.service.names, p.grant())
 	}

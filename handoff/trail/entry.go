@@ -34,6 +34,7 @@ type Entry struct {
 	Count    int    `json:"count,omitzero"`    // how many refusals or alarms it stands for; left out: one
 	Distance int    `json:"distance,omitzero"` // meters from the door or the address, rounded to ten
 	Claimed  int64  `json:"claimed,omitzero"`  // when the device says it was, by its own clock
+	Due      int64  `json:"due,omitzero"`      // from when on it counts, of what has to wait
 
 	// Of a partition only; By and Who of a change to a door or the building as well.
 	ID       string `json:"id,omitempty"` // the event's, in the partition
@@ -54,6 +55,8 @@ type Entry struct {
 	Scopes   string `json:"scopes,omitempty"`     // key_changed: what the key may do, names joined by commas
 	Issue    uint64 `json:"issue,omitzero"`       // disputed: the counter of the code that was entered
 	Handed   int64  `json:"handed,omitzero"`      // disputed: when the handoff was recorded
+	Resident string `json:"resident,omitempty"`
+	Change   string `json:"change,omitempty"` // the id of a change of a door that waits, or waited
 }
 
 // BuildingChain is the name of a building's chain.
@@ -70,6 +73,7 @@ func TrailEntry(l eventlog.Logged) Entry {
 	}
 	n := ofDoor(e)
 	n.ID, n.Building, n.Grant, n.Shop, n.Parcel, n.Route = l.ID.ID, e.Building, e.Grant.String(), e.Shop, e.Parcel, e.Route
+	n.Resident, n.Change, n.Due = string(e.Resident), e.Change, int64(e.Due)
 	n.Door, n.Courier, n.By, n.Who, n.Device, n.Link, n.Distance = e.Door, e.Courier, e.By, e.Who, e.Device, e.Link, e.Distance
 	n.APIKey, n.Relieved, n.Object, n.Scopes = e.APIKey, e.Relieved, e.Object, strings.Join(e.Scopes, ",")
 	if e.Type == handoff.EventRouteAssigned && e.Day != nil {
@@ -95,8 +99,13 @@ func BuildingEntry(l eventlog.Logged) (building string, n Entry, ok bool) {
 	if e.Target != handoff.Garage && e.Target != handoff.Home {
 		n.Door = e.Door
 	}
-	if len(e.Changes) > 0 {
-		n.By, n.Who = e.By, e.Who
+	switch e.Type {
+	case handoff.EventDoorChanged, handoff.EventBuildingChanged, handoff.EventDoorChangeAsked, handoff.EventDoorChangeWithdrawn,
+		handoff.EventResidentRemoved, handoff.EventResidentStays, handoff.EventUnitMovedOut, handoff.EventDoorChangeObjected, handoff.EventDoorChangeApproved:
+		n.By, n.Due = e.By, int64(e.Due)
+		if e.By != "resident" && e.By != "owner" { // which neighbour it was is none of the building's business
+			n.Who = e.Who
+		}
 	}
 	return e.Building, n, true
 }
@@ -118,6 +127,8 @@ var buildingEvents = []handoff.EventType{
 	handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered, handoff.EventBuildingEnrolled,
 	handoff.EventDoorChanged, handoff.EventBuildingChanged,
 	handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
+	handoff.EventDoorChangeAsked, handoff.EventDoorChangeObjected, handoff.EventDoorChangeApproved, handoff.EventDoorChangeWithdrawn,
+	handoff.EventResidentRemoved, handoff.EventResidentStays, handoff.EventUnitMovedOut,
 }
 
 // auditSeed is the name of the seed of the key that signs the heads of chains. It comes
@@ -193,6 +204,15 @@ const (
 	OutcomeJammed       Outcome = "jammed"
 	OutcomeBatteryLow   Outcome = "battery-low"
 	OutcomeUnavailable  Outcome = "unavailable" // the door could not reach its lock
+
+	// Of whose a garage or home is, and of who is told of it.
+	OutcomeChangeAsked     Outcome = "door-change-asked"
+	OutcomeChangeObjected  Outcome = "door-change-objected"
+	OutcomeChangeApproved  Outcome = "door-change-approved"
+	OutcomeChangeWithdrawn Outcome = "door-change-withdrawn"
+	OutcomeResidentRemoved Outcome = "resident-removed"
+	OutcomeResidentStays   Outcome = "resident-stays"
+	OutcomeMovedOut        Outcome = "unit-moved-out"
 )
 
 var outcomes = map[handoff.EventType]Outcome{
@@ -203,6 +223,9 @@ var outcomes = map[handoff.EventType]Outcome{
 	handoff.EventDoorTampered: OutcomeTampered, handoff.EventBuildingEnrolled: OutcomeRulesChanged,
 	handoff.EventDoorChanged: OutcomeDoorChanged, handoff.EventBuildingChanged: OutcomeRulesChanged,
 	handoff.EventDoorJammed: OutcomeJammed, handoff.EventDoorBatteryLow: OutcomeBatteryLow, handoff.EventDoorUnavailable: OutcomeUnavailable,
+	handoff.EventDoorChangeAsked: OutcomeChangeAsked, handoff.EventDoorChangeObjected: OutcomeChangeObjected,
+	handoff.EventDoorChangeApproved: OutcomeChangeApproved, handoff.EventDoorChangeWithdrawn: OutcomeChangeWithdrawn,
+	handoff.EventResidentRemoved: OutcomeResidentRemoved, handoff.EventResidentStays: OutcomeResidentStays, handoff.EventUnitMovedOut: OutcomeMovedOut,
 }
 
 // then is the outcome once one more thing was heard. What was opened stays opened.

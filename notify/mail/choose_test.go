@@ -353,6 +353,8 @@ func TestEveryEventIsTold(t *testing.T) {
 		handoff.EventStoreRestored, handoff.EventDistrusted, handoff.EventAccounted,
 		handoff.EventVisitAgain, handoff.EventDoorChanged, handoff.EventBuildingChanged,
 		handoff.EventConsentAsked, // the residents of the unit are mailed
+		handoff.EventDoorChangeAsked, handoff.EventDoorChangeObjected, handoff.EventDoorChangeApproved, handoff.EventDoorChangeWithdrawn,
+		handoff.EventResidentRemoved, handoff.EventResidentStays, handoff.EventUnitMovedOut,
 	}
 	for e := range handoff.EventType(math.MaxUint8) {
 		if e.String() == fmt.Sprintf("unknown(%d)", e) {

@@ -16,6 +16,7 @@
 //     home it is told to its customer and to the residents of its unit, too.
 //   - What is installed, to the manager, to post it, and to everybody on file or
 //     subscribed, an hour after the last change or when the manager says so.
+//   - A change of a garage or home that waits, to those who can object to it.
 //   - What a subscription itself needs: a question, an approval, a welcome.
 //
 // Nothing names a customer, a parcel, or a unit to anybody but its own residents.
@@ -165,6 +166,10 @@ func (n *Notifier) Handle(ctx context.Context, d eventlog.Delivery) error {
 		return n.gathered(ctx, e, "tampered", eventID(&d))
 	case handoff.EventDoorChanged:
 		return n.doorChanged(ctx, e, eventID(&d))
+	case handoff.EventDoorChangeAsked:
+		return n.changeAsked(ctx, e)
+	case handoff.EventDoorChangeObjected, handoff.EventDoorChangeWithdrawn:
+		return n.changeEnded(ctx, e)
 	case handoff.EventBuildingEnrolled:
 		return n.enrolled(ctx, e)
 	case handoff.EventResidentChanged:
@@ -370,6 +375,54 @@ func (n *Notifier) doorChanged(ctx context.Context, e *handoff.Event, topic stri
 	})
 }
 
+// changeAsked tells of a change that waits those who can object to it: the residents who were
+// confirmed for the door's unit before, and its owner.
+func (n *Notifier) changeAsked(ctx context.Context, e *handoff.Event) error {
+	// The event is ahead of the write.
+	if due := e.At.Time().Add(written); n.Clock.Now().Before(due) {
+		return notify.Later(due)
+	}
+	door, err := n.Registry.Waits(ctx, e.Building, e.Change)
+	if errors.Is(err, registry.ErrNoChange) {
+		return nil // decided meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	holder := door.Holder(handoff.InstantOf(n.Clock.Now()))
+	var theirs owners
+	if err := n.add(ctx, &theirs, e.Building, handoff.Binding{Owner: holder, Unit: door.Unit}); err != nil {
+		return err
+	}
+	return n.tell(ctx, e, "change", e.Change, theirs.customers, func(r *residents.Resident) bool {
+		return theirs.customer(r) || n.Residents.MayDecide(r, door)
+	}, func(r *residents.Resident, v *message.Notice) {
+		id := r.ID
+		if theirs.customer(r) {
+			id = n.Residents.Owner(*holder)
+		}
+		v.Kind, v.Changes, v.From = message.OwnDoorChange, e.Changes, door.Pending.Due.Time()
+		v.ActionURL = n.PublicURL + "/residents/change/" + n.Residents.ChangeLink(e.Building, door.Pending, id)
+	})
+}
+
+// changeEnded tells the same people that a change will not be made, where they were told of it.
+func (n *Notifier) changeEnded(ctx context.Context, e *handoff.Event) error {
+	bindings, err := n.Registry.Bindings(ctx, e.Door, e.At)
+	if err != nil {
+		return err
+	}
+	var theirs owners
+	if err := n.add(ctx, &theirs, e.Building, bindings[0]); err != nil {
+		return err
+	}
+	return n.tell(ctx, e, "stays", e.Change, theirs.customers, func(r *residents.Resident) bool {
+		return theirs.customer(r) || r.ID != handoff.ManagerID && r.Unit != "" && theirs.hears(r)
+	}, func(_ *residents.Resident, v *message.Notice) {
+		v.Kind, v.Changes = message.OwnDoorStays, e.Changes
+	})
+}
+
 // tell sends one notice about a door to everybody whom it concerns, each address once,
 // and each at most so many a day of one kind and door: no number of openings keeps an alarm
 // back, and no door another's.
@@ -424,7 +477,7 @@ func (n *Notifier) tell(ctx context.Context, e *handoff.Event, what, topic strin
 			v.Limit = NoticesPerDay
 		}
 		switch {
-		case v.ActionURL != "":
+		case v.ActionURL != "": // its own
 		case slices.ContainsFunc(others, func(o residents.Resident) bool { return o.ID == r.ID }):
 			v.ActionURL = n.PublicURL + "/account"
 		default:
@@ -616,7 +669,10 @@ func (n *Notifier) subscription(ctx context.Context, e *handoff.Event, topic str
 	case residents.WelcomeMail:
 		v.Kind, v.ActionURL = message.ResidentActive, n.link(residents.LinkLog, r)
 	case residents.LeavingMail:
-		v.Kind, v.ActionURL, v.At = message.ResidentLeaving, n.link(residents.LinkLog, r), r.LeavesAt.Time()
+		v.Kind, v.ActionURL, v.At, v.Final = message.ResidentLeaving, n.link(residents.LinkLog, r), r.LeavesAt.Time(), !r.MayObject()
+		if !v.Final {
+			v.ActionURL = n.PublicURL + "/residents/stay/" + n.Residents.StayLink(r)
+		}
 	case residents.RequestMail:
 		if to, err = n.manager(ctx, &enrolment.Building); err != nil || to.Address == "" {
 			return err // the list of residents shows the request

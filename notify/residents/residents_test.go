@@ -15,6 +15,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/identity"
 	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
@@ -389,18 +390,36 @@ func TestAUnitHearsOfItsDoor(t *testing.T) {
 	put(d) // the same again is no change
 	hears()
 
+	// Another owner and unit wait: those whose it is hear of it, and the accomplice when it counts.
 	taken := d
 	taken.Owner, taken.Unit = &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_9"}, "9"
 	put(taken)
+	if got := hears("unit"); len(got) == 1 && !strings.Contains(body(t, got[0]), "What would change: whose parcels it opens for.") {
+		t.Errorf("it says\n%s", body(t, got[0]))
+	}
+	put(d)
+	if got := hears("unit"); len(got) == 1 && !strings.Contains(body(t, got[0]), "It will not be made") {
+		t.Errorf("it says\n%s", body(t, got[0]))
+	}
+	put(taken)
+	hears("unit")
+	s.Clock.Advance(72 * time.Hour)
+	s.pass() // what is installed
+	n = len(sink.Messages())
+	s.must(s.Registry.SettleAll(t.Context()))
 	if got := hears("accomplice", "unit"); len(got) == 2 && !strings.Contains(body(t, got[0]), "Whose parcels it opens for was changed") {
 		t.Errorf("it says\n%s", body(t, got[0]))
 	}
 	put(d)
+	hears("accomplice")
+	s.Clock.Advance(72 * time.Hour)
+	s.must(s.Registry.SettleAll(t.Context()))
 	hears("accomplice", "unit")
 
 	for i := range 20 { // many at once, and back
-		taken.Owner, taken.Unit = &handoff.CustomerRef{Shop: handofftest.Shop, ID: fmt.Sprint("cus_", i)}, fmt.Sprint("empty ", i)
-		put(taken)
+		changed := d
+		changed.Fence = float64(30 + i)
+		put(changed)
 	}
 	s.Clock.Advance(time.Minute)
 	s.pass()
@@ -414,7 +433,7 @@ func TestAUnitHearsOfItsDoor(t *testing.T) {
 
 	// An opening for a parcel of somebody else's.
 	parcel := handofftest.Sample("P1") // of cus_81
-	parcel.To.Unit = "9"
+	parcel.To.Unit, parcel.Day = "9", handoff.DateOf(s.Clock.Now())
 	g := s.Dispatch(t, parcel)
 	now := handoff.InstantOf(s.Clock.Now())
 	s.must(s.Store.Append(t.Context(), now, handoff.Event{
@@ -428,7 +447,7 @@ func TestAUnitHearsOfItsDoor(t *testing.T) {
 
 	bare := d
 	bare.Unit = "" // left out: it stays
-	bare.Key = []byte("another key")
+	bare.Key = []byte("its first key")
 	put(bare)
 	hears("unit")
 	s.must(s.Registry.RemoveDoor(t.Context(), by, d))
@@ -446,8 +465,174 @@ func TestAUnitHearsOfItsDoor(t *testing.T) {
 			changes = append(changes, strings.Join(e.Changes, " "))
 		}
 	}
-	if len(changes) != 26 || changes[0] != "enrolled" || changes[1] != "owner unit" || changes[24] != "public_key" || changes[25] != "removed" {
+	if len(changes) != 26 || changes[0] != "enrolled" || changes[1] != "owner unit" || changes[2] != "owner unit" || changes[24] != "public_key" || changes[25] != "removed" {
 		t.Errorf("%d changes: %q", len(changes), changes)
+	}
+}
+
+// linkIn is the token of the first link in a mail to a page.
+func linkIn(t *testing.T, m mailtest.Message, page string) string {
+	t.Helper()
+	_, after, found := strings.Cut(body(t, m), "https://latchkey.example/residents/"+page+"/")
+	if !found {
+		t.Fatalf("no link to %s in\n%s", page, body(t, m))
+	}
+	return strings.Fields(after)[0]
+}
+
+// Those whose a door is can stop a change of it, by the link in the mail: the residents who were
+// confirmed before, and the owner. One who was confirmed for three days can also agree; the owner
+// by a mail cannot, whose address a shop gave.
+func TestTheUnitObjects(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	s.lives("old@home.example", "4 links", "en")
+	s.Clock.Advance(71 * time.Hour)
+	s.Dispatch(t, func() handoff.Dispatch {
+		d := handofftest.Sample("P1")
+		d.Day = handoff.DateOf(s.Clock.Now())
+		return d
+	}())
+	recent := s.lives("recent@home.example", "4 links", "en")
+	s.lives("neighbour@home.example", "5", "en")
+	at := handofftest.Home
+	d := handoff.Door{
+		ID: "home-4", Kind: handoff.Home, Mode: handoff.Connected, Location: &at, BuildingID: house, Unit: "4 links",
+		Owner: &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_81"},
+	}
+	by := registry.By{Role: handoff.RoleManager, Who: "0123456789abcdef"}
+	s.must(s.Registry.EnrollDoor(t.Context(), d))
+	n := s.settled(sink)
+	ask := func() (id string, to map[string]string) {
+		t.Helper()
+		taken := d
+		taken.Owner = &handoff.CustomerRef{Shop: handofftest.Shop, ID: "cus_9"}
+		_, stands, err := s.Registry.ReplaceDoor(t.Context(), by, taken, registry.Match{})
+		s.must(err)
+		s.lives("late@home.example", "4 links", "en")
+		s.Clock.Advance(time.Minute)
+		s.pass()
+		to = map[string]string{}
+		var about []mailtest.Message
+		for _, m := range sink.Messages()[n:] {
+			if strings.Contains(body(t, m), "/residents/change/") {
+				about = append(about, m)
+				to[m.To[0]] = linkIn(t, m, "change")
+			}
+		}
+		n = len(sink.Messages())
+		s.expect(about, "customer@shop.example", "old", "recent")
+		return stands.Pending.ID, to
+	}
+	follow := func(token string) (residents.Change, error) { return s.Residents.FollowChange(t.Context(), token) }
+	agrees := func(to map[string]string) (who []string) {
+		t.Helper()
+		for address, token := range to {
+			c, err := follow(token)
+			s.must(err)
+			if c.Approve {
+				who = append(who, address)
+			} else if err := s.Residents.Agree(t.Context(), c); !errors.Is(err, identity.ErrLink) {
+				t.Errorf("%s agrees: %v", address, err)
+			}
+		}
+		return who
+	}
+	for _, who := range []string{"customer@shop.example", "old@home.example", "recent@home.example"} {
+		_, to := ask()
+		if got := agrees(to); !slices.Equal(got, []string{"old@home.example"}) {
+			t.Errorf("%v may agree", got)
+		}
+		c, err := follow(to[who])
+		s.must(err)
+		s.must(s.Residents.Object(t.Context(), c))
+		s.Clock.Advance(time.Minute)
+		s.pass()
+		got := sink.Messages()[n:]
+		if len(got) < 3 || !strings.Contains(body(t, got[0]), "It will not be made") && !strings.Contains(body(t, got[0]), "Sie wird nicht gemacht") {
+			t.Errorf("after the objection of %s, %v hear", who, recipients(got))
+		}
+		n = len(sink.Messages())
+		for _, token := range to {
+			if _, err := follow(token); !errors.Is(err, identity.ErrLink) {
+				t.Errorf("a link works twice: %v", err)
+			}
+		}
+	}
+	change, to := ask()
+	pending, err := s.Registry.Waits(t.Context(), house, change)
+	s.must(err)
+	all, err := s.Store.Residents(t.Context(), house)
+	s.must(err)
+	for _, r := range all { // a link that was never mailed, made for each of the others
+		_, err := follow(s.Residents.ChangeLink(house, pending.Pending, r.ID))
+		if may := r.Address == "old@home.example" || r.ID == recent; may != (err == nil) || !may && !errors.Is(err, identity.ErrLink) {
+			t.Errorf("%s of %s: %v", r.Address, r.Unit, err)
+		}
+	}
+	c, err := follow(to["old@home.example"])
+	s.must(err)
+	s.must(s.Residents.Agree(t.Context(), c))
+	if door, err := s.Registry.Door(t.Context(), "home-4"); err != nil || door.Owner.ID != "cus_9" || door.Pending != nil {
+		t.Errorf("agreed to, it is %+v, %v", door, err)
+	}
+	if n := handofftest.Count(s.Events(t), handoff.EventDoorChangeObjected); n != 3 {
+		t.Errorf("%d objections in the log", n)
+	}
+}
+
+// A removed resident can object, twice; the log has who removed whom.
+func TestARemovedResidentObjects(t *testing.T) {
+	sink := mailtest.Sink(t)
+	s := newStreet(t, sink.Addr())
+	id := s.lives("unit@home.example", "4 links", "en")
+	n := s.settled(sink)
+	by := registry.By{Role: handoff.RoleManager, Who: "0123456789abcdef"}
+	remove := func() mailtest.Message {
+		t.Helper()
+		s.Clock.Advance(time.Minute)
+		s.must(s.Residents.RejectBy(t.Context(), by, house, id))
+		s.pass()
+		got := sink.Messages()[n:]
+		s.expect(got, "unit")
+		n += len(got)
+		return got[0]
+	}
+	var last string
+	for range 2 {
+		token := linkIn(t, remove(), "stay")
+		l, _, err := s.Residents.Follow(t.Context(), residents.LinkStay, token)
+		s.must(err)
+		s.must(s.Residents.Stay(t.Context(), l))
+		for _, over := range []string{token, last} {
+			if _, _, err := s.Residents.Follow(t.Context(), residents.LinkStay, over); !errors.Is(err, identity.ErrLink) {
+				t.Errorf("a link works twice: %v", err)
+			}
+		}
+		last = token
+	}
+	s.Clock.Advance(80 * time.Hour)
+	if all, err := s.Residents.List(t.Context(), house); err != nil || len(all) != 1 || all[0].LeavesAt != 0 {
+		t.Errorf("after two objections: %+v, %v", all, err)
+	}
+	if m := remove(); strings.Contains(body(t, m), "/residents/stay/") {
+		t.Errorf("a third objection is offered:\n%s", body(t, m))
+	}
+	var told []string
+	for _, e := range s.Events(t) {
+		if e.Type == handoff.EventResidentRemoved || e.Type == handoff.EventResidentStays {
+			if e.Resident != id || e.Type == handoff.EventResidentRemoved && (e.Who != by.Who || e.Due.Time().Sub(e.At.Time()) != 72*time.Hour) {
+				t.Errorf("%+v", e)
+			}
+			told = append(told, e.Type.String()+" "+e.By)
+		}
+	}
+	if got := strings.Join(told, ", "); got != "resident_removed manager, resident_stays resident, resident_removed manager, resident_stays resident, resident_removed manager" {
+		t.Errorf("told %s", got)
+	}
+	s.Clock.Advance(72 * time.Hour)
+	if all, err := s.Residents.List(t.Context(), house); err != nil || len(all) != 0 {
+		t.Errorf("in the end: %+v, %v", all, err)
 	}
 }
 

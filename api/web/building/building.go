@@ -88,6 +88,11 @@ type door struct {
 	Kind string `json:"kind"`
 	Mode string `json:"mode"`
 
+	Pending *struct {
+		Changes []string  `json:"changes"`
+		From    time.Time `json:"takes_effect_at"`
+	} `json:"pending"` // a change that waits; nil: none
+
 	Last *passage `json:"-"` // nil: nothing, in what was looked at
 }
 
@@ -109,7 +114,7 @@ func (p *passage) Tone() string {
 	switch p.Outcome {
 	case "forced", "tampered", "held-open", "not-relocked", "failed", "jammed":
 		return "bad"
-	case "refused", "refused-by-door", "no-answer", "battery-low", "unavailable":
+	case "refused", "refused-by-door", "no-answer", "battery-low", "unavailable", "door-change-asked", "door-change-objected":
 		return "warn"
 	case "opened", "confirmed", "relocked":
 		return "good"
@@ -170,7 +175,7 @@ func overview(v *frame.Visit) {
 	s.Older = log.Next != ""
 	for i := range log.Passages {
 		p := &log.Passages[i]
-		if last[p.Door] == nil && p.Outcome != "refused" && p.Outcome != "door-changed" {
+		if last[p.Door] == nil && p.Outcome != "refused" && !strings.HasPrefix(p.Outcome, "door-change") {
 			last[p.Door] = p
 		}
 		switch {

@@ -16,6 +16,7 @@ import (
 	"latchkey/api/web/frame"
 	"latchkey/handoff"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
 )
 
@@ -35,6 +36,15 @@ type Links interface {
 	Approve(ctx context.Context, building string, id handoff.ResidentID) error
 	Reject(ctx context.Context, building string, id handoff.ResidentID) error
 
+	// Stay and Leave are what a resident says whom the manager removed.
+	Stay(ctx context.Context, l residents.Link) error
+	Leave(ctx context.Context, l residents.Link) error
+
+	// FollowChange says which change of a door a link is about, as Follow does. Object ends
+	// it; Agree has it count at once. Both may answer registry.ErrNoChange.
+	FollowChange(ctx context.Context, token string) (residents.Change, error)
+	Object(ctx context.Context, c residents.Change) error
+	Agree(ctx context.Context, c residents.Change) error
 	// ReadConsentLink reads the link of a mail that asks for a consent, and Confirmers says who
 	// can give it now.
 	ReadConsentLink(token string) (residents.ConsentLink, error)
@@ -68,6 +78,8 @@ type Config struct {
 //	GET  /residents/unsubscribe/{token}   asks whether they shall end
 //	GET  /residents/decide/{token}        asks the manager whether an address belongs to a unit
 //	GET  /residents/consent/{token}       asks whether a courier may open the unit's own door
+//	GET  /residents/stay/{token}          asks one whom the manager removed
+//	GET  /residents/change/{token}        asks about a change of one's own door
 //	POST to any but the first             does what the button says, by the form field do
 //
 // No GET changes anything: mail servers and scanners follow links.
@@ -79,12 +91,15 @@ func Set(c Config) frame.Set {
 			{name: "confirm", purpose: residents.LinkConfirm, buttons: []string{"confirm"}, do: p.confirm},
 			{name: "unsubscribe", purpose: residents.LinkUnsubscribe, buttons: []string{"unsubscribe"}, do: p.unsubscribe},
 			{name: "decide", purpose: residents.LinkDecide, buttons: []string{"approve", "reject"}, do: p.decide, manager: true},
+			{name: "stay", purpose: residents.LinkStay, buttons: []string{"stay", "leave"}, do: p.stay},
 		} {
 			r.Link("GET /residents/"+q.name+"/{token}", func(v *frame.Visit) { p.ask(v, q) })
 			r.OneClick("POST /residents/"+q.name+"/{token}", func(v *frame.Visit) { p.answer(v, q) })
 		}
 		r.Link("GET /residents/consent/{token}", p.askConsent)
 		r.Link("POST /residents/consent/{token}", p.agree) // by a person alone: no mail program presses it
+		r.Link("GET /residents/change/{token}", p.askChange)
+		r.OneClick("POST /residents/change/{token}", p.answerChange)
 	}}
 }
 
@@ -113,7 +128,7 @@ func (p *pages) follow(v *frame.Visit, purpose residents.LinkFor) (context.Conte
 
 // fail tells that a link holds no longer, or that the page cannot be shown now.
 func fail(v *frame.Visit, err error) {
-	if errors.Is(err, identity.ErrLink) || errors.Is(err, residents.ErrResidentUnknown) {
+	if errors.Is(err, identity.ErrLink) || errors.Is(err, residents.ErrResidentUnknown) || errors.Is(err, registry.ErrNoChange) {
 		v.Render(http.StatusNotFound, "answer", "gone")
 		return
 	}
@@ -126,7 +141,16 @@ type asked struct {
 	Name                    string
 	Buttons                 []string
 	Building, Unit, Address string
+
+	// Of a change of a door, or of a removal: what it is, and from when on it counts.
+	Door    string   // its kind
+	Changes []string // by the API's names
+	From    time.Time
+	Zone    *time.Location
 }
+
+// When writes a time at the building.
+func (a *asked) When() string { return a.From.In(a.Zone).Format("2006-01-02 15:04") }
 
 func (p *pages) ask(v *frame.Visit, q question) {
 	ctx, cancel, l, r, err := p.follow(v, q.purpose)
@@ -140,11 +164,12 @@ func (p *pages) ask(v *frame.Visit, q question) {
 		fail(v, err)
 		return
 	}
-	about := asked{Name: q.name, Buttons: q.buttons, Building: l.Building, Unit: r.Unit}
-	locale := r.Locale
-	if b != nil {
-		about.Building = b.Name
+	about := asked{Name: q.name, Buttons: q.buttons, Unit: r.Unit}
+	about.at(b, l.Building)
+	if q.purpose == residents.LinkStay {
+		about.From = r.LeavesAt.Time()
 	}
+	locale := r.Locale
 	if q.manager {
 		about.Address = r.Address
 		if b != nil {
@@ -152,7 +177,80 @@ func (p *pages) ask(v *frame.Visit, q question) {
 		}
 	}
 	v.Lang = frame.LanguageOf(locale)
-	v.Render(http.StatusOK, "question", about)
+	v.Render(http.StatusOK, "question", &about)
+}
+
+// at says which building it is: its name and zone, or what is known of one that is gone.
+func (a *asked) at(b *handoff.Building, id string) {
+	a.Building, a.Zone = id, time.UTC
+	if b == nil {
+		return
+	}
+	a.Building = b.Name
+	if zone, err := handoff.Zone(b.Zone); err == nil {
+		a.Zone = zone
+	}
+}
+
+func (p *pages) askChange(v *frame.Visit) {
+	ctx, cancel := context.WithTimeout(v.R.Context(), within)
+	defer cancel()
+	c, err := p.Links.FollowChange(ctx, v.R.PathValue("token"))
+	if err != nil {
+		fail(v, err)
+		return
+	}
+	b, err := p.Buildings.Building(ctx, c.Building)
+	if err != nil {
+		fail(v, err)
+		return
+	}
+	about := asked{
+		Name: "change", Buttons: []string{"object"}, Unit: c.Door.Unit,
+		Door: c.Door.Kind.String(), Changes: c.Door.Pending.Changes, From: c.Door.Pending.Due.Time(),
+	}
+	if about.at(b, c.Building); c.Approve {
+		about.Buttons = append(about.Buttons, "agree")
+	}
+	if c.Locale != "" {
+		v.Lang = frame.LanguageOf(c.Locale)
+	}
+	v.Render(http.StatusOK, "question", &about)
+}
+
+func (p *pages) answerChange(v *frame.Visit) {
+	ctx, cancel := context.WithTimeout(v.R.Context(), within)
+	defer cancel()
+	c, err := p.Links.FollowChange(ctx, v.R.PathValue("token"))
+	said := ""
+	if err == nil {
+		switch v.R.PostFormValue("do") {
+		case "object":
+			said, err = "objected", p.Links.Object(ctx, c)
+		case "agree":
+			said, err = "agreed", p.Links.Agree(ctx, c)
+		default:
+			err = identity.ErrLink
+		}
+	}
+	if err != nil {
+		fail(v, err)
+		return
+	}
+	if c.Locale != "" {
+		v.Lang = frame.LanguageOf(c.Locale)
+	}
+	v.Render(http.StatusOK, "answer", said)
+}
+
+func (p *pages) stay(ctx context.Context, l residents.Link, button string) (string, error) {
+	switch button {
+	case "stay":
+		return "stays", p.Links.Stay(ctx, l)
+	case "leave":
+		return "left", p.Links.Leave(ctx, l)
+	}
+	return "", identity.ErrLink
 }
 
 func (p *pages) answer(v *frame.Visit, q question) {

@@ -30,6 +30,7 @@ import (
 // links lead to one resident of one building.
 type links struct {
 	resident residence.Resident
+	change   residence.Change
 	err      error
 	done     []string
 }
@@ -69,6 +70,36 @@ func (l *links) Reject(context.Context, string, handoff.ResidentID) error {
 	return l.err
 }
 
+func (l *links) Stay(context.Context, residence.Link) error {
+	l.done = append(l.done, "stay")
+	return l.err
+}
+
+func (l *links) Leave(context.Context, residence.Link) error {
+	l.done = append(l.done, "leave")
+	return l.err
+}
+
+func (l *links) FollowChange(_ context.Context, token string) (residence.Change, error) {
+	if token != "token" {
+		return residence.Change{}, identity.ErrLink
+	}
+	return l.change, l.err
+}
+
+func (l *links) Object(context.Context, residence.Change) error {
+	l.done = append(l.done, "object")
+	return l.err
+}
+
+func (l *links) Agree(_ context.Context, c residence.Change) error {
+	if !c.Approve {
+		return identity.ErrLink
+	}
+	l.done = append(l.done, "agree")
+	return l.err
+}
+
 // buildings has one building.
 type buildings struct {
 	one handoff.Building
@@ -93,8 +124,14 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{
-		t:         t,
-		links:     &links{resident: residence.Resident{Locale: "de", Unit: "4 links", Address: "resident@home.example"}},
+		t: t,
+		links: &links{
+			resident: residence.Resident{Locale: "de", Unit: "4 links", Address: "resident@home.example", LeavesAt: handoff.InstantOf(handofftest.Noon.Add(72 * time.Hour))},
+			change: residence.Change{Building: "bld", Locale: "de", Approve: true, Door: handoff.Door{
+				Kind: handoff.Home, Unit: "4 links",
+				Pending: &handoff.DoorChange{Changes: []string{"owner", "public_key"}, Due: handoff.InstantOf(handofftest.Noon.Add(72 * time.Hour))},
+			}},
+		},
 		buildings: &buildings{one: handoff.Building{Name: "Haus Eins", Zone: "Europe/Berlin", Locale: "en"}},
 		status:    http.StatusOK, log: map[string]any{},
 	}
@@ -185,6 +222,27 @@ func TestLanguages(t *testing.T) {
 	}
 }
 
+// The page about a change says what would change and from when on, at the building, and lets
+// only those agree who may.
+func TestAChangeIsShown(t *testing.T) {
+	s := newSite(t)
+	for _, may := range []bool{true, false} {
+		s.links.change.Approve = may
+		text := s.send("GET", "/residents/change/token", "").Body.String()
+		for _, want := range []string{"Eine Änderung", "Für wessen Sendungen sie öffnet", "Der Schlüssel ihrer Steuerung", "2026-11-27 12:00 (Europe/Berlin)", `value="object"`} {
+			if !strings.Contains(strings.ReplaceAll(text, "eine Änderung", "Eine Änderung"), want) {
+				t.Errorf("without %q:\n%s", want, text)
+			}
+		}
+		if strings.Contains(text, `value="agree"`) != may {
+			t.Errorf("may agree %v:\n%s", may, text)
+		}
+	}
+	if w := s.send("POST", "/residents/change/token", "do=agree"); w.Code != 404 || s.links.done != nil {
+		t.Errorf("agreed by one who may not: %d, %v", w.Code, s.links.done)
+	}
+}
+
 func TestForeignTextIsEscaped(t *testing.T) {
 	const hostile = `"><script>x()</script>{{.Style}}{name}`
 	s := newSite(t)
@@ -223,11 +281,17 @@ func TestButtons(t *testing.T) {
 		{"unsubscribe", "", residence.Resident{}, 200, "unsubscribe", "The notices have ended"},
 		{"decide", "do=approve", residence.Resident{}, 200, "approve", "Approved"},
 		{"decide", "do=reject", residence.Resident{}, 200, "reject", "Rejected"},
+		{"stay", "do=stay", residence.Resident{}, 200, "stay", "You stay"},
+		{"stay", "do=leave", residence.Resident{}, 200, "leave", "The notices have ended"},
+		{"stay", "", residence.Resident{}, 404, "", "This link is over"},
+		{"change", "do=object", residence.Resident{}, 200, "object", "Your door stays what it is"},
+		{"change", "do=agree", residence.Resident{}, 200, "agree", "The door was changed"},
+		{"change", "", residence.Resident{}, 404, "", "This link is over"},
 		{"decide", "do=else", residence.Resident{}, 404, "", "This link is over"},
 		{"decide", "", residence.Resident{}, 404, "", "This link is over"},
 	} {
 		s := newSite(t)
-		s.links.resident = test.state
+		s.links.resident, s.links.change.Locale = test.state, "en"
 		for _, foreign := range [][]string{nil, {"Sec-Fetch-Site", "cross-site"}, {"Origin", "https://mail.example"}} {
 			s.links.done = nil
 			w := s.send("POST", "/residents/"+test.path+"/token", test.form, foreign...)
@@ -291,9 +355,10 @@ func TestFits(t *testing.T) {
 	server := httptest.NewServer(s.pages)
 	t.Cleanup(server.Close)
 	for _, lang := range []string{"en", "de"} {
-		s.links.resident.Locale, s.buildings.one.Locale = lang, lang
+		s.links.resident.Locale, s.links.change.Locale, s.buildings.one.Locale = lang, lang, lang
 		for name, path := range map[string]string{
 			"log": "/log/token", "confirm": "/residents/confirm/token", "unsubscribe": "/residents/unsubscribe/token", "decide": "/residents/decide/token",
+			"stay": "/residents/stay/token", "change": "/residents/change/token",
 		} {
 			b.Open(server.URL + path)
 			if got := b.Says("document.documentElement.lang + document.scripts.length"); got != lang+"0" {

@@ -24,6 +24,8 @@ const (
 	UnitConsent     Kind = "unit-consent"     // which doors of the unit may be opened for a parcel now
 	UnitNoConsent   Kind = "unit-no-consent"  // none of them may, any more
 	UnitPermit      Kind = "unit-permit"      // a permit for the unit's garage or home was given out, and the door does not say what became of it
+	OwnDoorChange   Kind = "own-door-change"  // a change to a garage or home waits, to those who can object
+	OwnDoorStays    Kind = "own-door-stays"   // such a change will not be made
 	Enrolled        Kind = "enrolled"         // what is installed in the building
 	EnrolledPost    Kind = "enrolled-post"    // to the manager: the same, to be posted
 )
@@ -53,7 +55,11 @@ type Notice struct {
 	Unit        string // of a unit's resident; UnitRequest needs one
 	Mailbox     string // UnitRequest: the address that asks
 
-	Changes []string // OwnDoorChanged: what changed, by the API's names
+	Changes []string  // OwnDoorChanged, OwnDoorChange, OwnDoorStays: what changed, or would, by the API's names
+	From    time.Time // OwnDoorChange: from when on it counts
+
+	// Final says of ResidentLeaving that the link is none to object: it was done too often.
+	Final bool
 
 	Own []string  // ConsentAsk, UnitConsent: the kinds of the unit's own doors that it is about, garage and home
 	Day time.Time // of the kinds of consents: an instant of the parcel's day
@@ -81,7 +87,7 @@ func RenderNotice(n Notice) (Mail, error) { return standard.renderNotice(n) }
 
 // noticeRule says what a Notice must hold.
 type noticeRule struct {
-	door, alarm, changes, dated, unit, enrolment bool
+	door, alarm, changes, dated, unit, enrolment, waits bool
 
 	consent bool // needs unit, time and day
 	own     bool // needs doors of the unit's own
@@ -100,6 +106,8 @@ var noticeRules = map[Kind]noticeRule{
 	ConsentAsk:      {consent: true, own: true},
 	UnitConsent:     {consent: true, own: true},
 	UnitNoConsent:   {consent: true},
+	OwnDoorChange:   {door: true, changes: true, waits: true},
+	OwnDoorStays:    {door: true, changes: true, waits: true},
 	Enrolled:        {enrolment: true},
 	EnrolledPost:    {enrolment: true},
 }
@@ -111,6 +119,8 @@ var (
 	doorFacts = []string{
 		"enrolled", "removed", "kind", "mode", "location", "geofence_m", "owner", "unit", "public_key", "keypad_key", "relock_s", "carriers",
 	}
+	waitingFacts = []string{"owner", "unit", "kind", "mode", "public_key", "keypad_key"} // what can wait
+
 	alarms = []string{"failed", "forced", "held-open", "tampered"}
 )
 
@@ -129,12 +139,16 @@ func (n Notice) check() (noticeRule, error) {
 		fault = "unknown alarm"
 	case r.dated && (n.At.IsZero() || clean(n.Unit) == ""):
 		fault = "no time or unit"
-	case r.changes && (len(n.Changes) == 0 || slices.ContainsFunc(n.Changes, func(c string) bool { return !slices.Contains(doorFacts, c) })):
+	case r.changes && (len(n.Changes) == 0 || slices.ContainsFunc(n.Changes, func(c string) bool {
+		return !slices.Contains(doorFacts, c) || r.waits && !slices.Contains(waitingFacts, c)
+	})):
 		fault = "no changes, or an unknown one"
 	case r.consent && (n.At.IsZero() || n.Day.IsZero() || clean(n.Unit) == ""):
 		fault = "no time, day or unit"
 	case r.own != (len(n.Own) > 0) || slices.ContainsFunc(n.Own, func(k string) bool { return !slices.Contains(ownKinds, k) }):
 		fault = "no doors of the unit, or an unknown kind"
+	case n.Kind == OwnDoorChange && n.From.IsZero():
+		fault = "no time from which it counts"
 	case r.unit && (clean(n.Unit) == "" || clean(n.Mailbox) == ""):
 		fault = "no unit or mailbox"
 	case r.enrolment && (len(n.Doors) == 0 || n.KeptDays <= 0):
@@ -174,6 +188,10 @@ func needNotices(add func(may []string, keys ...string)) {
 	for _, fact := range doorFacts {
 		add(nil, of+"changes."+fact)
 	}
+	for _, fact := range waitingFacts {
+		add(nil, of+"waiting."+fact)
+	}
+	add(nil, of+"object.lines[]", of+"object.link")
 	add(append(slices.Clone(where), "limit"), of+"last")
 	add(append(slices.Clone(where), "more"), of+"more")
 	add(where, of+"confirm", of+"leave")
@@ -203,6 +221,9 @@ func needNotices(add func(may []string, keys ...string)) {
 		if r.consent {
 			may = append(slices.Clone(may), "unit", "at", "at_date", "at_time", "day")
 		}
+		if r.waits {
+			may = append(slices.Clone(may), "from_date", "from_time")
+		}
 		mail := of + "messages." + string(kind)
 		add(may, mail+".subject", mail+".title", mail+".intro[]", mail+".help.title", mail+".help.lines[]", mail+".link")
 	}
@@ -228,7 +249,11 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 		"building": clean(n.BuildingName), "carrier": clean(n.CarrierName), "unit": clean(n.Unit), "mailbox": clean(n.Mailbox),
 		"carriers": clean(strings.Join(n.Carriers, ", ")), "hours": clean(n.Hours), "quiet": clean(n.Quiet), "manager": clean(n.Manager),
 		"days": strconv.Itoa(n.KeptDays), "limit": strconv.Itoa(n.Limit), "more": strconv.Itoa(n.More), "zone": c.zone(View{Zone: n.Zone, At: n.At}),
-		"door": "", "alarm": "", "at": "", "at_date": "", "at_time": "", "day": "",
+		"door": "", "alarm": "", "at": "", "at_date": "", "at_time": "", "from_date": "", "from_time": "", "day": "",
+	}
+	if !n.From.IsZero() {
+		from, _ := c.moment(p, n.From.In(n.Zone))
+		w["from_date"], w["from_time"] = from.Date, from.Time
 	}
 	if w["building"] == "" {
 		w["building"] = clean(n.Address)
@@ -258,9 +283,17 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 		l.Intro = append(l.Intro, p.write("residents.alarms."+n.Alarm+".line", w))
 	}
 	if r.changes {
-		for _, fact := range n.Changes {
-			l.Intro = append(l.Intro, p.write("residents.changes."+fact, w))
+		said := "residents.changes."
+		if r.waits {
+			said = "residents.waiting."
 		}
+		for _, fact := range n.Changes {
+			l.Intro = append(l.Intro, p.write(said+fact, w))
+		}
+	}
+	help := p.section(mail+".help", w)
+	if n.Kind == ResidentLeaving && !n.Final {
+		help.Lines, l.Link.Label = p.writeAll("residents.object.lines", w), p.write("residents.object.link", w)
 	}
 	if n.More > 0 {
 		l.Intro = append(l.Intro, p.write("residents.more", w))
@@ -271,7 +304,7 @@ func (c *catalogue) notice(n Notice, r noticeRule) (letter, error) {
 	if r.enrolment {
 		l.Sections = c.installed(p, n, w)
 	}
-	l.Sections = append(l.Sections, p.section(mail+".help", w))
+	l.Sections = append(l.Sections, help)
 	if r.door || r.consent {
 		l.Footer = p.writeAll("footer", w)
 	}

@@ -42,8 +42,11 @@ func sampleNotice(kind Kind, locale string) Notice {
 	if noticeRules[kind].own {
 		n.Own = ownKinds
 	}
-	if kind == OwnDoorChanged {
+	switch kind {
+	case OwnDoorChanged:
 		n.Changes = doorFacts
+	case OwnDoorChange, OwnDoorStays:
+		n.Changes, n.From = waitingFacts, n.At.Add(72*time.Hour)
 	}
 	if kind == DoorUnlocked {
 		n.Limit = 30
@@ -64,6 +67,11 @@ func everyNotice(t *testing.T, f func(t *testing.T, name string, n Notice, m Mai
 					n.Alarm = alarm
 					views["."+alarm] = n
 				}
+			}
+			if kind == ResidentLeaving {
+				n := sampleNotice(kind, c.tag.String())
+				n.Final = true
+				views[".final"] = n
 			}
 			for suffix, n := range views {
 				name := fmt.Sprintf("%s/%s%s", c.tag, kind, suffix)
