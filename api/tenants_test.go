@@ -158,6 +158,7 @@ func operations() []operation {
 		{call: "PUT /v1/buildings/{building_id}/residents", body: `{"residents":[]}`, may: scopes(noBuilding, auth.Building, auth.Ops)},
 		{call: "POST /v1/buildings/{building_id}/residents/{resident_id}/approve", may: done("204", noBuilding, auth.Building, auth.Ops)},
 		{call: "POST /v1/buildings/{building_id}/residents/{resident_id}/reject", may: done("204", noBuilding, auth.Building, auth.Ops)},
+		{call: "POST /v1/buildings/{building_id}/units/{unit}/move-out", may: scopes(noBuilding, auth.Building, auth.Ops)},
 		{call: "POST /v1/buildings/{building_id}/announce", may: done("202", noBuilding, auth.Building, auth.Ops)},
 		{call: "GET /v1/events", may: scopes(anywhere, auth.Ops)},
 		{call: "GET /v1/ops/numbers", may: scopes(anywhere, auth.Ops)},
@@ -222,14 +223,14 @@ func newEstateIn(t *testing.T, h *house) *estate {
 		"grant_id": grant, "carrier_id": "swift", "route_id": "BER-042", "date": "2026-11-24", "courier_id": "cou_7", "parcel_id": "P1",
 		"shop_id": "demo", "order_id": "302-1234567",
 		"customer_id": "cus_90", "building_id": "bld_turm5", "door_id": "gate", "permit_id": strings.Repeat("ab", 16), "resident_id": string(residents[0].ID),
-		"code": g.CurrentCode().Reveal(), "new": "P2", "change_id": strings.Repeat("1", 16),
+		"code": g.CurrentCode().Reveal(), "new": "P2", "change_id": strings.Repeat("1", 16), "unit": "4%20links",
 	}}
 }
 
 // unknown are ids of nothing.
 var unknown = map[string]string{
 	"grant_id": "000000000000000000000000-1", "route_id": "BER-000", "courier_id": "cou_0", "parcel_id": "P0", "order_id": "0", "customer_id": "cus_0",
-	"building_id": "bld_0", "door_id": "door_0", "permit_id": strings.Repeat("cd", 16), "resident_id": strings.Repeat("2", 24), "new": "P0", "change_id": strings.Repeat("0", 16),
+	"building_id": "bld_0", "door_id": "door_0", "permit_id": strings.Repeat("cd", 16), "resident_id": strings.Repeat("2", 24), "new": "P0", "change_id": strings.Repeat("0", 16), "unit": "0",
 }
 
 func (e *estate) fill(text string) string {

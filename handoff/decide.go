@@ -226,7 +226,7 @@ func init() { // not a literal: the effects reach back to the table
 		Resend:         {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: resend},
 		Reissue:        {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: reissue},
 		Expire:         {from: everyStatus, roles: []Role{RoleService}, asks: nothing, effect: expire},
-		Consent:        {from: []Status{Active}, roles: []Role{RoleCustomer}, asks: nothing, named: true, effect: consent},
+		Consent:        {from: []Status{Active}, roles: []Role{RoleCustomer, RoleService}, asks: nothing, named: true, effect: consent},
 		ConfirmConsent: {from: []Status{Active}, roles: []Role{RoleResident}, asks: nothing, named: true, effect: confirmConsent},
 		Report:         {from: everyStatus, roles: []Role{RoleDoor}, asks: nothing, effect: report},
 		Hold:           {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventHeld)},

@@ -872,6 +872,21 @@ func TestWhoMayOrderWhatAndWhen(t *testing.T) {
 	}
 }
 
+// The service may take consents back, of one who moved out, and give none.
+func TestTheServiceTakesConsentsBackOnly(t *testing.T) {
+	for _, c := range []struct {
+		agreed []TargetKind
+		want   Reason
+	}{{nil, ""}, {[]TargetKind{Home}, GrantUnknown}} {
+		s := order(t, Consent, RoleService)
+		s.grant.Rights = append(s.grant.Rights, Right{Act: Open, Target: Home, Proofs: Proofs(ProofConsent), Uses: 1})
+		s.cmd.Consents = c.agreed
+		if d := s.decide(); reasonOf(d) != c.want || len(d.Events) != map[Reason]int{"": 1}[c.want] {
+			t.Errorf("%v: %q with %v", c.agreed, reasonOf(d), d.Events)
+		}
+	}
+}
+
 // disputable gives the grant what a command about a dispute needs.
 func ready(s *scene, act Act) {
 	switch act {

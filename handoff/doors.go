@@ -281,10 +281,13 @@ func (l *LastDoor) tooFar(place Point, now time.Time) bool {
 	return l.Place.Distance(place)-onePlace > fastest*max(0, now.Sub(l.At.Time()).Seconds())
 }
 
-// consent sets what the customer agrees to. What was used cannot be unsaid.
 // consent sets what the customer agrees to. What who came by a shop's link would add waits for
-// a resident of the door's unit; what they take back counts at once.
+// a resident of the door's unit; what they take back counts at once. The
+// service itself may take consents back, when a customer moved out, and gives none.
 func consent(d *deliberation) Decision {
+	if d.cmd.By.Role != RoleCustomer && len(d.cmd.Consents) > 0 {
+		return d.refuse(GrantUnknown)
+	}
 	agreed := slices.Compact(slices.Sorted(slices.Values(d.cmd.Consents)))
 	if refused := d.deniesConsent(agreed); refused != nil {
 		return *refused

@@ -133,6 +133,58 @@ func (r *Registry) decide(ctx context.Context, by By, d *handoff.Door, change st
 	})
 }
 
+// MoveOut ends the owners of a unit's garages and homes at once: from then on these open for no
+// one. Another owner has to wait, and the one before may object to it. What waited is taken back.
+// It returns the unit's doors as they were; it may be repeated.
+func (r *Registry) MoveOut(ctx context.Context, by By, building, unit string) ([]handoff.Door, error) {
+	now := handoff.InstantOf(r.clock.Now())
+	if err := r.log.Append(ctx, now, handoff.Event{
+		Type: handoff.EventUnitMovedOut, At: now, Building: building, By: string(by.Role), Who: by.Who,
+	}); err != nil {
+		return nil, err
+	}
+	ids, err := r.store.Doors(ctx, building)
+	if err != nil {
+		return nil, err
+	}
+	var theirs []handoff.Door
+	for _, id := range slices.Sorted(slices.Values(ids)) {
+		d, err := r.Door(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if d == nil || !d.Private() || unit == "" || !handoff.SameUnit(d.Unit, unit) {
+			continue
+		}
+		theirs = append(theirs, *d)
+		if d.Owner == nil && d.Pending == nil {
+			continue // done before
+		}
+		out := func(there *handoff.Door) handoff.Door {
+			after := *there
+			after.Pending = nil
+			if after.Owner != nil {
+				after.Owner, after.Former = nil, &handoff.Binding{Owner: there.Owner, Unit: there.Unit, Until: now}
+			}
+			return bound(there, after, now)
+		}
+		after := out(d)
+		if err := r.changed(ctx, by, r.eventsOf(by, d, d, &after)...); err != nil {
+			return nil, err
+		}
+		err = r.store.ChangeDoor(ctx, id, func(there *handoff.Door) (handoff.Door, error) {
+			if there = standing(there, now); there == nil || there.Removed || !handoff.SameUnit(there.Unit, unit) {
+				return handoff.Door{}, errSeen
+			}
+			return out(there), nil
+		})
+		if err != nil && !errors.Is(err, errSeen) {
+			return nil, err
+		}
+	}
+	return theirs, nil
+}
+
 // Settle writes a door's change that is due, and tells the log once, however many instances do
 // it at the same time. Until it is written it counts all the same.
 func (r *Registry) Settle(ctx context.Context, door string) error {

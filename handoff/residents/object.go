@@ -139,3 +139,30 @@ func (d *Directory) Leave(ctx context.Context, l Link) error {
 	}
 	return d.dropResident(ctx, l.Building, l.Resident, func(r *Resident) bool { return r.LeavesAt.Time().Unix() == l.Until.Unix() })
 }
+
+// MoveOut removes all residents of a unit, as RejectBy does: the confirmed ones are mailed, can
+// object, and hear of everything until they leave. It returns those who were there, as they are then.
+func (d *Directory) MoveOut(ctx context.Context, by registry.By, building, unit string) ([]Resident, error) {
+	all, err := d.List(ctx, building)
+	if err != nil {
+		return nil, err
+	}
+	var theirs []Resident
+	for _, r := range all {
+		if r.Unit == "" || !handoff.SameUnit(r.Unit, unit) {
+			continue
+		}
+		if err := d.RejectBy(ctx, by, building, r.ID); err != nil && !errors.Is(err, ErrResidentUnknown) {
+			return nil, err
+		}
+		now, err := d.store.Resident(ctx, building, r.ID)
+		if err != nil {
+			return nil, err
+		}
+		if now == nil {
+			now = &r
+		}
+		theirs = append(theirs, *now)
+	}
+	return theirs, nil
+}

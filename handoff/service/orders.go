@@ -14,7 +14,7 @@ import (
 
 // Consent sets which kinds of door, of garage and home, the customer agrees to have
 // opened. Refused as no-consent-needed for a kind that asks for none, and as consent-used where
-// a permit may have been used that rested on it.
+// a permit may have been used that rested on it. The service itself may only take them back.
 func (s *Service) Consent(ctx context.Context, by handoff.Actor, id handoff.GrantID, kinds []handoff.TargetKind) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Consent, By: by, Consents: kinds}, "")
 }
