@@ -277,7 +277,12 @@ func (a *doorRoutes) doorReports(ctx context.Context, in *doorReportsInput) (*do
 		if err == nil {
 			r, err = verifier.Verify(raw)
 		}
-		if err != nil {
+		if known, is := verifier.Known(raw); err != nil && is == nil {
+			if result, err = a.learns(ctx, d, &known); err != nil {
+				return nil, err
+			}
+			out.Body.Accepted++
+		} else if err != nil {
 			out.Body.Refused = append(out.Body.Refused, refusedReport{Index: i, Code: codeBadReport})
 		} else {
 			if result, err = a.record(ctx, d, &r); err != nil {
@@ -290,6 +295,20 @@ func (a *doorRoutes) doorReports(ctx context.Context, in *doorReportsInput) (*do
 		}
 	}
 	return out, nil
+}
+
+// learns keeps a door's word about the signing keys that it knows.
+func (a *doorRoutes) learns(ctx context.Context, d *handoff.Door, k *door.Known) (result string, err error) {
+	keys := make([]string, 0, len(k.Keys))
+	for _, id := range k.Keys {
+		keys = append(keys, id.String())
+	}
+	news, err := a.registry.Knows(ctx, d, registry.KnownKeys{At: handoff.InstantOf(k.At), Serial: k.Serial, Keys: keys})
+	if err != nil || !news {
+		return "ignored", err
+	}
+	a.log.LogAttrs(ctx, slog.LevelInfo, "door knows keys", slog.String("door", d.ID), slog.Uint64("serial", k.Serial), slog.Any("keys", keys))
+	return "recorded", nil
 }
 
 // doorStates are the states of a permit in the words of the domain.

@@ -31,6 +31,7 @@ type doorSite struct {
 	moves  string       // a file
 	signer *door.Signer // nil where a real service signs
 	public door.PublicKey
+	root   door.PrivateKey // which signs the lists that it takes
 }
 
 func newDoorSite(t *testing.T) *doorSite {
@@ -58,6 +59,7 @@ func enroll(t *testing.T, id string, published []byte, args ...string) *doorSite
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.root = root
 	keys := filepath.Join(t.TempDir(), "keys.json")
 	if err := os.WriteFile(keys, published, 0o600); err != nil {
 		t.Fatal(err)
@@ -107,7 +109,11 @@ func (s *doorSite) words(raw ...[]byte) string {
 	s.t.Helper()
 	var all []string
 	for _, b := range raw {
-		r, err := door.ReportVerifier{Door: s.id, Key: s.public}.Verify(b)
+		verifier := door.ReportVerifier{Door: s.id, Key: s.public}
+		if _, err := verifier.Known(b); err == nil { // what it says of its keys is no report
+			continue
+		}
+		r, err := verifier.Verify(b)
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -290,11 +290,21 @@ func TestDoorKeysFile(t *testing.T) {
 		t.Errorf("%v %v, %d keys", info.Mode(), err, len(made))
 	}
 	command(1, "new", file)
-	command(0, "rotate", file)
+	command(1, "rotate", file) // its doors are to be asked
+	command(0, "rotate", "--no-doors", file)
 	if turned := keys(); turned[0] != made[1] || turned[1] != made[0] {
 		t.Errorf("rotated: %v, before %v", turned, made)
 	}
-	command(1, "rotate", file) // nothing is staged: no door would know the key
+	command(1, "rotate", "--no-doors", file) // nothing is staged: no door would know the key
+	command(1, "rotate", "--unstage", file)
+	command(0, "rotate", "--stage", file)
+	if staged := keys(); staged[0] != made[1] || staged[1] == made[0] || len(staged) != 2 {
+		t.Errorf("staged: %v, before %v", staged, made)
+	}
+	command(0, "rotate", "--unstage", file)
+	if taken := keys(); len(taken) != 1 || taken[0] != made[1] {
+		t.Errorf("taken back: %v, before %v", taken, made)
+	}
 	command(0, "rotate", "--stage", file)
 	if staged := keys(); staged[0] != made[1] || staged[1] == made[0] {
 		t.Errorf("staged: %v, before %v", staged, made)

@@ -15,6 +15,7 @@ const (
 	recallPurpose     = "latchkey/recall/v1"
 	reportPurpose     = "latchkey/report/v1"
 	revocationPurpose = "latchkey/revocation/v1"
+	knownPurpose      = "latchkey/known-keys/v1"
 )
 
 const signatureSize = 64

@@ -85,6 +85,14 @@ func OpenOutbox(path, door string, key PrivateKey) (*Outbox, error) {
 	return o, nil
 }
 
+// Known signs the door's word about the keys that it knows, with the door's key. It is not kept:
+// the door says it anew whenever it connects.
+func (o *Outbox) Known(t *Trust, at time.Time) ([]byte, error) {
+	k := Known{Door: o.door, At: at.Truncate(time.Second)}
+	k.Serial, k.Keys = t.Known()
+	return k.Sign(o.key)
+}
+
 // Add reports that the door is in a state, at now by its clock. The permit is zero where the
 // state is about none; the refusal is zero for every state but Refused. The error is
 // ErrOutboxFull, Malformed for a report that contradicts itself, or that of the disk.

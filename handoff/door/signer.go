@@ -47,6 +47,23 @@ func (s *Signer) Rotate() (*Signer, error) {
 	return &Signer{current: s.next, previous: s.current}, nil
 }
 
+// Unstage returns a signer without the next key: a rotation that is given up. ErrRotation if none
+// is staged.
+func (s *Signer) Unstage() (*Signer, error) {
+	if s.next.IsZero() {
+		return nil, ErrRotation
+	}
+	return &Signer{current: s.current}, nil
+}
+
+// Next is the key that is staged; false if there is none.
+func (s *Signer) Next() (PublicKey, bool) {
+	if s.next.IsZero() {
+		return PublicKey{}, false
+	}
+	return s.next.Public(), true
+}
+
 // Publish returns the two public keys that doors should know, the current one first.
 func (s *Signer) Publish() KeySet {
 	set := KeySet{s.current.Public()}

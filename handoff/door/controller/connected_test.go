@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,23 +28,25 @@ import (
 // office is the service as a door sees it: a stream that resumes, and a place for reports.
 type office struct {
 	t    testing.TB
+	site *site
 	addr string
 
 	mu       sync.Mutex
 	messages []string // events without their ids
 	changed  chan struct{}
 	reports  [][]byte
+	known    []door.Known // what the door said of its keys
 	answer   string
 	loses    int // replies to reports that get lost, though the reports arrived
 	server   *httptest.Server
 }
 
-func newOffice(t testing.TB) *office {
+func newOffice(t testing.TB, s *site) *office {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &office{t: t, addr: ln.Addr().String(), changed: make(chan struct{}), answer: `{"accepted":1,"refused":[]}`}
+	o := &office{t: t, site: s, addr: ln.Addr().String(), changed: make(chan struct{}), answer: `{"accepted":1,"refused":[]}`}
 	o.serve(ln)
 	t.Cleanup(o.cut)
 	return o
@@ -137,6 +140,10 @@ func (o *office) collect(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			o.t.Errorf("a report: %v", err)
 		}
+		if k, err := (door.ReportVerifier{Door: theDoor, Key: o.site.public}).Known(b); err == nil {
+			o.known = append(o.known, k)
+			return
+		}
 		o.reports = append(o.reports, b)
 	}
 	if o.loses > 0 {
@@ -167,7 +174,8 @@ func soon(t testing.TB, what func() (got, want string)) {
 }
 
 func TestConnected(t *testing.T) {
-	s, o := newSite(t), newOffice(t)
+	s := newSite(t)
+	o := newOffice(t, s)
 	r := s.run(t, &lock{}, func(c *Config) { c.Service, c.Relock = o.service(), 50*time.Millisecond })
 	p, permit := s.permit(t, nil)
 	o.push("permit", permit)
@@ -184,7 +192,8 @@ func TestConnected(t *testing.T) {
 // The stream says again what was under way when it broke. That is no second attempt, and
 // from a reader it would be one.
 func TestRepeatedByTheStream(t *testing.T) {
-	s, o := newSite(t), newOffice(t)
+	s := newSite(t)
+	o := newOffice(t, s)
 	_, permit := s.permit(t, nil)
 	o.push("permit", permit)
 	o.push("permit", permit)
@@ -201,7 +210,8 @@ func TestRepeatedByTheStream(t *testing.T) {
 // the signature, so that the unlock is shown as refused. Of what a reader brings it
 // believes no id.
 func TestAnUnknownKeyIsSaidOfItsPermit(t *testing.T) {
-	s, o := newSite(t), newOffice(t)
+	s := newSite(t)
+	o := newOffice(t, s)
 	stranger, err := door.NewSigner(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +232,8 @@ func TestAnUnknownKeyIsSaidOfItsPermit(t *testing.T) {
 
 // The network goes away in the middle of an unlock. Reports come later, all, in order.
 func TestNetworkCut(t *testing.T) {
-	s, o := newSite(t), newOffice(t)
+	s := newSite(t)
+	o := newOffice(t, s)
 	cut := make(chan struct{})
 	l := &lock{fails: func(move string) error { // the lock moves while the network goes
 		if move == "unlock" {
@@ -267,7 +278,8 @@ func TestNetworkCut(t *testing.T) {
 
 // The reports arrived and the reply was lost: they come again, under the same numbers.
 func TestLostReply(t *testing.T) {
-	s, o := newSite(t), newOffice(t)
+	s := newSite(t)
+	o := newOffice(t, s)
 	o.loses = 1
 	r := s.run(t, &lock{}, func(c *Config) { c.Service = o.service() })
 	r.ask("tamper")
@@ -326,7 +338,8 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 // What the service cannot verify it cannot verify the next time either; it is told, and
 // the outbox goes on.
 func TestRefusedReports(t *testing.T) {
-	s, o := newSite(t), newOffice(t)
+	s := newSite(t)
+	o := newOffice(t, s)
 	o.answer = `{"accepted":0,"refused":[{"index":0,"code":"bad-report"}]}`
 	r := s.run(t, &lock{}, func(c *Config) { c.Service = o.service() })
 	r.ask("tamper")
@@ -339,7 +352,8 @@ func TestRefusedReports(t *testing.T) {
 
 // A service that is down keeps no controller from stopping, and loses no report.
 func TestStopWithoutNetwork(t *testing.T) {
-	s, o := newSite(t), newOffice(t)
+	s := newSite(t)
+	o := newOffice(t, s)
 	service := o.service()
 	o.cut()
 	r := s.run(t, &lock{}, func(c *Config) { c.Service, c.Relock = service, time.Millisecond })
@@ -395,4 +409,41 @@ func TestSocketReaders(t *testing.T) {
 	defer idle.Close()
 	r.end() // an idle reader keeps no controller from stopping
 	wants(t, l.moved(), "unlock lock")
+}
+
+// The service hears which keys the door knows when it connects, and when a list changes them.
+func TestTheDoorTellsItsKeys(t *testing.T) {
+	s := newSite(t)
+	o := newOffice(t, s)
+	r := s.run(t, &lock{}, func(c *Config) { c.Service = o.service() })
+	defer r.end()
+	said := func() string {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if len(o.known) == 0 {
+			return ""
+		}
+		last := o.known[len(o.known)-1]
+		return fmt.Sprint(last.Serial, last.Keys)
+	}
+	ids := func(keys ...door.PublicKey) string {
+		var all []door.KeyID
+		for _, k := range keys {
+			all = append(all, k.ID())
+		}
+		slices.SortFunc(all, func(a, b door.KeyID) int { return slices.Compare(a[:], b[:]) })
+		return fmt.Sprint(all)
+	}
+	pinned := s.signer.Publish()
+	soon(t, func() (string, string) { return said(), "0 " + ids(pinned...) })
+	next, err := door.NewPrivateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := door.Revocation{Serial: 7, At: time.Now().Truncate(time.Second), Trusted: []door.PublicKey{next.Public()}, Revoked: []door.KeyID{pinned[1].ID()}}.Sign(s.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.push("revocation", base64url.EncodeToString(list))
+	soon(t, func() (string, string) { return said(), "7 " + ids(pinned[0], next.Public()) })
 }

@@ -54,6 +54,7 @@ type Controller struct {
 	signals  chan Signal
 	done     chan error    // the opener came back; one at most is under way
 	wake     chan struct{} // a report was added
+	learnt   chan struct{} // the service should hear which keys are known
 
 	answering inFlight
 
@@ -88,6 +89,7 @@ func New(c Config) (*Controller, error) {
 	return &Controller{
 		Config: c, folder: c.Folder, clock: c.Clock, log: c.Log.With("door", c.Folder.door),
 		requests: make(chan request, 16), signals: make(chan Signal), done: make(chan error, 1), wake: make(chan struct{}, 1),
+		learnt: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -152,6 +154,7 @@ func (c *Controller) dial(ctx, working context.Context, sources, workers *sync.W
 		opened: func() {
 			c.log.Info("connected to the service")
 			signal(back)
+			signal(c.learnt)
 		},
 	}
 	r := &reporter{
@@ -160,6 +163,32 @@ func (c *Controller) dial(ctx, working context.Context, sources, workers *sync.W
 	}
 	sources.Go(func() { s.run(ctx) })
 	workers.Go(func() { r.run(working) })
+	workers.Go(func() { c.tellKeys(working, l) })
+}
+
+// tellKeys tells the service which signing keys the door knows, whenever it connects and whenever
+// they change, so that the service does not sign with another.
+func (c *Controller) tellKeys(ctx context.Context, l *link) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.learnt:
+		}
+		for failures := 1; ; failures++ {
+			raw, err := c.folder.outbox.Known(c.folder.trust, c.clock.Now())
+			if err == nil {
+				_, err = l.post(ctx, [][]byte{raw}) // a service that does not know the message refuses it alone
+			}
+			if err == nil || ctx.Err() != nil {
+				break
+			}
+			c.log.Warn("telling which keys are known", "error", err)
+			if !pause(ctx, backoff(failures)) {
+				return
+			}
+		}
+	}
 }
 
 // take takes a message of the service; it is signed, so that it does not matter who brings
@@ -181,7 +210,9 @@ func (c *Controller) take(e event) (err error) {
 			return err
 		}
 	case "revocation":
-		err = c.folder.trust.Apply(e.raw)
+		if err = c.folder.trust.Apply(e.raw); err == nil {
+			signal(c.learnt)
+		}
 	default:
 		return nil
 	}
