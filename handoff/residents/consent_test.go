@@ -12,6 +12,7 @@ import (
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/identity"
 	"latchkey/handoff/redisstore/embedded"
+	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
 )
 
@@ -70,7 +71,11 @@ func TestConfirmers(t *testing.T) {
 	door := func(w *handofftest.World, t *testing.T, d handoff.Door, change func(*handoff.Door)) {
 		t.Helper()
 		change(&d)
-		must(t, w.Registry.EnrollDoor(t.Context(), d))
+		_, stands, err := w.Registry.ReplaceDoor(t.Context(), registry.By{}, d, registry.Match{})
+		must(t, err)
+		if c := stands.Pending; c != nil { // its people agree, so that it counts now
+			must(t, w.Registry.Approve(t.Context(), registry.By{}, &stands, c.ID))
+		}
 	}
 	file := func(w *handofftest.World, t *testing.T, confirmed bool, list ...residents.Subscription) {
 		t.Helper()
