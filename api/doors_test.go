@@ -565,7 +565,7 @@ func TestTheOwnersWord(t *testing.T) {
 	taken := strings.Replace(garage, "cus_81", "cus_82", 1)
 	next := customer
 	next.Subject = "cus_82"
-	linked, csrf := b.enter(t, customer)
+	linked, csrf := b.byLink(t, customer)
 	for _, word := range []string{"object", "approve"} {
 		a := b.expect(t, manager, "PUT", "/v1/doors/garage", taken, 200, "")
 		pending := a.body["pending"].(map[string]any)
