@@ -228,7 +228,7 @@ func (p *pages) answerChange(v *frame.Visit) {
 		case "object":
 			said, err = "objected", p.Links.Object(ctx, c)
 		case "agree":
-			said, err = "agreed", p.Links.Agree(ctx, c)
+			said, err = "changed", p.Links.Agree(ctx, c)
 		default:
 			err = identity.ErrLink
 		}
