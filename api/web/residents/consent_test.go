@@ -14,6 +14,7 @@ import (
 	"latchkey/api/web/webtest"
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/registry"
 	residence "latchkey/handoff/residents"
 )
 
@@ -144,7 +145,11 @@ func TestALinkThatAgreesToNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			d.Unit = "5"
-			if err := h.Registry.EnrollDoor(t.Context(), *d); err != nil {
+			_, stands, err := h.Registry.ReplaceDoor(t.Context(), registry.By{}, *d, registry.Match{})
+			if err == nil { // its people agree, so that it counts now
+				err = h.Registry.Approve(t.Context(), registry.By{}, &stands, stands.Pending.ID)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 		}, 404},
