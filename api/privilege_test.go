@@ -213,40 +213,45 @@ var unlogged = map[string]string{
 	"POST /v1/buildings/{building_id}/residents/{resident_id}/reject":  "the same",
 }
 
-// nameless are the operations whose events say what happened and not who did it, with the reason.
+// nameless are the operations whose events name no one, or not by what the token says, with the reason.
 var nameless = map[string]string{
-	"POST /v1/dispatches":                       "the shop is named, and its warehouse is one",
-	"POST /v1/buildings/{building_id}/announce": "nothing changes: residents are told again what is installed",
+	"POST /v1/dispatches": "the shop is named, and its warehouse is one",
+	"POST /v1/doors/{door_id}/changes/{change_id}/object":  "the owner or resident is named as the door and the building know them",
+	"POST /v1/doors/{door_id}/changes/{change_id}/approve": "the same",
+	"POST /v1/buildings/{building_id}/announce":            "nothing changes: residents are told again what is installed",
 }
 
 // logged are the events that an operation puts on the log when it is done for its owner, who has a
 // right to it: one of them at least.
 var logged = map[string][]handoff.EventType{
-	"POST /v1/dispatches":                                  {handoff.EventDispatched},
-	"POST /v1/dispatches/{grant_id}/reschedule":            {handoff.EventRescheduled},
-	"POST /v1/dispatches/{grant_id}/recall":                {handoff.EventRecalled},
-	"POST /v1/dispatches/{grant_id}/hold":                  {handoff.EventHeld},
-	"POST /v1/dispatches/{grant_id}/lift":                  {handoff.EventLifted},
-	"POST /v1/dispatches/{grant_id}/override":              {handoff.EventOverrideAsked},
-	"POST /v1/dispatches/{grant_id}/override/approve":      {handoff.EventOverridden},
-	"POST /v1/dispatches/{grant_id}/dispute/settle":        {handoff.EventDisputeSettled},
-	"PUT /v1/routes/{carrier_id}/{route_id}/{date}":        {handoff.EventRouteAssigned},
-	"PUT /v1/couriers/{carrier_id}/{courier_id}":           {handoff.EventCourierChanged},
-	"POST /v1/couriers/{carrier_id}/{courier_id}/sign-out": {handoff.EventCourierSignedOut},
-	"POST /v1/parcels/{parcel_id}/verify":                  {handoff.EventReleased},
-	"POST /v1/parcels/{parcel_id}/abort":                   {handoff.EventAborted},
-	"POST /v1/parcels/{parcel_id}/attempted":               {handoff.EventAttempted},
-	"POST /v1/customers/{customer_id}/page-link":           {handoff.EventLinkMade},
-	"POST /v1/handoffs/{grant_id}/resend":                  {handoff.EventCodeResent},
-	"POST /v1/handoffs/{grant_id}/reissue":                 {handoff.EventCodeReissued},
-	"POST /v1/handoffs/{grant_id}/consent":                 {handoff.EventConsented},
-	"POST /v1/handoffs/{grant_id}/dispute":                 {handoff.EventDisputed},
-	"POST /v1/handoffs/{grant_id}/dispute/withdraw":        {handoff.EventDisputeWithdrawn},
-	"PUT /v1/buildings/{building_id}":                      {handoff.EventBuildingChanged},
-	"PUT /v1/doors/{door_id}":                              {handoff.EventDoorChanged},
-	"DELETE /v1/doors/{door_id}":                           {handoff.EventDoorChanged},
-	"POST /v1/buildings/{building_id}/announce":            {handoff.EventBuildingEnrolled},
-	"POST /v1/doors/{door_id}/unlock":                      {handoff.EventPermitted},
+	"POST /v1/dispatches":                                    {handoff.EventDispatched},
+	"POST /v1/dispatches/{grant_id}/reschedule":              {handoff.EventRescheduled},
+	"POST /v1/dispatches/{grant_id}/recall":                  {handoff.EventRecalled},
+	"POST /v1/dispatches/{grant_id}/hold":                    {handoff.EventHeld},
+	"POST /v1/dispatches/{grant_id}/lift":                    {handoff.EventLifted},
+	"POST /v1/dispatches/{grant_id}/override":                {handoff.EventOverrideAsked},
+	"POST /v1/dispatches/{grant_id}/override/approve":        {handoff.EventOverridden},
+	"POST /v1/dispatches/{grant_id}/dispute/settle":          {handoff.EventDisputeSettled},
+	"PUT /v1/routes/{carrier_id}/{route_id}/{date}":          {handoff.EventRouteAssigned},
+	"PUT /v1/couriers/{carrier_id}/{courier_id}":             {handoff.EventCourierChanged},
+	"POST /v1/couriers/{carrier_id}/{courier_id}/sign-out":   {handoff.EventCourierSignedOut},
+	"POST /v1/parcels/{parcel_id}/verify":                    {handoff.EventReleased},
+	"POST /v1/parcels/{parcel_id}/abort":                     {handoff.EventAborted},
+	"POST /v1/parcels/{parcel_id}/attempted":                 {handoff.EventAttempted},
+	"POST /v1/customers/{customer_id}/page-link":             {handoff.EventLinkMade},
+	"POST /v1/handoffs/{grant_id}/resend":                    {handoff.EventCodeResent},
+	"POST /v1/handoffs/{grant_id}/reissue":                   {handoff.EventCodeReissued},
+	"POST /v1/handoffs/{grant_id}/consent":                   {handoff.EventConsented},
+	"POST /v1/handoffs/{grant_id}/dispute":                   {handoff.EventDisputed},
+	"POST /v1/handoffs/{grant_id}/dispute/withdraw":          {handoff.EventDisputeWithdrawn},
+	"PUT /v1/buildings/{building_id}":                        {handoff.EventBuildingChanged},
+	"PUT /v1/doors/{door_id}":                                {handoff.EventDoorChanged},
+	"DELETE /v1/doors/{door_id}":                             {handoff.EventDoorChanged},
+	"POST /v1/doors/{door_id}/changes/{change_id}/object":    {handoff.EventDoorChangeObjected},
+	"POST /v1/doors/{door_id}/changes/{change_id}/approve":   {handoff.EventDoorChangeApproved},
+	"POST /v1/buildings/{building_id}/units/{unit}/move-out": {handoff.EventUnitMovedOut},
+	"POST /v1/buildings/{building_id}/announce":              {handoff.EventBuildingEnrolled},
+	"POST /v1/doors/{door_id}/unlock":                        {handoff.EventPermitted},
 }
 
 // changed are bodies that change what stands, for operations whose sample in the table repeats it.

@@ -144,6 +144,7 @@ var commands = map[string]string{
 	"keys doors rotate": "- writes a file on the operator's machine; the next start of serve with it is signer_changed (TestTheSignerIsOnTheLog)",
 	"keys doors root":   "- writes a file on the operator's machine",
 	"keys doors revoke": "- prints a list that the root key signed",
+	"keys doors status": "- reads",
 
 	"apikey list":  "- reads",
 	"outbox list":  "- reads",
