@@ -145,6 +145,19 @@ func (set *ClusterSet) Replica(node *Server) *Server {
 	return set.replicas[slices.Index(set.nodes, node)]
 }
 
+// AwaitTakeover waits until the replica of a node that is gone has taken over its slots.
+func (set *ClusterSet) AwaitTakeover(gone *Server) {
+	set.tb.Helper()
+	replica := set.Replica(gone)
+	await(set.tb, "the replica's promotion", func(ctx context.Context) error {
+		info, err := replica.info(ctx, "replication")
+		if err == nil && info["role"] != "master" {
+			err = fmt.Errorf("%s is still a %s", replica.Addr(), info["role"])
+		}
+		return err
+	})
+}
+
 // Nodes returns the masters, to be stopped, paused or asked one by one.
 func (set *ClusterSet) Nodes() []*Server { return slices.Clone(set.nodes) }
 

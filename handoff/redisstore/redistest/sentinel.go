@@ -154,6 +154,52 @@ func (set *SentinelSet) masterOf(ctx context.Context, sentinel *Server) (*Server
 	return nil, fmt.Errorf("sentinel %s names %q, which is no server of the set", sentinel.Addr(), hostPort)
 }
 
+// Failover has the Sentinels promote the replica at once, whatever it has not got yet, and waits
+// until it is the master.
+func (set *SentinelSet) Failover() {
+	set.tb.Helper()
+	old := set.Master()
+	set.failover()
+	set.AwaitFailover(old)
+}
+
+// PlannedFailover is Failover that loses nothing: the master takes no writes from before the
+// replica has all of them until it is replaced.
+func (set *SentinelSet) PlannedFailover() {
+	set.tb.Helper()
+	old, replica := set.Master(), set.Replica()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	if err := old.do(ctx, "CLIENT", "PAUSE", 10000, "WRITE").Err(); err != nil {
+		set.tb.Fatalf("redistest: CLIENT PAUSE: %v", err)
+	}
+	await(set.tb, "the replica", func(ctx context.Context) error {
+		of, err := old.info(ctx, "replication")
+		if err != nil {
+			return err
+		}
+		has, err := replica.info(ctx, "replication")
+		if err == nil && has["slave_repl_offset"] != of["master_repl_offset"] {
+			err = fmt.Errorf("it has %s of %s", has["slave_repl_offset"], of["master_repl_offset"])
+		}
+		return err
+	})
+	set.failover()
+	set.AwaitFailover(old)
+	if err := old.do(ctx, "CLIENT", "UNPAUSE").Err(); err != nil {
+		set.tb.Fatalf("redistest: CLIENT UNPAUSE: %v", err)
+	}
+}
+
+func (set *SentinelSet) failover() {
+	set.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	if err := set.sentinels[0].do(ctx, "SENTINEL", "FAILOVER", masterName).Err(); err != nil {
+		set.tb.Fatalf("redistest: SENTINEL FAILOVER: %v", err)
+	}
+}
+
 // KillMaster crashes the master and returns at once, before anybody noticed. The
 // server returned may be restarted: the sentinels make it a replica.
 func (set *SentinelSet) KillMaster() *Server {

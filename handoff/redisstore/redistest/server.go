@@ -267,6 +267,16 @@ func (s *Server) Calls() map[string]int {
 	return calls
 }
 
+// Set changes a setting of the server while it runs (CONFIG SET).
+func (s *Server) Set(name, value string) {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	if err := s.do(ctx, "CONFIG", "SET", name, value).Err(); err != nil {
+		s.tb.Fatalf("redistest: CONFIG SET %s: %v", name, err)
+	}
+}
+
 // Stop shuts the server down cleanly, as an operator would: what it persists is
 // on disk. It does nothing to a stopped server.
 func (s *Server) Stop() {
