@@ -101,6 +101,7 @@ type life struct {
 	released                      bool      // a 200 was answered
 	odd                           string    // an answer that no fault explains
 	releases                      int       // receipts that differ
+	status                        string    // in the end
 }
 
 // verdict is what the comparison found.
@@ -333,31 +334,6 @@ func (c *checker) compare(arrivals func() []time.Time) *verdict {
 	for n := 1; n < len(c.answers); n++ {
 		v.longestWait = max(v.longestWait, c.answers[n].Sub(c.answers[n-1]))
 	}
-	mails := map[string][]time.Time{} // by parcel: the mails with its code
-	byCustomer := map[string]*life{}
-	for _, l := range c.lives {
-		byCustomer[l.customer+"@home.example"] = l
-	}
-	missing := func() (n int) {
-		clear(mails)
-		came := arrivals()
-		for n, m := range c.sink.Messages() {
-			l := byCustomer[m.To[0]]
-			if text, err := m.Part("text/plain"); err != nil || l == nil || l.code == "" || n >= len(came) || !strings.Contains(strings.ReplaceAll(text, " ", ""), l.code) {
-				continue
-			}
-			mails[l.parcel] = append(mails[l.parcel], came[n])
-		}
-		for _, l := range c.lives {
-			if l.code != "" && !l.released && mails[l.parcel] == nil {
-				n++
-			}
-		}
-		return n
-	}
-	for patience := time.Now().Add(time.Minute); missing() > 0 && time.Now().Before(patience); {
-		time.Sleep(time.Second)
-	}
 	for _, l := range c.lives {
 		if l.odd != "" {
 			v.odd = append(v.odd, l.parcel+", "+l.odd)
@@ -370,21 +346,37 @@ func (c *checker) compare(arrivals func() []time.Time) *verdict {
 		}
 		v.parcels++
 		own := c.token(c.t, auth.Principal{Subject: l.customer, Shop: "demo", Scopes: []auth.Scope{auth.Customer}})
-		status, answer := c.ask(context.Background(), "GET", c.instances[0].at()+"/v1/handoffs/"+l.grant, own, "")
+		status, answer := c.until(context.Background(), "GET", "/v1/handoffs/"+l.grant, own, "")
+		l.status, _ = answer["status"].(string)
 		switch {
 		case status != http.StatusOK:
 			v.lost = append(v.lost, fmt.Sprintf("the dispatch of %s (%d %v)", l.parcel, status, answer["code"]))
-		case l.released && answer["status"] != "released":
-			v.lost = append(v.lost, fmt.Sprintf("the release of %s, which is %v", l.parcel, answer["status"]))
+		case l.released && l.status != "released":
+			v.lost = append(v.lost, fmt.Sprintf("the release of %s, which is %v", l.parcel, l.status))
 		}
 		if l.released {
 			v.released++
 		}
-		came := mails[l.parcel]
-		// A code that is spent when its turn comes is not mailed: it would be no longer true.
-		if len(came) == 0 && l.code != "" && !l.released {
-			v.stuck = append(v.stuck, "the mail of "+l.parcel)
+	}
+
+	// A code that is spent when its turn comes is not mailed: it would be no longer true.
+	var mails map[string][]time.Time
+	unmailed := func() (parcels []string) {
+		mails = c.codeMails(arrivals())
+		for _, l := range c.lives {
+			if l.code != "" && l.status == "active" && mails[l.parcel] == nil {
+				parcels = append(parcels, "the mail of "+l.parcel)
+			}
 		}
+		return parcels
+	}
+	for patience := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if v.stuck = unmailed(); len(v.stuck) == 0 || time.Now().After(patience) {
+			break
+		}
+	}
+	for _, l := range c.lives {
+		came := mails[l.parcel]
 		if len(came) > 1 {
 			v.mailsTwice++
 		}
@@ -393,6 +385,25 @@ func (c *checker) compare(arrivals func() []time.Time) *verdict {
 		}
 	}
 	return v
+}
+
+// codeMails are when the mails came that tell a parcel's code, by parcel.
+func (c *checker) codeMails(came []time.Time) map[string][]time.Time {
+	of := map[string]*life{}
+	for _, l := range c.lives {
+		of[l.customer+"@home.example"] = l
+	}
+	mails := map[string][]time.Time{}
+	for n, m := range c.sink.Messages() {
+		l := of[m.To[0]]
+		if l == nil || l.code == "" || n >= len(came) {
+			continue
+		}
+		if text, err := m.Part("text/plain"); err == nil && strings.Contains(strings.ReplaceAll(text, " ", ""), l.code) {
+			mails[l.parcel] = append(mails[l.parcel], came[n])
+		}
+	}
+	return mails
 }
 
 // single is a server by itself, with what is to happen to it.
