@@ -90,7 +90,9 @@ func chained(t testing.TB, h *frametest.House) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Clock.Advance(6 * time.Second) // its lease is over
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	l.Run(ended) // gives the lease up, for the next one
 }
 
 // text is what a reader sees of a page.
