@@ -42,7 +42,30 @@ type Standing struct {
 // Compare looks for the marks' events, and reads the ends of the logs after it. An event that
 // is there says that the partition has all that was acknowledged before it: a log is only
 // appended to, in order, and copied as a whole.
+//
+// Where replicas must have what is acknowledged, the ends are of what they have: an event that
+// was never acknowledged may be lost in a failover, and is not missed.
 func (s *Store) Compare(ctx context.Context, marks Marks) (Standing, error) {
+	st, err := s.compare(ctx, marks)
+	if err != nil || s.lanes.replicas == 0 {
+		return st, err
+	}
+	if err := s.Writable(ctx); err != nil {
+		return Standing{}, err
+	}
+	after, err := s.compare(ctx, st.Ends) // by another master, perhaps
+	if err != nil {
+		return Standing{}, err
+	}
+	for p, missing := range after.Missing {
+		if missing {
+			st.Ends[p] = marks[p]
+		}
+	}
+	return st, nil
+}
+
+func (s *Store) compare(ctx context.Context, marks Marks) (Standing, error) {
 	var (
 		epoch *redis.StringCmd
 		now   *redis.TimeCmd
