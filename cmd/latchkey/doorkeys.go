@@ -308,13 +308,7 @@ type doorsAt struct {
 
 	RedisURL string `env:"LATCHKEY_REDIS_URL" placeholder:"URL" help:"The service's Redis, as for serve (${env})."`
 
-	RedisPasswordFile         string `env:"LATCHKEY_REDIS_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The password, in place of one in the URL (${env})."`
-	RedisSentinelPasswordFile string `env:"LATCHKEY_REDIS_SENTINEL_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The Sentinels' password, likewise (${env})."`
-
-	RedisCA         string `name:"redis-ca" env:"LATCHKEY_REDIS_CA" placeholder:"FILE" type:"path" help:"The authorities that sign Redis's certificates, PEM; left out: the system's (${env})."`
-	RedisCert       string `env:"LATCHKEY_REDIS_CERT" placeholder:"FILE" type:"path" help:"The certificate that is shown to Redis, PEM; read at each connection (${env})."`
-	RedisKey        string `env:"LATCHKEY_REDIS_KEY" placeholder:"FILE" type:"path" help:"Its private key, PEM (${env})."`
-	RedisServerName string `env:"LATCHKEY_REDIS_SERVER_NAME" placeholder:"NAME" help:"What Redis's certificates are for, if not the hosts under which the servers are reached (${env})."`
+	redisAccess
 }
 
 // enrolled is a door, and what it said last of the keys that it knows.
@@ -333,10 +327,7 @@ func (c *doorsAt) doors(ctx context.Context, signer *door.Signer) ([]enrolled, e
 	if err != nil {
 		return nil, err
 	}
-	at := redisAt{
-		RedisURL: c.RedisURL, RedisPasswordFile: c.RedisPasswordFile, RedisSentinelPasswordFile: c.RedisSentinelPasswordFile,
-		RedisCA: c.RedisCA, RedisCert: c.RedisCert, RedisKey: c.RedisKey, RedisServerName: c.RedisServerName,
-	}
+	at := redisAt{RedisURL: c.RedisURL, redisAccess: c.redisAccess}
 	store, done, err := openStore(&at, ring, 30*24*time.Hour)
 	if err != nil {
 		return nil, err

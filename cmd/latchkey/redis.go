@@ -21,6 +21,11 @@ import (
 type redisAt struct {
 	RedisURL string `required:"" env:"LATCHKEY_REDIS_URL" placeholder:"URL" help:"redis[s]://[USER@]HOST:PORT; with ?addr=... a Cluster, with ?master_name=...&addr=... Sentinel (${env})."`
 
+	redisAccess
+}
+
+// redisAccess is what is shown to Redis, and believed of it, besides what its URL says.
+type redisAccess struct {
 	RedisPasswordFile         string `env:"LATCHKEY_REDIS_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The password, in place of one in the URL (${env})."`
 	RedisSentinelPasswordFile string `env:"LATCHKEY_REDIS_SENTINEL_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The Sentinels' password, likewise (${env})."`
 
