@@ -219,6 +219,7 @@ func TestPositions(t *testing.T) {
 		"silent":                   {`p.start(); fix(wall); pass(70000); const w = p.take(); pass(8000); waited(); return [await w, p.state, states.at(-1)].join()`, ",silent,silent"},
 		"never a word":             {`const w = p.take(); pass(8000); waited(); return [await w, p.state, watches, asked].join()`, ",silent,2,1"},
 		"it does not know":         {`p.start(); failure({ code: 2 }); const w = p.take(); pass(8000); waited(); return [await w, p.state].join()`, ",missing"},
+		"the browser's own timer":  {`const own = new Position(() => {}, { geolocation, clock: () => at, wall: () => wall }); const w = own.take(); fix(wall); return (await w).told().age_s`, "0"},
 		"denied":                   {`p.start(); const w = p.take(); failure({ code: 1 }); return [await w, p.state].join()`, ",denied"},
 		"one object, older":        {`p.start(); fix(wall); const f = await p.take(); pass(2000); const a = f.told().age_s; pass(90000); return [a, f.told().age_s].join()`, "2,92"},
 	} {

@@ -71,7 +71,7 @@ export class Position {
    * @param {(state: string) => void} [changed] told of every new state
    * @param {object} [world] what tests put in the browser's place
    */
-  constructor(changed = () => {}, { geolocation = navigator.geolocation, clock = () => performance.now(), wall = () => Date.now(), timer = setTimeout } = {}) {
+  constructor(changed = () => {}, { geolocation = navigator.geolocation, clock = () => performance.now(), wall = () => Date.now(), timer = (f, ms) => setTimeout(f, ms) } = {}) {
     this.#changed = changed;
     this.#geolocation = geolocation;
     this.#clock = clock;
