@@ -107,7 +107,7 @@ func TestAudit(t *testing.T) {
 		t.Errorf("to standard output\n%s", said)
 	}
 
-	if said := audit(0, "verify", file, "--key", key, "--head", head); !strings.Contains(said, "building:bld_1 holds: 6 entries, 1 to 6") || !strings.Contains(said, "1 kept heads agree") {
+	if said := audit(0, "verify", file, "--key="+key, "--head", head); !strings.Contains(said, "building:bld_1 holds: 6 entries, 1 to 6") || !strings.Contains(said, "1 kept heads agree") {
 		t.Errorf("verify: %s", said)
 	}
 	if said := audit(0, "verify", file); !strings.Contains(said, "signed by "+key) {
@@ -117,7 +117,7 @@ func TestAudit(t *testing.T) {
 	if err := os.WriteFile(file, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if said := audit(1, "verify", file, "--key", key); !strings.Contains(said, "entry 5: changed") {
+	if said := audit(1, "verify", file, "--key="+key); !strings.Contains(said, "entry 5: changed") {
 		t.Errorf("verify of a changed file: %s", said)
 	}
 	audit(2, "verify", file, "--key", "x")
@@ -132,7 +132,7 @@ func TestAudit(t *testing.T) {
 	for p := range 16 {
 		name := fmt.Sprintf("log:%02x", p)
 		if code, out, _ := once("audit", "export", name, "--redis-url", ofRedis, "--out", file); code == 0 {
-			audit(0, "verify", file, "--key", key)
+			audit(0, "verify", file, "--key="+key)
 			content, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -148,7 +148,7 @@ func TestAudit(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "trail")
 	audit(0, "export", "--redis-url", ofRedis, "--out", folder)
 	audit(1, "export", "--redis-url", ofRedis)
-	said := audit(0, "verify", folder, "--key", key, "--head", head)
+	said := audit(0, "verify", folder, "--key="+key, "--head", head)
 	if n := strings.Count(said, " holds: "); n != strings.Count(audit(0, "list", "--redis-url", ofRedis), "\n") || n < 2 || !strings.Contains(said, "1 kept heads agree") {
 		t.Errorf("verify of the folder: %s", said)
 	}
@@ -162,8 +162,8 @@ func TestAudit(t *testing.T) {
 	if err := os.Remove(building); err != nil {
 		t.Fatal(err)
 	}
-	audit(0, "verify", folder, "--key", key)
-	if said := audit(1, "verify", folder, "--key", key, "--head", head); !strings.Contains(said, "building:bld_1") {
+	audit(0, "verify", folder, "--key="+key)
+	if said := audit(1, "verify", folder, "--key="+key, "--head", head); !strings.Contains(said, "building:bld_1") {
 		t.Errorf("verify of a folder without a chain of which a head was kept: %s", said)
 	}
 	audit(1, "verify", t.TempDir())
