@@ -86,7 +86,7 @@ func (d Door) Wait(before *Door) (Door, *DoorChange) {
 // hadKey reports whether the door has a key, or had one.
 func (d *Door) hadKey() bool { return d.Keyed || len(d.Key) > 0 || len(d.Keypad) > 0 }
 
-// Says reports whether two changes come to the same, whoever asked for them and when.
+// Says reports whether two changes come to the same, but for who asked for them and when.
 func (c *DoorChange) Says(o *DoorChange) bool {
 	if c == nil || o == nil {
 		return c == o

@@ -15,7 +15,7 @@ import (
 //
 // No clock is compared. A pulse is a count that rises every two seconds, and a reader is dead
 // when another has seen its count stand for nine seconds of that one's own stopwatch, while Redis
-// answered: where Redis is away, nobody is found dead. A process whose own count it could not
+// answered: where Redis is away, no reader is found dead. A process whose own count it could not
 // raise for six seconds begins nothing more and interrupts what it is at, so that it has stopped
 // before another takes over. Reports that something was done are told on for as long as it lives.
 type Pulse struct {

@@ -192,7 +192,7 @@ func (s *Store) Confirm(ctx context.Context, parcel handoff.ParcelHash) error {
 	if s.lanes.replicas == 0 {
 		return nil
 	}
-	if err := s.write(ctx, line{"set", probeKey(parcel.Partition()), "", "ex", 60}); err != nil {
+	if _, err := s.writeScript(ctx, probeScript, []string{probeKey(parcel.Partition())}); err != nil {
 		return fmt.Errorf("confirming what was read: %w", err)
 	}
 	return nil

@@ -141,6 +141,9 @@ func (l *lanes) send(ctx context.Context, durable bool, cmds []redis.Cmder) erro
 
 // split gives each server its share.
 func (l *lanes) split(ctx context.Context, durable bool, cmds []redis.Cmder) ([]*call, []lane) {
+	if l.cluster == nil { // one server has all
+		return []*call{{ctx: ctx, cmds: cmds, done: make(chan struct{})}}, []lane{{durable: durable}}
+	}
 	var (
 		calls []*call
 		kinds []lane
@@ -179,12 +182,9 @@ func (l *lanes) queue(calls []*call, kinds []lane) error {
 	return nil
 }
 
-// serverOf names the server that a command is for, as far as is known; empty outside of a Cluster,
-// and where it does not matter or cannot be said. go-redis finds the server anew when it sends.
+// serverOf names the server of a Cluster that a command is for, as far as is known; empty where it
+// does not matter or cannot be said. go-redis finds the server anew when it sends.
 func (l *lanes) serverOf(ctx context.Context, cmd redis.Cmder) string {
-	if l.cluster == nil {
-		return ""
-	}
 	key := keyOf(cmd)
 	if key == "" {
 		return ""

@@ -16,11 +16,9 @@ import (
 // that it counts at once; not one who came only just before, whom the manager may have put
 // there to agree.
 
-// RoleResident and RoleOwner are who decides about a change, as the log has it.
-const (
-	RoleResident handoff.Role = "resident"
-	RoleOwner    handoff.Role = "owner"
-)
+// RoleOwner is the owner of a garage or home who decides about a change of it, as the log has it;
+// the others are handoff.RoleResident.
+const RoleOwner handoff.Role = "owner"
 
 // Change is a change of a door that waits, as one who may decide about it sees it.
 type Change struct {
@@ -78,7 +76,7 @@ func (d *Directory) FollowChange(ctx context.Context, token string) (Change, err
 	case r == nil || !d.MayDecide(r, door):
 		return Change{}, identity.ErrLink
 	}
-	c.Locale, c.by = r.Locale, registry.By{Role: RoleResident, Who: string(r.ID)}
+	c.Locale, c.by = r.Locale, registry.By{Role: handoff.RoleResident, Who: string(r.ID)}
 	long := handoff.InstantOf(door.Pending.Asked.Time().Add(-d.registry.ChangeAfter))
 	c.Approve = r.since() <= long && r.LeavesAt == 0
 	return c, nil
@@ -119,7 +117,7 @@ func (d *Directory) OwnersChange(ctx context.Context, c handoff.CustomerRef, doo
 
 // Stay is said by a resident whom the manager removed: they stay, and hear as before.
 func (d *Directory) Stay(ctx context.Context, l Link) error {
-	by := registry.By{Role: RoleResident, Who: string(l.Resident)}
+	by := registry.By{Role: handoff.RoleResident, Who: string(l.Resident)}
 	if err := d.stays(ctx, by, l.Building, l.Resident); err != nil {
 		return err
 	}
@@ -133,7 +131,7 @@ func (d *Directory) Stay(ctx context.Context, l Link) error {
 
 // Leave is said by a resident whom the manager removed: they agree, and hear no more.
 func (d *Directory) Leave(ctx context.Context, l Link) error {
-	by := registry.By{Role: RoleResident, Who: string(l.Resident)}
+	by := registry.By{Role: handoff.RoleResident, Who: string(l.Resident)}
 	if err := d.tell(ctx, by, handoff.Event{Type: handoff.EventResidentRemoved, Building: l.Building, Resident: l.Resident}); err != nil {
 		return err
 	}

@@ -139,7 +139,7 @@ func (d *Directory) Approve(ctx context.Context, building string, id handoff.Res
 	return d.ApproveBy(ctx, d.managersLink(building), building, id)
 }
 
-// ApproveBy is Approve, by somebody who is known.
+// ApproveBy is Approve, by one who is known.
 func (d *Directory) ApproveBy(ctx context.Context, by registry.By, building string, id handoff.ResidentID) error {
 	if err := d.stays(ctx, by, building, id); err != nil {
 		return err
@@ -158,7 +158,7 @@ func (d *Directory) Reject(ctx context.Context, building string, id handoff.Resi
 	return d.RejectBy(ctx, d.managersLink(building), building, id)
 }
 
-// RejectBy is Reject, by somebody who is known.
+// RejectBy is Reject, by one who is known.
 func (d *Directory) RejectBy(ctx context.Context, by registry.By, building string, id handoff.ResidentID) error {
 	return d.remove(ctx, by, building, id, func(*Resident) bool { return true })
 }

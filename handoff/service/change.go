@@ -26,13 +26,13 @@ func (s *Service) change(ctx context.Context, q request, beside ...reservation) 
 		if !ok {
 			continue
 		}
-		o, known := r.answered(p)
-		if !known {
-			if o, ok = r.decide(p); !ok {
-				continue
+		o, done := r.answered(p)
+		if !done {
+			if o, done = r.decide(p); done {
+				done = r.commit(ctx, p, &o)
 			}
 		}
-		if (known || r.commit(ctx, p, &o)) && r.confirm(ctx, o) {
+		if done && r.confirm(ctx, o) {
 			return r.settle(ctx, o)
 		}
 	}
@@ -126,7 +126,7 @@ func (r *run) answered(p *pass) (outcome, bool) {
 	}
 	var refused *handoff.Refusal
 	switch {
-	case !p.facts.Courier.Admits(p.command.Evidence.Issued): // whoever asks is not known to be the courier
+	case !p.facts.Courier.Admits(p.command.Evidence.Issued): // who asks is not known to be the courier
 		refused = &handoff.Refusal{Reason: handoff.SignedOut}
 		refused.Verdict[handoff.ProofCourier] = handoff.Failed
 	case o.answer.Reason == "" && o.act == handoff.Open:

@@ -17,7 +17,7 @@ func (s *Service) customerName(c handoff.CustomerRef) string {
 	return handoff.Pseudonym(s.names, "customer", c.Shop+" "+c.ID)
 }
 
-// tell puts what somebody did on the log, where it changes no grant.
+// tell puts what was done by a privilege on the log, where it changes no grant.
 func (s *Service) tell(ctx context.Context, by handoff.Actor, e handoff.Event) error {
 	if e.At == 0 {
 		e.At = handoff.InstantOf(s.clock.Now())
