@@ -19,7 +19,6 @@ import (
 	"latchkey/cmd/latchkey/demo"
 	"latchkey/cmd/latchkey/sample"
 	"latchkey/handoff"
-	"latchkey/handoff/clock"
 	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
@@ -198,22 +197,24 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 			return nil, nil, nil, err
 		}
 	}
-	go forget(ctx, redis, clock)
+	clock.Moving(redis.FastForward)
+	go forget(ctx, redis)
 	return s, signer.Publish(), sign, nil
 }
 
 // forget lets the embedded Redis's keys run out by the demo's clock. It has no clock of
-// its own that ticks without looking at every key on every command.
-func forget(ctx context.Context, redis *miniredis.Miniredis, clock clock.Clock) {
+// its own that ticks without looking at every key on every command. When the demo's clock is
+// moved, [demo.Clock.Moving] lets them run out, before anything is written by its new time.
+func forget(ctx context.Context, redis *miniredis.Miniredis) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for last := clock.Now(); ; {
+	for last := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		now := clock.Now()
+		now := time.Now()
 		redis.FastForward(now.Sub(last))
 		last = now
 	}

@@ -12,6 +12,8 @@ type Clock struct {
 	mu   sync.Mutex
 	at   time.Time // what the clock showed
 	when time.Time // and when it did, by the machine's monotonic clock
+
+	moving func(by time.Duration) // may be nil
 }
 
 // ErrPast says that a clock was told to go back.
@@ -40,8 +42,18 @@ func (c *Clock) Forward(t time.Time) (time.Time, error) {
 		return now, ErrPast
 	}
 	t = earlier(t, lastDay)
+	if c.moving != nil {
+		c.moving(t.Sub(c.now()))
+	}
 	c.set(t)
 	return c.now(), nil
+}
+
+// Moving has f called with how far the clock is moved, before it is. It must not ask the clock.
+func (c *Clock) Moving(f func(by time.Duration)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.moving = f
 }
 
 // lastDay keeps the clock's years within four digits, for as long as anybody looks at it.
