@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,8 +34,9 @@ const (
 	User     = "door"
 	Password = "correct-horse"
 
-	bridge = "zigbee" // the user that zigbee2mqtt is
-	within = 20 * time.Second
+	bridge  = "zigbee" // the user that zigbee2mqtt is
+	within  = 20 * time.Second
+	writing = time.Second // for one message to reach the connection
 )
 
 // Broker is a Mosquitto on a loopback port of its own.
@@ -219,13 +221,22 @@ func (b *Broker) Lock(name string) *Lock {
 func (b *Broker) Client(id string, topics map[string]paho.MessageHandler) paho.Client {
 	b.tb.Helper()
 	subscribed := make(chan struct{}, 1)
+	var ended atomic.Bool
+	var handling sync.RWMutex // held for reading by each handler, so that none outlives the test
 	client := paho.NewClient(paho.NewClientOptions().AddBroker("ssl://127.0.0.1:" + b.port).
 		SetClientID(id).SetUsername(bridge).SetPassword(Password).
 		SetTLSConfig(&tls.Config{RootCAs: b.Roots, MinVersion: tls.VersionTLS12}).
 		SetOrderMatters(false).SetMaxReconnectInterval(100 * time.Millisecond).
+		SetWriteTimeout(writing). // by default a message waits 30 s for a connection that has ended
 		SetOnConnectHandler(func(c paho.Client) {
 			for topic, handle := range topics {
-				c.Subscribe(topic, 1, handle).Wait()
+				c.Subscribe(topic, 1, func(c paho.Client, msg paho.Message) {
+					handling.RLock()
+					defer handling.RUnlock()
+					if !ended.Load() {
+						handle(c, msg)
+					}
+				}).Wait()
 			}
 			select {
 			case subscribed <- struct{}{}:
@@ -235,7 +246,12 @@ func (b *Broker) Client(id string, topics map[string]paho.MessageHandler) paho.C
 	if t := client.Connect(); !t.WaitTimeout(within) || t.Error() != nil {
 		b.tb.Fatal("the zigbee side: ", t.Error())
 	}
-	b.tb.Cleanup(func() { client.Disconnect(100) })
+	b.tb.Cleanup(func() {
+		ended.Store(true)
+		client.Disconnect(100)
+		handling.Lock()
+		defer handling.Unlock()
+	})
 	<-subscribed
 	return client
 }
