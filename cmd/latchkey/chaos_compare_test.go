@@ -1,0 +1,94 @@
+//go:build chaos
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"latchkey/api/auth"
+)
+
+// compare holds what was acknowledged against what the service says now, and against the mails.
+func (c *checker) compare(arrivals func() []time.Time) *verdict {
+	c.t.Helper()
+	v := &verdict{}
+	slices.SortFunc(c.answers, time.Time.Compare)
+	for n := 1; n < len(c.answers); n++ {
+		v.longestWait = max(v.longestWait, c.answers[n].Sub(c.answers[n-1]))
+	}
+	for _, l := range c.lives {
+		if l.odd != "" {
+			v.odd = append(v.odd, l.parcel+", "+l.odd)
+		}
+		if l.releases > 0 {
+			v.doubled = append(v.doubled, l.parcel)
+		}
+		if l.dispatched.IsZero() {
+			continue
+		}
+		v.parcels++
+		own := c.token(c.t, auth.Principal{Subject: l.customer, Shop: "demo", Scopes: []auth.Scope{auth.Customer}})
+		status, answer := c.until(context.Background(), "GET", "/v1/handoffs/"+l.grant, own, "")
+		l.status, _ = answer["status"].(string)
+		switch {
+		case status != http.StatusOK:
+			v.lost = append(v.lost, fmt.Sprintf("the dispatch of %s (%d %v)", l.parcel, status, answer["code"]))
+		case l.released && l.status != "released":
+			v.lost = append(v.lost, fmt.Sprintf("the release of %s, which is %v", l.parcel, l.status))
+		}
+		if l.released {
+			v.released++
+		}
+	}
+
+	// A code that is spent when its turn comes is not mailed: it would be no longer true.
+	var mails map[string][]time.Time
+	unmailed := func() (parcels []string) {
+		mails = c.codeMails(arrivals())
+		for _, l := range c.lives {
+			if l.code != "" && l.status == "active" && mails[l.parcel] == nil {
+				parcels = append(parcels, "the mail of "+l.parcel)
+			}
+		}
+		return parcels
+	}
+	for patience := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if v.stuck = unmailed(); len(v.stuck) == 0 || time.Now().After(patience) {
+			break
+		}
+	}
+	for _, l := range c.lives {
+		came := mails[l.parcel]
+		if len(came) > 1 {
+			v.mailsTwice++
+		}
+		if len(came) > 0 {
+			v.slowestMail = max(v.slowestMail, came[0].Sub(l.dispatched))
+		}
+	}
+	return v
+}
+
+// codeMails are when the mails came that tell a parcel's code, by parcel.
+func (c *checker) codeMails(came []time.Time) map[string][]time.Time {
+	of := map[string]*life{}
+	for _, l := range c.lives {
+		of[l.customer+"@home.example"] = l
+	}
+	mails := map[string][]time.Time{}
+	for n, m := range c.sink.Messages() {
+		l := of[m.To[0]]
+		if l == nil || l.code == "" || n >= len(came) {
+			continue
+		}
+		if text, err := m.Part("text/plain"); err == nil && strings.Contains(strings.ReplaceAll(text, " ", ""), l.code) {
+			mails[l.parcel] = append(mails[l.parcel], came[n])
+		}
+	}
+	return mails
+}
