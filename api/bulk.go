@@ -37,6 +37,7 @@ type bulkRoutes struct {
 	limit    int64         // bytes of one body
 	workers  int           // lines of one body in work at once
 	places   bulks
+	beside   *giveWay
 	log      *slog.Logger
 	recorder *recorder
 }
@@ -220,7 +221,9 @@ func (s *stream) run() {
 	for range s.bulk.workers {
 		s.done.Go(func() {
 			for l := range s.work {
-				l.result <- s.dispatch(l)
+				if !s.bulk.beside.line(s.ctx, func() { l.result <- s.dispatch(l) }) {
+					l.result <- nil
+				}
 			}
 		})
 	}

@@ -31,6 +31,10 @@ func (s *server) serve(c *fiber.Ctx) error {
 		c.Method(http.MethodGet)
 	}
 	own := c.Route()
+	if c.Path() != bulkPath {
+		s.beside.enter()
+		defer s.beside.leave()
+	}
 	if err := s.contained(c); err != nil {
 		_ = s.failed(c, err)
 	}

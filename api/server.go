@@ -136,6 +136,7 @@ type server struct {
 	timeout  time.Duration
 	tls      bool
 	halted   func() error // nil: never
+	beside   *giveWay
 }
 
 // New makes the API as a fiber application, to which further routes may be added. The
@@ -148,7 +149,7 @@ func New(c Config) (*fiber.App, error) {
 	s := &server{
 		Callers: c.Callers, recorder: &recorder{log: c.Log, metrics: c.Metrics}, scopes: map[string][]auth.Scope{},
 		limits: newLimits(c.Limits, c.Clock), couriers: c.Couriers, timeout: c.RequestTimeout, tls: c.TLS,
-		halted: c.Halted,
+		halted: c.Halted, beside: newGiveWay(time.Now),
 	}
 	app := fiber.New(fiber.Config{
 		AppName:               "latchkey",
@@ -186,7 +187,7 @@ func New(c Config) (*fiber.App, error) {
 	s.huma.UseMiddleware(s.guard)
 
 	r := &registrar{huma: s.huma, scopes: s.scopes, cookies: c.Sessions != nil}
-	for _, a := range audiences(&c, s.recorder) {
+	for _, a := range audiences(&c, s.recorder, s.beside) {
 		a.register(r)
 	}
 
@@ -236,7 +237,7 @@ func (c *Config) complete() error {
 type audience interface{ register(*registrar) }
 
 // audiences says who gets what of the configuration.
-func audiences(c *Config, recorder *recorder) []audience {
+func audiences(c *Config, recorder *recorder, beside *giveWay) []audience {
 	var carrierNames map[string]string
 	if c.Residents != nil {
 		carrierNames = c.Residents.CarrierNames
@@ -251,7 +252,7 @@ func audiences(c *Config, recorder *recorder) []audience {
 	return []audience{
 		&bulkRoutes{
 			service: c.Service, timeout: c.RequestTimeout, limit: c.BulkLimit, workers: c.BulkWorkers,
-			places: bulks{of: map[string]int{}}, log: c.Log, recorder: recorder,
+			places: bulks{of: map[string]int{}}, beside: beside, log: c.Log, recorder: recorder,
 		},
 		&warehouseRoutes{service: c.Service, clock: c.Clock},
 		&carrierRoutes{service: c.Service, couriers: c.Couriers, clock: c.Clock},

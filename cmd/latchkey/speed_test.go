@@ -202,7 +202,10 @@ func median(rounds []result) result {
 }
 
 // run sends n requests over 64 connections and fails unless each is answered 200.
-func (c *contender) run(b *testing.B, n int) result {
+func (c *contender) run(b *testing.B, n int) result { return c.over(b, connections, n) }
+
+// over is run over as many connections.
+func (c *contender) over(b *testing.B, connections, n int) result {
 	b.Helper()
 	host := strings.TrimPrefix(c.url, "http://")
 	client := &fasthttp.HostClient{Addr: host, MaxConns: connections, ReadTimeout: 30 * time.Second}
@@ -624,6 +627,63 @@ func BenchmarkDispatch(b *testing.B) {
 	for _, way := range ways {
 		m := rates[way.name][rounds/2]
 		b.Logf("%-16s %8.0f dispatches/s, %5.1f x one client", way.name, m, m/single)
+	}
+}
+
+// BenchmarkBesideBulk measures verifies by themselves and beside bulk files that never end, in
+// interleaved rounds of one run: from a few couriers, and from as many as the service can bear.
+//
+// Run it with: go test ./cmd/latchkey -run '^$' -bench BesideBulk -benchtime 1x
+func BenchmarkBesideBulk(b *testing.B) {
+	const files, linesOfFile = 4, 60_000
+	rounds, requests := setting("LATCHKEY_BENCH_ROUNDS", 5), setting("LATCHKEY_BENCH_REQUESTS", 4000)
+	server := redistest.Single(b)
+	bench := newBench(b, server.Addr())
+	token := strings.TrimPrefix(bench.token(b, auth.Principal{Scopes: []auth.Scope{auth.Dispatch}, Subject: "w", Shop: handofftest.Shop}), "Bearer ")
+	file := bytes.Join(sampleLines(b, 0, linesOfFile), nil) // sent again and again under other ids
+	var sent atomic.Int64
+	for b.Loop() {
+		for _, couriers := range []int{4, connections} {
+			var quiet, beside []result
+			var lines []float64
+			for round := range rounds + 1 {
+				bench.mint(b, requests)
+				verify := contender{"verify", bench.url, bench.request, nil}
+				alone := verify.over(b, couriers, requests)
+
+				bench.mint(b, requests)
+				loading, stop := context.WithCancel(b.Context())
+				var load sync.WaitGroup
+				made, began := sent.Load(), time.Now()
+				for n := range files {
+					load.Go(func() {
+						for i := 0; loading.Err() == nil; i++ {
+							id := fmt.Sprintf("%02d%02d%03d", round, n, i) + strconv.Itoa(couriers)
+							renamed := bytes.ReplaceAll(file, []byte(`"parcel_id":"`), []byte(`"parcel_id":"B`+id))
+							s, _ := sendDispatches(loading, bench.url, token, bytes.NewReader(renamed), func() { sent.Add(1) })
+							if len(s.refused) > 0 {
+								b.Errorf("lines were refused: %v", s.refused)
+								return
+							}
+						}
+					})
+				}
+				for sent.Load() < made+1000 {
+					time.Sleep(10 * time.Millisecond)
+				}
+				loaded := verify.over(b, couriers, requests)
+				rate := float64(sent.Load()-made) / time.Since(began).Seconds()
+				stop()
+				load.Wait()
+				if round > 0 { // the first warms everything up
+					quiet, beside, lines = append(quiet, alone), append(beside, loaded), append(lines, rate)
+				}
+			}
+			q, l := median(quiet), median(beside)
+			slices.Sort(lines)
+			b.Logf("%2d couriers: p50 %.2f ms alone, %.2f beside %d files (%.1f x); p99 %.2f and %.2f (%.1f x); %.0f verifies/s and %.0f, beside %.0f lines/s",
+				couriers, ms(q.p50), ms(l.p50), files, ms(l.p50)/ms(q.p50), ms(q.p99), ms(l.p99), ms(l.p99)/ms(q.p99), q.rate, l.rate, lines[len(lines)/2])
+		}
 	}
 }
 
