@@ -392,3 +392,41 @@ func FuzzDispatch(f *testing.F) {
 		}
 	})
 }
+
+// Whatever a courier, a customer, a building or a door sends, it is refused at a place that is safe to
+// name and without an echo, or it is read the same each time.
+func FuzzRequest(f *testing.F) {
+	for _, body := range []string{
+		`{"code":"123456","location":{"lat":52.5,"lon":13.4,"accuracy_m":10,"age_s":1},"attempt_id":"a1","claimed_at":"2026-11-24T11:02:03Z"}`,
+		`{"parcel_id":"JJD000390007827","challenge":"AAAAAAAAAAA"}`, `{"reason":"No one answered"}`, `{"delivery_date":"2026-11-25"}`,
+		`{"doors":["garage"]}`, `{"reports":["AAAA"]}`, `{"cleared_until":"2027-06-30"}`, `{"ruling":"handed-over","reason":"x"}`, `{"courier_id":"cou_7"}`,
+		`{"name":"Turmstr. 5","time_zone":"Europe/Berlin","quiet_hours":{"from":"22:00","to":"06:00"}}`, `{"kind":"lobby","mode":"connected","public_key":"x","location":{"lat":1,"lon":1}}`,
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for kind, read := range map[string]func() (any, violations){
+			"verify":     func() (any, violations) { return parse[verifyRequest, service.Presentation](body) },
+			"report":     func() (any, violations) { return parse[reportRequest, service.Presentation](body) },
+			"settle":     func() (any, violations) { return parse[settleRequest, settlement](body) },
+			"reschedule": func() (any, violations) { return parse[rescheduleRequest, reschedule](body) },
+			"route":      func() (any, violations) { return parse[routeRequest, string](body) },
+			"courier":    func() (any, violations) { return parse[courierRequest, courierChange](body) },
+			"building":   func() (any, violations) { return parse[buildingRequest, handoff.Building](body) },
+			"door":       func() (any, violations) { return parse[doorRequest, handoff.Door](body) },
+			"unlock":     func() (any, violations) { return parse[unlockRequest, service.UnlockRequest](body) },
+			"consent":    func() (any, violations) { return parse[consentRequest, []handoff.TargetKind](body) },
+			"reports":    func() (any, violations) { return parse[doorReportsRequest, []string](body) },
+		} {
+			value, bad := read()
+			for _, v := range bad {
+				if !safeLocation.MatchString(v.Location) || v.Message == "" {
+					t.Errorf("%s %q: %+v", kind, body, v)
+				}
+			}
+			if again, badAgain := read(); len(bad) != len(badAgain) || len(bad) == 0 && !reflect.DeepEqual(value, again) {
+				t.Errorf("%s %q differs when read again", kind, body)
+			}
+		}
+	})
+}

@@ -18,10 +18,10 @@ func (id PermitID) String() string {
 	return hex.EncodeToString(id[:])
 }
 
-// ParsePermitID reads what String writes.
+// ParsePermitID reads what String writes, and no other spelling.
 func ParsePermitID(text string) (id PermitID, ok bool) {
 	b, err := hex.DecodeString(text)
-	if err != nil || len(b) != len(id) {
+	if err != nil || len(b) != len(id) || hex.EncodeToString(b) != text {
 		return PermitID{}, false
 	}
 	copy(id[:], b)

@@ -338,3 +338,22 @@ func BenchmarkReportVerify(b *testing.B) {
 		}
 	}
 }
+
+// A public key or a permit's id that is read has one spelling.
+func FuzzSpelling(f *testing.F) {
+	key := PublicKey{1}.String()
+	f.Add(key)
+	f.Add(key[:20] + "\n" + key[20:])
+	f.Add(PermitID{1}.String())
+	f.Add(strings.ToUpper(PermitID{15: 0xaf}.String()))
+	f.Fuzz(func(t *testing.T, text string) {
+		var k PublicKey
+		if err := k.UnmarshalText([]byte(text)); err == nil && k.String() != text {
+			t.Errorf("%q is read as %s", text, k)
+		}
+		var id PermitID
+		if err := id.UnmarshalText([]byte(text)); err == nil && id.String() != text {
+			t.Errorf("%q is read as %s", text, id)
+		}
+	})
+}

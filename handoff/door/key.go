@@ -54,7 +54,7 @@ func (k PublicKey) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 // UnmarshalText reads the form of MarshalText and no other.
 func (k *PublicKey) UnmarshalText(text []byte) error {
 	b, err := base64url.DecodeString(string(text))
-	if err != nil || len(b) != len(k) || [ed25519.PublicKeySize]byte(b) == (PublicKey{}) {
+	if err != nil || len(b) != len(k) || [ed25519.PublicKeySize]byte(b) == (PublicKey{}) || PublicKey(b).String() != string(text) { // it passes over line ends
 		return ErrKey
 	}
 	copy(k[:], b)
