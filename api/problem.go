@@ -142,7 +142,7 @@ var kinds = map[handoff.Reason]kind{
 	handoff.ResendLimit:           {status: 429, title: "Mailed too often", detail: "The code is shown on the handoff's page."},
 	handoff.ResendTooSoon:         {status: 429, title: "Mailed a moment ago", detail: "Look into the mailbox, or ask again later."},
 	handoff.NoCode:                {status: 409, title: "This parcel needs no code"},
-	handoff.DispatchConflict:      {status: 409, title: "The parcel was dispatched otherwise", detail: "The parcel id is taken by a dispatch that says something else."},
+	handoff.DispatchConflict:      {status: 409, title: "The parcel was dispatched otherwise", detail: "The parcel id is taken by a dispatch that says something else. If that one was wrong, recall the parcel and dispatch it again."},
 	handoff.CarrierNotEnabled:     {status: 422, title: "Carrier not enabled", detail: "The carrier cannot verify, or the shop may not dispatch with it."},
 	handoff.ParcelNotAllowed:      {status: 422, title: "Parcel not allowed", detail: "The shop may not dispatch parcels whose ids begin like this with this carrier."},
 	handoff.ParcelMalformed:       {status: 422, title: "Not a parcel id of this carrier", detail: "Send the id as the carrier's label gives it. A spreadsheet may have changed it."},

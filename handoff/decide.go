@@ -17,6 +17,7 @@ type Command struct {
 
 	Parcel   ParcelHash   // mint
 	Dispatch *Dispatch    // mint
+	Unmade   int          // mint: no generation of the parcel up to this one was made by the dispatch; 0: not known
 	Permit   PermitID     // open: fresh randomness, since a decision has none of its own (not for a PIN); report: of which
 	Door     string       // report: which door reports
 	State    DoorState    // report: what it says
@@ -880,6 +881,9 @@ func (d *deliberation) mint() Decision {
 			return refused
 		case g.MadeBy(dispatch, d.cmd.Digest):
 			return d.accept()
+		case g.ID.Generation >= mostGenerations:
+			return d.refuse(DispatchConflict)
+		case g.Status == Recalled && d.cmd.Unmade == g.ID.Generation: // nothing of it is left, whatever its day
 		case !g.Status.Closed() || !dispatch.Day.After(g.Day()):
 			return d.refuse(DispatchConflict)
 		}
@@ -900,6 +904,10 @@ func (d *deliberation) mint() Decision {
 	}
 	return d.accept(e)
 }
+
+// mostGenerations bounds how often one parcel id is dispatched anew while its grants are kept: each
+// of them is looked at before the next.
+const mostGenerations = 100
 
 // MadeBy reports whether the grant was made by this dispatch, of which digest is the keyed
 // digest.

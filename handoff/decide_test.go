@@ -1223,6 +1223,17 @@ func TestMint(t *testing.T) {
 		if d := mint(&g, changed, handofftest.Noon); reasonOf(d) != DispatchConflict || len(d.Events) != 0 {
 			t.Errorf("changed in %v: %+v", status, d)
 		}
+		// Once it is known that the dispatch made none of the parcel's grants, one that was recalled
+		// makes room for it on its own day.
+		anew := Decide(&g, Command{Act: Mint, Parcel: minted.ID.Hash, Dispatch: &changed, Unmade: 1}, Facts{Policy: handofftest.Policy()}, handofftest.Noon)
+		if made := anew.Refusal == nil && len(anew.Events) == 1 && anew.Events[0].Grant.Generation == 2; made != (status == Recalled) {
+			t.Errorf("changed and known to be new in %v: %+v", status, anew)
+		}
+		last := g
+		last.ID.Generation = 100
+		if d := mint(&last, later, handofftest.Noon); reasonOf(d) != DispatchConflict {
+			t.Errorf("after 100 generations in %v: %+v", status, d)
+		}
 		d := mint(&g, later, handofftest.Noon)
 		switch status {
 		case Active, Held:

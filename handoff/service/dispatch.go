@@ -19,6 +19,11 @@ func (s *Service) Dispatch(ctx context.Context, d handoff.Dispatch) (g handoff.G
 
 // DispatchBy is Dispatch where it is known who asks: the event says so by a pseudonym.
 func (s *Service) DispatchBy(ctx context.Context, by handoff.Actor, d handoff.Dispatch) (g handoff.Grant, created bool, err error) {
+	return s.dispatch(ctx, by, d, 0)
+}
+
+// dispatch is DispatchBy of a dispatch that made no generation of the parcel up to unmade.
+func (s *Service) dispatch(ctx context.Context, by handoff.Actor, d handoff.Dispatch, unmade int) (g handoff.Grant, created bool, err error) {
 	secret, err := otp.NewSecret(s.random)
 	if err != nil {
 		return handoff.Grant{}, false, err
@@ -28,7 +33,7 @@ func (s *Service) DispatchBy(ctx context.Context, by handoff.Actor, d handoff.Di
 		return handoff.Grant{}, false, s.refused(handoff.Mint, reason)
 	}
 	hash := s.ParcelHash(d.Carrier, d.Parcel)
-	mint := handoff.Command{Act: handoff.Mint, Parcel: hash, Dispatch: &d, Who: s.Who(by)}
+	mint := handoff.Command{Act: handoff.Mint, Parcel: hash, Dispatch: &d, Unmade: unmade, Who: s.Who(by)}
 	lists := entries{service: s}
 	now := s.clock.Now()
 	if _, window, refused := s.policy.Terms(&d, now); refused == "" {
@@ -49,7 +54,7 @@ func (s *Service) DispatchBy(ctx context.Context, by handoff.Actor, d handoff.Di
 	o, err := s.change(ctx, q, lists)
 	var refused *handoff.Refusal
 	if errors.As(err, &refused) && refused.Reason == handoff.DispatchConflict && o.grant.Dispatch.Shop == d.Shop {
-		return s.dispatchedBefore(ctx, o.grant, by, d, err)
+		return s.dispatchedBefore(ctx, o.grant, by, d, unmade, err)
 	}
 	if err != nil {
 		return handoff.Grant{}, false, err
@@ -58,16 +63,17 @@ func (s *Service) DispatchBy(ctx context.Context, by handoff.Actor, d handoff.Di
 }
 
 // dispatchedBefore resolves a conflict with a parcel's newest grant: the dispatch may
-// repeat that of an older generation, or follow a grant whose window is over but
-// which the sweeper has not closed yet.
-func (s *Service) dispatchedBefore(ctx context.Context, newest handoff.Grant, by handoff.Actor, d handoff.Dispatch, conflict error) (handoff.Grant, bool, error) {
+// repeat that of an older generation, or follow a grant that was recalled, or one whose
+// window is over but which the sweeper has not closed yet. The generations up to unmade were
+// looked at before.
+func (s *Service) dispatchedBefore(ctx context.Context, newest handoff.Grant, by handoff.Actor, d handoff.Dispatch, unmade int, conflict error) (handoff.Grant, bool, error) {
 	if newest.Status == handoff.Active && newest.StatusAt(s.clock.Now()) == handoff.Expired && d.Day.After(newest.Day()) {
 		if err := s.Expire(ctx, newest.ID); err != nil {
 			return handoff.Grant{}, false, err
 		}
-		return s.DispatchBy(ctx, by, d)
+		return s.dispatch(ctx, by, d, unmade)
 	}
-	for n := newest.ID.Generation - 1; n >= 1; n-- {
+	for n := newest.ID.Generation - 1; n > unmade; n-- {
 		snap, err := s.store.Load(ctx, Query{Parcel: newest.ID.Hash, Generation: n})
 		switch {
 		case err != nil:
@@ -75,6 +81,9 @@ func (s *Service) dispatchedBefore(ctx context.Context, newest handoff.Grant, by
 		case snap.Record != nil && snap.Record.Grant.MadeBy(&d, s.digestOf(&d)):
 			return snap.Record.Grant, false, nil
 		}
+	}
+	if newest.Status == handoff.Recalled && newest.ID.Generation > unmade {
+		return s.dispatch(ctx, by, d, newest.ID.Generation)
 	}
 	return handoff.Grant{}, false, conflict
 }

@@ -483,6 +483,52 @@ func TestADispatchSentAgain(t *testing.T) {
 	}
 }
 
+// A parcel that was recalled is dispatched anew for the same day, and each dispatch still finds its own
+// generation, so that a file that is sent twice brings none of them back.
+func TestRecalledThenDispatchedAnew(t *testing.T) {
+	w := world(t)
+	ctx := t.Context()
+	w.Cleared(t, "driver")
+	w.Drives(t, "driver", handofftest.Route, handofftest.Today)
+	first, second, third := handofftest.Sample("p1"), handofftest.Sample("p1"), handofftest.Sample("p1")
+	second.Customer.Email, third.Customer.Email = "second@shop.example", "third@shop.example"
+	one := w.Dispatch(t, first)
+	if _, _, err := w.Service.Dispatch(ctx, second); refusal(err) != handoff.DispatchConflict {
+		t.Errorf("while the first stands: %v", err)
+	}
+	var made []handoff.Grant
+	for _, d := range []handoff.Dispatch{second, third} {
+		if _, err := w.Service.Recall(ctx, shop, w.Parcel(t, "p1").ID, "a typo in the address"); err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, w.Dispatch(t, d))
+		for _, again := range []struct {
+			d    handoff.Dispatch
+			want int
+		}{{first, 1}, {second, 2}} {
+			if g, created, err := w.Service.Dispatch(ctx, again.d); err != nil || created || g.ID.Generation != again.want {
+				t.Errorf("sent again: %v, created %v, %v, want generation %d", g.ID, created, err, again.want)
+			}
+		}
+	}
+	if two, three := made[0], made[1]; two.ID.Generation != 2 || three.ID.Generation != 3 || three.Status != handoff.Active || three.Window != one.Window {
+		t.Errorf("generations %v and %v", two.ID, three.ID)
+	}
+	if _, err := w.Service.Verify(ctx, handofftest.AtDoor("driver", "p1", one.CurrentCode())); refusal(err) != handoff.CodeMismatch {
+		t.Errorf("with the code of the first: %v", err)
+	}
+	if _, err := w.Service.Verify(ctx, handofftest.AtDoor("driver", "p1", made[1].CurrentCode())); err != nil {
+		t.Errorf("with its own code: %v", err)
+	}
+	if _, _, err := w.Service.Dispatch(ctx, handofftest.Sample("p1")); err != nil {
+		t.Errorf("the first, after the handoff: %v", err)
+	}
+	second.Order = "302-7654321"
+	if _, _, err := w.Service.Dispatch(ctx, second); refusal(err) != handoff.DispatchConflict {
+		t.Errorf("another, after the handoff: %v", err)
+	}
+}
+
 func TestListsShowWhatIsTheirs(t *testing.T) {
 	w := world(t)
 	ctx := t.Context()
