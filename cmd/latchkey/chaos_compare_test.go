@@ -40,6 +40,8 @@ func (c *checker) compare(arrivals func() []time.Time) *verdict {
 			v.lost = append(v.lost, fmt.Sprintf("the dispatch of %s (%d %v)", l.parcel, status, answer["code"]))
 		case l.released && l.status != "released":
 			v.lost = append(v.lost, fmt.Sprintf("the release of %s, which is %v", l.parcel, l.status))
+		case l.over && l.status != "expired":
+			v.odd = append(v.odd, fmt.Sprintf("%s, whose window is over, and which is %v", l.parcel, l.status))
 		}
 		if l.released {
 			v.released++

@@ -31,32 +31,31 @@ func (c *checker) deliver(ctx context.Context, courier int) {
 }
 
 func (c *checker) live(ctx context.Context, l *life, courier int, token string, mistype bool) {
-	status, answer := c.until(ctx, "POST", "/v1/dispatches", c.warehouse, fmt.Sprintf(
-		`{"parcel_id":%q,"order_id":"302-1","carrier_id":"swift","route_id":"R%d","delivery_date":%q,"value":{"amount":"1299.00","currency":"EUR"},"customer":{"id":%q,"name":"Customer","email":"%s@home.example"},"destination":{"kind":"residence","lines":["Turmstr. 5"],"city":"Berlin","country":"DE","time_zone":"Europe/Berlin","location":%s}}`,
-		l.parcel, courier, c.day, l.customer, l.customer, gatePlace))
-	if !c.expected(ctx, l, "a dispatch", status, answer, http.StatusCreated, http.StatusOK) {
+	if !c.dispatch(ctx, l, fmt.Sprintf("R%d", courier)) {
 		return
 	}
-	l.dispatched = time.Now()
-	l.grant, _ = answer["grant_id"].(string)
-	own := c.token(c.t, auth.Principal{Subject: l.customer, Shop: "demo", Scopes: []auth.Scope{auth.Customer}})
-	status, answer = c.until(ctx, "GET", "/v1/handoffs/"+l.grant, own, "")
-	if !c.expected(ctx, l, "a look", status, answer, http.StatusOK) {
+	if !c.look(ctx, l) {
 		return
 	}
-	l.code, _ = answer["code"].(string)
 	verify := func(attempt, code string) (int, map[string]any) {
-		return c.until(ctx, "POST", "/v1/parcels/"+l.parcel+"/verify", token, fmt.Sprintf(`{"code":%q,%s,"attempt_id":%q}`, code, gateHere, attempt))
+		began := time.Now()
+		status, answer := c.until(ctx, "POST", "/v1/parcels/"+l.parcel+"/verify", token, fmt.Sprintf(`{"code":%q,%s,"attempt_id":%q}`, code, gateHere, attempt))
+		if status != 0 {
+			c.mu.Lock()
+			c.verified = append(c.verified, timed{began, time.Since(began)})
+			c.mu.Unlock()
+		}
+		return status, answer
 	}
 	if mistype {
-		status, answer = verify(l.parcel+"-wrong", wrongFor(l.code))
+		status, answer := verify(l.parcel+"-wrong", wrongFor(l.code))
 		if !c.expected(ctx, l, "a wrong code", status, answer, http.StatusForbidden) {
 			return
 		}
 	}
 	var first map[string]any
 	for range 2 {
-		status, answer = verify(l.parcel+"-right", l.code)
+		status, answer := verify(l.parcel+"-right", l.code)
 		if !c.expected(ctx, l, "the right code", status, answer, http.StatusOK) {
 			return
 		}
@@ -69,6 +68,49 @@ func (c *checker) live(ctx context.Context, l *life, courier int, token string, 
 	}
 }
 
+// dispatch sends the parcel on its way for today. It reports whether it was acknowledged.
+func (c *checker) dispatch(ctx context.Context, l *life, route string) bool {
+	l.day = c.day(0)
+	status, answer := c.until(ctx, "POST", "/v1/dispatches", c.warehouse, c.dispatchOf(l, route))
+	if !c.expected(ctx, l, "a dispatch", status, answer, http.StatusCreated, http.StatusOK) {
+		return false
+	}
+	l.dispatched = time.Now()
+	l.grant, _ = answer["grant_id"].(string)
+	return true
+}
+
+// dispatchOf is a parcel's dispatch, on one line.
+func (c *checker) dispatchOf(l *life, route string) string {
+	return fmt.Sprintf(
+		`{"parcel_id":%q,"order_id":"302-1","carrier_id":"swift","route_id":%q,"delivery_date":%q,"value":{"amount":"1299.00","currency":"EUR"},"customer":{"id":%q,"name":"Customer","email":"%s@home.example"},"destination":{"kind":"residence","lines":["Turmstr. 5"],"city":"Berlin","country":"DE","time_zone":%q,"location":%s}}`,
+		l.parcel, route, l.day, l.customer, l.customer, c.zone, gatePlace)
+}
+
+// look looks the parcel's code up, as its customer.
+func (c *checker) look(ctx context.Context, l *life) bool {
+	own := c.token(c.t, auth.Principal{Subject: l.customer, Shop: "demo", Scopes: []auth.Scope{auth.Customer}})
+	status, answer := c.until(ctx, "GET", "/v1/handoffs/"+l.grant, own, "")
+	l.code, _ = answer["code"].(string)
+	return c.expected(ctx, l, "a look", status, answer, http.StatusOK)
+}
+
+// leave dispatches parcels that are not delivered, so that their codes are mailed whatever else
+// happens, and looks their codes up.
+func (c *checker) leave(kind string, n int) (left []*life) {
+	for k := range n {
+		l := &life{parcel: fmt.Sprintf("%s%d", kind, k)}
+		l.customer = "cus_" + l.parcel
+		c.mu.Lock()
+		c.lives = append(c.lives, l)
+		c.mu.Unlock()
+		if c.dispatch(c.t.Context(), l, "R0") && c.look(c.t.Context(), l) {
+			left = append(left, l)
+		}
+	}
+	return left
+}
+
 // wrongFor is another code.
 func wrongFor(code string) string {
 	last := (code[len(code)-1]-'0'+5)%10 + '0'
@@ -79,6 +121,10 @@ func wrongFor(code string) string {
 // with.
 func (c *checker) expected(ctx context.Context, l *life, what string, status int, answer map[string]any, want ...int) bool {
 	if status == 0 { // the load is over, and it was not answered
+		return false
+	}
+	if answer["code"] == "window-over" && l.day != c.day(0) {
+		l.over = true
 		return false
 	}
 	if !slices.Contains(want, status) {

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"net/http"
@@ -24,14 +25,23 @@ import (
 var (
 	chaosSpan  = flag.Duration("chaos.span", 2*time.Second, "how long the load goes on before, between and after the faults")
 	chaosTable = flag.String("chaos.table", "", "a file for the table of results; empty: the log alone")
+	chaosLong  = flag.Bool("chaos.long", false, "the long form: as many mails, windows, connections and streams as a large service has")
 )
+
+// many is how many there are of something in the short form and in the long one.
+func many(short, long int) int {
+	if *chaosLong {
+		return long
+	}
+	return short
+}
 
 // TestChaos is the checker. It loads running instances, breaks what they stand on, keeps every
 // answer that was acknowledged and every mail, and compares them with what the service says when
 // all is well again:
 //
 //	go test -tags chaos ./cmd/latchkey -run TestChaos -v
-//	go test -tags chaos ./cmd/latchkey -run TestChaos -v -timeout 2h -chaos.span 30s -chaos.table FILE
+//	go test -tags chaos ./cmd/latchkey -run TestChaos -v -timeout 2h -chaos.long -chaos.span 30s -chaos.table FILE
 //
 // docs/reliability.md has the table of the long form.
 func TestChaos(t *testing.T) {
@@ -41,8 +51,8 @@ func TestChaos(t *testing.T) {
 	}
 	var table bytes.Buffer
 	w := tabwriter.NewWriter(&table, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(w, "| scenario\t| parcels\t| released\t| lost\t| doubled\t| stuck\t| odd answers\t| mails twice\t| slowest mail\t| longest without an answer\t|")
-	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
+	fmt.Fprintln(w, "| scenario\t| parcels\t| released\t| lost\t| doubled\t| stuck\t| odd answers\t| mails twice\t| slowest mail\t| longest without an answer\t| note\t|")
+	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
 	for _, row := range rows {
 		fmt.Fprintln(w, row)
 	}
@@ -65,35 +75,52 @@ type scenario struct {
 	// mailsTwice says that a mail may come twice: the link to the mail server, or what finished it
 	// on the log, is broken between the last dot and its answer.
 	mailsTwice bool
+
+	// clocks are those of the instances, which then run in this process, so that their time can be
+	// set; nil: each is a process of its own that has the wall's.
+	clocks func(c *checker) []*off
 }
 
 // checker is one scenario as it is played.
 type checker struct {
 	*production
 	t         *testing.T
-	day       string
+	zone      string // of the addresses: there it is far from midnight
 	warehouse string
+	operator  string
 	instances []*instance
 	http      http.Client
 
-	turn    atomic.Uint64
-	mu      sync.Mutex
-	lives   []*life
-	answers []time.Time // of requests that were acknowledged
+	turn     atomic.Uint64
+	mu       sync.Mutex
+	lives    []*life
+	answers  []time.Time // of requests that were acknowledged
+	verified []timed     // verifies that were acknowledged
+	notes    []string    // what a row says besides its figures
 }
 
-// instance is one serve, as a process of its own.
+// timed is when something was done, and how long it took.
+type timed struct {
+	at   time.Time
+	took time.Duration
+}
+
+// instance is one serve.
 type instance struct {
-	args []string
-	mu   sync.Mutex
-	url  string
-	run  *process
+	args  []string
+	clock *off // nil: it is a process of its own
+	mu    sync.Mutex
+	url   string
+	run   *process // with a clock of its own: nil
+	here  *program // then
 }
 
 // life is what was acknowledged of one parcel.
 type life struct {
 	parcel, customer, grant, code string
 	dispatched                    time.Time // zero: not acknowledged
+	day                           string    // of the delivery
+	over                          bool      // the answer was that the window is over, and the day was
 	released                      bool      // a 200 was answered
 	odd                           string    // an answer that no fault explains
 	releases                      int       // receipts that differ
@@ -107,11 +134,12 @@ type verdict struct {
 	odd                      []string
 	mailsTwice               int
 	slowestMail, longestWait time.Duration
+	notes                    []string
 }
 
 func (v *verdict) row(s scenario) string {
-	return fmt.Sprintf("| %s\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %.1f s\t| %.1f s\t|", s.name, v.parcels, v.released, len(v.lost), len(v.doubled), len(v.stuck), len(v.odd),
-		v.mailsTwice, v.slowestMail.Seconds(), v.longestWait.Seconds())
+	return fmt.Sprintf("| %s\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %.1f s\t| %.1f s\t| %s\t|", s.name, v.parcels, v.released, len(v.lost), len(v.doubled), len(v.stuck), len(v.odd),
+		v.mailsTwice, v.slowestMail.Seconds(), v.longestWait.Seconds(), strings.Join(v.notes, "; "))
 }
 
 const chaosCouriers = 6
@@ -120,22 +148,27 @@ const chaosCouriers = 6
 func play(t *testing.T, s scenario) *verdict {
 	c := &checker{production: newService(t), t: t, http: http.Client{Timeout: 10 * time.Second}}
 	url, broken := s.redis(t)
-	berlin, err := time.LoadLocation("Europe/Berlin")
-	if err != nil {
-		t.Fatal(err)
+	c.settle()
+	var clocks []*off
+	if s.clocks != nil {
+		clocks = s.clocks(c)
 	}
-	c.day = time.Now().In(berlin).Format(time.DateOnly)
-	c.warehouse = c.token(t, auth.Principal{Subject: "w", Shop: "demo", Scopes: []auth.Scope{auth.Dispatch}})
 	for n := range max(1, s.instances) {
 		i := &instance{args: append(with(c.args, "--redis-url", url), append([]string{"--epoch", filepath.Join(t.TempDir(), fmt.Sprint(n))}, s.args...)...)}
+		if clocks != nil {
+			i.clock = clocks[n]
+		}
 		i.start(t)
 		c.instances = append(c.instances, i)
 	}
-	operator := c.token(t, auth.Principal{Subject: "ops", Carrier: "swift", Shop: "demo", Scopes: []auth.Scope{auth.Carrier, auth.Ops}})
+	c.warehouse = c.token(t, auth.Principal{Subject: "w", Shop: "demo", Scopes: []auth.Scope{auth.Dispatch}})
+	c.operator = c.token(t, auth.Principal{Subject: "ops", Carrier: "swift", Shop: "demo", Scopes: []auth.Scope{auth.Carrier, auth.Ops}})
 	setUp := client{t, c.instances[0].at()}
 	for n := range chaosCouriers {
-		setUp.must("PUT", fmt.Sprintf("/v1/couriers/swift/cou_%d", n), operator, `{"name":"Courier","cleared_until":"2099-01-01"}`)
-		setUp.must("PUT", fmt.Sprintf("/v1/routes/swift/R%d/%s", n, c.day), operator, fmt.Sprintf(`{"courier_id":"cou_%d"}`, n))
+		setUp.must("PUT", fmt.Sprintf("/v1/couriers/swift/cou_%d", n), c.operator, `{"name":"Courier","cleared_until":"2099-01-01"}`)
+		for day := range 3 { // clocks are set
+			setUp.must("PUT", fmt.Sprintf("/v1/routes/swift/R%d/%s", n, c.day(day-1)), c.operator, fmt.Sprintf(`{"courier_id":"cou_%d"}`, n))
+		}
 	}
 
 	arrivals := c.watchMails()
@@ -154,6 +187,7 @@ func play(t *testing.T, s scenario) *verdict {
 		awaitWithin(t, time.Minute, "readiness", func() bool { status, _ := ready.do("GET", "/readyz", "", ""); return status == http.StatusOK })
 	}
 	v := c.compare(arrivals)
+	v.notes = c.notes
 	for what, found := range map[string][]string{"lost": v.lost, "doubled": v.doubled, "stuck": v.stuck, "odd": v.odd} {
 		if len(found) > 0 {
 			t.Errorf("%d %s: %s", len(found), what, strings.Join(found[:min(len(found), 5)], "; "))
@@ -171,13 +205,81 @@ func play(t *testing.T, s scenario) *verdict {
 // goOn lets the load go on for the span.
 func (c *checker) goOn() { time.Sleep(*chaosSpan) }
 
+// note adds to what the row says besides its figures.
+func (c *checker) note(format string, args ...any) {
+	c.notes = append(c.notes, fmt.Sprintf(format, args...))
+}
+
+// settle finds a place where it is far from midnight, and has tokens last for as long as clocks
+// may be set.
+func (c *checker) settle() {
+	c.t.Helper()
+	for _, zone := range []string{"Europe/Berlin", "America/Los_Angeles", "Pacific/Auckland"} { // some nine hours apart
+		if hour := time.Now().In(c.place(zone)).Hour(); c.zone == "" || hour >= 6 && hour < 18 {
+			c.zone = zone
+		}
+	}
+	content, err := os.ReadFile(c.issuers)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var trusted struct {
+		Issuers []map[string]any `json:"issuers"`
+	}
+	if err := json.Unmarshal(content, &trusted); err != nil {
+		c.t.Fatal(err)
+	}
+	trusted.Issuers[0]["token_life"] = "7d"
+	c.trust(c.t, trusted.Issuers...)
+	c.late = -2 * time.Hour
+}
+
+// token is one that holds two hours ago and in two days.
+func (c *checker) token(t *testing.T, p auth.Principal) string {
+	t.Helper()
+	token, err := c.issuer.Sign(p, 72*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func (c *checker) place(zone string) *time.Location {
+	place, err := time.LoadLocation(zone)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return place
+}
+
+// now is the first instance's time.
+func (c *checker) now() time.Time {
+	if len(c.instances) > 0 && c.instances[0].clock != nil {
+		return c.instances[0].clock.Now()
+	}
+	return time.Now()
+}
+
+// day is the day at the addresses, so many days from now.
+func (c *checker) day(after int) string {
+	return c.now().In(c.place(c.zone)).AddDate(0, 0, after).Format(time.DateOnly)
+}
+
 func (i *instance) start(t *testing.T) {
 	t.Helper()
-	run := spawn(t, nil, i.args...)
-	url := announced(t, func() string { return run.err.String() })
+	var run *process
+	var here *program
+	var url string
+	if i.clock == nil {
+		run = spawn(t, nil, i.args...)
+		url = announced(t, run.err.String)
+	} else {
+		here = startBy(t, i.clock, i.args...)
+		url = here.url(t)
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.run, i.url = run, url
+	i.run, i.here, i.url = run, here, url
 }
 
 func (i *instance) at() string {
