@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -16,6 +18,7 @@ const (
 // ClusterSet is a Redis Cluster of three masters.
 type ClusterSet struct {
 	tb       testing.TB
+	conf     []string
 	nodes    []*Server // node i owns slots i*clusterSlots/clusterNodes and on
 	replicas []*Server // replica i is of node i; none but in a [ReplicatedCluster]
 }
@@ -38,33 +41,19 @@ func ReplicatedCluster(tb testing.TB, extraConf ...string) *ClusterSet {
 
 func cluster(tb testing.TB, replicas int, extraConf []string) *ClusterSet {
 	tb.Helper()
-	set := &ClusterSet{tb: tb}
-	node := func() *Server {
-		return launch(tb, func(s *Server) []string {
-			// The default, port+10000, is as likely as any port to be taken.
-			s.busPort = freePort(tb)
-			return append([]string{
-				"cluster-enabled yes",
-				"cluster-port " + strconv.Itoa(s.busPort),
-				"cluster-announce-ip 127.0.0.1",
-				"cluster-node-timeout 2000",
-			}, extraConf...)
-		})
-	}
+	set := &ClusterSet{tb: tb, conf: extraConf}
 	for range clusterNodes {
-		set.nodes = append(set.nodes, node())
+		set.nodes = append(set.nodes, set.launch())
 	}
 	for range replicas {
-		set.replicas = append(set.replicas, node())
+		set.replicas = append(set.replicas, set.launch())
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 	defer cancel()
 	must := func(s *Server, args ...any) {
 		tb.Helper()
-		if err := s.do(ctx, args...).Err(); err != nil {
-			tb.Fatalf("redistest: %v: %v", args, err)
-		}
+		set.must(ctx, s, args...)
 	}
 	for i, s := range set.nodes {
 		must(s, "CLUSTER", "ADDSLOTSRANGE", firstSlot(i), firstSlot(i+1)-1)
@@ -76,24 +65,112 @@ func cluster(tb testing.TB, replicas int, extraConf []string) *ClusterSet {
 	}
 	await(tb, "cluster", set.ready)
 	for i, s := range set.replicas {
-		id, err := set.nodes[i].do(ctx, "CLUSTER", "MYID").Text()
-		if err != nil {
-			tb.Fatalf("redistest: CLUSTER MYID: %v", err)
-		}
-		must(s, "CLUSTER", "REPLICATE", id)
+		must(s, "CLUSTER", "REPLICATE", set.id(ctx, set.nodes[i]))
 	}
 	await(tb, "replicas", set.replicated)
 	return set
 }
 
+// launch starts a node, which knows no other yet.
+func (set *ClusterSet) launch() *Server {
+	set.tb.Helper()
+	return launch(set.tb, func(s *Server) []string {
+		// The default, port+10000, is as likely as any port to be taken.
+		s.busPort = freePort(set.tb)
+		return append([]string{
+			"cluster-enabled yes",
+			"cluster-port " + strconv.Itoa(s.busPort),
+			"cluster-announce-ip 127.0.0.1",
+			"cluster-node-timeout 2000",
+		}, set.conf...)
+	})
+}
+
+func (set *ClusterSet) must(ctx context.Context, s *Server, args ...any) *redis.Cmd {
+	set.tb.Helper()
+	cmd := s.do(ctx, args...)
+	if err := cmd.Err(); err != nil {
+		set.tb.Fatalf("redistest: %v: %v", args, err)
+	}
+	return cmd
+}
+
+// id is the name of a node in the cluster.
+func (set *ClusterSet) id(ctx context.Context, s *Server) string {
+	set.tb.Helper()
+	return set.must(ctx, s, "CLUSTER", "MYID").Val().(string)
+}
+
+// AddNode starts a master that has no slots yet, and waits until all nodes know it.
+func (set *ClusterSet) AddNode() *Server {
+	set.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	s := set.launch()
+	set.must(ctx, set.nodes[0], "CLUSTER", "MEET", "127.0.0.1", s.port, s.busPort)
+	set.nodes = append(set.nodes, s)
+	await(set.tb, "cluster with one node more", set.ready)
+	return s
+}
+
+// Used returns the slots of a master in which there are keys.
+func (set *ClusterSet) Used(s *Server) []int {
+	set.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	c := redis.NewClient(s.options())
+	defer c.Close()
+	shards, err := c.ClusterSlots(ctx).Result()
+	if err != nil {
+		set.tb.Fatalf("redistest: CLUSTER SLOTS: %v", err)
+	}
+	var used []int
+	for _, shard := range shards {
+		if shard.Nodes[0].Addr != s.Addr() {
+			continue
+		}
+		for slot := shard.Start; slot <= shard.End; slot++ {
+			n, err := c.ClusterCountKeysInSlot(ctx, slot).Result()
+			if err != nil {
+				set.tb.Fatalf("redistest: CLUSTER COUNTKEYSINSLOT: %v", err)
+			}
+			if n > 0 {
+				used = append(used, slot)
+			}
+		}
+	}
+	return used
+}
+
+// Move gives slots of one master to another, a few keys at a time, as redis-cli --cluster reshard
+// does, while both are used. It returns how many keys went.
+func (set *ClusterSet) Move(from, to *Server, slots ...int) (keys int) {
+	set.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	giver, taker := set.id(ctx, from), set.id(ctx, to)
+	for _, slot := range slots {
+		set.must(ctx, to, "CLUSTER", "SETSLOT", slot, "IMPORTING", giver)
+		set.must(ctx, from, "CLUSTER", "SETSLOT", slot, "MIGRATING", taker)
+		for {
+			batch := set.must(ctx, from, "CLUSTER", "GETKEYSINSLOT", slot, 10).Val().([]any)
+			if len(batch) == 0 {
+				break
+			}
+			set.must(ctx, from, append([]any{"MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS"}, batch...)...)
+			keys += len(batch)
+		}
+		for _, s := range append([]*Server{to, from}, set.nodes...) {
+			set.must(ctx, s, "CLUSTER", "SETSLOT", slot, "NODE", taker)
+		}
+	}
+	return keys
+}
+
 // replicated tells whether every replica has all that its master has, and all nodes know of it.
 func (set *ClusterSet) replicated(ctx context.Context) error {
 	for i, s := range set.replicas {
-		info, err := s.info(ctx, "replication")
-		if err == nil && info["master_link_status"] != "up" {
-			err = fmt.Errorf("replica %s is not synchronised", s.Addr())
-		}
-		if err != nil {
+		if err := s.follows(ctx); err != nil {
 			return err
 		}
 		for _, other := range set.Servers() {
@@ -156,6 +233,12 @@ func (set *ClusterSet) AwaitTakeover(gone *Server) {
 		}
 		return err
 	})
+}
+
+// AwaitReplica waits until a node that was a master, and runs again, follows the one that took over.
+func (set *ClusterSet) AwaitReplica(s *Server) {
+	set.tb.Helper()
+	await(set.tb, "the old master as a replica", s.follows)
 }
 
 // Nodes returns the masters, to be stopped, paused or asked one by one.

@@ -27,8 +27,8 @@ type SentinelSet struct {
 }
 
 // Sentinel starts the set and waits until all sentinels know one another, the
-// master and its synchronised replica. They call a master dead after half a
-// second, and a failover takes about two. Each extraConf goes to the master and
+// master and its synchronised replica. They call a master dead after 0.8
+// seconds, and a failover takes about two. Each extraConf goes to the master and
 // the replica.
 func Sentinel(tb testing.TB, extraConf ...string) *SentinelSet {
 	tb.Helper()
@@ -67,18 +67,21 @@ func startSentinel(tb testing.TB, master *Server, extraConf []string) *Server {
 	s := launch(tb, func(*Server) []string {
 		return append([]string{
 			fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", masterName, master.announced(), quorum),
-			"sentinel down-after-milliseconds " + masterName + " 500",
+			"sentinel down-after-milliseconds " + masterName + " 800",
 			fmt.Sprintf("sentinel failover-timeout %s %d", masterName, failoverTimeout.Milliseconds()),
 		}, extraConf...)
 	}, "--sentinel")
 
 	// Sentinels look at the servers every 10 s and for each other every 2 s; a test
 	// cannot wait for that. TILT, their answer to a stalled machine, suspends
-	// failovers for 30 s. PING-PERIOD stays: a replica is promoted only if its INFO,
-	// then fetched every second whatever INFO-PERIOD says, is younger than five of it. A new
-	// master has four of PUBLISH-PERIOD to be known as one before it is made a replica again.
+	// failovers for 30 s. A Sentinel dials a server that it could not reach once in a PING-PERIOD,
+	// also a master that is new to it: with one of a second it took the promoted server for dead
+	// and went back to the old one, which may have come back empty. Nor may it be much shorter: a
+	// replica is promoted only if its INFO, then fetched every second whatever INFO-PERIOD says, is
+	// younger than five of it. A new master has four of PUBLISH-PERIOD to be known as one before it
+	// is made a replica again.
 	err := s.do(tb.Context(), "SENTINEL", "DEBUG",
-		"INFO-PERIOD", 100, "ASK-PERIOD", 100, "PUBLISH-PERIOD", 500, "TILT-PERIOD", 1000).Err()
+		"INFO-PERIOD", 100, "ASK-PERIOD", 100, "PUBLISH-PERIOD", 500, "TILT-PERIOD", 1000, "PING-PERIOD", 400).Err()
 	if err != nil {
 		tb.Fatalf("redistest: SENTINEL DEBUG: %v", err)
 	}
@@ -226,6 +229,13 @@ func (set *SentinelSet) AwaitFailover(old *Server) *Server {
 		return err
 	})
 	return promoted
+}
+
+// AwaitReplica waits until a server that was the master, and runs again, follows the master and has
+// all of it.
+func (set *SentinelSet) AwaitReplica(s *Server) {
+	set.tb.Helper()
+	await(set.tb, "the old master as a replica", s.follows)
 }
 
 // promoted is the master that every sentinel names in the place of old, and that takes writes.

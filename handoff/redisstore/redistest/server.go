@@ -215,6 +215,15 @@ func (s *Server) info(ctx context.Context, section ...any) (map[string]string, e
 	return fields(text), err
 }
 
+// follows tells whether the server is a replica that has what its master has.
+func (s *Server) follows(ctx context.Context) error {
+	info, err := s.info(ctx, "replication")
+	if err == nil && (info["role"] != "slave" || info["master_link_status"] != "up") {
+		err = fmt.Errorf("%s is a %s, its link to a master %q", s.Addr(), info["role"], info["master_link_status"])
+	}
+	return err
+}
+
 // fields parses the name:value lines of INFO and CLUSTER INFO.
 func fields(text string) map[string]string {
 	m := map[string]string{}
@@ -274,6 +283,63 @@ func (s *Server) Set(name, value string) {
 	defer cancel()
 	if err := s.do(ctx, "CONFIG", "SET", name, value).Err(); err != nil {
 		s.tb.Fatalf("redistest: CONFIG SET %s: %v", name, err)
+	}
+}
+
+// Info returns the fields of a section of INFO.
+func (s *Server) Info(section string) map[string]string {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	info, err := s.info(ctx, section)
+	if err != nil {
+		s.tb.Fatalf("redistest: INFO %s: %v", section, err)
+	}
+	return info
+}
+
+// PauseClients has the server answer no client for a while, though it runs (CLIENT PAUSE).
+func (s *Server) PauseClients(d time.Duration) {
+	s.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	if err := s.do(ctx, "CLIENT", "PAUSE", d.Milliseconds(), "ALL").Err(); err != nil {
+		s.tb.Fatalf("redistest: CLIENT PAUSE: %v", err)
+	}
+}
+
+// spin keeps the server busy for some seconds of its processor time. TIME stands still in a script.
+const spin = `local till = os.clock() + ARGV[1] while os.clock() < till do end`
+
+// Spin runs a script that keeps the server busy for at least d, and returns when it is over.
+func (s *Server) Spin(d time.Duration) {
+	s.tb.Helper()
+	o := s.options()
+	o.ReadTimeout = readyWithin
+	c := redis.NewClient(o)
+	defer c.Close()
+	if err := c.Do(context.Background(), "EVAL", spin, 0, d.Seconds()).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		s.tb.Fatalf("redistest: a script that takes %v: %v", d, err)
+	}
+}
+
+// Log returns what the server has logged since it was started last.
+func (s *Server) Log() string {
+	s.tb.Helper()
+	log, err := os.ReadFile(s.path("redis.log"))
+	if err != nil {
+		s.tb.Fatalf("redistest: %v", err)
+	}
+	return string(log)
+}
+
+// AwaitExit waits until the server has ended by itself.
+func (s *Server) AwaitExit() {
+	s.tb.Helper()
+	select {
+	case <-s.process.exited:
+	case <-time.After(readyWithin):
+		s.tb.Fatalf("redistest: redis-server runs on")
 	}
 }
 
