@@ -3,6 +3,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,45 +34,88 @@ var (
 	replicated = []string{"--durability", "replicated:1"}
 )
 
-func killTwice(c *checker, r *redistest.Server) {
-	for range 2 {
+// killed crashes a server and starts it again, twice in the short form.
+func killed(c *checker, r *redistest.Server) {
+	times := 2 * *chaosTimes
+	for range times {
+		was := r.Info("server")["run_id"]
 		r.Kill()
 		r.Restart()
+		if r.Info("server")["run_id"] == was {
+			c.t.Error("Redis was killed and is the same process")
+		}
+		c.awaitAnswers()
 		c.goOn()
 	}
+	c.saw("kills: %d", times)
+}
+
+// switching has the master replaced, as often as asked for, by something that happens to it. All
+// agree on who is master before it happens and after it, and it is another one each time.
+func switching(happens func(set *redistest.SentinelSet)) func(*checker, *redistest.SentinelSet) {
+	return func(c *checker, set *redistest.SentinelSet) {
+		c.t.Helper()
+		for n := range *chaosTimes {
+			if n > 0 {
+				c.awaitAnswers()
+				c.goOn()
+			}
+			old := set.Master()
+			if role := old.Info("replication")["role"]; role != "master" {
+				c.t.Fatalf("the Sentinels name a %s as the master", role)
+			}
+			happens(set)
+			if promoted := set.AwaitFailover(old); promoted == old {
+				c.t.Error("the master is the same as before")
+			}
+			set.AwaitReplica(old)
+		}
+		c.saw("masters replaced: %d", *chaosTimes)
+	}
+}
+
+func killMaster(set *redistest.SentinelSet) {
+	old := set.KillMaster()
+	set.AwaitFailover(old)
+	old.Restart()
 }
 
 // onRedis are the faults of Redis and of the way to it.
 var onRedis = []scenario{
-	{name: "Redis killed twice, appendfsync always", redis: single(killTwice, onDisk...), mailsTwice: true},
-	{name: "Redis killed twice, appendfsync everysec", redis: single(killTwice, everySec...), mailsTwice: true},
-	{name: "Redis frozen for 3 s", instances: 2, redis: single(func(c *checker, r *redistest.Server) {
+	{name: "Redis killed, appendfsync always", redis: single(killed, onDisk...), mailsTwice: true},
+	{name: "Redis killed, appendfsync everysec", redis: single(killed, everySec...), mailsTwice: true},
+	{name: "Redis frozen for 3 s", instances: 2, silence: 2 * time.Second, redis: single(func(c *checker, r *redistest.Server) {
 		r.Pause()
 		time.Sleep(3 * time.Second)
 		r.Resume()
+		c.saw("SIGSTOP")
 	}), mailsTwice: true},
 	{name: "Redis out of memory", redis: single(func(c *checker, r *redistest.Server) {
 		r.Set("maxmemory", "1mb")
 		c.goOn()
+		c.saw("commands refused: %d", refusals(c, r, "OOM"))
 		r.Set("maxmemory", "0")
 	})},
-	{name: "Sentinel: a planned failover, writes paused", instances: 2, redis: watched(func(c *checker, set *redistest.SentinelSet) {
-		set.PlannedFailover()
-	})},
-	{name: "Sentinel: failover at once, replicated:1", instances: 2, args: replicated, redis: watched(func(c *checker, set *redistest.SentinelSet) {
-		set.Failover()
-	}), mailsTwice: true},
-	{name: "Sentinel: the master killed, replicated:1", instances: 2, args: replicated, redis: watched(func(c *checker, set *redistest.SentinelSet) {
-		old := set.KillMaster()
-		set.AwaitFailover(old)
-		old.Restart()
-	}), mailsTwice: true},
-	{name: "Cluster: a master dies and stays dead", instances: 2, redis: func(t *testing.T) (string, func(*checker)) {
+	{name: "Sentinel: a planned failover, writes paused", instances: 2, redis: watched(switching((*redistest.SentinelSet).PlannedFailover))},
+	{name: "Sentinel: failover at once, replicated:1", instances: 2, args: replicated, redis: watched(switching((*redistest.SentinelSet).Failover)), mailsTwice: true},
+	{name: "Sentinel: the master killed, replicated:1", instances: 2, args: replicated, silence: time.Second, redis: watched(switching(killMaster)), mailsTwice: true},
+	{name: "Cluster: a master dies and stays dead", instances: 2, silence: time.Second, redis: func(t *testing.T) (string, func(*checker)) {
 		set := redistest.ReplicatedCluster(t, "cluster-require-full-coverage no")
 		addrs := set.Addrs()
 		return "redis://" + addrs[0] + "?addr=" + strings.Join(addrs[1:], "&addr="), func(c *checker) {
 			set.Nodes()[1].Kill()
 			set.AwaitTakeover(set.Nodes()[1])
+			c.saw("its replica took over")
 		}
 	}, mailsTwice: true},
+}
+
+// refusals is how many commands a server refused with an error of that name, which is some.
+func refusals(c *checker, r *redistest.Server, name string) int {
+	c.t.Helper()
+	n, _ := strconv.Atoi(strings.TrimPrefix(r.Info("errorstats")["errorstat_"+name], "count="))
+	if n == 0 {
+		c.t.Errorf("Redis refused nothing with %s", name)
+	}
+	return n
 }

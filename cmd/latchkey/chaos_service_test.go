@@ -47,6 +47,7 @@ var onInstances = []scenario{
 			}
 			c.goOn()
 		}
+		c.saw("both gone, twice")
 	}), mailsTwice: true},
 }
 
@@ -60,6 +61,7 @@ func (c *checker) inTurn(times int, end func(*instance, *testing.T)) {
 			i.start(c.t)
 		}
 	}
+	c.saw("%d ended", times*len(c.instances))
 }
 
 // killed ends an instance as a power cut does.

@@ -23,7 +23,9 @@ import (
 )
 
 var (
-	chaosSpan  = flag.Duration("chaos.span", 2*time.Second, "how long the load goes on before, between and after the faults")
+	chaosSpan  = flag.Duration("chaos.span", time.Second, "how long the load goes on before, between and after the faults")
+	chaosTimes = flag.Int("chaos.times", 1, "how often a fault that can be repeated happens")
+	chaosTogether = flag.Int("chaos.together", 2, "how many scenarios are played at once")
 	chaosTable = flag.String("chaos.table", "", "a file for the table of results; empty: the log alone")
 	chaosLong  = flag.Bool("chaos.long", false, "the long form: as many mails, windows, connections and streams as a large service has")
 )
@@ -41,20 +43,34 @@ func many(short, long int) int {
 // all is well again:
 //
 //	go test -tags chaos ./cmd/latchkey -run TestChaos -v
-//	go test -tags chaos ./cmd/latchkey -run TestChaos -v -timeout 2h -chaos.long -chaos.span 30s -chaos.table FILE
+//	go test -tags chaos ./cmd/latchkey -run TestChaos -v -timeout 2h -chaos.long -chaos.span 30s -chaos.times 20 -chaos.together 1 -chaos.table FILE
 //
 // docs/reliability.md has the table of the long form.
 func TestChaos(t *testing.T) {
-	var rows []string
-	for _, s := range slices.Concat(onRedis, onService) {
-		t.Run(s.name, func(t *testing.T) { rows = append(rows, play(t, s).row(s)) })
+	scenarios := slices.Concat(onRedis, onService)
+	rows := make([]string, len(scenarios))
+	t.Cleanup(func() { tell(t, rows) }) // after all scenarios, which are parallel
+	free := make(chan struct{}, max(1, *chaosTogether))
+	for n, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			free <- struct{}{}
+			defer func() { <-free }()
+			rows[n] = play(t, s).row(s)
+		})
 	}
+}
+
+// tell logs the table of what was played, and writes it to the file that was asked for.
+func tell(t *testing.T, rows []string) {
 	var table bytes.Buffer
 	w := tabwriter.NewWriter(&table, 0, 0, 1, ' ', 0)
 	fmt.Fprintln(w, "| scenario\t| parcels\t| released\t| lost\t| doubled\t| stuck\t| odd answers\t| mails twice\t| slowest mail\t| longest without an answer\t| note\t|")
 	fmt.Fprintln(w, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
 	for _, row := range rows {
-		fmt.Fprintln(w, row)
+		if row != "" {
+			fmt.Fprintln(w, row)
+		}
 	}
 	_ = w.Flush()
 	t.Logf("\n%s", table.String())
@@ -71,6 +87,9 @@ type scenario struct {
 	instances int
 	args      []string // of serve, besides
 	redis     func(t *testing.T) (url string, broken func(c *checker))
+
+	// silence is how long the load cannot be answered while the fault lasts, at least.
+	silence time.Duration
 
 	// mailsTwice says that a mail may come twice: the link to the mail server, or what finished it
 	// on the log, is broken between the last dot and its answer.
@@ -97,6 +116,7 @@ type checker struct {
 	answers  []time.Time // of requests that were acknowledged
 	verified []timed     // verifies that were acknowledged
 	notes    []string    // what a row says besides its figures
+	shown    bool        // something of the fault was seen
 }
 
 // timed is when something was done, and how long it took.
@@ -179,6 +199,7 @@ func play(t *testing.T, s scenario) *verdict {
 	}
 	c.goOn()
 	broken(c)
+	c.awaitAnswers()
 	c.goOn()
 	stop()
 	load.Wait()
@@ -196,6 +217,12 @@ func play(t *testing.T, s scenario) *verdict {
 	if v.mailsTwice > 0 && !s.mailsTwice {
 		t.Errorf("%d mails came twice", v.mailsTwice)
 	}
+	if !c.shown {
+		t.Error("nothing shows that the fault happened: a scenario says what it saw of it")
+	}
+	if v.longestWait < s.silence {
+		t.Errorf("the load was never longer than %v without an answer, and the fault takes %v", v.longestWait, s.silence)
+	}
 	if v.parcels < 10 || v.released < 10 {
 		t.Errorf("%d parcels and %d releases: this is no load", v.parcels, v.released)
 	}
@@ -208,6 +235,34 @@ func (c *checker) goOn() { time.Sleep(*chaosSpan) }
 // note adds to what the row says besides its figures.
 func (c *checker) note(format string, args ...any) {
 	c.notes = append(c.notes, fmt.Sprintf(format, args...))
+}
+
+// saw notes how the fault showed. Each scenario does so, and fails where what it broke went on as if
+// nothing had happened: a fault that did not happen would be survived each time.
+func (c *checker) saw(format string, args ...any) {
+	c.shown = true
+	c.note(format, args...)
+}
+
+// awaitAnswers waits until the load is answered again. The time after the last answer would not be
+// counted otherwise.
+func (c *checker) awaitAnswers() {
+	c.t.Helper()
+	from := time.Now()
+	awaitWithin(c.t, time.Minute, "an answer after the fault", func() bool { return c.answeredSince(from) > 0 })
+}
+
+// answeredSince is how many answers of the load came since.
+func (c *checker) answeredSince(from time.Time) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, at := range slices.Backward(c.answers) {
+		if at.Before(from) {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // settle finds a place where it is far from midnight, and has tokens last for as long as clocks
