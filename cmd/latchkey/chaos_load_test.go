@@ -16,6 +16,10 @@ import (
 	"latchkey/api/auth"
 )
 
+// courierRests is between two parcels of a courier. Without it the load would leave the servers of
+// a small machine too little to see one another's signs of life.
+const courierRests = 10 * time.Millisecond
+
 // deliver is a courier's day: a parcel is dispatched, looked up, sometimes mistyped, verified, and
 // verified again, each until it is answered.
 func (c *checker) deliver(ctx context.Context, courier int) {
@@ -27,6 +31,7 @@ func (c *checker) deliver(ctx context.Context, courier int) {
 		c.lives = append(c.lives, l)
 		c.mu.Unlock()
 		c.live(ctx, l, courier, token, n%40 == 7)
+		time.Sleep(courierRests)
 	}
 }
 

@@ -3,13 +3,125 @@
 package main
 
 import (
+	"fmt"
+	"math"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"latchkey/handoff/redisstore/redistest"
 )
+
+// onTheWay are the faults of the way to Redis and to the mail server.
+var onTheWay = []scenario{
+	{name: "the way to Redis takes 100 ms", instances: 2, redis: proxied(func(c *checker, way *proxy) {
+		way.treat(treatment{}, treatment{delay: 100 * time.Millisecond})
+		c.goOn()
+		from := time.Now()
+		c.goOn()
+		c.goOn()
+		fastest := c.fastestVerify(from)
+		way.pass()
+		if fastest < 200*time.Millisecond { // to read, and to commit
+			c.t.Errorf("a verify took %v, which cannot be", fastest)
+		}
+		c.saw("fastest verify: %d ms", fastest.Milliseconds())
+	})},
+	{name: "the way to Redis takes 64 KiB a second", instances: 2, redis: proxied(func(c *checker, way *proxy) {
+		narrow := treatment{perSecond: 64 << 10}
+		way.treat(narrow, narrow)
+		c.goOn()
+		c.goOn()
+		way.pass()
+		c.happened(&way.slow, "pieces held up")
+	})},
+	{name: "the way to Redis is cut amid replies", instances: 2, redis: proxied(func(c *checker, way *proxy) {
+		for range *chaosTimes {
+			for _, bytes := range []int{50_000, 20_000, 7_001, 1_003} {
+				way.treat(treatment{}, treatment{cutAfter: bytes})
+				time.Sleep(*chaosSpan / 2)
+			}
+		}
+		way.pass()
+		c.happened(&way.cuts, "connections cut")
+	}), mailsTwice: true},
+	{name: "the way to Redis is cut amid requests", instances: 2, redis: proxied(func(c *checker, way *proxy) {
+		for range *chaosTimes {
+			for _, bytes := range []int{50_000, 20_000, 7_001, 1_003} {
+				way.treat(treatment{cutAfter: bytes}, treatment{})
+				time.Sleep(*chaosSpan / 2)
+			}
+		}
+		way.pass()
+		c.happened(&way.cuts, "connections cut")
+	}), mailsTwice: true},
+	{name: "requests reach Redis and replies do not, 3 s", instances: 2, silence: 2 * time.Second, redis: proxied(func(c *checker, way *proxy) {
+		way.treat(treatment{}, treatment{hold: true})
+		time.Sleep(3 * time.Second)
+		way.pass()
+		c.happened(&way.stuck, "replies held")
+	}), mailsTwice: true},
+	{name: "requests do not reach Redis, 3 s", instances: 2, silence: 2 * time.Second, redis: proxied(func(c *checker, way *proxy) {
+		way.treat(treatment{hold: true}, treatment{})
+		time.Sleep(3 * time.Second)
+		way.pass()
+		c.happened(&way.stuck, "requests held")
+	}), mailsTwice: true},
+	{name: "the way to the mail server is cut amid replies", mailWay: true, redis: mailBroken(func(c *checker, way *proxy) {
+		for _, bytes := range []int{400, 150, 60} {
+			way.treat(treatment{}, treatment{cutAfter: bytes})
+			c.leave(fmt.Sprintf("M%d-", bytes), 10)
+			c.goOn()
+		}
+		way.pass()
+		c.happened(&way.cuts, "connections cut")
+	}), mailsTwice: true},
+	{name: "mails arrive and the mail server's replies do not, 3 s", mailWay: true, redis: mailBroken(func(c *checker, way *proxy) {
+		way.treat(treatment{}, treatment{hold: true})
+		c.leave("M", 10)
+		time.Sleep(3 * time.Second)
+		way.pass()
+		c.happened(&way.stuck, "replies held")
+	}), mailsTwice: true},
+}
+
+// proxied is a server by itself behind a proxy, with what is to happen to the way.
+func proxied(broken func(c *checker, way *proxy)) func(*testing.T) (string, func(*checker)) {
+	return func(t *testing.T) (string, func(*checker)) {
+		way := newProxy(t, redistest.Single(t).Addr())
+		return "redis://" + way.addr(), func(c *checker) { broken(c, way) }
+	}
+}
+
+// mailBroken is a scenario of the way to the mail server.
+func mailBroken(broken func(c *checker, way *proxy)) func(*testing.T) (string, func(*checker)) {
+	return single(func(c *checker, _ *redistest.Server) { broken(c, c.mailWay) })
+}
+
+// happened says how often a proxy broke something, which is at least once.
+func (c *checker) happened(n *atomic.Int64, what string) {
+	c.t.Helper()
+	if n.Load() == 0 {
+		c.t.Errorf("no %s", what)
+	}
+	c.saw("%s: %d", what, n.Load())
+}
+
+// fastestVerify is the shortest time of a verify that began since then.
+func (c *checker) fastestVerify(from time.Time) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fastest := time.Duration(math.MaxInt64)
+	for _, v := range c.verified {
+		if v.at.After(from) {
+			fastest = min(fastest, v.took)
+		}
+	}
+	return fastest
+}
 
 // proxy passes bytes between clients and one server, and breaks the way between them. It counts
 // what it broke, which libraries for this do not, and so a scenario can show that its fault happened.
@@ -82,17 +194,6 @@ func (p *proxy) treat(requests, replies treatment) {
 
 // pass has all bytes go through again.
 func (p *proxy) pass() { p.treat(treatment{}, treatment{}) }
-
-// cutAll resets all connections.
-func (p *proxy) cutAll() {
-	p.mu.Lock()
-	links := slices.Clone(p.links)
-	p.mu.Unlock()
-	for _, l := range links {
-		p.cuts.Add(1)
-		l.reset()
-	}
-}
 
 func (p *proxy) serve(serving *sync.WaitGroup) {
 	for {

@@ -3,8 +3,14 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,6 +102,34 @@ var onRedis = []scenario{
 		c.saw("commands refused: %d", refusals(c, r, "OOM"))
 		r.Set("maxmemory", "0")
 	})},
+	{name: "Redis answers no client for 2 s (CLIENT PAUSE)", instances: 2, silence: 1900 * time.Millisecond, redis: single(func(c *checker, r *redistest.Server) {
+		r.PauseClients(2 * time.Second)
+		time.Sleep(2 * time.Second)
+		c.saw("paused")
+	}), mailsTwice: true},
+	{name: "Redis runs a slow script of 2 s", instances: 2, silence: 1900 * time.Millisecond, redis: single(func(c *checker, r *redistest.Server) {
+		r.Spin(2 * time.Second)
+		c.saw("stood still")
+	}), mailsTwice: true},
+	{name: "Redis runs a slow script of 2 s and says so (BUSY)", instances: 2, silence: time.Second, redis: single(func(c *checker, r *redistest.Server) {
+		r.Spin(2 * time.Second)
+		c.saw("commands refused: %d", refusals(c, r, "BUSY"))
+	}, "busy-reply-threshold 100"), mailsTwice: true},
+	{name: "Redis's disk is full, appendfsync everysec", redis: fullDisk(everySec, func(c *checker, r *redistest.Server, free func()) {
+		c.goOn()
+		c.goOn()
+		c.saw("commands refused: %d", refusals(c, r, "MISCONF"))
+		free()
+	})},
+	{name: "Redis's disk is full, appendfsync always", redis: fullDisk(onDisk, func(c *checker, r *redistest.Server, free func()) {
+		r.AwaitExit()
+		if !strings.Contains(r.Log(), "No space left on device") {
+			c.t.Errorf("Redis ended, and not because its disk is full:\n%s", r.Log())
+		}
+		c.saw("Redis ended")
+		free()
+		r.Restart()
+	}), mailsTwice: true},
 	{name: "Sentinel: a planned failover, writes paused", instances: 2, redis: watched(switching((*redistest.SentinelSet).PlannedFailover))},
 	{name: "Sentinel: failover at once, replicated:1", instances: 2, args: replicated, redis: watched(switching((*redistest.SentinelSet).Failover)), mailsTwice: true},
 	{name: "Sentinel: the master killed, replicated:1", instances: 2, args: replicated, silence: time.Second, redis: watched(switching(killMaster)), mailsTwice: true},
@@ -118,4 +152,34 @@ func refusals(c *checker, r *redistest.Server, name string) int {
 		c.t.Errorf("Redis refused nothing with %s", name)
 	}
 	return n
+}
+
+// diskBytes is how much a disk takes that is to be full. A load of some seconds does not fill it.
+const diskBytes = 16 << 20
+
+// fullDisk is a server whose data lie on a disk of their own, which is full when the fault begins;
+// free makes room again. Only root may mount one, as CI does.
+func fullDisk(conf []string, broken func(c *checker, r *redistest.Server, free func())) func(*testing.T) (string, func(*checker)) {
+	return func(t *testing.T) (string, func(*checker)) {
+		dir := t.TempDir()
+		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", diskBytes), "tmpfs", dir).CombinedOutput(); err != nil {
+			t.Skipf("a full disk needs a mount, for which one must be root: %v, %s", err, out)
+		}
+		t.Cleanup(func() {
+			if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
+				t.Errorf("umount: %v, %s", err, out)
+			}
+		})
+		return single(func(c *checker, r *redistest.Server) {
+			ballast := filepath.Join(dir, "ballast")
+			if err := os.WriteFile(ballast, make([]byte, diskBytes), 0o600); !errors.Is(err, syscall.ENOSPC) {
+				t.Fatalf("the disk is not full: %v", err)
+			}
+			broken(c, r, func() {
+				if err := os.Remove(ballast); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}, append([]string{"dir " + dir}, conf...)...)(t)
+	}
 }

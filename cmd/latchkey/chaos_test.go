@@ -47,7 +47,7 @@ func many(short, long int) int {
 //
 // docs/reliability.md has the table of the long form.
 func TestChaos(t *testing.T) {
-	scenarios := slices.Concat(onRedis, onService)
+	scenarios := slices.Concat(onRedis, onTheWay, onService)
 	rows := make([]string, len(scenarios))
 	t.Cleanup(func() { tell(t, rows) }) // after all scenarios, which are parallel
 	free := make(chan struct{}, max(1, *chaosTogether))
@@ -88,6 +88,9 @@ type scenario struct {
 	args      []string // of serve, besides
 	redis     func(t *testing.T) (url string, broken func(c *checker))
 
+	// mailWay has the service reach its mail server by [checker.mailWay], which may be broken.
+	mailWay bool
+
 	// silence is how long the load cannot be answered while the fault lasts, at least.
 	silence time.Duration
 
@@ -109,6 +112,7 @@ type checker struct {
 	operator  string
 	instances []*instance
 	http      http.Client
+	mailWay   *proxy // nil: the service reaches its mail server directly
 
 	turn     atomic.Uint64
 	mu       sync.Mutex
@@ -169,6 +173,10 @@ func play(t *testing.T, s scenario) *verdict {
 	c := &checker{production: newService(t), t: t, http: http.Client{Timeout: 10 * time.Second}}
 	url, broken := s.redis(t)
 	c.settle()
+	if s.mailWay {
+		c.mailWay = newProxy(t, c.sink.Addr())
+		c.args = with(c.args, "--smtp-url", "smtp://"+c.mailWay.addr())
+	}
 	var clocks []*off
 	if s.clocks != nil {
 		clocks = s.clocks(c)
