@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 )
 
 // Guesses keeps the couriers' budgets and the carriers' days. A guess is one request with a
@@ -115,10 +116,14 @@ func codeRefused(events []handoff.Event) *handoff.Event {
 }
 
 // settleWithin is how long one try to settle may take, and settleFor how long a failed
-// one is tried again behind the answer: less than it takes until the reservation lapses.
+// one is tried again behind the answer: less than it takes until the reservation lapses. The first
+// try again comes settleFirst after that, and later ones at most settleRests after one another: in an
+// outage of the store each request leaves a guess to settle.
 const (
 	settleWithin = 5 * time.Second
 	settleFor    = 30 * time.Second
+	settleFirst  = 10 * time.Millisecond
+	settleRests  = time.Second
 )
 
 // settleGuess ends a guess. One that cannot be settled takes up a place in the budget until it
@@ -130,9 +135,9 @@ func (s *Service) settleGuess(ctx context.Context, st Settlement) {
 	}
 	s.settling.Go(func() {
 		giveUp := time.Now().Add(settleFor) // by the process's own monotonic clock
-		for n := 3; time.Now().Before(giveUp); n++ {
-			behind := context.WithoutCancel(ctx)
-			if pause(behind, n) == nil && inTime(behind, try) {
+		behind := context.WithoutCancel(ctx)
+		for wait := settleFirst; time.Now().Before(giveUp); wait = min(2*wait, settleRests) {
+			if clock.Sleep(behind, wait/2+rand.N(wait/2)) == nil && inTime(behind, try) {
 				return
 			}
 		}

@@ -671,6 +671,29 @@ func TestAGuessIsGivenBackLate(t *testing.T) {
 	})
 }
 
+// A store that is away is not asked without rest by each guess that it could not give back.
+func TestAnAbsentStoreIsAskedSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const forGood = 1 << 20
+		store := &flaky{Core: handofftest.NewMemory()}
+		w := handofftest.New(t, store)
+		w.Cleared(t, "c1")
+		w.Drives(t, "c1", handofftest.Route, handofftest.Today)
+		g := w.Dispatch(t, handofftest.Sample("p1"))
+		far := handofftest.AtDoor("c1", "p1", g.CurrentCode())
+		far.Position.Point.Lat += 5000 // 556 m: farther away it is told, by a commit of its own
+		store.failures.Store(forGood)
+		if _, err := w.Service.Verify(t.Context(), far); refusal(err) != handoff.OutsideGeofence {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		w.Service.Close()
+		if tries, took := forGood-store.failures.Load(), time.Since(began); tries > 70 || took < 29*time.Second {
+			t.Errorf("it was asked %d times in %v", tries, took)
+		}
+	})
+}
+
 // A shop that may not use a carrier learns nothing of its parcels, and leaves no mark.
 func TestAShopCannotProbeACarrier(t *testing.T) {
 	w := world(t)
