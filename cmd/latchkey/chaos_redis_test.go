@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -61,7 +62,11 @@ func killed(c *checker, r *redistest.Server) {
 func switching(happens func(set *redistest.SentinelSet)) func(*checker, *redistest.SentinelSet) {
 	return func(c *checker, set *redistest.SentinelSet) {
 		c.t.Helper()
-		for n := range *chaosTimes {
+		times := *chaosTimes
+		if c.losses != nil {
+			times = 1 // after a loss all may stand still
+		}
+		for n := range times {
 			if n > 0 {
 				c.awaitAnswers()
 				c.goOn()
@@ -76,7 +81,7 @@ func switching(happens func(set *redistest.SentinelSet)) func(*checker, *rediste
 			}
 			set.AwaitReplica(old)
 		}
-		c.saw("masters replaced: %d", *chaosTimes)
+		c.saw("masters replaced: %d", times)
 	}
 }
 
@@ -86,8 +91,50 @@ func killMaster(set *redistest.SentinelSet) {
 	old.Restart()
 }
 
-// onRedis are the faults of Redis and of the way to it.
-var onRedis = []scenario{
+// freezeMaster stops the master until another one is, so that the old one comes back and takes itself
+// for the master, with requests that wait for it.
+func freezeMaster(set *redistest.SentinelSet) {
+	old := set.Master()
+	old.Pause()
+	set.AwaitFailover(old)
+	old.Resume()
+}
+
+// onSentinel are the ways in which a master is replaced, with each durability.
+func onSentinel() (list []scenario) {
+	for _, way := range []struct {
+		name    string
+		happens func(*redistest.SentinelSet)
+		silence time.Duration
+	}{
+		{"failover at once", (*redistest.SentinelSet).Failover, 0},
+		{"the master killed", killMaster, time.Second},
+		{"the master frozen until replaced", freezeMaster, time.Second},
+	} {
+		for _, with := range []struct {
+			name    string
+			conf    []string
+			args    []string
+			mayLose bool
+		}{
+			{"memory", nil, nil, true},
+			{"everysec", everySec, nil, true},
+			{"always", onDisk, nil, true},
+			{"replicated:1", nil, replicated, false},
+		} {
+			list = append(list, scenario{
+				name: "Sentinel: " + way.name + ", " + with.name, instances: 2, args: with.args, silence: way.silence,
+				redis: watched(switching(way.happens), with.conf...), mayLose: with.mayLose, mailsTwice: true,
+			})
+		}
+	}
+	return list
+}
+
+// onRedis are the faults of Redis.
+var onRedis = slices.Concat(onServer, onSentinel(), onCluster)
+
+var onServer = []scenario{
 	{name: "Redis killed, appendfsync always", redis: single(killed, onDisk...), mailsTwice: true},
 	{name: "Redis killed, appendfsync everysec", redis: single(killed, everySec...), mailsTwice: true},
 	{name: "Redis frozen for 3 s", instances: 2, silence: 2 * time.Second, redis: single(func(c *checker, r *redistest.Server) {
@@ -131,8 +178,9 @@ var onRedis = []scenario{
 		r.Restart()
 	}), mailsTwice: true},
 	{name: "Sentinel: a planned failover, writes paused", instances: 2, redis: watched(switching((*redistest.SentinelSet).PlannedFailover))},
-	{name: "Sentinel: failover at once, replicated:1", instances: 2, args: replicated, redis: watched(switching((*redistest.SentinelSet).Failover)), mailsTwice: true},
-	{name: "Sentinel: the master killed, replicated:1", instances: 2, args: replicated, silence: time.Second, redis: watched(switching(killMaster)), mailsTwice: true},
+}
+
+var onCluster = []scenario{
 	{name: "Cluster: a master dies and stays dead", instances: 2, silence: time.Second, redis: func(t *testing.T) (string, func(*checker)) {
 		set := redistest.ReplicatedCluster(t, "cluster-require-full-coverage no")
 		addrs := set.Addrs()

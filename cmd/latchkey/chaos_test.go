@@ -94,6 +94,10 @@ type scenario struct {
 	// silence is how long the load cannot be answered while the fault lasts, at least.
 	silence time.Duration
 
+	// mayLose says that what was acknowledged may be lost with that durability. Each loss must then
+	// be noticed: see [notice].
+	mayLose bool
+
 	// mailsTwice says that a mail may come twice: the link to the mail server, or what finished it
 	// on the log, is broken between the last dot and its answer.
 	mailsTwice bool
@@ -121,6 +125,7 @@ type checker struct {
 	verified []timed     // verifies that were acknowledged
 	notes    []string    // what a row says besides its figures
 	shown    bool        // something of the fault was seen
+	losses   *notice     // nil: nothing may be lost
 }
 
 // timed is when something was done, and how long it took.
@@ -155,6 +160,7 @@ type life struct {
 type verdict struct {
 	parcels, released        int
 	lost, doubled, stuck     []string
+	unnoticed                []string // of what is lost: nothing was said of it
 	odd                      []string
 	mailsTwice               int
 	slowestMail, longestWait time.Duration
@@ -206,18 +212,31 @@ func play(t *testing.T, s scenario) *verdict {
 		load.Go(func() { c.deliver(loading, n) })
 	}
 	c.goOn()
+	if s.mayLose {
+		c.losses = &notice{}
+	}
 	broken(c)
 	c.awaitAnswers()
 	c.goOn()
+	c.mu.Lock()
+	c.answers = append(c.answers, time.Now()) // what was not answered any more by then is a gap, too
+	c.mu.Unlock()
 	stop()
 	load.Wait()
+	if s.mayLose {
+		c.listen()
+	}
 	for _, i := range c.instances {
 		ready := client{t, i.at()}
 		awaitWithin(t, time.Minute, "readiness", func() bool { status, _ := ready.do("GET", "/readyz", "", ""); return status == http.StatusOK })
 	}
 	v := c.compare(arrivals)
 	v.notes = c.notes
-	for what, found := range map[string][]string{"lost": v.lost, "doubled": v.doubled, "stuck": v.stuck, "odd": v.odd} {
+	lost := v.lost
+	if s.mayLose {
+		lost = v.unnoticed
+	}
+	for what, found := range map[string][]string{"lost": lost, "doubled": v.doubled, "stuck": v.stuck, "odd": v.odd} {
 		if len(found) > 0 {
 			t.Errorf("%d %s: %s", len(found), what, strings.Join(found[:min(len(found), 5)], "; "))
 		}
@@ -252,12 +271,14 @@ func (c *checker) saw(format string, args ...any) {
 	c.note(format, args...)
 }
 
-// awaitAnswers waits until the load is answered again. The time after the last answer would not be
+// awaitAnswers waits until the load is answered again, or will not be since what may be lost is. The time after the last answer would not be
 // counted otherwise.
 func (c *checker) awaitAnswers() {
 	c.t.Helper()
 	from := time.Now()
-	awaitWithin(c.t, time.Minute, "an answer after the fault", func() bool { return c.answeredSince(from) > 0 })
+	awaitWithin(c.t, time.Minute, "an answer after the fault", func() bool {
+		return c.answeredSince(from) > 0 || c.losses != nil && c.halted() == len(c.instances)
+	})
 }
 
 // answeredSince is how many answers of the load came since.
