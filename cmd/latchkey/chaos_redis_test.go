@@ -181,15 +181,35 @@ var onServer = []scenario{
 }
 
 var onCluster = []scenario{
-	{name: "Cluster: a master dies and stays dead", instances: 2, silence: time.Second, redis: func(t *testing.T) (string, func(*checker)) {
-		set := redistest.ReplicatedCluster(t, "cluster-require-full-coverage no")
-		addrs := set.Addrs()
-		return "redis://" + addrs[0] + "?addr=" + strings.Join(addrs[1:], "&addr="), func(c *checker) {
-			set.Nodes()[1].Kill()
-			set.AwaitTakeover(set.Nodes()[1])
-			c.saw("its replica took over")
+	{name: "Cluster: a master dies and stays dead", instances: 2, silence: time.Second, mailsTwice: true, redis: clustered(redistest.ReplicatedCluster, func(c *checker, set *redistest.ClusterSet) {
+		set.Nodes()[1].Kill()
+		set.AwaitTakeover(set.Nodes()[1])
+		c.saw("its replica took over")
+	})},
+	{name: "Cluster: a master dies and returns, replicated:1", instances: 2, args: replicated, silence: time.Second, mailsTwice: true, redis: clustered(redistest.ReplicatedCluster, func(c *checker, set *redistest.ClusterSet) {
+		old := set.Nodes()[1]
+		old.Kill()
+		set.AwaitTakeover(old)
+		old.Restart()
+		set.AwaitReplica(old)
+		c.saw("it came back as a replica")
+	})},
+	{name: "Cluster: slots move and move back", instances: 2, redis: clustered(redistest.Cluster, resharded)},
+	{name: "Cluster: slots move and move back, replicated:1", instances: 2, args: replicated, redis: clustered(redistest.ReplicatedCluster, resharded)},
+	{name: "Cluster: a node is added and takes slots", instances: 2, redis: clustered(redistest.Cluster, func(c *checker, set *redistest.ClusterSet) {
+		givers := set.Nodes()
+		taker := set.AddNode()
+		for _, giver := range givers {
+			used := fullest(set, giver)
+			c.move(set, giver, taker, used[:(len(used)+1)/2])
 		}
-	}, mailsTwice: true},
+		c.goOn()
+		scripts := taker.Calls()["evalsha"]
+		if scripts == 0 {
+			c.t.Error("the node that was added is not used")
+		}
+		c.saw("scripts on the new node: %d", scripts)
+	})},
 }
 
 // refusals is how many commands a server refused with an error of that name, which is some.
@@ -200,6 +220,45 @@ func refusals(c *checker, r *redistest.Server, name string) int {
 		c.t.Errorf("Redis refused nothing with %s", name)
 	}
 	return n
+}
+
+// clustered is a Cluster, with what is to happen to it.
+func clustered(start func(testing.TB, ...string) *redistest.ClusterSet, broken func(*checker, *redistest.ClusterSet)) func(*testing.T) (string, func(*checker)) {
+	return func(t *testing.T) (string, func(*checker)) {
+		set := start(t, "cluster-require-full-coverage no")
+		addrs := set.Addrs()
+		return "redis://" + addrs[0] + "?addr=" + strings.Join(addrs[1:], "&addr="), func(c *checker) { broken(c, set) }
+	}
+}
+
+// resharded moves slots of one master to another, and then back.
+func resharded(c *checker, set *redistest.ClusterSet) {
+	from, to := set.Nodes()[0], set.Nodes()[1]
+	for range *chaosTimes {
+		used := fullest(set, from)
+		c.move(set, from, to, used)
+		c.goOn()
+		c.move(set, to, from, used)
+		c.goOn()
+	}
+	c.saw("commands sent on (ASK): %d", refusals(c, from, "ASK"))
+}
+
+// fullest are the slots of a master that hold the most: those of the partitions, with all grants and
+// the log, and some of what lies beside them.
+func fullest(set *redistest.ClusterSet, s *redistest.Server) []int {
+	used := set.Used(s)
+	return used[:min(len(used), 30)]
+}
+
+// move gives slots to another master, and fails where there was nothing in them.
+func (c *checker) move(set *redistest.ClusterSet, from, to *redistest.Server, slots []int) {
+	c.t.Helper()
+	keys := set.Move(from, to, slots...)
+	if keys == 0 {
+		c.t.Errorf("no key was in the %d slots that were moved", len(slots))
+	}
+	c.saw("keys moved: %d", keys)
 }
 
 // diskBytes is how much a disk takes that is to be full. A load of some seconds does not fill it.

@@ -1,11 +1,14 @@
 package redistest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -113,7 +116,7 @@ func (set *ClusterSet) AddNode() *Server {
 	return s
 }
 
-// Used returns the slots of a master in which there are keys.
+// Used returns the slots of a master in which there are keys, those with the most first.
 func (set *ClusterSet) Used(s *Server) []int {
 	set.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
@@ -124,23 +127,25 @@ func (set *ClusterSet) Used(s *Server) []int {
 	if err != nil {
 		set.tb.Fatalf("redistest: CLUSTER SLOTS: %v", err)
 	}
-	var used []int
-	for _, shard := range shards {
-		if shard.Nodes[0].Addr != s.Addr() {
-			continue
-		}
-		for slot := shard.Start; slot <= shard.End; slot++ {
-			n, err := c.ClusterCountKeysInSlot(ctx, slot).Result()
-			if err != nil {
-				set.tb.Fatalf("redistest: CLUSTER COUNTKEYSINSLOT: %v", err)
-			}
-			if n > 0 {
-				used = append(used, slot)
+	counts := map[int]*redis.IntCmd{}
+	_, err = c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, shard := range shards {
+			for slot := shard.Start; slot <= shard.End && shard.Nodes[0].Addr == s.Addr(); slot++ {
+				counts[slot] = p.ClusterCountKeysInSlot(ctx, slot)
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		set.tb.Fatalf("redistest: CLUSTER COUNTKEYSINSLOT: %v", err)
 	}
-	return used
+	maps.DeleteFunc(counts, func(_ int, n *redis.IntCmd) bool { return n.Val() == 0 })
+	return slices.SortedFunc(maps.Keys(counts), func(a, b int) int { return cmp.Compare(counts[b].Val(), counts[a].Val()) })
 }
+
+// moving is how long a slot stays as it is between two moves of its keys, so that it is used while
+// it is on both masters: small keys would move too fast for that.
+const moving = 5 * time.Millisecond
 
 // Move gives slots of one master to another, a few keys at a time, as redis-cli --cluster reshard
 // does, while both are used. It returns how many keys went.
@@ -149,20 +154,32 @@ func (set *ClusterSet) Move(from, to *Server, slots ...int) (keys int) {
 	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 	defer cancel()
 	giver, taker := set.id(ctx, from), set.id(ctx, to)
+	gives, takes := redis.NewClient(from.options()), redis.NewClient(to.options())
+	defer gives.Close()
+	defer takes.Close()
+	must := func(c *redis.Client, args ...any) any {
+		set.tb.Helper()
+		answer, err := c.Do(ctx, args...).Result()
+		if err != nil {
+			set.tb.Fatalf("redistest: %v: %v", args, err)
+		}
+		return answer
+	}
 	for _, slot := range slots {
-		set.must(ctx, to, "CLUSTER", "SETSLOT", slot, "IMPORTING", giver)
-		set.must(ctx, from, "CLUSTER", "SETSLOT", slot, "MIGRATING", taker)
+		must(takes, "CLUSTER", "SETSLOT", slot, "IMPORTING", giver)
+		must(gives, "CLUSTER", "SETSLOT", slot, "MIGRATING", taker)
 		for {
-			batch := set.must(ctx, from, "CLUSTER", "GETKEYSINSLOT", slot, 10).Val().([]any)
+			batch := must(gives, "CLUSTER", "GETKEYSINSLOT", slot, 3).([]any)
 			if len(batch) == 0 {
 				break
 			}
-			set.must(ctx, from, append([]any{"MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS"}, batch...)...)
+			must(gives, append([]any{"MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS"}, batch...)...)
 			keys += len(batch)
+			time.Sleep(moving)
 		}
-		for _, s := range append([]*Server{to, from}, set.nodes...) {
-			set.must(ctx, s, "CLUSTER", "SETSLOT", slot, "NODE", taker)
-		}
+		// The others hear of it from these two.
+		must(takes, "CLUSTER", "SETSLOT", slot, "NODE", taker)
+		must(gives, "CLUSTER", "SETSLOT", slot, "NODE", taker)
 	}
 	return keys
 }
