@@ -137,6 +137,14 @@ var onRedis = slices.Concat(onServer, onSentinel(), onCluster)
 var onServer = []scenario{
 	{name: "Redis killed, appendfsync always", redis: single(killed, onDisk...), mailsTwice: true},
 	{name: "Redis killed, appendfsync everysec", redis: single(killed, everySec...), mailsTwice: true},
+	{name: "Redis killed, appendonly no", instances: 2, mayLose: true, redis: single(func(c *checker, r *redistest.Server) {
+		r.Kill()
+		r.Restart()
+		if n := r.Info("keyspace")["db0"]; n != "" {
+			c.t.Errorf("Redis came back with %s", n)
+		}
+		c.saw("Redis came back empty")
+	}), mailsTwice: true},
 	{name: "Redis frozen for 3 s", instances: 2, silence: 2 * time.Second, redis: single(func(c *checker, r *redistest.Server) {
 		r.Pause()
 		time.Sleep(3 * time.Second)
