@@ -23,11 +23,11 @@ import (
 )
 
 var (
-	chaosSpan  = flag.Duration("chaos.span", time.Second, "how long the load goes on before, between and after the faults")
-	chaosTimes = flag.Int("chaos.times", 1, "how often a fault that can be repeated happens")
+	chaosSpan     = flag.Duration("chaos.span", time.Second, "how long the load goes on before, between and after the faults")
+	chaosTimes    = flag.Int("chaos.times", 1, "how often a fault that can be repeated happens")
 	chaosTogether = flag.Int("chaos.together", 2, "how many scenarios are played at once")
-	chaosTable = flag.String("chaos.table", "", "a file for the table of results; empty: the log alone")
-	chaosLong  = flag.Bool("chaos.long", false, "the long form: as many mails, windows, connections and streams as a large service has")
+	chaosTable    = flag.String("chaos.table", "", "a file for the table of results; empty: the log alone")
+	chaosLong     = flag.Bool("chaos.long", false, "the long form: as many mails, windows, connections and streams as a large service has")
 )
 
 // many is how many there are of something in the short form and in the long one.
