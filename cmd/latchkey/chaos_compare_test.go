@@ -21,16 +21,15 @@ func (c *checker) compare(arrivals func() []time.Time) *verdict {
 	for n := 1; n < len(c.answers); n++ {
 		v.longestWait = max(v.longestWait, c.answers[n].Sub(c.answers[n-1]))
 	}
+	missing := map[*life]bool{}
 	lose := func(l *life, what string) {
+		missing[l] = true
 		v.lost = append(v.lost, what)
 		if c.losses != nil && !c.noticed(l) {
 			v.unnoticed = append(v.unnoticed, what+", and nothing is said of it")
 		}
 	}
 	for _, l := range c.lives {
-		if l.odd != "" {
-			v.odd = append(v.odd, l.parcel+", "+l.odd)
-		}
 		if l.releases > 0 {
 			v.doubled = append(v.doubled, l.parcel)
 		}
@@ -52,6 +51,12 @@ func (c *checker) compare(arrivals func() []time.Time) *verdict {
 		}
 		if l.released {
 			v.released++
+		}
+	}
+
+	for _, l := range c.lives {
+		if l.odd != "" && !c.explains(l, missing[l]) {
+			v.odd = append(v.odd, l.parcel+", "+l.odd)
 		}
 	}
 

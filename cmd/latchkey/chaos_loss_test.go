@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,15 @@ func (c *checker) noticed(l *life) bool {
 	}
 	status, answer := c.ask(c.t.Context(), http.MethodGet, c.instances[0].at()+"/v1/events?type=dispatch_lost&limit=500", c.ops(), "")
 	return status == http.StatusOK && strings.Contains(fmt.Sprint(answer), l.grant)
+}
+
+// explains reports whether an answer is odd for the only reason that its parcel is lost, or held for
+// that: the service says so, and does not hand it over.
+func (c *checker) explains(l *life, missing bool) bool {
+	if c.losses == nil || !missing && l.status != "held" {
+		return false
+	}
+	return slices.ContainsFunc([]string{"grant-unknown", "parcel-unknown", "on-hold"}, func(code string) bool { return strings.HasSuffix(l.odd, " "+code) })
 }
 
 // halted is how many instances say that they serve nothing.
