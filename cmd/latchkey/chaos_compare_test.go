@@ -14,7 +14,7 @@ import (
 )
 
 // compare holds what was acknowledged against what the service says now, and against the mails.
-func (c *checker) compare(arrivals func() []time.Time) *verdict {
+func (c *checker) compare() *verdict {
 	c.t.Helper()
 	v := &verdict{}
 	slices.SortFunc(c.answers, time.Time.Compare)
@@ -41,6 +41,9 @@ func (c *checker) compare(arrivals func() []time.Time) *verdict {
 		own := c.token(c.t, auth.Principal{Subject: l.customer, Shop: "demo", Scopes: []auth.Scope{auth.Customer}})
 		status, answer := c.until(context.Background(), "GET", "/v1/handoffs/"+l.grant, own, "")
 		l.status, _ = answer["status"].(string)
+		if l.code == "" { // nobody came to look it up
+			l.code, _ = answer["code"].(string)
+		}
 		switch {
 		case status != http.StatusOK:
 			lose(l, fmt.Sprintf("the dispatch of %s (%d %v)", l.parcel, status, answer["code"]))
@@ -61,23 +64,26 @@ func (c *checker) compare(arrivals func() []time.Time) *verdict {
 	}
 
 	// A code that is spent when its turn comes is not mailed: it would be no longer true.
-	var mails map[string][]time.Time
+	mails := c.codeMails()
 	unmailed := func() (parcels []string) {
-		mails = c.codeMails(arrivals())
+		came := mails()
 		for _, l := range c.lives {
-			if l.code != "" && l.status == "active" && mails[l.parcel] == nil {
+			if l.code != "" && l.status == "active" && came[l.parcel] == nil {
 				parcels = append(parcels, "the mail of "+l.parcel)
 			}
 		}
 		return parcels
 	}
-	for patience := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for last, patience := 0, time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		if n := c.sink.Taken(); n != last { // they come
+			last, patience = n, time.Now().Add(time.Minute)
+		}
 		if v.stuck = unmailed(); len(v.stuck) == 0 || time.Now().After(patience) {
 			break
 		}
 	}
 	for _, l := range c.lives {
-		came := mails[l.parcel]
+		came := mails()[l.parcel]
 		if len(came) > 1 {
 			v.mailsTwice++
 		}
@@ -88,21 +94,30 @@ func (c *checker) compare(arrivals func() []time.Time) *verdict {
 	return v
 }
 
-// codeMails are when the mails came that tell a parcel's code, by parcel.
-func (c *checker) codeMails(came []time.Time) map[string][]time.Time {
+// codeMails are when the mails came that tell a parcel's code, by parcel; with those that came
+// since, whenever it is asked.
+func (c *checker) codeMails() func() map[string][]time.Time {
 	of := map[string]*life{}
 	for _, l := range c.lives {
 		of[l.customer+"@home.example"] = l
 	}
+	read := 0
 	mails := map[string][]time.Time{}
-	for n, m := range c.sink.Messages() {
-		l := of[m.To[0]]
-		if l == nil || l.code == "" || n >= len(came) {
-			continue
+	return func() map[string][]time.Time {
+		came := c.arrivals()
+		if read == len(came) {
+			return mails
 		}
-		if text, err := m.Part("text/plain"); err == nil && strings.Contains(strings.ReplaceAll(text, " ", ""), l.code) {
-			mails[l.parcel] = append(mails[l.parcel], came[n])
+		for n, m := range c.sink.Messages()[read:len(came)] {
+			l := of[m.To[0]]
+			if l == nil || l.code == "" {
+				continue
+			}
+			if text, err := m.Part("text/plain"); err == nil && strings.Contains(strings.ReplaceAll(text, " ", ""), l.code) {
+				mails[l.parcel] = append(mails[l.parcel], came[read+n])
+			}
 		}
+		read = len(came)
+		return mails
 	}
-	return mails
 }

@@ -9,11 +9,13 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"latchkey/api/auth"
+	"latchkey/handoff/clock"
 )
 
 // courierRests is between two parcels of a courier. Without it the load would leave the servers of
@@ -31,7 +33,7 @@ func (c *checker) deliver(ctx context.Context, courier int) {
 		c.lives = append(c.lives, l)
 		c.mu.Unlock()
 		c.live(ctx, l, courier, token, n%40 == 7)
-		time.Sleep(courierRests)
+		_ = clock.Sleep(ctx, max(courierRests, c.pace))
 	}
 }
 
@@ -181,13 +183,33 @@ func (c *checker) ask(ctx context.Context, method, url, token, body string) (int
 	return resp.StatusCode, answer
 }
 
+// measured is the sum of a metric over all instances, of the series that have these labels.
+func (c *checker) measured(name string, labels ...string) (sum float64) {
+	c.t.Helper()
+	for _, i := range c.instances {
+		for line := range strings.Lines(got(c.t, i.at()+"/metrics")) {
+			series, value, ok := strings.Cut(strings.TrimSpace(line), " ")
+			of, has, _ := strings.Cut(series, "{")
+			if !ok || of != name || slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(has, l) }) {
+				continue
+			}
+			v, err := strconv.ParseFloat(value, 64)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			sum += v
+		}
+	}
+	return sum
+}
+
 // watchMails notes when each mail came.
 func (c *checker) watchMails() func() []time.Time {
 	var mu sync.Mutex
 	var came []time.Time
 	go func() {
 		for c.t.Context().Err() == nil {
-			n, now := len(c.sink.Messages()), time.Now()
+			n, now := c.sink.Taken(), time.Now()
 			mu.Lock()
 			for len(came) < n {
 				came = append(came, now)

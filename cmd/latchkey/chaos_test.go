@@ -102,6 +102,8 @@ type scenario struct {
 	// on the log, is broken between the last dot and its answer.
 	mailsTwice bool
 
+	pace time.Duration // between two parcels of a courier; 0: none
+
 	// clocks are those of the instances, which then run in this process, so that their time can be
 	// set; nil: each is a process of its own that has the wall's.
 	clocks func(c *checker) []*off
@@ -111,7 +113,10 @@ type scenario struct {
 type checker struct {
 	*production
 	t         *testing.T
-	zone      string // of the addresses: there it is far from midnight
+	redisURL  string
+	pace      time.Duration
+	arrivals  func() []time.Time // of the sink's messages
+	zone      string             // of the addresses: there it is far from midnight
 	warehouse string
 	operator  string
 	instances []*instance
@@ -178,6 +183,7 @@ const chaosCouriers = 6
 func play(t *testing.T, s scenario) *verdict {
 	c := &checker{production: newService(t), t: t, http: http.Client{Timeout: 10 * time.Second}}
 	url, broken := s.redis(t)
+	c.redisURL, c.pace = url, s.pace
 	c.settle()
 	if s.mailWay {
 		c.mailWay = newProxy(t, c.sink.Addr())
@@ -205,7 +211,7 @@ func play(t *testing.T, s scenario) *verdict {
 		}
 	}
 
-	arrivals := c.watchMails()
+	c.arrivals = c.watchMails()
 	loading, stop := context.WithCancel(t.Context())
 	var load sync.WaitGroup
 	for n := range chaosCouriers {
@@ -230,7 +236,7 @@ func play(t *testing.T, s scenario) *verdict {
 		ready := client{t, i.at()}
 		awaitWithin(t, time.Minute, "readiness", func() bool { status, _ := ready.do("GET", "/readyz", "", ""); return status == http.StatusOK })
 	}
-	v := c.compare(arrivals)
+	v := c.compare()
 	v.notes = c.notes
 	lost := v.lost
 	if s.mayLose {

@@ -56,15 +56,16 @@ func Drop(at Stage) Fault { return Fault{stage: at, act: drop} }
 type SinkServer struct {
 	tb        testing.TB
 	addr      string
-	smtp      *smtp.Server
+	options   options
+	cert      tls.Certificate // with StartTLS
 	clientTLS *tls.Config
-	closing   sync.Once
-	closed    chan struct{}
-	listener  net.Listener
+
+	running *running // nil while it is stopped; of the test's goroutine alone
 
 	mu          sync.Mutex
 	plan        []*planned
 	slow        time.Duration // before each reply to a final dot
+	lag         time.Duration // before each reply
 	messages    []Message
 	arrived     chan struct{} // closed and replaced when a message arrives
 	connections int
@@ -77,41 +78,51 @@ type planned struct {
 	left  int
 }
 
+// running is the server between a start and its stop.
+type running struct {
+	smtp     *smtp.Server
+	listener net.Listener
+	closed   chan struct{}
+	served   chan error
+}
+
 // Sink starts a server on a free loopback port that takes all mail, until
 // [SinkServer.Inject] says otherwise. It is closed when the test ends.
 func Sink(tb testing.TB, opts ...Option) *SinkServer {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatalf("mailtest: %v", err)
+	s := &SinkServer{tb: tb, addr: "127.0.0.1:0", options: apply(opts), arrived: make(chan struct{})}
+	if s.options.startTLS {
+		s.cert, s.clientTLS = selfSigned(tb)
 	}
-	s := &SinkServer{
-		tb:      tb,
-		addr:    l.Addr().String(),
-		closed:  make(chan struct{}),
-		arrived: make(chan struct{}),
-	}
-	s.smtp = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
-		return &session{sink: s, conn: c}, nil
-	}))
-	s.smtp.Domain = "sink.test"
-	s.smtp.EnableSMTPUTF8 = true
-	s.smtp.ErrorLog = log.New(io.Discard, "", 0) // broken connections are the point
-	if apply(opts).startTLS {
-		cert, clientTLS := selfSigned(tb)
-		s.smtp.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-		s.clientTLS = clientTLS
-	}
-	served := make(chan error, 1)
-	s.listener = l
-	go func() { served <- s.smtp.Serve(&sinkListener{Listener: l, sink: s}) }()
-	tb.Cleanup(func() {
-		s.Close()
-		if err := <-served; err != nil && !errors.Is(err, net.ErrClosed) {
-			tb.Errorf("mailtest: sink: %v", err)
-		}
-	})
+	s.Start()
+	tb.Cleanup(s.Close)
 	return s
+}
+
+// Start starts a server that was closed, at the address that it had. What it took stays.
+func (s *SinkServer) Start() {
+	s.tb.Helper()
+	l, err := net.Listen("tcp", s.addr)
+	for patience := time.Now().Add(waitFor); err != nil; l, err = net.Listen("tcp", s.addr) {
+		if time.Now().After(patience) { // a client's own socket may sit on the port for a while
+			s.tb.Fatalf("mailtest: %v", err)
+		}
+		time.Sleep(pollEvery)
+	}
+	s.addr = l.Addr().String()
+	r := &running{listener: l, closed: make(chan struct{}), served: make(chan error, 1)}
+	r.smtp = smtp.NewServer(smtp.BackendFunc(func(c *smtp.Conn) (smtp.Session, error) {
+		s.pause(r)
+		return &session{sink: s, running: r, conn: c}, nil
+	}))
+	r.smtp.Domain = "sink.test"
+	r.smtp.EnableSMTPUTF8 = true
+	r.smtp.ErrorLog = log.New(io.Discard, "", 0) // broken connections are the point
+	if s.options.startTLS {
+		r.smtp.TLSConfig = &tls.Config{Certificates: []tls.Certificate{s.cert}, MinVersion: tls.VersionTLS12}
+	}
+	go func() { r.served <- r.smtp.Serve(&sinkListener{Listener: l, sink: s, running: r}) }()
+	s.running = r
 }
 
 // Addr returns the server's host:port.
@@ -152,6 +163,13 @@ func (s *SinkServer) Messages() []Message {
 	return slices.Clone(s.messages)
 }
 
+// Taken is how many messages the sink took.
+func (s *SinkServer) Taken() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.messages)
+}
+
 // Wait returns the messages once there are at least n, and fails the test if they
 // do not come.
 func (s *SinkServer) Wait(n int) []Message {
@@ -172,21 +190,52 @@ func (s *SinkServer) Wait(n int) []Message {
 	}
 }
 
-// Close stops the server and breaks all connections, stalled ones too.
+// Close stops the server and breaks all connections, stalled ones too: it refuses
+// connections from then on.
 func (s *SinkServer) Close() {
-	s.closing.Do(func() {
-		_ = s.smtp.Close()     // connections first, so that nothing stalled is answered after all
-		_ = s.listener.Close() // which the server may not have come to know yet
-		close(s.closed)
-	})
+	r := s.running
+	if r == nil {
+		return
+	}
+	s.running = nil
+	_ = r.smtp.Close()     // connections first, so that nothing stalled is answered after all
+	_ = r.listener.Close() // which the server may not have come to know yet
+	close(r.closed)
+	if err := <-r.served; err != nil && !errors.Is(err, net.ErrClosed) {
+		s.tb.Errorf("mailtest: sink: %v", err)
+	}
 }
 
-// next takes the fault that is due at a stage.
 // Slow makes the sink take so long for each message from now on.
 func (s *SinkServer) Slow(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.slow = d
+}
+
+// Lag makes the sink wait so long before each of its replies from now on: to EHLO, MAIL and
+// RCPT, and to the final dot.
+func (s *SinkServer) Lag(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lag = d
+}
+
+// pause waits as [SinkServer.Lag] says, and for more besides.
+func (s *SinkServer) pause(r *running, more ...time.Duration) {
+	s.mu.Lock()
+	d := s.lag
+	s.mu.Unlock()
+	for _, m := range more {
+		d += m
+	}
+	if d == 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-r.closed:
+	}
 }
 
 func (s *SinkServer) delay() time.Duration {
@@ -195,6 +244,7 @@ func (s *SinkServer) delay() time.Duration {
 	return s.slow
 }
 
+// next takes the fault that is due at a stage.
 func (s *SinkServer) next(at Stage) (Fault, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,7 +269,8 @@ func (s *SinkServer) take(m Message) {
 // sinkListener counts connections and handles the faults that come before SMTP.
 type sinkListener struct {
 	net.Listener
-	sink *SinkServer
+	sink    *SinkServer
+	running *running
 }
 
 func (l *sinkListener) Accept() (net.Conn, error) {
@@ -243,7 +294,7 @@ func (l *sinkListener) Accept() (net.Conn, error) {
 			c.Close()
 		case stall:
 			go func() {
-				<-l.sink.closed
+				<-l.running.closed
 				c.Close()
 			}()
 		}
@@ -254,13 +305,15 @@ const refusal = "refused by the test"
 
 // session is one client's session after its greeting.
 type session struct {
-	sink *SinkServer
-	conn *smtp.Conn
-	from string
-	to   []string
+	sink    *SinkServer
+	running *running
+	conn    *smtp.Conn
+	from    string
+	to      []string
 }
 
 func (s *session) Mail(from string, _ *smtp.MailOptions) error {
+	s.sink.pause(s.running)
 	if f, due := s.sink.next(AtMail); due {
 		return s.fail(f)
 	}
@@ -269,6 +322,7 @@ func (s *session) Mail(from string, _ *smtp.MailOptions) error {
 }
 
 func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
+	s.sink.pause(s.running)
 	if f, due := s.sink.next(AtRcpt); due {
 		return s.fail(f)
 	}
@@ -287,10 +341,7 @@ func (s *session) Data(r io.Reader) error {
 	}
 	m.From, m.To = s.from, slices.Clone(s.to)
 
-	select {
-	case <-time.After(s.sink.delay()):
-	case <-s.sink.closed:
-	}
+	s.sink.pause(s.running, s.sink.delay())
 	f, due := s.sink.next(AtDot)
 	if !due || f.act == drop {
 		s.sink.take(m)
@@ -310,7 +361,7 @@ func (s *session) Logout() error { return nil }
 func (s *session) fail(f Fault) error {
 	switch f.act {
 	case stall:
-		<-s.sink.closed
+		<-s.running.closed
 	case drop:
 		c := s.conn.Conn()
 		if t, ok := c.(*tls.Conn); ok {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,6 +206,43 @@ func TestSinkStalls(t *testing.T) {
 				t.Error("a stalled message counts as taken")
 			}
 		})
+	}
+}
+
+// A sink that was closed refuses connections, and takes mail at the same address when it is started
+// again.
+func TestSinkRestarts(t *testing.T) {
+	t.Parallel()
+	s := mailtest.Sink(t)
+	m := sample(t, "1@shop.example", "customer@shop.example")
+	for n := range 3 {
+		addr := s.Addr()
+		if err := send(addr, m); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		if err := send(addr, m); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("while it is closed: %v", err)
+		}
+		s.Start()
+		if s.Addr() != addr || len(s.Messages()) != n+1 {
+			t.Errorf("at %s, not %s, with %d messages", s.Addr(), addr, len(s.Messages()))
+		}
+	}
+}
+
+// A sink that lags takes its time at EHLO, MAIL, RCPT and the final dot.
+func TestSinkLags(t *testing.T) {
+	t.Parallel()
+	s := mailtest.Sink(t)
+	const lag = 30 * time.Millisecond
+	s.Lag(lag)
+	began := time.Now()
+	if err := send(s.Addr(), sample(t, "1@shop.example", "customer@shop.example")); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < 4*lag {
+		t.Errorf("it took %v, want %v at least", took, 4*lag)
 	}
 }
 
