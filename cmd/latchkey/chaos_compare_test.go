@@ -51,6 +51,8 @@ func (c *checker) compare() *verdict {
 			lose(l, fmt.Sprintf("the release of %s, which is %v", l.parcel, l.status))
 		case l.over && l.status != "expired":
 			v.odd = append(v.odd, fmt.Sprintf("%s, whose window is over, and which is %v", l.parcel, l.status))
+		case l.status == "expired" && l.day == c.day(0):
+			v.odd = append(v.odd, l.parcel+", which expired in the middle of its day")
 		}
 		if l.released {
 			v.released++

@@ -44,6 +44,10 @@ func (c *checker) live(ctx context.Context, l *life, courier int, token string, 
 	if !c.look(ctx, l) {
 		return
 	}
+	if l.code == "" && l.day != c.day(0) { // what is over shows no code
+		l.over = true
+		return
+	}
 	verify := func(attempt, code string) (int, map[string]any) {
 		began := time.Now()
 		status, answer := c.until(ctx, "POST", "/v1/parcels/"+l.parcel+"/verify", token, fmt.Sprintf(`{"code":%q,%s,"attempt_id":%q}`, code, gateHere, attempt))
