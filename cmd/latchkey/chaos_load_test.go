@@ -22,6 +22,13 @@ import (
 // a small machine too little to see one another's signs of life.
 const courierRests = 10 * time.Millisecond
 
+// A courier mistypes one code of so many, and so many in all: with more, couriers (20 wrong codes a
+// day) and their carrier (1.5 of 100 releases) may enter no more codes.
+const (
+	mistypeEvery = 80
+	mistypes     = 10
+)
+
 // deliver is a courier's day: a parcel is dispatched, looked up, sometimes mistyped, verified, and
 // verified again, each until it is answered.
 func (c *checker) deliver(ctx context.Context, courier int) {
@@ -32,7 +39,7 @@ func (c *checker) deliver(ctx context.Context, courier int) {
 		c.mu.Lock()
 		c.lives = append(c.lives, l)
 		c.mu.Unlock()
-		c.live(ctx, l, courier, token, n%40 == 7)
+		c.live(ctx, l, courier, token, n%mistypeEvery == 7 && n < mistypeEvery*mistypes)
 		_ = clock.Sleep(ctx, max(courierRests, c.pace))
 	}
 }

@@ -102,6 +102,8 @@ type scenario struct {
 	// on the log, is broken between the last dot and its answer.
 	mailsTwice bool
 
+	doors bool // the service opens doors
+
 	pace time.Duration // between two parcels of a courier; 0: none
 
 	// clocks are those of the instances, which then run in this process, so that their time can be
@@ -121,6 +123,7 @@ type checker struct {
 	operator  string
 	instances []*instance
 	http      http.Client
+	doorKeys  string // the file, where the service opens doors
 	mailWay   *proxy // nil: the service reaches its mail server directly
 
 	turn     atomic.Uint64
@@ -188,6 +191,13 @@ func play(t *testing.T, s scenario) *verdict {
 	if s.mailWay {
 		c.mailWay = newProxy(t, c.sink.Addr())
 		c.args = with(c.args, "--smtp-url", "smtp://"+c.mailWay.addr())
+	}
+	if s.doors {
+		c.doorKeys = filepath.Join(t.TempDir(), "doors.json")
+		if code, _, errs := once("keys", "doors", "new", c.doorKeys); code != 0 {
+			t.Fatal(errs)
+		}
+		c.args = append(c.args, "--door-keys", c.doorKeys)
 	}
 	var clocks []*off
 	if s.clocks != nil {
