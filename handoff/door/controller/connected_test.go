@@ -206,6 +206,46 @@ func TestRepeatedByTheStream(t *testing.T) {
 	wants(t, r.lock.moved(), "unlock lock")
 }
 
+// A permit that waits for the lock when the controller ends, however it ends, comes again to the next
+// one, with all that came after it. What the lock acted on does not.
+func TestAPermitThatWaitsForTheLockComesAgain(t *testing.T) {
+	s := newSite(t)
+	o := newOffice(t, s)
+	moving, move := make(chan struct{}), make(chan struct{})
+	l := &lock{fails: func(what string) error {
+		if what == "unlock" {
+			close(moving)
+			<-move
+		}
+		return nil
+	}}
+	connect := func(c *Config) { c.Service, c.Relock = o.service(), 10*time.Millisecond }
+	r := s.run(t, l, connect)
+	_, first := s.permit(t, nil)
+	o.push("permit", first)
+	<-moving
+	_, second := s.permit(t, nil)
+	o.push("permit", second)
+	o.push("revocation", second) // is none
+	soon(t, func() (string, string) {
+		return strconv.Itoa(strings.Count(r.log.String(), "a message was not taken")), "1"
+	})
+	soon(t, func() (string, string) { return r.folder.cursor(), "1" })
+	r.stop()
+	close(move)
+	wants(t, r.end(), "")
+	wants(t, l.moved(), "unlock lock")
+
+	l.mu.Lock()
+	l.fails = nil
+	l.mu.Unlock()
+	r = s.run(t, l, connect)
+	soon(t, func() (string, string) { return l.moved(), "unlock lock unlock lock" })
+	soon(t, func() (string, string) { return r.folder.cursor(), "3" })
+	wants(t, r.end(), "")
+	wants(t, o.heard(s), "delivered confirmed relocked delivered confirmed relocked")
+}
+
 // A rotation that went on before the door learnt the key: it says of which permit it refuses
 // the signature, so that the unlock is shown as refused. Of what a reader brings it
 // believes no id.

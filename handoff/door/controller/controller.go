@@ -65,10 +65,11 @@ type Controller struct {
 
 // request asks for an unlock.
 type request struct {
-	permit []byte
-	pin    string // if there is no permit
-	stream bool   // from the service, which says things again after a reconnect
-	reply  chan<- Answer
+	permit  []byte
+	pin     string // if there is no permit
+	stream  bool   // from the service, which says things again after a reconnect
+	settled func() // of the stream: called when it need not be said again
+	reply   chan<- Answer
 }
 
 // New puts a controller together. The error says what the configuration lacks.
@@ -149,7 +150,7 @@ func (c *Controller) dial(ctx, working context.Context, sources, workers *sync.W
 	back := make(chan struct{}, 1)
 	s := &stream{
 		link: l, cursor: c.folder.cursor(), keep: c.folder.setCursor,
-		handle: func(e event) { _ = c.take(e) },
+		handle: c.hear,
 		failed: func(err error) { c.log.Warn("the stream of permits", "error", err) },
 		opened: func() {
 			c.log.Info("connected to the service")
@@ -191,18 +192,26 @@ func (c *Controller) tellKeys(ctx context.Context, l *link) {
 	}
 }
 
-// take takes a message of the service; it is signed, so that it does not matter who brings
-// it. Recalls and revocation lists are in force when it returns, ahead of permits that wait
-// for the lock.
+// hear takes what the stream brings. It calls settled when the message need not come again: a
+// permit may wait for the lock before it is judged.
+func (c *Controller) hear(e event, settled func()) {
+	if e.kind != "permit" {
+		_ = c.take(e)
+		settled()
+		return
+	}
+	select {
+	case c.requests <- request{permit: e.raw, stream: true, settled: settled}:
+	default: // never admitted: the service shows no-answer
+		c.log.Warn("a message was not taken", "kind", e.kind, "error", "too many permits at once")
+		settled()
+	}
+}
+
+// take takes a recall or a revocation list of the service; it is signed, so that it does not matter
+// who brings it. They are in force when it returns, ahead of permits that wait for the lock.
 func (c *Controller) take(e event) (err error) {
 	switch e.kind {
-	case "permit":
-		select {
-		case c.requests <- request{permit: e.raw, stream: true}:
-			return nil
-		default:
-			err = errors.New("too many permits at once") // never admitted: the service shows no-answer
-		}
 	case "recall":
 		_, err = c.folder.verifier.Recall(e.raw, c.clock.Now())
 		if errors.Is(err, door.Replayed) {
@@ -260,6 +269,9 @@ func (c *Controller) loop(ctx context.Context) error {
 			c.step(input{what: stopped})
 		case r := <-requests:
 			c.admit(r)
+			if r.settled != nil {
+				r.settled()
+			}
 		case err := <-c.done:
 			c.answered(err)
 		case s := <-c.signals:

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tmaxmax/go-sse"
@@ -31,11 +33,20 @@ type event struct {
 // stream reads the service's server-sent events (WHATWG HTML section 9.2).
 type stream struct {
 	link   *link
-	cursor string
-	handle func(event)
+	cursor string // of the last event that came
+	handle func(e event, settled func())
 	keep   func(cursor string) error
 	failed func(error)
 	opened func()
+
+	mu   sync.Mutex
+	open []*taken // events of which the cursor is not stored, in the order in which they came
+}
+
+// taken is an event that came.
+type taken struct {
+	cursor  string // empty: the event had none
+	settled bool   // a controller that starts again need not hear it
 }
 
 // run reads the stream until ctx ends, and dials again whenever it breaks.
@@ -105,19 +116,47 @@ func (s *stream) read(ctx context.Context) (heard bool, err error) {
 	return heard, io.ErrUnexpectedEOF // an event stream has no end
 }
 
-// take handles an event before its cursor is stored: after a crash in between it comes
-// again, and a permit that comes again opens nothing.
+// take handles an event before its cursor is stored, and no cursor is stored while an event before
+// it is not settled: a permit may wait for the lock. After a crash in between they come again, and a
+// permit that was used and comes again opens nothing.
 func (s *stream) take(ev sse.Event) {
-	if raw, err := base64url.DecodeString(ev.Data); err != nil {
-		s.failed(fmt.Errorf("an event's data is not base64url"))
-	} else if ev.Data != "" {
-		s.handle(event{ev.Type, raw})
+	n := &taken{}
+	if ev.LastEventID != s.cursor && isCursor(ev.LastEventID) {
+		n.cursor = ev.LastEventID
 	}
-	if ev.LastEventID == "" || ev.LastEventID == s.cursor || !isCursor(ev.LastEventID) {
+	s.mu.Lock()
+	s.open = append(s.open, n)
+	s.mu.Unlock()
+	if n.cursor != "" {
+		s.cursor = n.cursor
+	}
+	settled := func() { s.settle(n) }
+	raw, err := base64url.DecodeString(ev.Data)
+	switch {
+	case err != nil:
+		s.failed(fmt.Errorf("an event's data is not base64url"))
+		settled()
+	case ev.Data == "":
+		settled()
+	default:
+		s.handle(event{ev.Type, raw}, settled)
+	}
+}
+
+// settle stores the cursor of the last event before which all are settled.
+func (s *stream) settle(n *taken) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.settled = true
+	cursor := ""
+	for len(s.open) > 0 && s.open[0].settled {
+		cursor = cmp.Or(s.open[0].cursor, cursor)
+		s.open = s.open[1:]
+	}
+	if cursor == "" {
 		return
 	}
-	s.cursor = ev.LastEventID
-	if err := s.keep(s.cursor); err != nil {
+	if err := s.keep(cursor); err != nil {
 		s.failed(err)
 	}
 }

@@ -67,7 +67,7 @@ func heard(t *testing.T, a *answers, cursor string, want int) (events []string, 
 	s := &stream{
 		link:   newLink(Service{URL: u, Token: token, Transport: transport}, theDoor),
 		cursor: cursor,
-		handle: func(e event) { events = append(events, e.kind+" "+string(e.raw)) },
+		handle: func(e event, settled func()) { events = append(events, e.kind+" "+string(e.raw)); settled() },
 		keep: func(id string) error {
 			if last = id; len(events) >= want {
 				enough()
@@ -197,7 +197,7 @@ func TestStreamThatFallsSilent(t *testing.T) {
 		var failures []error
 		s := &stream{
 			link:   newLink(Service{URL: u, Token: token, Transport: silent}, theDoor),
-			handle: func(event) { mu.Lock(); defer mu.Unlock(); events++ },
+			handle: func(_ event, settled func()) { mu.Lock(); defer mu.Unlock(); events++; settled() },
 			keep:   func(string) error { return nil },
 			failed: func(err error) { mu.Lock(); defer mu.Unlock(); failures = append(failures, err) },
 			opened: func() {},
