@@ -22,7 +22,7 @@ func serviceAlone(broken func(c *checker)) func(*testing.T) (string, func(*check
 }
 
 // onService are the faults of the instances, of the mail server, of clocks, clients and doors.
-var onService = slices.Concat(onInstances, onMail, onClocks, onClients)
+var onService = slices.Concat(onInstances, onMail, onClocks, onClients, onDoors)
 
 // onInstances are the deaths of instances.
 var onInstances = []scenario{

@@ -135,7 +135,7 @@ func (c *doorRunCmd) Run(ctx context.Context, io streams) (err error) {
 	defer func() { err = errors.Join(err, folder.Close()) }()
 
 	cfg := controller.Config{
-		Folder: folder, Relock: c.Relock, HeldOpen: c.HeldOpen, Patience: c.Patience, Clock: wallClock{}, Log: log,
+		Folder: folder, Relock: c.Relock, HeldOpen: c.HeldOpen, Patience: c.Patience, Clock: io.now(), Log: log,
 	}
 	if c.Socket != "" { // first, while nothing else runs
 		if cfg.Socket, err = controller.ListenSocket(c.Socket); err != nil {
