@@ -147,7 +147,7 @@ func idle(c *checker) {
 }
 
 // manyStreams has doors dial in, each of which is greeted. That one has gone is noticed by the second
-// heartbeat that it does not take, after some 20 s.
+// heartbeat that it cannot take, after some 20 s.
 func manyStreams(c *checker) {
 	const n = 500
 	manager := c.token(c.t, auth.Principal{Subject: "m", Building: "bld_s", Scopes: []auth.Scope{auth.Building}})
@@ -185,6 +185,9 @@ func manyStreams(c *checker) {
 		await(c.t, "all doors to be greeted", func() bool { return greeted.Load() == n })
 		return func() {
 			for _, conn := range open {
+				if !*chaosLong { // a reset is noticed by the first heartbeat
+					_ = conn.(*net.TCPConn).SetLinger(0)
+				}
 				_ = conn.Close()
 			}
 			hears.Wait()
