@@ -59,7 +59,7 @@ func midnight() scenario {
 			set(c.instances[0].clock, 500*time.Millisecond)
 			time.Sleep(time.Second)
 			loud := time.Now().Add(-500 * time.Millisecond)
-			awaitWithin(c.t, time.Minute+time.Duration(n)*5*time.Millisecond, "all windows to close", func() bool {
+			awaitWithin(c.t, time.Minute+time.Duration(n)*10*time.Millisecond, "all windows to close", func() bool {
 				time.Sleep(200 * time.Millisecond) // reading the log is work for Redis too
 				return expired() == n
 			})
