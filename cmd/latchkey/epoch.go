@@ -34,7 +34,11 @@ type epochFile struct {
 	Keys   []string         `json:"api_keys"` // the ids of the API keys that there were
 }
 
-const epochFormat = 1
+// The formats: 2 has digests in the marks.
+const (
+	epochFormat       = 2
+	oldestEpochFormat = 1
+)
 
 // epochPath is where the file is, if it is not said.
 func epochPath(path, keyset string) string { return cmp.Or(path, keyset+".epoch") }
@@ -52,11 +56,12 @@ func readEpoch(path string) (f epochFile, err error) {
 	if err := json.Unmarshal(content, &f, json.RejectUnknownMembers(true)); err != nil {
 		return f, fmt.Errorf("%s is no epoch file: %w", path, err)
 	}
-	if f.Format != epochFormat || f.Epoch == "" {
+	if f.Format < oldestEpochFormat || f.Format > epochFormat || f.Epoch == "" {
 		return f, fmt.Errorf("%s is no epoch file that this version can read", path)
 	}
+	f.Format = epochFormat
 	for _, m := range f.Marks {
-		if _, ok := markedAt(m); m != "" && !ok {
+		if _, ok := redisstore.MarkedAt(m); m != "" && !ok {
 			return f, fmt.Errorf("%s is no epoch file: a mark is no id of an event", path)
 		}
 	}
@@ -89,13 +94,6 @@ func (f epochFile) write(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// markedAt is when an event was written, by its id: MILLISECONDS-SEQUENCE.
-func markedAt(id string) (time.Time, bool) {
-	ms, _, ok := strings.Cut(id, "-")
-	n, err := strconv.ParseInt(ms, 10, 64)
-	return time.UnixMilli(n), ok && err == nil
-}
-
 // older says why a store is not served. Its text is for the operator.
 type older string
 
@@ -122,15 +120,12 @@ func (f epochFile) judge(st redisstore.Standing, now time.Time, retention time.D
 	return next, nil
 }
 
-// trimmedEarly is by how much the clocks of Redis's servers may differ: one that took over reads
-// the marks of the one before.
-const trimmedEarly = time.Hour
-
 // lost are the times of the marks of which the events are missing, oldest first: but for
 // those that are old enough for the log to have been trimmed past them.
 func (f epochFile) lost(st redisstore.Standing, now time.Time, retention time.Duration) (times []time.Time) {
 	for p, missing := range st.Missing {
-		if at, _ := markedAt(f.Marks[p]); missing && at.After(now.Add(trimmedEarly-retention)) {
+		if missing && !redisstore.MayBeTrimmed(f.Marks[p], now, retention) {
+			at, _ := redisstore.MarkedAt(f.Marks[p])
 			times = append(times, at)
 		}
 	}
@@ -143,9 +138,13 @@ func (f epochFile) lost(st redisstore.Standing, now time.Time, retention time.Du
 type sentry struct {
 	path      string
 	store     *redisstore.Store // on a client of its own, which is not held back
+	memory    *redisstore.LogMemory
 	retention time.Duration
 	now       func() time.Time
+	metrics   *instruments
 	log       *slog.Logger
+
+	said [handoff.Partitions]string // the last loss of a partition that was told
 
 	urgent chan struct{} // holds a token while a server waits to be looked at
 	looked sync.Mutex    // held by a look
@@ -167,13 +166,13 @@ const (
 )
 
 // newSentry reads the file. Nothing is served before the first look.
-func newSentry(path string, store *redisstore.Store, retention time.Duration, now func() time.Time, log *slog.Logger) (*sentry, error) {
+func newSentry(path string, store *redisstore.Store, retention time.Duration, now func() time.Time, m *instruments, log *slog.Logger) (*sentry, error) {
 	file, err := readEpoch(path)
 	if err != nil {
 		return nil, err
 	}
 	s := &sentry{
-		path: path, store: store, retention: retention, now: now, log: log,
+		path: path, store: store, memory: new(redisstore.LogMemory), retention: retention, now: now, metrics: m, log: log,
 		urgent: make(chan struct{}, 1), file: file, runs: map[string]bool{},
 	}
 	s.why.Store(&unlooked)
@@ -215,33 +214,34 @@ func (s *sentry) look(ctx context.Context) error {
 	defer s.looked.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, sentryAsks)
 	defer cancel()
-	before, err := s.store.Processes(ctx)
+	before, err := s.store.Servers(ctx)
 	if err != nil {
 		return err
 	}
-	st, err := s.store.Compare(ctx, s.file.Marks)
+	found, err := s.store.Follow(ctx, s.memory, s.file.Marks)
 	if err != nil {
 		return err
 	}
-	if st.Epoch == nil && s.file.Epoch == "" { // the first instance of all
+	if found.Epoch == nil && s.file.Epoch == "" { // the first instance of all
 		if err := s.store.BeginEpoch(ctx, rand.Text()); err != nil {
 			return err
 		}
-		if st, err = s.store.Compare(ctx, s.file.Marks); err != nil {
+		if found, err = s.store.Follow(ctx, s.memory, s.file.Marks); err != nil {
 			return err
 		}
 	}
-	after, err := s.store.Processes(ctx)
+	after, err := s.store.Servers(ctx)
 	if err != nil {
 		return err
 	}
-	slices.Sort(before)
-	slices.Sort(after)
-	if !slices.Equal(before, after) {
-		s.admit(strings.Join(after, " ")) // none is called so: look again
+	if is := processes(after); !slices.Equal(processes(before), is) {
+		s.admit(strings.Join(is, " ")) // none is called so: look again
 		return nil
 	}
-	next, err := s.file.judge(st, st.Now, s.retention)
+	next, err := s.file.judge(found.Standing, found.Now, s.retention)
+	if found.Epoch != nil && found.Epoch.ID == s.file.Epoch {
+		s.say(found)
+	}
 	var why older
 	if errors.As(err, &why) {
 		s.close(why)
@@ -250,8 +250,41 @@ func (s *sentry) look(ctx context.Context) error {
 	if err := s.keep(ctx, next); err != nil {
 		return err
 	}
-	s.open(after)
+	found.Accept()
+	s.open(processes(after))
 	return nil
+}
+
+func processes(servers []redisstore.Server) (ids []string) {
+	for _, server := range servers {
+		ids = append(ids, server.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// say tells of what is lost, once.
+func (s *sentry) say(found *redisstore.Followed) {
+	var parts []string
+	events, more := 0, false
+	for p, loss := range found.Lost {
+		if loss == nil {
+			continue
+		}
+		n := loss.Events()
+		count := strconv.Itoa(n)
+		if !loss.Named {
+			count = "at least " + count
+		}
+		parts, events = append(parts, fmt.Sprintf("%02x: %s", p, count)), events+n
+		if says := loss.After + " " + count; s.said[p] != says {
+			s.said[p], more = says, true
+			s.metrics.lostEvents.WithLabelValues(fmt.Sprintf("%02x", p)).Add(float64(n))
+		}
+	}
+	if more {
+		s.log.Error("Redis has lost events that were acknowledged; see docs/restore.md", "events", events, "partitions", parts)
+	}
 }
 
 // keep writes what is known, where it is news.

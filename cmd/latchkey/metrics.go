@@ -39,6 +39,7 @@ type instruments struct {
 	evicted            prometheus.Gauge
 	ahead              prometheus.Gauge
 	switches           prometheus.Counter
+	lostEvents         *prometheus.CounterVec // by partition
 	keyEnd, keysEnding prometheus.Gauge
 }
 
@@ -91,6 +92,9 @@ func newInstruments() (*instruments, error) {
 		switches: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "latchkey_redis_master_switches_total", Help: "Times that another Redis was master, or was started again; writes acknowledged just before may be lost.",
 		}),
+		lostEvents: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "latchkey_redis_lost_events_total", Help: "Events that were acknowledged or read and that Redis has no more, by partition; at least one where their number is not known.",
+		}, []string{"partition"}),
 		keyEnd: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "latchkey_api_key_soonest_end_timestamp_seconds", Help: "When the next API key ends by itself; 0 if there is none.",
 		}),
@@ -100,7 +104,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.switches, m.keyEnd, m.keysEnding,
+		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.switches, m.lostEvents, m.keyEnd, m.keysEnding,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err

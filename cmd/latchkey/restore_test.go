@@ -366,7 +366,7 @@ func TestEpochFile(t *testing.T) {
 	for name, bad := range map[string][]byte{
 		"cut":             content[:len(content)/2],
 		"empty":           {},
-		"a later version": []byte(strings.Replace(string(content), `"format": 1`, `"format": 2`, 1)),
+		"a later version": []byte(strings.Replace(string(content), `"format": 2`, `"format": 3`, 1)),
 		"no epoch":        []byte(strings.Replace(string(content), `"E1"`, `""`, 1)),
 		"a mark":          []byte(strings.Replace(string(content), "1700000000000-3", "yesterday", 1)),
 	} {

@@ -199,13 +199,13 @@ func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments
 	}
 	v.replicas = c.Durability.Replicas
 	v.found, v.watchman = found, &watchman{Watch: watch, metrics: m, log: log}
-	if v.sentry, err = newSentry(epochPath(c.Epoch, c.Keyset), unheld, c.Retention, clk.Now, log); err != nil {
+	if v.sentry, err = newSentry(epochPath(c.Epoch, c.Keyset), unheld, c.Retention, clk.Now, m, log); err != nil {
 		return v, err
 	}
 	if err := v.sentry.look(ctx); err != nil {
 		return v, err
 	}
-	if v.store, v.hangUp, err = c.openFor(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Replicas: c.Durability.Replicas, Trip: m.trip}, v.sentry); err != nil {
+	if v.store, v.hangUp, err = c.openFor(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Replicas: c.Durability.Replicas, Trip: m.trip, LogMemory: v.sentry.memory}, v.sentry); err != nil {
 		return v, err
 	}
 	opened(v.store, v.hangUp)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,7 +27,8 @@ type Epoch struct {
 // Follows reports whether e is id, or took its place.
 func (e *Epoch) Follows(id string) bool { return e.ID == id || slices.Contains(e.Before, id) }
 
-// Marks are the last events of the partitions' logs; empty: none.
+// Marks are the last events of the partitions' logs, each its id and, but for those of earlier
+// versions, a slash and a digest; empty: none.
 type Marks [handoff.Partitions]string
 
 // Standing is what a store has of what was acknowledged.
@@ -77,8 +77,8 @@ func (s *Store) compare(ctx context.Context, marks Marks) (Standing, error) {
 		now = redis.NewTimeCmd(ctx, "time")
 		cmds := []redis.Cmder{epoch, now}
 		for p := range handoff.Partitions {
-			if marks[p] != "" {
-				there[p] = redis.NewXMessageSliceCmd(ctx, "xrange", logKey(p), marks[p], marks[p])
+			if id := marked(marks[p]).ID; id != "" {
+				there[p] = redis.NewXMessageSliceCmd(ctx, "xrange", logKey(p), id, id)
 				cmds = append(cmds, there[p])
 			}
 			ends[p] = redis.NewXMessageSliceCmd(ctx, "xrevrange", logKey(p), "+", "-", "count", 1)
@@ -94,9 +94,9 @@ func (s *Store) compare(ctx context.Context, marks Marks) (Standing, error) {
 		st.Now = s.now()
 	}
 	for p := range handoff.Partitions {
-		st.Missing[p] = there[p] != nil && len(there[p].Val()) == 0
+		st.Missing[p] = there[p] != nil && !slices.ContainsFunc(there[p].Val(), func(m redis.XMessage) bool { return seen(m).is(marked(marks[p])) })
 		if last := ends[p].Val(); len(last) > 0 {
-			st.Ends[p] = last[0].ID
+			st.Ends[p] = seen(last[0]).mark()
 		}
 	}
 	e := new(Epoch)
@@ -193,29 +193,6 @@ func (s *Store) RemoveSessions(ctx context.Context) (int, error) {
 // APIKeyIDs lists the ids of all keys, and perhaps of some that were just revoked.
 func (s *Store) APIKeyIDs(ctx context.Context) ([]string, error) {
 	return read(ctx, s, redis.NewStringSliceCmd, "smembers", apiKeysKey)
-}
-
-// Processes names the servers that take writes, each by what its process is called; one that
-// does not say is left out.
-func (s *Store) Processes(ctx context.Context) ([]string, error) {
-	var (
-		mu  sync.Mutex
-		ids []string
-	)
-	ask := func(ctx context.Context, c redis.Cmdable) error {
-		id, err := processOf(ctx, c)
-		if id != "" {
-			mu.Lock()
-			ids = append(ids, id)
-			mu.Unlock()
-		}
-		return err
-	}
-	if c, ok := s.client.(*redis.ClusterClient); ok {
-		err := c.ForEachMaster(ctx, func(ctx context.Context, c *redis.Client) error { return ask(ctx, c) })
-		return ids, unavailable(err)
-	}
-	return ids, unavailable(ask(ctx, s.client))
 }
 
 // processOf is what one server's process is called; empty where it does not say, and of a

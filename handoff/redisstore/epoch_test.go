@@ -22,7 +22,11 @@ func TestEpochIsReadOfEveryServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, ring := newStore(t, dial(t, url), 0)
-			processes, err := s.Processes(t.Context())
+			servers, err := s.Servers(t.Context())
+			var processes []string
+			for _, server := range servers {
+				processes = append(processes, server.ID)
+			}
 			if want := map[string]int{"single": 1, "cluster": 3}[name]; err != nil || len(processes) != want {
 				t.Fatalf("%d processes, %v", len(processes), err)
 			}

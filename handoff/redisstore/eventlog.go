@@ -31,10 +31,11 @@ func (s *Store) Append(ctx context.Context, _ handoff.Instant, events ...handoff
 	if err := s.lanes.commit(ctx, cmds...); err != nil {
 		return unavailable(saidTo(cmds[0], err))
 	}
-	for _, c := range cmds {
+	for i, c := range cmds {
 		if err := failed(c); err != nil {
 			return err
 		}
+		s.noteAppended(&events[i], c)
 	}
 	return nil
 }

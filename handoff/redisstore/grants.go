@@ -132,7 +132,7 @@ func (s *Store) keepFor(until, now handoff.Instant) int64 {
 //	ARGV[11] milliseconds until the count may be forgotten
 //	ARGV[12...] events
 //
-// It returns 1. If nothing was written it returns 0 (another version), or -1 less the wrong codes
+// It returns the id of the last event, or 1 if there is none. If nothing was written it returns 0 (another version), or -1 less the wrong codes
 // that the partition has (another count). The checks come before the first write, because Lua
 // never rolls back.
 var commitScript = newScript(`
@@ -178,10 +178,11 @@ if counts then
 	end
 	redis.call('PEXPIRE', KEYS[4], ARGV[11])
 end
+local last = 1
 for i = 12, #ARGV do
-	redis.call('XADD', KEYS[2], '*', 'e', ARGV[i])
+	last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i])
 end
-return 1
+return last
 `)
 
 // Commit implements service.Grants.
@@ -211,12 +212,12 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	} else {
 		args = append(args, "", "", "", "", "", "")
 	}
+	var last []byte
 	for i := range c.Events {
-		e, err := encodeEvent(&c.Events[i])
-		if err != nil {
+		if last, err = encodeEvent(&c.Events[i]); err != nil {
 			return err
 		}
-		args = append(args, e)
+		args = append(args, last)
 	}
 
 	commit := commitScript.call(ctx, keys, args...)
@@ -239,9 +240,13 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 		}
 		return unknownOutcome(commit, err)
 	}
-	stored, err := commit.Int64()
+	id, stored, err := answerOf(commit)
 	switch {
 	case err == nil && stored == 1:
+		if id != "" {
+			n := len(c.Events)
+			s.memory.note(hash.Partition(), Seen{ID: id, Sum: sumOf(last), Count: n, Of: about(&c.Events[n-1])})
+		}
 		if c.Settle != nil && c.Settle.Counted {
 			// The courier is charged here when the commit is acknowledged, and by the service
 			// (guesses.go, settle) when it is not. The budget lives in another slot, and may be
@@ -269,6 +274,15 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 		return failed(commit)
 	}
 	return unknownOutcome(commit, err)
+}
+
+// answerOf is what commitScript returned: the last event's id, or a number.
+func answerOf(commit *scriptCall) (id string, stored int64, err error) {
+	if id, ok := commit.Val().(string); ok && commit.Err() == nil {
+		return id, 1, nil
+	}
+	stored, err = commit.Int64()
+	return "", stored, err
 }
 
 // takeBackDoubt removes the doubt that came with a commit that is now known to have

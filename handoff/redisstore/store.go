@@ -32,6 +32,7 @@ type Store struct {
 	lanes     *lanes
 	sealer    Sealer
 	retention time.Duration
+	memory    *LogMemory       // of what it acknowledged; nil: it remembers nothing
 	now       func() time.Time // in place of Redis's own clock; nil but in tests
 
 	requests atomic.Int64 // to take events: how many there were
@@ -73,6 +74,9 @@ type Config struct {
 	// (WAIT); 0: none is waited for. Fewer in time, and the outcome of a commit is unknown.
 	Replicas int
 
+	// LogMemory remembers what the Store acknowledged, by which Follow finds what is lost; may be nil.
+	LogMemory *LogMemory
+
 	// Trip hears how long each trip to Redis took, and whether it failed; may be nil.
 	Trip func(took time.Duration, failed bool)
 }
@@ -85,7 +89,7 @@ func New(c Config) (*Store, error) {
 	if c.Trip != nil {
 		Observe(c.Client, c.Trip)
 	}
-	return &Store{client: c.Client, lanes: newLanes(c.Client, c.Lanes, c.Replicas), sealer: c.Sealer, retention: c.Retention}, nil
+	return &Store{client: c.Client, lanes: newLanes(c.Client, c.Lanes, c.Replicas), sealer: c.Sealer, retention: c.Retention, memory: c.LogMemory}, nil
 }
 
 // LiveBy is for tests: now stands in for Redis's own, by which the store judges times that

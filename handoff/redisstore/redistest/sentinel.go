@@ -195,6 +195,34 @@ func (set *SentinelSet) PlannedFailover() {
 	}
 }
 
+// LosingFailover is Failover that loses what write writes, for certain: the replica gets nothing
+// of it. Write must take less than four seconds, after which Sentinels promote no such replica.
+func (set *SentinelSet) LosingFailover(write func()) {
+	set.tb.Helper()
+	old, replica := set.Master(), set.Replica()
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	set.must(ctx, replica, "CONFIG", "SET", "masterauth", "none") // with which no master without a password lets it in
+	set.must(ctx, old, "CLIENT", "KILL", "TYPE", "replica")
+	await(set.tb, "a replica without its master", func(ctx context.Context) error {
+		info, err := replica.info(ctx, "replication")
+		if err == nil && info["master_link_status"] != "down" {
+			err = errors.New("its link is up")
+		}
+		return err
+	})
+	write()
+	set.failover(old)
+	set.must(ctx, replica, "CONFIG", "SET", "masterauth", "")
+}
+
+func (set *SentinelSet) must(ctx context.Context, s *Server, args ...any) {
+	set.tb.Helper()
+	if err := s.do(ctx, args...).Err(); err != nil {
+		set.tb.Fatalf("redistest: %v: %v", args[0], err)
+	}
+}
+
 // failover asks for one until it happens: Sentinels give one up that takes them too long, as on a
 // machine that is busy.
 func (set *SentinelSet) failover(old *Server) {
