@@ -148,7 +148,7 @@ type eventData struct {
 	APIKey  string     `json:"api_key,omitempty" doc:"By which API key it was asked: its id; left out where a person did"`
 	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused; of dispute_settled the ruling"`
 	Excused bool       `json:"excused,omitempty,omitzero" doc:"The wrong code was no guess: a slip, or an older code. Tell no one who may stand at a door"`
-	Count   int        `json:"count,omitempty,omitzero" doc:"How many refusals it stands for; left out: one"`
+	Count   int        `json:"count,omitempty,omitzero" doc:"How many refusals it stands for; left out: one. Of events_lost: how many events are lost at least"`
 
 	ValidFrom  *time.Time    `json:"valid_from,omitempty"`
 	ValidUntil *time.Time    `json:"valid_until,omitempty"`
@@ -166,7 +166,7 @@ type eventData struct {
 	Consents []string `json:"consents,omitempty" doc:"The kinds of doors that the customer now agrees to"`
 	Resident string   `json:"resident_id,omitempty"`
 
-	Object   string   `json:"object,omitempty" doc:"What it was done to: of key_changed an API key's id; of signer_changed the id of the key that signs permits now; of link_made and sessions_ended a customer, by a pseudonym"`
+	Object   string   `json:"object,omitempty" doc:"What it was done to: of key_changed an API key's id; of signer_changed the id of the key that signs permits now; of link_made and sessions_ended a customer, by a pseudonym; of dispatch_lost the grant_id; of events_lost and partition_refused the partition of the log"`
 	Scopes   []string `json:"scopes,omitempty" doc:"Of key_changed: what the key may do"`
 	Relieved string   `json:"relieved_courier_id,omitempty" doc:"Of route_assigned: who drove the route until then"`
 

@@ -235,7 +235,7 @@ func init() { // not a literal: the effects reach back to the table
 		Lift:           {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, word: true, effect: lift},
 
 		// After the store was put back to an earlier state (docs/restore.md).
-		Distrust:   {from: []Status{Active, Released, Expired, Held}, roles: []Role{RoleOps}, asks: nothing, effect: distrust},
+		Distrust:   {from: []Status{Active, Released, Expired, Held}, roles: []Role{RoleOps, RoleService}, asks: nothing, effect: distrust},
 		Confirm:    {from: []Status{Held}, roles: []Role{RoleOps}, asks: nothing, effect: confirm},
 		AccountFor: {from: []Status{Held}, roles: []Role{RoleOps}, asks: nothing, effect: account},
 

@@ -70,8 +70,9 @@ type Event struct {
 	Excused bool `cbor:"18,keyasint,omitempty"`
 
 	// Of: access_refused, override_asked, door_refused, door_forced, door_held_open, door_tampered, door_jammed,
-	// door_battery_low, door_unavailable. How many refusals or alarms an event of no grant
-	// stands for; 0: one. How many wishes that waited an override_asked takes the place of.
+	// door_battery_low, door_unavailable, events_lost. How many refusals or alarms an event of no
+	// grant stands for; 0: one. How many wishes that waited an override_asked takes the place of. How
+	// many events are lost at least.
 	Count int `cbor:"19,keyasint,omitempty"`
 
 	// Of: released, collected, aborted, tried_elsewhere, permitted, visit_begun_again,
@@ -132,8 +133,9 @@ type Event struct {
 	// Of: route_assigned. The courier who drove the route until then.
 	Relieved string `cbor:"34,keyasint,omitempty"`
 
-	// Of: key_changed, link_made, sessions_ended, signer_changed. What it was done to: an API key or
-	// the key that signs permits by its id, or a customer by a keyed hash (see Pseudonym).
+	// Of: key_changed, link_made, sessions_ended, signer_changed, events_lost, dispatch_lost,
+	// partition_refused. What it was done to: an API key or the key that signs permits by its id, a
+	// customer by a keyed hash (see Pseudonym), a grant, or a partition by the name of its chain.
 	Object string `cbor:"35,keyasint,omitempty"`
 
 	// Of: key_changed. What the API key may do, by the names that the API has for scopes.
@@ -248,6 +250,13 @@ const (
 	EventUnitMovedOut                              // who lived in a unit moved out
 )
 
+// Of no grant: what a store is found to have lost of what it acknowledged.
+const (
+	EventEventsLost       EventType = iota + 70 // Count events of the partition of the log that Object names
+	EventDispatchLost                           // a dispatch, and the grant that Object names with it; the shop has to send it again
+	EventPartitionRefused                       // what was lost of a partition is not known: nothing of it is served until an operator restores it
+)
+
 var eventNames = enum[EventType]{
 	EventDispatched: "dispatched", EventCodeRefused: "code_refused", EventCodeLocked: "code_locked",
 	EventCodeResent: "code_resent", EventCodeReissued: "code_reissued", EventReleased: "released",
@@ -273,6 +282,7 @@ var eventNames = enum[EventType]{
 	EventDoorChangeAsked: "door_change_asked", EventDoorChangeObjected: "door_change_objected", EventDoorChangeApproved: "door_change_approved",
 	EventDoorChangeWithdrawn: "door_change_withdrawn", EventResidentRemoved: "resident_removed", EventResidentStays: "resident_stays",
 	EventUnitMovedOut: "unit_moved_out",
+	EventEventsLost:   "events_lost", EventDispatchLost: "dispatch_lost", EventPartitionRefused: "partition_refused",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }

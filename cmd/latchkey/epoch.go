@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +20,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"latchkey/handoff"
+	"latchkey/handoff/clock"
 	"latchkey/handoff/redisstore"
 )
 
@@ -144,7 +144,12 @@ type sentry struct {
 	metrics   *instruments
 	log       *slog.Logger
 
-	said [handoff.Partitions]string // the last loss of a partition that was told
+	said   [handoff.Partitions]string // the last loss of a partition that was told
+	mender *mender                    // nil: what is lost halts the service
+
+	well    []string // the processes of the servers that were last found to have all, in order
+	wellAt  time.Duration
+	elapsed func() time.Duration
 
 	urgent chan struct{} // holds a token while a server waits to be looked at
 	looked sync.Mutex    // held by a look
@@ -172,7 +177,7 @@ func newSentry(path string, store *redisstore.Store, retention time.Duration, no
 		return nil, err
 	}
 	s := &sentry{
-		path: path, store: store, memory: new(redisstore.LogMemory), retention: retention, now: now, metrics: m, log: log,
+		path: path, store: store, memory: new(redisstore.LogMemory), retention: retention, now: now, metrics: m, log: log, elapsed: clock.Elapsed(wallClock{}),
 		urgent: make(chan struct{}, 1), file: file, runs: map[string]bool{},
 	}
 	s.why.Store(&unlooked)
@@ -209,10 +214,10 @@ func (s *sentry) admit(process string) bool {
 
 // look compares once, and notes what it found. The error is one of the way to Redis or to
 // the file; what was found before then still counts.
-func (s *sentry) look(ctx context.Context) error {
+func (s *sentry) look(within context.Context) error {
 	s.looked.Lock()
 	defer s.looked.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, sentryAsks)
+	ctx, cancel := context.WithTimeout(within, sentryAsks)
 	defer cancel()
 	before, err := s.store.Servers(ctx)
 	if err != nil {
@@ -238,10 +243,17 @@ func (s *sentry) look(ctx context.Context) error {
 		s.admit(strings.Join(is, " ")) // none is called so: look again
 		return nil
 	}
-	next, err := s.file.judge(found.Standing, found.Now, s.retention)
-	if found.Epoch != nil && found.Epoch.ID == s.file.Epoch {
+	if found.Epoch != nil && found.Epoch.Restoring == 0 && found.Epoch.ID == s.file.Epoch {
 		s.say(found)
+		if mended, err := s.mend(within, found, after); err != nil {
+			return err
+		} else if mended {
+			var again context.CancelFunc
+			ctx, again = context.WithTimeout(within, sentryAsks)
+			defer again()
+		}
 	}
+	next, err := s.file.judge(found.Standing, found.Now, s.retention)
 	var why older
 	if errors.As(err, &why) {
 		s.close(why)
@@ -251,6 +263,7 @@ func (s *sentry) look(ctx context.Context) error {
 		return err
 	}
 	found.Accept()
+	s.well, s.wellAt = processes(after), s.elapsed()
 	s.open(processes(after))
 	return nil
 }
@@ -261,30 +274,6 @@ func processes(servers []redisstore.Server) (ids []string) {
 	}
 	slices.Sort(ids)
 	return ids
-}
-
-// say tells of what is lost, once.
-func (s *sentry) say(found *redisstore.Followed) {
-	var parts []string
-	events, more := 0, false
-	for p, loss := range found.Lost {
-		if loss == nil {
-			continue
-		}
-		n := loss.Events()
-		count := strconv.Itoa(n)
-		if !loss.Named {
-			count = "at least " + count
-		}
-		parts, events = append(parts, fmt.Sprintf("%02x: %s", p, count)), events+n
-		if says := loss.After + " " + count; s.said[p] != says {
-			s.said[p], more = says, true
-			s.metrics.lostEvents.WithLabelValues(fmt.Sprintf("%02x", p)).Add(float64(n))
-		}
-	}
-	if more {
-		s.log.Error("Redis has lost events that were acknowledged; see docs/restore.md", "events", events, "partitions", parts)
-	}
 }
 
 // keep writes what is known, where it is news.

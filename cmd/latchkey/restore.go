@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/clock"
 	"latchkey/handoff/door"
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 	"latchkey/handoff/service"
@@ -34,7 +36,7 @@ type restoreCmd struct {
 	Epoch     string        `env:"LATCHKEY_EPOCH" placeholder:"FILE" type:"path" help:"The epoch file of an instance; left out: KEYSET.epoch (${env})."`
 
 	Begin   restoreBeginCmd   `cmd:"" default:"withargs" help:"Hold all live grants, close doubtful API keys and all sessions, and let the service start again."`
-	List    restoreListCmd    `cmd:"" help:"List the grants that are still in doubt."`
+	List    restoreListCmd    `cmd:"" help:"List the grants that are still in doubt, and the dispatches that are lost."`
 	Confirm restoreConfirmCmd `cmd:"" help:"Go on with what a shop has dispatched again, with a new code, but for what was handed over."`
 }
 
@@ -237,7 +239,8 @@ func (w *restoring) closeKeys(ctx context.Context, out io.Writer, file epochFile
 
 type restoreListCmd struct{}
 
-// Run lists what is in doubt: grant, shop, carrier, parcel, delivery day, status before.
+// Run lists what is in doubt (grant, shop, carrier, parcel, delivery day, status before), and the
+// dispatches that are lost.
 func (*restoreListCmd) Run(ctx context.Context, io streams, r *restoreCmd) error {
 	work, err := r.open()
 	if err != nil {
@@ -248,8 +251,49 @@ func (*restoreListCmd) Run(ctx context.Context, io streams, r *restoreCmd) error
 	err = work.doubted(ctx, "", func(g *handoff.Grant) {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", g.ID, g.Dispatch.Shop, g.Dispatch.Carrier, g.Dispatch.Parcel, g.Day(), g.Doubt.From)
 	})
-	return errors.Join(err, t.Flush())
+	if err := errors.Join(err, t.Flush()); err != nil {
+		return err
+	}
+	return work.lostDispatches(ctx, func(e *handoff.Event) {
+		fmt.Fprintf(io.out, "%s of %s is lost: its shop %s has to dispatch it again\n", e.Parcel, e.Carrier, e.Shop)
+	})
 }
+
+// lostDispatches calls f with the newest event of each dispatch that was found to be lost and is
+// not there again.
+func (w *restoring) lostDispatches(ctx context.Context, f func(*handoff.Event)) error {
+	lost := map[string]handoff.Event{}
+	var from eventlog.Cursor
+	for {
+		page, err := eventlog.Query(ctx, w.store, eventlog.Filter{Types: []handoff.EventType{handoff.EventDispatchLost}}, from, eventsAtOnce)
+		if err != nil {
+			return err
+		}
+		for _, l := range page.Events {
+			lost[l.Event.Object] = l.Event
+		}
+		if from = page.Next; !page.More {
+			break
+		}
+	}
+	for _, grant := range slices.Sorted(maps.Keys(lost)) {
+		id, err := handoff.ParseGrantID(grant)
+		if err != nil {
+			return err
+		}
+		grants, err := w.store.Many(ctx, []handoff.ParcelHash{id.Hash})
+		if err != nil {
+			return err
+		}
+		if len(grants) == 0 || grants[0].ID.Generation < id.Generation {
+			e := lost[grant]
+			f(&e)
+		}
+	}
+	return nil
+}
+
+const eventsAtOnce = 500
 
 // doubted calls f with each grant that is in doubt, once, of a shop or (empty) of all.
 func (w *restoring) doubted(ctx context.Context, shop string, f func(*handoff.Grant)) error {

@@ -75,7 +75,7 @@ func (d *lossyDay) epoch() (f epochFile) {
 func (d *lossyDay) admin(want int, args ...string) string {
 	d.client.t.Helper()
 	keyset := d.args[index(d.args, "--keyset")+1]
-	args = append(args, "--redis-url", "redis://"+d.redis.Addr())
+	args = append(args, "--redis-url", d.args[index(d.args, "--redis-url")+1])
 	if args[0] != "audit" {
 		args = append(args, "--keyset", keyset, "--policy", "../../docs/policy.json")
 	}

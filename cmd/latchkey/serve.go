@@ -183,7 +183,7 @@ func (v *vault) close() {
 // vault opens the store. It is refused where its Redis is unfit. One that is older than what it
 // acknowledged is halted, and serves when all is there again: the store asks the sentry before
 // every connection. To close it is the caller's, also after an error.
-func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments, clk clock.Clock, log *slog.Logger) (*vault, error) {
+func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, policy *handoff.Policy, m *instruments, clk clock.Clock, log *slog.Logger) (*vault, error) {
 	v := &vault{}
 	opened := func(store *redisstore.Store, hangUp func() error) {
 		v.closing = append(v.closing, func() { _ = hangUp() }, store.Close)
@@ -202,6 +202,10 @@ func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, m *instruments
 	if v.sentry, err = newSentry(epochPath(c.Epoch, c.Keyset), unheld, c.Retention, clk.Now, m, log); err != nil {
 		return v, err
 	}
+	if v.sentry.mender, err = newMender(unheld, policy, ring, clk.Now); err != nil {
+		return v, err
+	}
+	v.closing = append(v.closing, v.sentry.mender.grants.Close)
 	if err := v.sentry.look(ctx); err != nil {
 		return v, err
 	}
@@ -237,7 +241,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	v, err := c.vault(ctx, given.ring, m, clk, log)
+	v, err := c.vault(ctx, given.ring, given.policy, m, clk, log)
 	defer v.close()
 	if err != nil {
 		return err

@@ -45,6 +45,7 @@ var (
 		"Count": {
 			handoff.EventAccessRefused, handoff.EventOverrideAsked, handoff.EventDoorRefused, handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
 			handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
+			handoff.EventEventsLost,
 		},
 		"Distance": {
 			handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventElsewhere,
@@ -60,7 +61,7 @@ var (
 		"Digest":    {handoff.EventScrubbed, handoff.EventErased},
 		"APIKey":    privilegedEvents,
 		"Relieved":  {handoff.EventRouteAssigned},
-		"Object":    {handoff.EventKeyChanged, handoff.EventLinkMade, handoff.EventSessionsEnded, handoff.EventSignerChanged},
+		"Object":    {handoff.EventKeyChanged, handoff.EventLinkMade, handoff.EventSessionsEnded, handoff.EventSignerChanged, handoff.EventEventsLost, handoff.EventDispatchLost, handoff.EventPartitionRefused},
 		"Scopes":    {handoff.EventKeyChanged},
 		"Changes":   append(slices.Clip(changeEvents), handoff.EventDoorChanged, handoff.EventBuildingChanged, handoff.EventCourierChanged, handoff.EventKeyChanged),
 		"Resident":  {handoff.EventResidentChanged, handoff.EventResidentRemoved, handoff.EventResidentStays},

@@ -68,7 +68,7 @@ func (s *Service) Lift(ctx context.Context, by handoff.Actor, id handoff.GrantID
 }
 
 // Distrust holds a grant whose record may be older than what was acknowledged, since the
-// store was put back to an earlier state. For ops. What can hand over no parcel any more, and
+// store was put back to an earlier state or has lost a commit. For ops and the service. What can hand over no parcel any more, and
 // what is in doubt already, stays as it is.
 func (s *Service) Distrust(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error) {
 	return s.order(ctx, id, handoff.Command{Act: handoff.Distrust, By: by}, "")

@@ -351,6 +351,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		handoff.EventCourierSignedOut, handoff.EventCourierChanged, handoff.EventBudgetCleared, handoff.EventRouteAssigned,
 		handoff.EventKeyChanged, handoff.EventLinkMade, handoff.EventSessionsEnded, handoff.EventSignerChanged,
 		handoff.EventStoreRestored, handoff.EventDistrusted, handoff.EventAccounted,
+		handoff.EventEventsLost, handoff.EventDispatchLost, handoff.EventPartitionRefused,
 		handoff.EventVisitAgain, handoff.EventDoorChanged, handoff.EventBuildingChanged,
 		handoff.EventConsentAsked, // the residents of the unit are mailed
 		handoff.EventDoorChangeAsked, handoff.EventDoorChangeObjected, handoff.EventDoorChangeApproved, handoff.EventDoorChangeWithdrawn,

@@ -92,7 +92,7 @@ func (e event) Tone() string {
 		return "good"
 	case "code_refused", "code_locked", "tried_elsewhere", "access_refused", "door_failed", "door_refused", "door_silent", "door_battery_low", "door_unavailable", "aborted", "expired":
 		return "warn"
-	case "signal", "impossible_journey", "door_forced", "door_tampered", "door_held_open", "door_jammed", "contested", "override_asked", "overridden", "disputed":
+	case "signal", "impossible_journey", "door_forced", "door_tampered", "door_held_open", "door_jammed", "contested", "override_asked", "overridden", "disputed", "events_lost", "dispatch_lost", "partition_refused":
 		return "bad"
 	}
 	return ""
@@ -121,7 +121,7 @@ func read(v *frame.Visit, query url.Values, pages int) (events []event, more, ok
 }
 
 // alarming are the events that the duty officer should look at.
-var alarming = []string{"signal", "impossible_journey", "contested", "door_forced", "door_tampered", "door_held_open", "door_jammed", "door_battery_low", "door_unavailable", "override_asked", "overridden"}
+var alarming = []string{"signal", "impossible_journey", "contested", "door_forced", "door_tampered", "door_held_open", "door_jammed", "door_battery_low", "door_unavailable", "override_asked", "overridden", "events_lost", "dispatch_lost", "partition_refused"}
 
 const (
 	alarmPages = 8

@@ -202,6 +202,21 @@ func (set *SentinelSet) LosingFailover(write func()) {
 	old, replica := set.Master(), set.Replica()
 	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 	defer cancel()
+	info, err := old.info(ctx, "replication")
+	if err != nil {
+		set.tb.Fatalf("redistest: %v", err)
+	}
+	await(set.tb, "the replica", func(ctx context.Context) error {
+		has, err := replica.info(ctx, "replication")
+		if err != nil {
+			return err
+		}
+		of, _ := strconv.ParseInt(info["master_repl_offset"], 10, 64)
+		if got, _ := strconv.ParseInt(has["slave_repl_offset"], 10, 64); got < of {
+			return fmt.Errorf("it has %d of %d", got, of)
+		}
+		return nil
+	})
 	set.must(ctx, replica, "CONFIG", "SET", "masterauth", "none") // with which no master without a password lets it in
 	set.must(ctx, old, "CLIENT", "KILL", "TYPE", "replica")
 	await(set.tb, "a replica without its master", func(ctx context.Context) error {
@@ -214,6 +229,22 @@ func (set *SentinelSet) LosingFailover(write func()) {
 	write()
 	set.failover(old)
 	set.must(ctx, replica, "CONFIG", "SET", "masterauth", "")
+}
+
+// AwaitUptime waits until the replica says that it has run for so long.
+func (set *SentinelSet) AwaitUptime(ran time.Duration) {
+	set.tb.Helper()
+	replica := set.Replica()
+	await(set.tb, "the replica's uptime", func(ctx context.Context) error {
+		info, err := replica.info(ctx, "server")
+		if err != nil {
+			return err
+		}
+		if s, _ := strconv.Atoi(info["uptime_in_seconds"]); time.Duration(s)*time.Second < ran {
+			return fmt.Errorf("it has run for %d s", s)
+		}
+		return nil
+	})
 }
 
 func (set *SentinelSet) must(ctx context.Context, s *Server, args ...any) {
