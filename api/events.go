@@ -166,7 +166,7 @@ type eventData struct {
 	Consents []string `json:"consents,omitempty" doc:"The kinds of doors that the customer now agrees to"`
 	Resident string   `json:"resident_id,omitempty"`
 
-	Object   string   `json:"object,omitempty" doc:"What it was done to: of key_changed an API key's id; of signer_changed the id of the key that signs permits now; of link_made and sessions_ended a customer, by a pseudonym; of dispatch_lost the grant_id; of events_lost and partition_refused the partition of the log"`
+	Object   string   `json:"object,omitempty" doc:"What it was done to: of key_changed an API key's id; of signer_changed the id of the key that signs permits now; of link_made and sessions_ended a customer, by a pseudonym; of dispatch_lost the grant_id; of events_lost and partition_refused the partition of the log, and of store_restored, where it was one alone"`
 	Scopes   []string `json:"scopes,omitempty" doc:"Of key_changed: what the key may do"`
 	Relieved string   `json:"relieved_courier_id,omitempty" doc:"Of route_assigned: who drove the route until then"`
 

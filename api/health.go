@@ -13,8 +13,9 @@ import (
 )
 
 // health serves whether the process lives, whether it can serve (nil: always) and why it was
-// told not to (nil: it never is), and its metrics (nil: none).
-func health(app *fiber.App, ready func(context.Context) error, halted func() error, metrics prometheus.Gatherer) {
+// told not to (nil: it never is), what it does not serve (nil: it serves all), and its metrics (nil:
+// none).
+func health(app *fiber.App, ready func(context.Context) error, halted func() error, degraded func() string, metrics prometheus.Gatherer) {
 	app.Get("/healthz", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "ok"}) })
 	app.Get("/readyz", func(c *fiber.Ctx) error {
 		if halted != nil {
@@ -35,6 +36,11 @@ func health(app *fiber.App, ready func(context.Context) error, halted func() err
 					p.Detail = told.Detail()
 				}
 				return p
+			}
+		}
+		if degraded != nil {
+			if what := degraded(); what != "" { // the rest is served, and would not be elsewhere
+				return c.JSON(fiber.Map{"status": "degraded", "detail": what})
 			}
 		}
 		return c.JSON(fiber.Map{"status": "ready"})

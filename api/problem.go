@@ -196,6 +196,7 @@ const (
 	codeNoChange          = "no-such-change"
 	codeTooManyChanges    = "too-many-changes"
 	codeHalted            = "service-halted"
+	codePartitionRefused  = "partition-refused"
 	codeResidentUnknown   = "resident-unknown"
 	codeNoResidents       = "residents-not-configured"
 	codeLinkUnknown       = "link-unknown"
@@ -229,20 +230,21 @@ var special = map[string]struct {
 	status        int
 	title, detail string
 }{
-	codeCustomerUnknown: {404, "Customer unknown", ""},
-	codeBuildingUnknown: {404, "Building unknown", ""},
-	codeCourierUnknown:  {404, "Courier unknown", ""},
-	codeRouteUnknown:    {404, "Route unknown", ""},
-	codeDoorUnknown:     {404, "Door unknown", ""},
-	codeDoorMoved:       {409, "A door does not change its building", "Enroll it under a new id."},
-	codeNoChange:        {404, "No such change waits", "It was taken back, someone objected, or it counts by now. Or the door is not yours."},
-	codeTooManyChanges:  {409, "Too many changes of this door", "Its people are mailed of each, and must be able to read them. Ask again in some days, or remove the door."},
-	codeResidentUnknown: {404, "Resident unknown", ""},
-	codeNoResidents:     {503, "This service tells no residents", "It was started without its public URL, or keeps no access log."},
-	codeLinkUnknown:     {404, "This link does not hold", "Take the one of the newest notice."},
-	codeCrossSite:       {403, "Not sent by a page of this service", "By cookie, repeat the session's token in " + auth.CSRFHeader + ", from a page of the same origin."},
-	codeHalted:          {503, "Nothing is served for now", "The service's records may be older than what it acknowledged. Its operator has to restore them."},
-	codeNoDoors:         {503, "This service opens no doors", "It was started without signing keys for doors."},
+	codeCustomerUnknown:  {404, "Customer unknown", ""},
+	codeBuildingUnknown:  {404, "Building unknown", ""},
+	codeCourierUnknown:   {404, "Courier unknown", ""},
+	codeRouteUnknown:     {404, "Route unknown", ""},
+	codeDoorUnknown:      {404, "Door unknown", ""},
+	codeDoorMoved:        {409, "A door does not change its building", "Enroll it under a new id."},
+	codeNoChange:         {404, "No such change waits", "It was taken back, someone objected, or it counts by now. Or the door is not yours."},
+	codeTooManyChanges:   {409, "Too many changes of this door", "Its people are mailed of each, and must be able to read them. Ask again in some days, or remove the door."},
+	codeResidentUnknown:  {404, "Resident unknown", ""},
+	codeNoResidents:      {503, "This service tells no residents", "It was started without its public URL, or keeps no access log."},
+	codeLinkUnknown:      {404, "This link does not hold", "Take the one of the newest notice."},
+	codeCrossSite:        {403, "Not sent by a page of this service", "By cookie, repeat the session's token in " + auth.CSRFHeader + ", from a page of the same origin."},
+	codeHalted:           {503, "Nothing is served for now", "The service's records may be older than what it acknowledged. Its operator has to restore them."},
+	codePartitionRefused: {503, "This parcel is not served for now", "What the service knows of it may be older than what it acknowledged. Its operator has to restore it. Other parcels are not concerned."},
+	codeNoDoors:          {503, "This service opens no doors", "It was started without signing keys for doors."},
 }
 
 // problemOfCode is the problem of a code: one of the special ones, or of a plain status.
@@ -289,6 +291,7 @@ type errorRow struct {
 // has the domain's refusals. An error that means a fault of ours says internal-error: no
 // caller can bring it about, and none is told more. A test holds the list complete.
 var errorRows = []errorRow{
+	{err: storage.ErrPartitionRefused, code: codePartitionRefused, retry: time.Minute},
 	{err: storage.ErrUnavailable, code: codeUnavailable, retry: time.Second},
 	{err: storage.ErrUnknownOutcome, code: codeUnavailable, retry: time.Second},
 	{err: storage.ErrConflict, code: codeUnavailable, retry: time.Second},

@@ -48,6 +48,10 @@ type Config struct {
 	// nil while they may. A nil function never halts.
 	Halted func() error
 
+	// Degraded is what is not served while all else is, in words for the operator, which /readyz
+	// tells; empty: all is served. May be nil.
+	Degraded func() string
+
 	// Metrics observes requests; nil observes none.
 	Metrics *metrics.Metrics
 
@@ -197,7 +201,7 @@ func New(c Config) (*fiber.App, error) {
 	if err := documentation(app); err != nil {
 		return nil, err
 	}
-	health(app, c.Ready, c.Halted, c.Gatherer)
+	health(app, c.Ready, c.Halted, c.Degraded, c.Gatherer)
 	return app, nil
 }
 

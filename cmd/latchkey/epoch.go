@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,6 +34,13 @@ type epochFile struct {
 	At     time.Time        `json:"at"`       // when Redis was last found to have all of it
 	Marks  redisstore.Marks `json:"marks"`    // the last event of each partition that was seen
 	Keys   []string         `json:"api_keys"` // the ids of the API keys that there were
+
+	// Servers are the processes of the servers that had all of it, in order.
+	Servers []string `json:"servers,omitempty"`
+
+	// Refused are the partitions that are not served, by their two digits, since something of
+	// them is lost and what it is is not known; each with how often it was restored before.
+	Refused map[string]uint64 `json:"refused,omitempty"`
 }
 
 // The formats: 2 has digests in the marks.
@@ -60,12 +69,33 @@ func readEpoch(path string) (f epochFile, err error) {
 		return f, fmt.Errorf("%s is no epoch file that this version can read", path)
 	}
 	f.Format = epochFormat
+	for digits := range f.Refused {
+		if _, ok := partitionOf(digits); !ok {
+			return f, fmt.Errorf("%s is no epoch file: what is refused is no partition", path)
+		}
+	}
 	for _, m := range f.Marks {
 		if _, ok := redisstore.MarkedAt(m); m != "" && !ok {
 			return f, fmt.Errorf("%s is no epoch file: a mark is no id of an event", path)
 		}
 	}
 	return f, nil
+}
+
+// digitsOf names a partition, as its chain's name does.
+func digitsOf(partition int) string { return fmt.Sprintf("%02x", partition) }
+
+// partitionOf reads what digitsOf writes.
+func partitionOf(digits string) (partition int, ok bool) {
+	n, err := strconv.ParseUint(digits, 16, 8)
+	return int(n), err == nil && n < handoff.Partitions && digitsOf(int(n)) == digits
+}
+
+// refuses reports whether a partition is refused, where the store is of the epoch e: until it is
+// restored, by itself or with the whole store.
+func (f *epochFile) refuses(partition int, e *redisstore.Epoch) bool {
+	before, refused := f.Refused[digitsOf(partition)]
+	return refused && e.ID == f.Epoch && e.Restorals(partition) <= before
 }
 
 // write puts the file in the place of the one before, all of it or nothing, and on disk.
@@ -116,15 +146,27 @@ func (f epochFile) judge(st redisstore.Standing, now time.Time, retention time.D
 			return f, older(fmt.Sprintf("Redis is older than what it acknowledged: the last events of %d of %d partitions are gone, the newest of them of %s", len(lost), handoff.Partitions, lost[len(lost)-1].UTC().Format(time.RFC3339)))
 		}
 	}
-	next = epochFile{Format: epochFormat, Epoch: st.Epoch.ID, At: now.UTC().Truncate(time.Second), Marks: st.Ends, Keys: f.Keys}
+	next = epochFile{Format: epochFormat, Epoch: st.Epoch.ID, At: now.UTC().Truncate(time.Second), Marks: st.Ends, Keys: f.Keys, Servers: f.Servers}
+	for p := range handoff.Partitions {
+		if f.refuses(p, st.Epoch) {
+			next.refuse(p, f.Refused[digitsOf(p)])
+		}
+	}
 	return next, nil
+}
+
+func (f *epochFile) refuse(partition int, before uint64) {
+	if f.Refused == nil {
+		f.Refused = map[string]uint64{}
+	}
+	f.Refused[digitsOf(partition)] = before
 }
 
 // lost are the times of the marks of which the events are missing, oldest first: but for
 // those that are old enough for the log to have been trimmed past them.
 func (f epochFile) lost(st redisstore.Standing, now time.Time, retention time.Duration) (times []time.Time) {
 	for p, missing := range st.Missing {
-		if missing && !redisstore.MayBeTrimmed(f.Marks[p], now, retention) {
+		if missing && !f.refuses(p, st.Epoch) && !redisstore.MayBeTrimmed(f.Marks[p], now, retention) {
 			at, _ := redisstore.MarkedAt(f.Marks[p])
 			times = append(times, at)
 		}
@@ -147,9 +189,9 @@ type sentry struct {
 	said   [handoff.Partitions]string // the last loss of a partition that was told
 	mender *mender                    // nil: what is lost halts the service
 
-	well    []string // the processes of the servers that were last found to have all, in order
-	wellAt  time.Duration
+	wellAt  time.Duration // when all was well last; 0: in this process never
 	elapsed func() time.Duration
+	refused atomic.Pointer[[handoff.Partitions]bool]
 
 	urgent chan struct{} // holds a token while a server waits to be looked at
 	looked sync.Mutex    // held by a look
@@ -177,10 +219,11 @@ func newSentry(path string, store *redisstore.Store, retention time.Duration, no
 		return nil, err
 	}
 	s := &sentry{
-		path: path, store: store, memory: new(redisstore.LogMemory), retention: retention, now: now, metrics: m, log: log, elapsed: clock.Elapsed(wallClock{}),
+		path: path, store: store, memory: redisstore.NewLogMemory(file.Marks), retention: retention, now: now, metrics: m, log: log, elapsed: clock.Elapsed(wallClock{}),
 		urgent: make(chan struct{}, 1), file: file, runs: map[string]bool{},
 	}
 	s.why.Store(&unlooked)
+	s.refuse(file.Refused)
 	return s, nil
 }
 
@@ -192,8 +235,18 @@ func (s *sentry) reason() error {
 	if why := s.why.Load(); why != nil {
 		return *why
 	}
+	if *s.refused.Load() == everyPartition {
+		return older(strings.TrimSuffix(s.degraded(), "; see docs/restore.md"))
+	}
 	return nil
 }
+
+var everyPartition = func() (all [handoff.Partitions]bool) {
+	for p := range all {
+		all[p] = true
+	}
+	return all
+}()
 
 func (s *sentry) closed() bool { return s.why.Load() != nil }
 
@@ -239,19 +292,19 @@ func (s *sentry) look(within context.Context) error {
 	if err != nil {
 		return err
 	}
+	var refuse []int // partitions
 	if is := processes(after); !slices.Equal(processes(before), is) {
 		s.admit(strings.Join(is, " ")) // none is called so: look again
 		return nil
 	}
 	if found.Epoch != nil && found.Epoch.Restoring == 0 && found.Epoch.ID == s.file.Epoch {
 		s.say(found)
-		if mended, err := s.mend(within, found, after); err != nil {
+		if refuse, err = s.mend(within, found, after); err != nil {
 			return err
-		} else if mended {
-			var again context.CancelFunc
-			ctx, again = context.WithTimeout(within, sentryAsks)
-			defer again()
 		}
+		var again context.CancelFunc
+		ctx, again = context.WithTimeout(within, sentryAsks)
+		defer again()
 	}
 	next, err := s.file.judge(found.Standing, found.Now, s.retention)
 	var why older
@@ -259,11 +312,16 @@ func (s *sentry) look(within context.Context) error {
 		s.close(why)
 		return nil
 	}
+	for _, p := range refuse {
+		next.refuse(p, found.Epoch.Restorals(p))
+	}
+	next.Servers = processes(after)
 	if err := s.keep(ctx, next); err != nil {
 		return err
 	}
 	found.Accept()
-	s.well, s.wellAt = processes(after), s.elapsed()
+	s.wellAt = s.elapsed()
+	s.refuse(next.Refused)
 	s.open(processes(after))
 	return nil
 }
@@ -286,7 +344,8 @@ func (s *sentry) keep(ctx context.Context, next epochFile) error {
 		slices.Sort(keys)
 		next.Keys, s.keysAt = keys, now
 	}
-	news := next.Epoch != s.file.Epoch || next.Marks != s.file.Marks || !slices.Equal(next.Keys, s.file.Keys)
+	news := next.Epoch != s.file.Epoch || next.Marks != s.file.Marks || !slices.Equal(next.Keys, s.file.Keys) ||
+		!slices.Equal(next.Servers, s.file.Servers) || !maps.Equal(next.Refused, s.file.Refused)
 	if news {
 		if err := next.write(s.path); err != nil {
 			return fmt.Errorf("what Redis acknowledged cannot be noted outside of it: %w", err)

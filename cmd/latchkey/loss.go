@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -141,6 +143,13 @@ func (m *mender) tellLoss(ctx context.Context, partition int, loss *redisstore.L
 	})
 }
 
+// tellRefused puts on the log that a partition is refused, which was restored so often before.
+func (m *mender) tellRefused(ctx context.Context, partition int, before uint64) error {
+	return m.tell(ctx, "refused "+trail.LogChain(partition), strconv.FormatUint(before+1, 10), handoff.Event{
+		Type: handoff.EventPartitionRefused, Object: trail.LogChain(partition),
+	})
+}
+
 // tell puts an event on the log, of which a note says that it was told: instances that find the
 // same tell it once.
 func (m *mender) tell(ctx context.Context, name, is string, e handoff.Event) error {
@@ -163,7 +172,7 @@ func (s *sentry) say(found *redisstore.Followed) {
 	var parts []string
 	events, more := 0, false
 	for p, loss := range found.Lost {
-		if loss == nil {
+		if loss == nil || s.file.refuses(p, found.Epoch) {
 			continue
 		}
 		n := loss.Events()
@@ -171,10 +180,10 @@ func (s *sentry) say(found *redisstore.Followed) {
 		if !loss.Named {
 			count = "at least " + count
 		}
-		parts, events = append(parts, fmt.Sprintf("%02x: %s", p, count)), events+n
+		parts, events = append(parts, digitsOf(p)+": "+count), events+n
 		if says := loss.After + " " + count; s.said[p] != says {
 			s.said[p], more = says, true
-			s.metrics.lostEvents.WithLabelValues(fmt.Sprintf("%02x", p)).Add(float64(n))
+			s.metrics.lostEvents.WithLabelValues(digitsOf(p)).Add(float64(n))
 		}
 	}
 	if more {
@@ -184,50 +193,100 @@ func (s *sentry) say(found *redisstore.Followed) {
 
 // promoted reports whether each server that takes writes is one that was looked at when all was
 // well, or was running then already, as a replica does that is promoted, and at least one is such a
-// replica. A server that was started since may have been put back to any earlier state.
-func (s *sentry) promoted(servers []redisstore.Server) bool {
+// replica. A server that was started since may have been put back to any earlier state. Now is by
+// the store's clock.
+func (s *sentry) promoted(servers []redisstore.Server, now time.Time) bool {
 	since, one := s.elapsed()-s.wellAt, false
+	if s.wellAt == 0 {
+		since = now.Sub(s.file.At)
+	}
 	for _, server := range servers {
-		if slices.Contains(s.well, server.ID) {
+		if slices.Contains(s.file.Servers, server.ID) {
 			continue
 		}
 		if one = server.Ran > since+startedAbout; !one {
 			return false
 		}
 	}
-	return one
+	return one && len(s.file.Servers) > 0
 }
 
 // startedAbout is how far a server may be off in saying since when it runs: it counts whole seconds.
 const startedAbout = time.Second
 
-// mend has what is lost mended. It reports whether nothing is lost any more that has to halt the
-// service: of what a promoted replica has not got, and of what was lost behind the marks, all
-// that is missing is known.
-func (s *sentry) mend(ctx context.Context, found *redisstore.Followed, servers []redisstore.Server) (bool, error) {
-	gone := slices.Contains(found.Missing[:], true)
-	if s.mender == nil || gone && !s.promoted(servers) {
-		return false, nil
-	}
-	lost := false
-	for _, loss := range found.Lost {
-		if lost = lost || loss != nil; loss != nil && !loss.Named {
-			return false, nil
+// mend has what is lost mended, where it is what a promoted replica has not got, or was lost behind
+// the marks. Refuse are the partitions of which it is not known what is missing. What was mended or
+// is to be refused is not missing any more in found.
+func (s *sentry) mend(ctx context.Context, found *redisstore.Followed, servers []redisstore.Server) (refuse []int, err error) {
+	lost := found.Lost
+	gone := false
+	for p := range lost {
+		if s.file.refuses(p, found.Epoch) {
+			lost[p] = nil // it is to be restored in any case
 		}
+		gone = gone || found.Missing[p] && lost[p] != nil
 	}
-	if !lost {
-		return true, nil
+	if s.mender == nil || gone && !s.promoted(servers, found.Now) {
+		return nil, nil
+	}
+	if lost == [handoff.Partitions]*redisstore.Loss{} {
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, mendWithin)
 	defer cancel()
-	done, err := s.mender.mend(ctx, found.Lost[:])
+	done, err := s.mender.mend(ctx, lost[:])
 	if err != nil {
-		return false, fmt.Errorf("what is lost could not be mended: %w", err)
+		return nil, fmt.Errorf("what is lost could not be mended: %w", err)
+	}
+	for p, loss := range lost {
+		if loss != nil && !loss.Named {
+			refuse = append(refuse, p)
+			if err := s.mender.tellRefused(ctx, p, found.Epoch.Restorals(p)); err != nil {
+				return nil, err
+			}
+		}
 	}
 	s.log.Warn("grants of which an acknowledged commit is lost are held until their shops confirm them: latchkey restore list", "held", done.held, "dispatches_lost", done.dispatches)
 	found.Missing = [handoff.Partitions]bool{}
-	return true, nil
+	return refuse, nil
 }
 
 // mendWithin bounds one try. What was done counts for the next.
 const mendWithin = 30 * time.Second
+
+// refuse has the partitions refused that a file names, and no others.
+func (s *sentry) refuse(digits map[string]uint64) {
+	var next [handoff.Partitions]bool
+	for d := range digits {
+		p, _ := partitionOf(d)
+		next[p] = true
+	}
+	was := s.refused.Swap(&next)
+	s.metrics.refused.Set(float64(len(digits)))
+	switch names := slices.Sorted(maps.Keys(digits)); {
+	case len(names) > 0 && (was == nil || *was != next):
+		s.log.Error("partitions are refused until they are restored: latchkey restore", "partitions", names)
+	case len(names) == 0 && was != nil && *was != next:
+		s.log.Info("all partitions are served again")
+	}
+}
+
+// refuses reports whether a partition is refused.
+func (s *sentry) refuses(partition int) bool { return s.refused.Load()[partition] }
+
+// degraded says what is refused; empty if nothing is.
+func (s *sentry) degraded() string {
+	if s == nil {
+		return ""
+	}
+	var names []string
+	for p, refused := range s.refused.Load() {
+		if refused {
+			names = append(names, digitsOf(p))
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	return fmt.Sprintf("Redis has lost what it acknowledged: %d of %d partitions are refused until they are restored (%s); see docs/restore.md", len(names), handoff.Partitions, strings.Join(names, " "))
+}

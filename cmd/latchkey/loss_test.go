@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"latchkey/handoff/eventlog"
 	"latchkey/handoff/redisstore"
 	"latchkey/handoff/redisstore/redistest"
 )
@@ -148,11 +150,115 @@ func TestWhatAFailoverLosesIsHeld(t *testing.T) {
 	}
 }
 
+// An instance that was started since a failover lost something cannot say what it was: it refuses
+// the partition, and goes on with the others, also after another start. latchkey restore holds the
+// partition's grants alone, and has it served again.
+func TestWhatIsNotKnownOfALossRefusesItsPartition(t *testing.T) {
+	d, set, instances := watchedDay(t)
+	instances[1].stop()
+	gone := d.dispatch("GONE1")
+	goneCode := d.code(gone)
+	kept, codes := map[string]string{}, map[string]string{} // other parcels
+	for i := range 24 {
+		parcel := fmt.Sprintf("KEPT%d", i)
+		kept[parcel] = d.dispatch(parcel)
+		codes[parcel] = d.code(kept[parcel])
+	}
+	part := "0" + gone[:1]
+	set.LosingFailover(func() {
+		if status, why := d.verify("GONE1", goneCode); status != http.StatusOK {
+			t.Errorf("%d %v", status, why)
+		}
+		await(t, "the signal of a release so soon", func() bool { return len(d.told("signal")) == 1 })
+		released := d.must("GET", "/v1/events?type=released", d.operator, "")["events"].([]any)[0].(map[string]any)["id"].(string)
+		p, _ := partitionOf(part)
+		await(t, "a look", func() bool {
+			id, _, _ := strings.Cut(d.epoch().Marks[p], "/")
+			return eventlog.CompareIDs(id, released) >= 0
+		})
+		instances[0].stop()
+	})
+	var p *program
+	for again := range 2 {
+		p = start(t, d.args...)
+		d.url = p.url(t)
+		if n := lostOnMetrics(t, d.url); again == 0 && n == 0 || again == 1 && n > 0 {
+			t.Errorf("start %d: %d events are lost, by the metric", again, n)
+		}
+		if status, why := d.verify("GONE1", goneCode); status != http.StatusServiceUnavailable || why != "partition-refused" {
+			t.Errorf("a parcel of the refused partition: %d %v", status, why)
+		}
+		status, answer := d.do("GET", "/readyz", "", "")
+		if detail, _ := answer["detail"].(string); status != http.StatusOK || answer["status"] != "degraded" || !strings.Contains(detail, part) {
+			t.Errorf("/readyz: %d %v", status, answer)
+		}
+		if !slices.Contains(slices.Collect(maps.Keys(d.epoch().Refused)), part) {
+			t.Errorf("the epoch file has %v", d.epoch().Refused)
+		}
+		p.stop()
+	}
+	p = start(t, d.args...)
+	d.url = p.url(t)
+	if status, answer := d.do("POST", "/v1/dispatches", d.warehouse, d.line("GONE1", "Turmstr. 5")); status != http.StatusServiceUnavailable || answer["code"] != "partition-refused" {
+		t.Errorf("its dispatch: %d %v", status, answer)
+	}
+	if stops := d.must("GET", "/v1/courier/stops", d.courier, "")["stops"].([]any); len(stops) != 1+len(kept) {
+		t.Errorf("a route of which some parcels are refused has %d stops", len(stops))
+	}
+	statuses := map[any]any{}
+	for _, h := range d.must("GET", "/v1/customers/cus_1/handoffs", d.customer, "")["handoffs"].([]any) {
+		statuses[h.(map[string]any)["grant_id"]] = h.(map[string]any)["status"]
+	}
+	if len(statuses) != 1+len(kept) || statuses[gone] != "held" {
+		t.Errorf("the customer's parcels are %v", statuses)
+	}
+	refused := d.epoch().Refused
+	for parcel, grant := range kept {
+		if _, is := refused["0"+grant[:1]]; !is {
+			if status, why := d.verify(parcel, codes[parcel]); status != http.StatusOK {
+				t.Errorf("a parcel of another partition: %d %v", status, why)
+			}
+			delete(kept, parcel)
+		}
+	}
+	if len(refused) > 2 || len(kept) > 20 {
+		t.Errorf("refused are %v", refused)
+	}
+	if got := d.told("partition_refused"); len(got["log:"+part]) != 1 {
+		t.Errorf("told is %v", got)
+	}
+
+	said := d.admin(0, "restore", "--quiet", "0s")
+	if !strings.Contains(said, "restoring the partitions") || !strings.Contains(said, part) || strings.Contains(said, "no instance serves") {
+		t.Errorf("restore says %s", said)
+	}
+	await(t, "the partition", func() bool {
+		status, why := d.verify("GONE1", goneCode)
+		if status == http.StatusOK {
+			t.Fatal("a parcel was handed over twice")
+		}
+		return status == http.StatusConflict && why == "on-hold"
+	})
+	if status, answer := d.do("GET", "/readyz", "", ""); status != http.StatusOK || answer["status"] != "ready" {
+		t.Errorf("/readyz: %d %v", status, answer)
+	}
+	if len(d.epoch().Refused) != 0 {
+		t.Errorf("the epoch file has %v", d.epoch().Refused)
+	}
+	list := d.admin(0, "restore", "list")
+	if !strings.Contains(list, "GONE1") || strings.Count(list, "\n") != 1+len(kept) {
+		t.Errorf("in doubt are, but for GONE1 and %v: %s", kept, list)
+	}
+	if said := d.admin(1, "restore", "--quiet", "0s"); !strings.Contains(said, "nothing is done") {
+		t.Errorf("twice: %s", said)
+	}
+}
+
 // A server that was running when all was well is a promoted replica; one that was started since may
 // have been put back to any earlier state.
 func TestPromoted(t *testing.T) {
 	now := 100 * time.Second
-	s := &sentry{well: []string{"a", "b"}, wellAt: 90 * time.Second, elapsed: func() time.Duration { return now }}
+	s := &sentry{file: epochFile{Servers: []string{"a", "b"}}, wellAt: 90 * time.Second, elapsed: func() time.Duration { return now }}
 	for name, c := range map[string]struct {
 		found []redisstore.Server
 		want  bool
@@ -166,7 +272,7 @@ func TestPromoted(t *testing.T) {
 		"one started since, and a replica":  {[]redisstore.Server{{ID: "d", Ran: time.Second}, {ID: "c", Ran: time.Hour}}, false},
 		"a replica, and one as it was then": {[]redisstore.Server{{ID: "c", Ran: time.Hour}, {ID: "a", Ran: time.Second}}, true},
 	} {
-		if got := s.promoted(c.found); got != c.want {
+		if got := s.promoted(c.found, time.Time{}); got != c.want {
 			t.Errorf("%s: %t", name, got)
 		}
 	}

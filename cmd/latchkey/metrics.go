@@ -40,6 +40,7 @@ type instruments struct {
 	ahead              prometheus.Gauge
 	switches           prometheus.Counter
 	lostEvents         *prometheus.CounterVec // by partition
+	refused            prometheus.Gauge
 	keyEnd, keysEnding prometheus.Gauge
 }
 
@@ -95,6 +96,9 @@ func newInstruments() (*instruments, error) {
 		lostEvents: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_redis_lost_events_total", Help: "Events that were acknowledged or read and that Redis has no more, by partition; at least one where their number is not known.",
 		}, []string{"partition"}),
+		refused: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "latchkey_refused_partitions", Help: "Partitions of the grants that this instance does not serve until they are restored.",
+		}),
 		keyEnd: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "latchkey_api_key_soonest_end_timestamp_seconds", Help: "When the next API key ends by itself; 0 if there is none.",
 		}),
@@ -104,7 +108,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.switches, m.lostEvents, m.keyEnd, m.keysEnding,
+		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.switches, m.lostEvents, m.refused, m.keyEnd, m.keysEnding,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err

@@ -23,6 +23,7 @@ import (
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
 	"latchkey/handoff/service"
+	"latchkey/handoff/trail"
 )
 
 // restoreCmd brings a Redis back that was put back to an earlier state: docs/restore.md.
@@ -35,7 +36,7 @@ type restoreCmd struct {
 	Retention time.Duration `env:"LATCHKEY_RETENTION" default:"720h" help:"The service's retention (${env})."`
 	Epoch     string        `env:"LATCHKEY_EPOCH" placeholder:"FILE" type:"path" help:"The epoch file of an instance; left out: KEYSET.epoch (${env})."`
 
-	Begin   restoreBeginCmd   `cmd:"" default:"withargs" help:"Hold all live grants, close doubtful API keys and all sessions, and let the service start again."`
+	Begin   restoreBeginCmd   `cmd:"" default:"withargs" help:"Hold all live grants, close doubtful API keys and all sessions, and let the service start again; where only some partitions are refused, hold those of them."`
 	List    restoreListCmd    `cmd:"" help:"List the grants that are still in doubt, and the dispatches that are lost."`
 	Confirm restoreConfirmCmd `cmd:"" help:"Go on with what a shop has dispatched again, with a new code, but for what was handed over."`
 }
@@ -78,7 +79,7 @@ func (c *restoreCmd) open() (*restoring, error) {
 // what is lost may work on its own, a permit at a door, by whatever clock the door has, and a
 // link of five minutes that was used before.
 type restoreBeginCmd struct {
-	Anyway bool          `help:"Restore though nothing is found to be lost: it was put back, and what was lost is younger than the epoch file."`
+	Anyway bool          `help:"Restore all, though nothing is found to be lost, or some partitions alone: it was put back, and what was lost is younger than the epoch file."`
 	Quiet  time.Duration `default:"6m" help:"How long to wait until permits and links of what was lost are over; less only where every instance has been stopped for as long."`
 }
 
@@ -100,6 +101,9 @@ func (c *restoreBeginCmd) Run(ctx context.Context, io streams, r *restoreCmd) er
 	}
 	now := time.Now()
 	_, why := file.judge(st, st.Now, r.Retention)
+	if partitions := file.refused(st.Epoch); why == nil && len(partitions) > 0 && !c.Anyway {
+		return c.partitions(ctx, io.out, work, file, partitions)
+	}
 	switch {
 	case file.Epoch == "" && !c.Anyway:
 		return fmt.Errorf("%s does not exist: whether Redis lost anything is not known; name the epoch file of an instance with --epoch, or say --anyway", path)
@@ -114,7 +118,7 @@ func (c *restoreBeginCmd) Run(ctx context.Context, io streams, r *restoreCmd) er
 		return err
 	}
 	fmt.Fprintf(io.out, "epoch %s begins; no instance serves until it is done\n", next.ID)
-	held, err := work.distrust(ctx)
+	held, err := work.distrust(ctx, func(*handoff.Grant) bool { return true })
 	fmt.Fprintf(io.out, "%d grants are held until their shops confirm them\n", held)
 	if err != nil {
 		return err
@@ -188,11 +192,76 @@ func successor(stood *redisstore.Epoch, known string, now time.Time) redisstore.
 	return next
 }
 
-// distrust holds what may still hand over a parcel, and counts it.
-func (w *restoring) distrust(ctx context.Context) (held int, err error) {
+// refused are the partitions that a file says are refused.
+func (f *epochFile) refused(e *redisstore.Epoch) (partitions []int) {
+	for p := range handoff.Partitions {
+		if e != nil && f.refuses(p, e) {
+			partitions = append(partitions, p)
+		}
+	}
+	return partitions
+}
+
+// partitions restores some partitions, while the others are served. The instances that refuse
+// them go on to do so until it is done.
+func (c *restoreBeginCmd) partitions(ctx context.Context, out io.Writer, work *restoring, file epochFile, which []int) error {
+	names := make([]string, len(which))
+	for i, p := range which {
+		names[i] = digitsOf(p)
+	}
+	fmt.Fprintf(out, "restoring the partitions %s; the others are served meanwhile (--anyway restores all)\n", strings.Join(names, " "))
+	began := time.Now()
+	held, err := work.distrust(ctx, func(g *handoff.Grant) bool { return slices.Contains(which, g.ID.Hash.Partition()) })
+	fmt.Fprintf(out, "%d grants are held until their shops confirm them\n", held)
+	if err != nil {
+		return err
+	}
+	if err := work.closeKeys(ctx, out, file); err != nil {
+		return err
+	}
+	for _, p := range which {
+		gap := handoff.Event{
+			Type: handoff.EventStoreRestored, At: handoff.InstantOf(began), By: string(handoff.RoleOps), Who: work.grants.Who(work.by),
+			Claimed: handoff.InstantOf(file.At), Object: trail.LogChain(p),
+		}
+		if err := work.store.Append(ctx, gap.At, gap); err != nil {
+			return err
+		}
+	}
+	if left := time.Until(began.Add(c.Quiet)); left > 0 {
+		fmt.Fprintf(out, "waiting %s until permits and links of what was lost are over\n", left.Round(time.Second))
+		if err := clock.Sleep(ctx, left); err != nil {
+			return err
+		}
+	}
+	st, err := work.store.Compare(ctx, redisstore.Marks{})
+	if err != nil {
+		return err
+	}
+	if st.Epoch == nil || st.Epoch.ID != file.Epoch || st.Epoch.Restoring != 0 {
+		return errors.New("Redis was restored as a whole meanwhile: nothing else is to be done")
+	}
+	next := *st.Epoch
+	next.Restored = make([]uint64, handoff.Partitions)
+	copy(next.Restored, st.Epoch.Restored)
+	for _, p := range which {
+		next.Restored[p] = max(next.Restored[p], file.Refused[digitsOf(p)]) + 1
+	}
+	if err := work.store.SetEpoch(ctx, next); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "done: all is served again. Now ask each shop for its dispatches and each carrier for what it handed over, and: latchkey restore confirm")
+	return nil
+}
+
+// distrust holds what may still hand over a parcel, of the grants that are asked for, and counts it.
+func (w *restoring) distrust(ctx context.Context, which func(*handoff.Grant) bool) (held int, err error) {
 	err = w.store.EachGrant(ctx, func(grants []handoff.Grant) error {
 		for i := range grants {
 			before := &grants[i]
+			if !which(before) {
+				continue
+			}
 			g, err := w.grants.Distrust(ctx, w.by, before.ID)
 			var refused *handoff.Refusal
 			switch {

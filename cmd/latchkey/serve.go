@@ -209,7 +209,7 @@ func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, policy *handof
 	if err := v.sentry.look(ctx); err != nil {
 		return v, err
 	}
-	if v.store, v.hangUp, err = c.openFor(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Replicas: c.Durability.Replicas, Trip: m.trip, LogMemory: v.sentry.memory}, v.sentry); err != nil {
+	if v.store, v.hangUp, err = c.openFor(redisstore.Config{Sealer: ring, Retention: c.Retention, Lanes: c.Lanes, Replicas: c.Durability.Replicas, Trip: m.trip, LogMemory: v.sentry.memory, Refused: v.sentry.refuses}, v.sentry); err != nil {
 		return v, err
 	}
 	opened(v.store, v.hangUp)

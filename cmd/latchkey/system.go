@@ -120,7 +120,7 @@ func newSystem(p parts) (*system, error) {
 			Access: trail.NewReader(p.store, p.clock, p.ring), Events: p.store, Figures: p.store,
 		},
 		Callers: api.Callers{Verifier: p.verifier, AllowHost: p.allowHost, TrustedProxies: p.proxies},
-		Clock:   p.clock, Ready: ready, Halted: p.sentry.reason,
+		Clock:   p.clock, Ready: ready, Halted: p.sentry.reason, Degraded: p.sentry.degraded,
 		Metrics: p.metrics.requests, Gatherer: p.metrics.registry, Log: p.log, Version: version(), PublicURL: p.publicURL,
 		Site: p.site, TLS: p.tls,
 	}

@@ -61,7 +61,7 @@ var (
 		"Digest":    {handoff.EventScrubbed, handoff.EventErased},
 		"APIKey":    privilegedEvents,
 		"Relieved":  {handoff.EventRouteAssigned},
-		"Object":    {handoff.EventKeyChanged, handoff.EventLinkMade, handoff.EventSessionsEnded, handoff.EventSignerChanged, handoff.EventEventsLost, handoff.EventDispatchLost, handoff.EventPartitionRefused},
+		"Object":    {handoff.EventKeyChanged, handoff.EventLinkMade, handoff.EventSessionsEnded, handoff.EventSignerChanged, handoff.EventEventsLost, handoff.EventDispatchLost, handoff.EventPartitionRefused, handoff.EventStoreRestored},
 		"Scopes":    {handoff.EventKeyChanged},
 		"Changes":   append(slices.Clip(changeEvents), handoff.EventDoorChanged, handoff.EventBuildingChanged, handoff.EventCourierChanged, handoff.EventKeyChanged),
 		"Resident":  {handoff.EventResidentChanged, handoff.EventResidentRemoved, handoff.EventResidentStays},

@@ -189,8 +189,8 @@ func (l *lanes) serverAt(ctx context.Context, addr string) *redis.Client {
 // Confirm implements service.Grants: what is written after all that was read is on the replicas
 // after it, too.
 func (s *Store) Confirm(ctx context.Context, parcel handoff.ParcelHash) error {
-	if s.lanes.replicas == 0 {
-		return nil
+	if err := s.refuses(parcel); err != nil || s.lanes.replicas == 0 {
+		return err
 	}
 	if _, err := s.writeScript(ctx, probeScript, []string{probeKey(parcel.Partition())}); err != nil {
 		return fmt.Errorf("confirming what was read: %w", err)

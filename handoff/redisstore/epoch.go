@@ -22,10 +22,22 @@ type Epoch struct {
 	// Restoring is since when a restore is under way; 0: none is. Until it is over the store
 	// is served to no one.
 	Restoring handoff.Instant `cbor:"3,keyasint,omitempty"`
+
+	// Restored counts how often each partition was restored by itself: an instance that refuses it
+	// since before then serves it again. Empty: none ever was.
+	Restored []uint64 `cbor:"4,keyasint,omitempty"`
 }
 
 // Follows reports whether e is id, or took its place.
 func (e *Epoch) Follows(id string) bool { return e.ID == id || slices.Contains(e.Before, id) }
+
+// Restorals is how often a partition was restored by itself.
+func (e *Epoch) Restorals(partition int) uint64 {
+	if partition >= len(e.Restored) {
+		return 0
+	}
+	return e.Restored[partition]
+}
 
 // Marks are the last events of the partitions' logs, each its id and, but for those of earlier
 // versions, a slash and a digest; empty: none.

@@ -191,7 +191,7 @@ type request struct {
 func (s *Store) Take(ctx context.Context, group, reader string, limit int) ([]eventlog.Delivery, error) {
 	var taken []eventlog.Delivery
 	share := limit / handoff.Partitions
-	more := rand.Perm(handoff.Partitions) // so that no partition is always the last
+	more := slices.DeleteFunc(rand.Perm(handoff.Partitions), s.refused) // in an order in which no partition is always the last
 	if share > 0 {
 		got, full, err := s.takeFrom(ctx, group, reader, share, more...)
 		if err != nil {

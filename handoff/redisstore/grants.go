@@ -12,6 +12,7 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 // Load implements service.Grants.
@@ -34,6 +35,9 @@ func (s *Store) Prepare(ctx context.Context, p service.Preparation) (service.Sna
 
 // find reads a grant and its facts, after it reserved what is to be reserved.
 func (s *Store) find(ctx context.Context, q service.Preparation) (service.Snapshot, error) {
+	if err := s.refuses(q.Parcel); err != nil {
+		return service.Snapshot{}, err
+	}
 	var (
 		grant   *redis.StringCmd
 		archive *redis.StringCmd
@@ -106,6 +110,14 @@ func (s *Store) find(ctx context.Context, q service.Preparation) (service.Snapsh
 		}
 	}
 	return snap, err
+}
+
+// refuses is the error of a parcel whose partition is refused.
+func (s *Store) refuses(parcel handoff.ParcelHash) error {
+	if s.refused(parcel.Partition()) {
+		return unavailable(storage.ErrPartitionRefused)
+	}
+	return nil
 }
 
 // keepFor is how many seconds from now something is kept that matters until a given
@@ -189,6 +201,9 @@ return last
 func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	g := &c.Record.Grant
 	hash := g.ID.Hash
+	if err := s.refuses(hash); err != nil {
+		return err
+	}
 	value, err := s.sealRecord(hash, c.From.Next(g.ID.Generation), &c.Record)
 	if err != nil {
 		return err
@@ -328,6 +343,9 @@ func (s *Store) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.G
 			r, _, err := s.openRecord(chunk[i], []byte(stored))
 			if err != nil {
 				return nil, err
+			}
+			if g := &r.Grant; g.Doubt == nil && s.refused(chunk[i].Partition()) { // in a list, it does not hold up the others
+				g.Doubt, g.Status = &handoff.Doubt{From: g.Status}, handoff.Held
 			}
 			grants = append(grants, r.Grant)
 		}

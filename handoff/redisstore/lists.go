@@ -100,6 +100,9 @@ const listed = 2000
 
 // Due implements service.Schedule.
 func (s *Store) Due(ctx context.Context, partition int, now handoff.Instant, limit int) ([]handoff.GrantID, error) {
+	if s.refused(partition) {
+		return nil, nil
+	}
 	members, err := read(ctx, s, redis.NewStringSliceCmd, "zrangebyscore", dueKey(partition), "-inf", int64(now), "limit", 0, limit)
 	if err != nil {
 		return nil, err

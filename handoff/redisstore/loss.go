@@ -40,7 +40,7 @@ func (e Seen) mark() string {
 func marked(mark string) Seen {
 	id, text, _ := strings.Cut(mark, "/")
 	sum, _ := strconv.ParseUint(text, 16, 64)
-	return Seen{ID: id, Sum: sum}
+	return Seen{ID: id, Sum: sum, Count: 1}
 }
 
 // sumOf is a digest of an event as stored.
@@ -86,6 +86,17 @@ type remembered struct {
 	// Of looks alone:
 	read  []Seen // the last of the log as it was read, oldest first, without a gap
 	whole bool   // the log began with the first of them
+}
+
+// NewLogMemory knows the marks of a process before this one.
+func NewLogMemory(marks Marks) *LogMemory {
+	m := new(LogMemory)
+	for p, mark := range marks {
+		if mark != "" {
+			m.parts[p].read = []Seen{marked(mark)}
+		}
+	}
+	return m
 }
 
 // note remembers what a commit or an append was acknowledged to have written. A nil LogMemory

@@ -1,12 +1,15 @@
 package redisstore
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
 	"latchkey/handoff"
 	"latchkey/handoff/handofftest"
 	"latchkey/handoff/redisstore/redistest"
+	"latchkey/handoff/service"
+	"latchkey/handoff/storage"
 )
 
 // seenNo are made-up events of a log: 3 is the third, and 3x another event in its place.
@@ -168,5 +171,63 @@ func TestFollow(t *testing.T) {
 			accept(f)
 			accept(follow(nil))
 		})
+	}
+}
+
+// A partition that is refused is neither read for a decision nor written; its parcels are held in
+// lists, its events wait, and time changes nothing of it. The others go on.
+func TestARefusedPartition(t *testing.T) {
+	client := dial(t, "redis://"+redistest.Single(t).Addr())
+	open, ring := newStore(t, client, 0)
+	w := handofftest.New(t, open)
+	a := w.Dispatch(t, handofftest.Sample("JJD1")).ID.Hash
+	b := a
+	for i := 2; b.Partition() == a.Partition(); i++ {
+		b = w.Dispatch(t, handofftest.Sample(fmt.Sprintf("JJD%d", i))).ID.Hash
+	}
+	s, err := New(Config{Client: client, Sealer: ring, Retention: retention, Refused: func(p int) bool { return p == a.Partition() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	ctx := t.Context()
+	for hash, refused := range map[handoff.ParcelHash]bool{a: true, b: false} {
+		snap, err := open.Load(ctx, service.Query{Parcel: hash})
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := service.Change{From: snap.Version, Record: *snap.Record}
+		_, load := s.Load(ctx, service.Query{Parcel: hash})
+		_, prepare := s.Prepare(ctx, service.Preparation{Query: service.Query{Parcel: hash}})
+		for name, err := range map[string]error{"load": load, "prepare": prepare, "confirm": s.Confirm(ctx, hash), "commit": s.Commit(ctx, change)} {
+			if errors.Is(err, storage.ErrPartitionRefused) != refused || errors.Is(err, storage.ErrUnavailable) != refused {
+				t.Errorf("%s, refused %t: %v", name, refused, err)
+			}
+		}
+		grants, err := s.Many(ctx, []handoff.ParcelHash{hash})
+		if err != nil || len(grants) != 1 || (grants[0].Status == handoff.Held) != refused || (grants[0].Doubt != nil) != refused {
+			t.Errorf("in a list, refused %t: %+v, %v", refused, grants, err)
+		}
+		due, err := s.Due(ctx, hash.Partition(), 1<<40, 10)
+		if err != nil || (len(due) == 0) != refused {
+			t.Errorf("due, refused %t: %v, %v", refused, due, err)
+		}
+	}
+	if err := s.Join(ctx, "g"); err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int{1000, 10} { // each partition its share, and one after the other
+		taken, err := s.Take(ctx, "g", fmt.Sprint("reader", limit), limit)
+		if err != nil || limit == 1000 && len(taken) == 0 {
+			t.Errorf("taken are %v, %v", taken, err)
+		}
+		for _, d := range taken {
+			if d.ID.Partition == a.Partition() {
+				t.Errorf("an event of the refused partition is taken: %v", d.ID)
+			}
+		}
+	}
+	if taken, err := open.Take(ctx, "g", "later", 1000); err != nil || len(taken) == 0 || taken[0].ID.Partition != a.Partition() {
+		t.Errorf("what waited: %v, %v", taken, err)
 	}
 }

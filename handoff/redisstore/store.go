@@ -32,6 +32,7 @@ type Store struct {
 	lanes     *lanes
 	sealer    Sealer
 	retention time.Duration
+	refused   func(partition int) bool
 	memory    *LogMemory       // of what it acknowledged; nil: it remembers nothing
 	now       func() time.Time // in place of Redis's own clock; nil but in tests
 
@@ -74,6 +75,10 @@ type Config struct {
 	// (WAIT); 0: none is waited for. Fewer in time, and the outcome of a commit is unknown.
 	Replicas int
 
+	// Refused reports whether a partition is refused: its grants are neither read for a decision
+	// nor written, lists show them as in doubt, its events wait, and time changes nothing; nil: none is.
+	Refused func(partition int) bool
+
 	// LogMemory remembers what the Store acknowledged, by which Follow finds what is lost; may be nil.
 	LogMemory *LogMemory
 
@@ -89,7 +94,10 @@ func New(c Config) (*Store, error) {
 	if c.Trip != nil {
 		Observe(c.Client, c.Trip)
 	}
-	return &Store{client: c.Client, lanes: newLanes(c.Client, c.Lanes, c.Replicas), sealer: c.Sealer, retention: c.Retention, memory: c.LogMemory}, nil
+	if c.Refused == nil {
+		c.Refused = func(int) bool { return false }
+	}
+	return &Store{refused: c.Refused, client: c.Client, lanes: newLanes(c.Client, c.Lanes, c.Replicas), sealer: c.Sealer, retention: c.Retention, memory: c.LogMemory}, nil
 }
 
 // LiveBy is for tests: now stands in for Redis's own, by which the store judges times that

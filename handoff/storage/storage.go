@@ -36,6 +36,11 @@ var ErrUnknownOutcome = errors.New("handoff: the outcome of a commit is unknown"
 // contended grant are spent. Asking again later is right.
 var ErrUnavailable = errors.New("handoff: the store is unavailable")
 
+// ErrPartitionRefused says that nothing of a partition of the grants is served, since it may be
+// older than what was acknowledged. It comes wrapped in ErrUnavailable, and asking again helps only
+// when its operator has restored it.
+var ErrPartitionRefused = errors.New("handoff: the grant's partition is refused until it is restored")
+
 // ErrFormat says that a stored value, opened where it was sealed, cannot be decoded: a newer
 // version of the program wrote it, or a fault of this one. A sealed value that was changed
 // outside is ErrSealed.
