@@ -15,6 +15,7 @@ const (
 	FarFromAddress      Signal = "far-from-address"
 	SoonAfterDispatch   Signal = "soon-after-dispatch"
 	SharedDevice        Signal = "shared-device"
+	ClocksApart         Signal = "clocks-apart" // an instance's clock and Redis's; no pattern of couriers
 )
 
 // Reason is the slug that tells a caller why something was refused. It is part of

@@ -105,6 +105,17 @@ func TestServeNoticesAClockThatDiffers(t *testing.T) {
 	await(t, "an alarm", func() bool {
 		return strings.Contains(got(t, url+"/metrics"), `latchkey_redis_fault{fault="clock"} 1`)
 	})
+	ops := client{t, url}
+	operator := s.token(t, auth.Principal{Subject: "ops", Scopes: []auth.Scope{auth.Ops}})
+	signals := func() (n int) {
+		for _, e := range ops.must("GET", "/v1/events?type=signal", operator, "")["events"].([]any) {
+			if e.(map[string]any)["data"].(map[string]any)["reason"] == "clocks-apart" {
+				n++
+			}
+		}
+		return n
+	}
+	await(t, "a signal for the duty officer", func() bool { return signals() == 1 })
 	if v := shown(); v < -11 || v > -9 {
 		t.Errorf("ten seconds behind: shown as %v", v)
 	}
@@ -113,8 +124,8 @@ func TestServeNoticesAClockThatDiffers(t *testing.T) {
 	}
 	c.by.Store(0)
 	await(t, "the end of it", func() bool { return strings.Contains(p.err.String(), "the clocks agree again") })
-	if n := strings.Count(p.err.String(), `"level":"ERROR","msg":"the clocks differ"`); n != 1 {
-		t.Errorf("told %d times", n)
+	if n := strings.Count(p.err.String(), `"level":"ERROR","msg":"the clocks differ"`); n != 1 || signals() != 1 {
+		t.Errorf("told %d times, %d signals", n, signals())
 	}
 }
 

@@ -39,6 +39,7 @@ type instruments struct {
 	evicted            prometheus.Gauge
 	ahead              prometheus.Gauge
 	switches           prometheus.Counter
+	unreachable        prometheus.Gauge
 	lostEvents         *prometheus.CounterVec // by partition
 	refused            prometheus.Gauge
 	keyEnd, keysEnding prometheus.Gauge
@@ -93,6 +94,9 @@ func newInstruments() (*instruments, error) {
 		switches: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "latchkey_redis_master_switches_total", Help: "Times that another Redis was master, or was started again; writes acknowledged just before may be lost.",
 		}),
+		unreachable: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "latchkey_cluster_unreachable_slots", Help: "Slots of a Redis Cluster that no server serves, as the last look found; 0 without a Cluster.",
+		}),
 		lostEvents: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "latchkey_redis_lost_events_total", Help: "Events that were acknowledged or read and that Redis has no more, by partition; at least one where their number is not known.",
 		}, []string{"partition"}),
@@ -108,7 +112,7 @@ func newInstruments() (*instruments, error) {
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.switches, m.lostEvents, m.refused, m.keyEnd, m.keysEnding,
+		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.switches, m.unreachable, m.lostEvents, m.refused, m.keyEnd, m.keysEnding,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
@@ -117,6 +121,19 @@ func newInstruments() (*instruments, error) {
 	var err error
 	m.requests, err = metrics.New(m.registry)
 	return m, err
+}
+
+// topology shows how old it is what is known of a Cluster; nothing of a store that is on none.
+func (m *instruments) topology(store *redisstore.Store) error {
+	if _, cluster := store.TopologyAge(); !cluster {
+		return nil
+	}
+	return m.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "latchkey_cluster_topology_age_seconds", Help: "Time since a Redis Cluster last said which server serves which slots.",
+	}, func() float64 {
+		age, _ := store.TopologyAge()
+		return age.Seconds()
+	}))
 }
 
 // backlog shows how far a group of readers is behind, and returns by how much time.
@@ -165,6 +182,7 @@ func (m *instruments) trip(took time.Duration, failed bool) {
 func (m *instruments) redis(found redisstore.Condition) {
 	m.evicted.Set(float64(found.Evicted))
 	m.ahead.Set(found.Ahead.Seconds())
+	m.unreachable.Set(float64(found.Unreachable))
 	for _, kind := range redisstore.FaultKinds {
 		is := 0.0
 		if slices.ContainsFunc(found.Faults, func(f redisstore.Fault) bool { return f.Kind == kind }) {

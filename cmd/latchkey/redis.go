@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"latchkey/handoff"
 	"latchkey/handoff/clock"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
@@ -165,6 +166,11 @@ type watchman struct {
 	known   map[redisstore.FaultKind]string // what was told, by kind
 	lost    int64
 	masters []string // the processes of the last look
+
+	// signal puts on the log that the clocks differ, for the duty officer. It is tried again while
+	// unsaid; nil: it is in the service's own log alone.
+	signal func(ctx context.Context) error
+	unsaid bool
 }
 
 // look is one look. An error is one of the way to Redis.
@@ -176,7 +182,19 @@ func (w *watchman) look(ctx context.Context) error {
 		return err
 	}
 	w.tell(found)
-	return nil
+	if w.unsaid && w.signal != nil {
+		err = w.signal(ctx)
+		w.unsaid = err != nil
+	}
+	return err
+}
+
+// signalClocks is a watchman's signal on a store.
+func signalClocks(store *redisstore.Store, clk clock.Clock) func(context.Context) error {
+	return func(ctx context.Context) error {
+		now := handoff.InstantOf(clk.Now())
+		return store.Append(ctx, now, handoff.Event{Type: handoff.EventSignal, At: now, By: string(handoff.RoleService), Reason: handoff.ClocksApart})
+	}
 }
 
 func (w *watchman) tell(found redisstore.Condition) {
@@ -198,6 +216,7 @@ func (w *watchman) tell(found redisstore.Condition) {
 		case says != "" && (was == "" || kind == redisstore.FaultEvicts && found.Evicted > w.lost):
 			w.log.Error(told(kind, "the clocks differ", "Redis is not fit to keep grants"), "fault", string(kind), "says", says, "allowed", w.Allows(kind), "evicted_keys", found.Evicted)
 			w.known[kind] = says
+			w.unsaid = w.unsaid || kind == redisstore.FaultClock
 		}
 	}
 	w.lost = found.Evicted

@@ -239,7 +239,7 @@ func (c *restoreBeginCmd) partitions(ctx context.Context, out io.Writer, work *r
 		return err
 	}
 	if st.Epoch == nil || st.Epoch.ID != file.Epoch || st.Epoch.Restoring != 0 {
-		return errors.New("Redis was restored as a whole meanwhile: nothing else is to be done")
+		return errors.New("all of Redis was restored meanwhile: nothing else is to be done")
 	}
 	next := *st.Epoch
 	next.Restored = make([]uint64, handoff.Partitions)

@@ -213,6 +213,10 @@ func (c *serveCmd) vault(ctx context.Context, ring *keyring.Ring, policy *handof
 		return v, err
 	}
 	opened(v.store, v.hangUp)
+	v.watchman.signal = signalClocks(v.store, clk)
+	if err := m.topology(v.store); err != nil {
+		return v, err
+	}
 	v.keys, err = unheld.APIKeys(ctx)
 	return v, err
 }

@@ -227,16 +227,26 @@ func processOf(ctx context.Context, c interface {
 // ErrOlder says that nothing is asked of a store, because it may have lost what was acknowledged.
 var ErrOlder = errors.New("redisstore: the store is not known to have all that was acknowledged")
 
-// Guard lets a client ask nothing while closed answers true: ErrOlder.
-func Guard(client redis.UniversalClient, closed func() bool) { client.AddHook(guard(closed)) }
+// Guard lets a client ask nothing while closed answers true: ErrOlder. It is called before the client
+// is used. The servers of a Cluster are guarded by themselves as well, since what replicas must have
+// is sent to each: only who serves what may be asked of them.
+func Guard(client redis.UniversalClient, closed func() bool) {
+	client.AddHook(guard{closed: closed})
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		cluster.OnNewNode(func(c *redis.Client) { c.AddHook(guard{closed: closed, ofServer: true}) })
+	}
+}
 
-type guard func() bool
+type guard struct {
+	closed   func() bool
+	ofServer bool // of a Cluster
+}
 
 func (guard) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (g guard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if g() {
+		if g.closed() && (!g.ofServer || keyOf(cmd) != "") {
 			cmd.SetErr(ErrOlder)
 			return ErrOlder
 		}
@@ -246,7 +256,7 @@ func (g guard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (g guard) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if !g() {
+		if !g.closed() {
 			return next(ctx, cmds)
 		}
 		for _, cmd := range cmds {

@@ -70,6 +70,10 @@ type Condition struct {
 	// server was started again, and writes that were acknowledged before may be lost.
 	Processes []string
 
+	// Unreachable is how many slots of a Cluster no server serves, as the server says that knows
+	// of most; 0 without a Cluster.
+	Unreachable int
+
 	// Ahead is how far this process's clock is ahead of Redis's, below 0 how far it is behind; of
 	// several nodes, by the one that differs most. What the way to Redis took, at most, is
 	// already taken off. 0 where no node was asked.
@@ -95,29 +99,36 @@ type node struct {
 }
 
 // inspect is survey by the wall's clock.
-func (s *Store) inspect(ctx context.Context) ([]node, []Fault, error) { return s.survey(ctx, time.Now) }
+func (s *Store) inspect(ctx context.Context) ([]node, []Fault, error) {
+	nodes, _, faults, err := s.survey(ctx, time.Now)
+	return nodes, faults, err
+}
 
-// survey asks every node that takes writes. Its faults are those that no single node shows. Now
-// is this process's clock.
-func (s *Store) survey(ctx context.Context, now func() time.Time) (nodes []node, faults []Fault, err error) {
+// survey asks every node that takes writes. Its faults are those that no single node shows, and
+// unreachable is Condition's. Now is this process's clock.
+func (s *Store) survey(ctx context.Context, now func() time.Time) (nodes []node, unreachable int, faults []Fault, err error) {
 	c, isCluster := s.client.(*redis.ClusterClient)
 	if !isCluster {
 		c, ok := s.client.(*redis.Client)
 		if !ok {
-			return nil, nil, fmt.Errorf("redisstore: cannot ask a %T", s.client)
+			return nil, 0, nil, fmt.Errorf("redisstore: cannot ask a %T", s.client)
 		}
 		n, err := askNode(ctx, c, now)
 		if err != nil {
-			return nil, nil, unavailable(err)
+			return nil, 0, nil, unavailable(err)
 		}
-		return []node{n}, nil, nil
+		return []node{n}, 0, nil, nil
 	}
 	slots := func(ctx context.Context, info *redis.StringCmd) error {
 		text, err := info.Result()
 		if err != nil {
 			return err
 		}
-		if f := slotFault(parseInfo(text)); f != nil && len(faults) == 0 {
+		said := parseInfo(text)
+		if served, err := strconv.Atoi(said["cluster_slots_ok"]); err == nil {
+			unreachable = max(unreachable, allSlots-served)
+		}
+		if f := slotFault(said); f != nil && len(faults) == 0 {
 			faults = append(faults, *f)
 		}
 		return nil
@@ -136,11 +147,11 @@ func (s *Store) survey(ctx context.Context, now func() time.Time) (nodes []node,
 	}
 	switch {
 	case err != nil && isReply(err):
-		return nodes, append(faults, explain(err)), nil
+		return nodes, unreachable, append(faults, explain(err)), nil
 	case err != nil && strings.Contains(err.Error(), noNodes):
-		return nodes, append(faults, Fault{Kind: FaultSlots, Says: fmt.Sprintf("the Cluster serves 0 of %d slots: give every slot a master", allSlots), cause: err}), nil
+		return nodes, allSlots, append(faults, Fault{Kind: FaultSlots, Says: fmt.Sprintf("the Cluster serves 0 of %d slots: give every slot a master", allSlots), cause: err}), nil
 	}
-	return nodes, faults, unavailable(err)
+	return nodes, unreachable, faults, unavailable(err)
 }
 
 // noNodes is what go-redis says of a Cluster of which no node serves a slot.
@@ -447,11 +458,11 @@ func (w *Watch) forbids(f Fault) bool { return f.Kind != FaultClock && !w.Allows
 // Look asks every node for its role, its memory policy and its durability, and whether it
 // takes writes. The error is one of the way to Redis; the last look then still counts.
 func (w *Watch) Look(ctx context.Context) (Condition, error) {
-	nodes, faults, err := w.store.survey(ctx, w.now)
+	nodes, unreachable, faults, err := w.store.survey(ctx, w.now)
 	if err != nil {
 		return Condition{}, err
 	}
-	c := Condition{Durability: weakest(nodes), Ahead: furthest(nodes)}
+	c := Condition{Durability: weakest(nodes), Ahead: furthest(nodes), Unreachable: unreachable}
 	for _, n := range nodes {
 		if n.id != "" && n.role == "master" {
 			c.Processes = append(c.Processes, n.id)

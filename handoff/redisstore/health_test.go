@@ -276,8 +276,8 @@ func TestUnfitRedis(t *testing.T) {
 	if err := admin(t, set.Addrs()[1]).Do(t.Context(), "cluster", "delslots", 6000).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if _, found := watch(t, clusterURL(set.Addrs())); !slices.Equal(kinds(found.Faults), []FaultKind{FaultSlots}) {
-		t.Errorf("a slot without a master: %v", found.Faults)
+	if _, found := watch(t, clusterURL(set.Addrs())); !slices.Equal(kinds(found.Faults), []FaultKind{FaultSlots}) || found.Unreachable != 1 {
+		t.Errorf("a slot without a master: %v, %d are unreachable", found.Faults, found.Unreachable)
 	}
 }
 

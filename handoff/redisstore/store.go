@@ -32,6 +32,7 @@ type Store struct {
 	lanes     *lanes
 	sealer    Sealer
 	retention time.Duration
+	topology  *topology // of a Cluster; nil: of none
 	refused   func(partition int) bool
 	memory    *LogMemory       // of what it acknowledged; nil: it remembers nothing
 	now       func() time.Time // in place of Redis's own clock; nil but in tests
@@ -97,7 +98,7 @@ func New(c Config) (*Store, error) {
 	if c.Refused == nil {
 		c.Refused = func(int) bool { return false }
 	}
-	return &Store{refused: c.Refused, client: c.Client, lanes: newLanes(c.Client, c.Lanes, c.Replicas), sealer: c.Sealer, retention: c.Retention, memory: c.LogMemory}, nil
+	return &Store{topology: watchTopology(c.Client), refused: c.Refused, client: c.Client, lanes: newLanes(c.Client, c.Lanes, c.Replicas), sealer: c.Sealer, retention: c.Retention, memory: c.LogMemory}, nil
 }
 
 // LiveBy is for tests: now stands in for Redis's own, by which the store judges times that
