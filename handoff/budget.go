@@ -128,6 +128,12 @@ type Account struct {
 // abandoned is when no request will settle a reservation any more: none lives as long.
 // If a commit of a wrong code was sent, it then counts as one. If none was, no
 // answer told anything of the code, and it counts for nothing.
+//
+// A reservation has the time of the instance that made it. A request and its settling live for ten
+// seconds, so another instance takes a live one for abandoned only where the first one's clock is
+// fifty seconds behind; an alarm begins at two. Even then an instance has one guess of a courier
+// under way at a time, and what is wrong is counted when it is committed: beside n instances the
+// limit is passed by n-1 guesses at most. A clock that is ahead keeps the place for longer.
 const abandoned = time.Minute
 
 // Budget reads an account: what is spent, and whether the reservation that the asker
