@@ -17,6 +17,7 @@ const (
 	quorum     = 2
 
 	failoverTimeout = 3 * time.Second // of a step of one
+	downAfter       = 800 * time.Millisecond
 )
 
 // SentinelSet is one master, one replica and three sentinels watching them.
@@ -67,7 +68,7 @@ func startSentinel(tb testing.TB, master *Server, extraConf []string) *Server {
 	s := launch(tb, func(*Server) []string {
 		return append([]string{
 			fmt.Sprintf("sentinel monitor %s 127.0.0.1 %d %d", masterName, master.announced(), quorum),
-			"sentinel down-after-milliseconds " + masterName + " 800",
+			fmt.Sprintf("sentinel down-after-milliseconds %s %d", masterName, downAfter.Milliseconds()),
 			fmt.Sprintf("sentinel failover-timeout %s %d", masterName, failoverTimeout.Milliseconds()),
 		}, extraConf...)
 	}, "--sentinel")
@@ -196,7 +197,7 @@ func (set *SentinelSet) PlannedFailover() {
 }
 
 // LosingFailover is Failover that loses what write writes, for certain: the replica gets nothing
-// of it. Write must take less than four seconds, after which Sentinels promote no such replica.
+// of it. Write must take less than half a minute, after which Sentinels promote no such replica.
 func (set *SentinelSet) LosingFailover(write func()) {
 	set.tb.Helper()
 	old, replica := set.Master(), set.Replica()
@@ -217,6 +218,8 @@ func (set *SentinelSet) LosingFailover(write func()) {
 		}
 		return nil
 	})
+	// Sentinels promote no replica whose link has been down for ten times as long as this.
+	set.deadAfter(ctx, 5*time.Second)
 	set.must(ctx, replica, "CONFIG", "SET", "masterauth", "none") // with which no master without a password lets it in
 	set.must(ctx, old, "CLIENT", "KILL", "TYPE", "replica")
 	await(set.tb, "a replica without its master", func(ctx context.Context) error {
@@ -229,6 +232,15 @@ func (set *SentinelSet) LosingFailover(write func()) {
 	write()
 	set.failover(old)
 	set.must(ctx, replica, "CONFIG", "SET", "masterauth", "")
+	set.deadAfter(ctx, downAfter)
+}
+
+// deadAfter is after how long of silence the Sentinels call a server dead.
+func (set *SentinelSet) deadAfter(ctx context.Context, silence time.Duration) {
+	set.tb.Helper()
+	for _, s := range set.sentinels {
+		set.must(ctx, s, "SENTINEL", "SET", masterName, "down-after-milliseconds", silence.Milliseconds())
+	}
 }
 
 // AwaitUptime waits until the replica says that it has run for so long.
