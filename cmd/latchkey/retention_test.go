@@ -203,16 +203,21 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 	must(err)
 	must(store.Writable(ctx))
 
-	// The mail fails for one event, is given up for another, and does not finish a third.
+	// The mail fails for one event, is given up for another, does not finish a third, and does not
+	// begin a fourth.
 	_, err = store.Beat(ctx, "r1", true)
 	must(err)
-	taken, err := store.Take(ctx, "mail", "r1", 1000)
+	taken, err := store.TakeUrgent(ctx, "mail", "r1", 1000)
 	if err != nil || len(taken) < 6 {
 		t.Fatal(len(taken), err)
 	}
 	must(store.Retry(ctx, "mail", eventlog.Failure{Delivery: taken[0], Error: "timeout", At: clock.Now()}, time.Hour))
 	must(store.Bury(ctx, "mail", eventlog.Failure{Delivery: taken[1], Error: "rejected", At: clock.Now()}))
-	for _, d := range taken[3:] {
+	must(store.Release(ctx, "mail", taken[3]))
+	if _, err := store.TakeUrgent(ctx, "mail", "r1", 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range taken[4:] {
 		must(store.Done(ctx, "mail", d.ID))
 	}
 	if _, err := s.ledger.Work(ctx); err != nil {
@@ -255,7 +260,7 @@ func TestEveryKeyHasItsEnd(t *testing.T) {
 		must(s.sweep(ctx))
 		_, err := store.Free(ctx, "mail", "r1")
 		must(err)
-		late, err := store.Take(ctx, "mail", "r1", 1000)
+		late, err := store.TakeUrgent(ctx, "mail", "r1", 1000)
 		must(err)
 		for _, d := range late {
 			must(store.Done(ctx, "mail", d.ID))

@@ -5,6 +5,7 @@ package eventlog
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"latchkey/handoff"
@@ -54,6 +55,12 @@ type Log interface {
 	// returns. A reader takes one thing at a time. ErrNotJoined says that the group is not known,
 	// any more or yet.
 	Take(ctx context.Context, group, reader string, limit int) ([]Delivery, error)
+
+	// TakeUrgent is Take of up to limit events, which may be 0, in the order of their urgency (see
+	// handoff.Urgency), over all that the group has before it and that is due. Each tenth place is
+	// another's than a code's (see Turns). It is for groups of which all readers take so; what one
+	// put in order, Take does not see.
+	TakeUrgent(ctx context.Context, group, reader string, limit int) ([]Delivery, error)
 
 	// Done finishes an event for the group, in whose hand it may be.
 	Done(ctx context.Context, group string, id ID) error
@@ -152,6 +159,63 @@ type Backlog struct {
 	Waiting int64           // events not yet taken, in hand, or waiting for a retry
 	Dead    int64           // dead letters
 	Oldest  handoff.Instant // when the oldest waiting event happened, about; 0 if none waits
+
+	// Classes is how many events wait in order, by handoff.Class, of a group whose readers take
+	// by urgency. New ones are put in order at the next TakeUrgent.
+	Classes [handoff.Classes]int64
+}
+
+// Turns deals out the places of a group whose readers take by urgency. Codes go before all others,
+// but for each tenth place: a word that something was handed over, which may not have been the
+// customer, does not wait until a storm of codes is over.
+type Turns struct{ dealt atomic.Int64 }
+
+// otherEach is which place is another's than a code's.
+const otherEach = 10
+
+// Others reports whether the next place is another's than a code's.
+func (t *Turns) Others() bool { return t.dealt.Add(1)%otherEach == 0 }
+
+// Others is how many places at most, of so many that follow, are others' than codes'.
+func Others(places int) int { return (places + otherEach - 1) / otherEach }
+
+// Choose deals up to n places out, of what waits: all and others are sorted, the most urgent
+// first, and name what waits by different values. Others are those of all that are no codes.
+func Choose[T comparable](t *Turns, n int, all, others []T) (chosen []T) {
+	taken := make(map[T]bool, n)
+	next := func(list *[]T) (v T, ok bool) {
+		for len(*list) > 0 {
+			v, *list = (*list)[0], (*list)[1:]
+			if !taken[v] {
+				return v, true
+			}
+		}
+		return v, false
+	}
+	for len(chosen) < n {
+		var (
+			v  T
+			ok bool
+		)
+		if len(all) == 0 && len(others) == 0 {
+			break
+		}
+		if t.Others() {
+			v, ok = next(&others)
+		}
+		if !ok {
+			v, ok = next(&all)
+		}
+		if !ok {
+			v, ok = next(&others)
+		}
+		if !ok {
+			break
+		}
+		taken[v] = true
+		chosen = append(chosen, v)
+	}
+	return chosen
 }
 
 // ErrNotJoined says that a group of readers is not known to the log: it never joined, or

@@ -525,4 +525,157 @@ var logTests = map[string]func(*testing.T, *World){
 		equal(t, "kept", kept(t, w, id), 0)
 		equal(t, "backlog", backlog(t, w, "slow"), eventlog.Backlog{})
 	},
+
+	"UrgentFirst": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		told := func(parcel string) eventlog.ID { return logged(t, w, parcel, 0) }
+		code := func(parcel string, day handoff.Date) eventlog.ID {
+			d := Sample(parcel)
+			d.Day = day
+			w.Clock.Advance(time.Second)
+			commit(t, w, minted(t, w, 0, d))
+			return told(parcel)
+		}
+		// More of tomorrow's than a take has room for, then notices, then today's.
+		var tomorrow, notices, today []eventlog.ID
+		for i := range 40 {
+			tomorrow = append(tomorrow, code(fmt.Sprint("t", i), Today.Next()))
+		}
+		for i := range 3 {
+			parcel := fmt.Sprint("n", i)
+			d := Sample(parcel)
+			w.Clock.Advance(time.Second)
+			c := commit(t, w, minted(t, w, 0, d))
+			today = append(today, told(parcel))
+			w.Clock.Advance(time.Second)
+			commit(t, w, follows(w, c, handoff.EventAttempted))
+			notices = append(notices, logged(t, w, parcel, 1))
+		}
+		for i := range 20 {
+			today = append(today, code(fmt.Sprint("d", i), Today))
+		}
+		byAge := func(ids, got []eventlog.ID) {
+			t.Helper()
+			slices.SortFunc(ids, inLogOrder)
+			equal(t, "in the order in which they happened", got, ids)
+		}
+		var got []eventlog.ID
+		for reader := 0; ; reader++ { // each of several takes few
+			page, err := w.Core.TakeUrgent(t.Context(), "mail", fmt.Sprint("r", reader%3), 1+reader%4)
+			noError(t, "TakeUrgent", err)
+			if len(page) == 0 {
+				break
+			}
+			if len(page) > 1+reader%4 {
+				t.Fatalf("TakeUrgent gave %d, over its limit of %d", len(page), 1+reader%4)
+			}
+			got = append(got, ids(page)...)
+		}
+		equal(t, "taken", len(got), len(tomorrow)+len(notices)+len(today))
+		of := func(list []eventlog.ID) (places []int, in []eventlog.ID) {
+			for i, id := range got {
+				if slices.Contains(list, id) {
+					places, in = append(places, i), append(in, id)
+				}
+			}
+			return places, in
+		}
+		noticesAt, n := of(notices)
+		todayAt, d := of(today)
+		tomorrowAt, tm := of(tomorrow)
+		byAge(notices, n)
+		byAge(today, d)
+		byAge(tomorrow, tm)
+		if todayAt[len(todayAt)-1] > tomorrowAt[0] {
+			t.Errorf("today's at %v, tomorrow's at %v", todayAt, tomorrowAt)
+		}
+		for i, at := range noticesAt { // each tenth place, give or take one page
+			if at < 10*(i+1)-4 || at > 10*(i+1)+4 {
+				t.Errorf("the notices are at %v, and not each tenth", noticesAt)
+			}
+		}
+	},
+
+	"UrgentAgain": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		var all []eventlog.ID
+		for i := range 6 {
+			w.Clock.Advance(time.Second)
+			parcel := fmt.Sprint("p", i)
+			commit(t, w, minted(t, w, 0, Sample(parcel)))
+			all = append(all, logged(t, w, parcel, 0))
+		}
+		slices.SortFunc(all, inLogOrder)
+		urgent := func(limit int) []eventlog.Delivery {
+			t.Helper()
+			page, err := w.Core.TakeUrgent(t.Context(), "mail", someone, limit)
+			noError(t, "TakeUrgent", err)
+			return page
+		}
+		equal(t, "of no room", len(urgent(0)), 0)
+		equal(t, "by class", backlog(t, w, "mail").Classes, [handoff.Classes]int64{handoff.ClassCode: 6})
+		first := urgent(3)
+		equal(t, "the oldest", ids(first), all[:3])
+		equal(t, "by class", backlog(t, w, "mail").Classes, [handoff.Classes]int64{handoff.ClassCode: 3})
+		equal(t, "waiting", backlog(t, w, "mail").Waiting, int64(6))
+		held, err := w.Core.Holders(t.Context(), "mail")
+		noError(t, "Holders", err)
+		equal(t, "in hand", held, map[string]int{someone: 3})
+		noError(t, "Retry", w.Core.Retry(t.Context(), "mail", eventlog.Failure{Delivery: first[0], Error: "x", At: w.Clock.Now()}, time.Hour))
+		noError(t, "Release", w.Core.Release(t.Context(), "mail", first[1]))
+		equal(t, "freed", free(t, w, "mail"), 1)
+		equal(t, "let go: the first again", ids(urgent(1)), all[1:2])
+		w.Clock.Advance(time.Hour)
+		again := urgent(2)
+		equal(t, "due again: before those that are younger", ids(again), []eventlog.ID{all[0], all[2]})
+		equal(t, "its tries", again[0].Tries, 1)
+		finish(t, w, "mail", again...)
+		noError(t, "Bury", w.Core.Bury(t.Context(), "mail", eventlog.Failure{Delivery: eventlog.Delivery{Logged: eventlog.Logged{ID: all[1]}, Reader: "another"}, Error: "x", At: w.Clock.Now()}))
+		finish(t, w, "mail", eventlog.Delivery{Logged: eventlog.Logged{ID: all[4]}}) // while it is in order
+		equal(t, "the rest", ids(urgent(9)), []eventlog.ID{all[3], all[5]})
+		equal(t, "nothing is left in order", len(urgent(9)), 0)
+		equal(t, "waiting", backlog(t, w, "mail").Waiting, int64(3))
+	},
+
+	"TrimKeepsWhatWaitsInOrder": func(t *testing.T, w *World) {
+		join(t, w, "mail")
+		id := story(t, w, "p1", 3)
+		page, err := w.Core.TakeUrgent(t.Context(), "mail", someone, 1)
+		noError(t, "TakeUrgent", err)
+		finish(t, w, "mail", page...)
+		before := kept(t, w, id)
+		trim(t, w, id, farAway())
+		if left := kept(t, w, id); left < before-1 {
+			t.Errorf("%d of %d are left, and two wait", left, before)
+		}
+		rest, err := w.Core.TakeUrgent(t.Context(), "mail", someone, 9)
+		noError(t, "TakeUrgent", err)
+		equal(t, "what waited", len(rest), 2)
+		finish(t, w, "mail", rest...)
+		trim(t, w, id, farAway())
+		equal(t, "kept once all is finished", kept(t, w, id), 0)
+	},
+}
+
+// inLogOrder orders ids of all partitions, by when they were logged.
+func inLogOrder(a, b eventlog.ID) int {
+	return cmp.Or(eventlog.CompareIDs(a.ID, b.ID), cmp.Compare(a.Partition, b.Partition))
+}
+
+// logged is the id of a parcel's n-th event in the log.
+func logged(t *testing.T, w *World, parcel string, n int) eventlog.ID {
+	t.Helper()
+	hash := w.Service.ParcelHash(Carrier, parcel)
+	page, err := w.Core.Read(t.Context(), hash.Partition(), "", 1000)
+	noError(t, "Read", err)
+	for _, l := range page {
+		if l.Event.Parcel == parcel {
+			if n == 0 {
+				return l.ID
+			}
+			n--
+		}
+	}
+	t.Fatalf("%s has no such event", parcel)
+	return eventlog.ID{}
 }

@@ -262,7 +262,7 @@ func (m *Memory) Commit(ctx context.Context, c service.Change) error {
 	if due := c.Record.Grant.Due(); due != 0 {
 		m.due[id] = due
 	}
-	m.logs[id.Hash.Partition()].append(id.Hash.Partition(), c.Now, events)
+	m.logs[id.Hash.Partition()].append(id.Hash.Partition(), c.Now, c.Record.Grant.Day(), events)
 	if c.Settle != nil {
 		m.settle(*c.Settle)
 	}
@@ -569,19 +569,23 @@ func (m *Memory) Driver(ctx context.Context, r service.RouteRef) (string, error)
 // partition is one of the sixteen parts of the log.
 type partition struct {
 	entries []eventlog.Logged // oldest first
+	ranks   map[string]int    // by id
 	last    string            // the newest id
 }
 
 // idAt is the first id of a millisecond.
 func idAt(t time.Time) string { return fmt.Sprintf("%d-0", t.UnixMilli()) }
 
-func (l *partition) append(n int, now handoff.Instant, events []handoff.Event) {
+func (l *partition) append(n int, now handoff.Instant, day handoff.Date, events []handoff.Event) {
+	if l.ranks == nil {
+		l.ranks = map[string]int{}
+	}
 	for _, e := range events {
 		next := idAt(now.Time())
 		if eventlog.CompareIDs(next, l.last) <= 0 { // another writer's clock is ahead
 			next = eventlog.After(l.last)
 		}
-		l.last = next
+		l.last, l.ranks[next] = next, e.Urgency(day).Rank()
 		l.entries = append(l.entries, eventlog.Logged{ID: eventlog.ID{Partition: n, ID: next}, Event: e})
 	}
 }
@@ -609,7 +613,7 @@ func (m *Memory) Append(ctx context.Context, now handoff.Instant, events ...hand
 		if err != nil {
 			return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 		}
-		m.logs[e.Partition()].append(e.Partition(), now, []handoff.Event{written})
+		m.logs[e.Partition()].append(e.Partition(), now, handoff.Date{}, []handoff.Event{written})
 	}
 	return nil
 }
@@ -619,12 +623,16 @@ type group struct {
 	taken   [handoff.Partitions]string // the newest event ever leased
 	pending map[eventlog.ID]*task
 	dead    map[eventlog.ID]eventlog.Letter
+	turns   eventlog.Turns
 }
 
 // task is an event that was taken and is not finished. It is in the hand of the Delivery's reader, if it names one.
 type task struct {
 	eventlog.Delivery
 	ready time.Time // when the retry is due; of no meaning while it is in hand
+
+	// filed says that it was due at a TakeUrgent, and was not taken.
+	filed bool
 }
 
 func (m *Memory) group(name string) (*group, error) {
@@ -678,6 +686,53 @@ func (m *Memory) Take(ctx context.Context, name, reader string, limit int) ([]ev
 		}
 	}
 	return out, nil
+}
+
+// TakeUrgent implements [eventlog.Log].
+func (m *Memory) TakeUrgent(ctx context.Context, name, reader string, limit int) ([]eventlog.Delivery, error) {
+	end, err := m.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	g, err := m.group(name)
+	if err != nil {
+		return nil, err
+	}
+	for n := range m.logs {
+		for _, e := range m.logs[n].after(g.taken[n]) {
+			g.taken[n] = e.ID.ID
+			g.pending[e.ID] = &task{Delivery: eventlog.Delivery{Logged: e}, ready: m.now()}
+		}
+	}
+	var all, others []*task
+	for _, t := range inOrder(g.pending, func(t *task) eventlog.ID { return t.ID }) {
+		if t.filed = t.Reader == "" && !t.ready.After(m.now()); t.filed {
+			all = append(all, t)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *task) int { return cmp.Compare(m.rank(a), m.rank(b)) })
+	for _, t := range all {
+		if handoff.ClassOfRank(m.rank(t)) != handoff.ClassCode {
+			others = append(others, t)
+		}
+	}
+	var out []eventlog.Delivery
+	for _, t := range eventlog.Choose(&g.turns, limit, all, others) {
+		t.Reader, t.filed = reader, false
+		out = append(out, t.Delivery)
+	}
+	slices.SortStableFunc(out, func(a, b eventlog.Delivery) int {
+		return cmp.Compare(m.rank(g.pending[a.ID]), m.rank(g.pending[b.ID]))
+	})
+	return out, nil
+}
+
+func (m *Memory) rank(t *task) int {
+	if rank, known := m.logs[t.ID.Partition].ranks[t.ID.ID]; known {
+		return rank
+	}
+	return handoff.UnknownRank // a letter whose event was trimmed
 }
 
 // inHand is a task that is in the hand of a delivery's reader; nil if it is in another's or none.
@@ -905,6 +960,9 @@ func (m *Memory) Backlog(ctx context.Context, name string) (eventlog.Backlog, er
 	}
 	for _, t := range g.pending {
 		waits(t.Event)
+		if t.filed {
+			b.Classes[handoff.ClassOfRank(m.rank(t))]++
+		}
 	}
 	for n := range m.logs {
 		for _, e := range m.logs[n].after(g.taken[n]) {
@@ -964,6 +1022,9 @@ func (m *Memory) Trim(ctx context.Context, n int, keep time.Time) (int64, error)
 	if drop < 0 {
 		drop = len(l.entries)
 	}
+	for _, e := range l.entries[:drop] {
+		delete(l.ranks, e.ID.ID)
+	}
 	l.entries = slices.Clone(l.entries[drop:])
 	return int64(drop), nil
 }
@@ -1019,7 +1080,7 @@ func (m *Memory) AppendNoted(ctx context.Context, now handoff.Instant, n eventlo
 		written = append(written, w)
 	}
 	m.notes[key] = n.Is
-	m.logs[n.Partition].append(n.Partition, now, written)
+	m.logs[n.Partition].append(n.Partition, now, handoff.Date{}, written)
 	return true, nil
 }
 

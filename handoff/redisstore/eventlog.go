@@ -26,7 +26,7 @@ func (s *Store) Append(ctx context.Context, _ handoff.Instant, events ...handoff
 		if err != nil {
 			return err
 		}
-		cmds = append(cmds, redis.NewStringCmd(ctx, "xadd", logKey(events[i].Partition()), "*", "e", e))
+		cmds = append(cmds, redis.NewStringCmd(ctx, "xadd", logKey(events[i].Partition()), "*", "e", e, "u", urgencyOf(&events[i], handoff.Date{})))
 	}
 	if err := s.lanes.commit(ctx, cmds...); err != nil {
 		return unavailable(saidTo(cmds[0], err))
@@ -44,15 +44,15 @@ func (s *Store) Append(ctx context.Context, _ handoff.Instant, events ...handoff
 //
 //	KEYS[1] log   KEYS[2] notes
 //	ARGV[1] name   ARGV[2] the note that must stand, or '' for none   ARGV[3] the new one
-//	ARGV[4...] events
+//	ARGV[4...] events, each before its urgency
 //
 // It returns 1, or 0 if another note stands there: after a lost answer, its own.
 var appendNotedScript = newScript(`
 if (redis.call('HGET', KEYS[2], ARGV[1]) or '') ~= ARGV[2] then
 	return 0
 end
-for i = 4, #ARGV do
-	redis.call('XADD', KEYS[1], '*', 'e', ARGV[i])
+for i = 4, #ARGV, 2 do
+	redis.call('XADD', KEYS[1], '*', 'e', ARGV[i], 'u', ARGV[i + 1])
 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 return 1
@@ -71,7 +71,7 @@ func (s *Store) AppendNoted(ctx context.Context, _ handoff.Instant, n eventlog.N
 		if err != nil {
 			return false, err
 		}
-		args = append(args, e)
+		args = append(args, e, urgencyOf(&events[i], handoff.Date{}))
 	}
 	return s.writeIf(ctx, appendNotedScript, []string{logKey(n.Partition), onceKey(n.Partition)}, args...)
 }
@@ -93,7 +93,7 @@ func (s *Store) Leave(ctx context.Context, group string) error {
 		if err := failed(s.client.XGroupDestroy(ctx, logKey(partition), group)); err != nil && !isReply(err) { // a reply: there is no such log
 			return err
 		}
-		if err := failed(s.client.Del(ctx, workKey(partition, group), triesKey(partition, group), heldKey(partition, group))); err != nil {
+		if err := failed(s.client.Del(ctx, workKey(partition, group), orderKey(partition, group), triesKey(partition, group), heldKey(partition, group))); err != nil {
 			return err
 		}
 	}
@@ -245,17 +245,26 @@ func (s *Store) takeFrom(ctx context.Context, group, reader string, share int, p
 		if len(rows) >= share {
 			full = append(full, partitions[i])
 		}
-		for _, row := range rows {
-			d, event, rowErr := parseDelivery(partitions[i], row)
-			d.Reader = reader
-			if rowErr != nil {
-				err = errors.Join(rowErr, s.buryUnreadable(ctx, group, d, event))
-				continue
-			}
-			taken = append(taken, d)
+		got, rowErr := s.delivered(ctx, group, reader, partitions[i], rows)
+		if taken = append(taken, got...); rowErr != nil {
+			err = rowErr
 		}
 	}
 	return taken, full, err
+}
+
+// delivered reads what a script put into a reader's hand. What cannot be read becomes a dead letter.
+func (s *Store) delivered(ctx context.Context, group, reader string, partition int, rows []any) (taken []eventlog.Delivery, err error) {
+	for _, row := range rows {
+		d, event, rowErr := parseDelivery(partition, row)
+		d.Reader = reader
+		if rowErr != nil {
+			err = errors.Join(rowErr, s.buryUnreadable(ctx, group, d, event))
+			continue
+		}
+		taken = append(taken, d)
+	}
+	return taken, err
 }
 
 // holder is who has an event in hand: a reader, by one of its requests.
@@ -335,6 +344,7 @@ func (s *Store) Done(ctx context.Context, group string, id eventlog.ID) error {
 	return s.write(ctx,
 		line{"hdel", heldKey(id.Partition, group), id.ID},
 		line{"zrem", workKey(id.Partition, group), id.ID},
+		line{"zrem", orderKey(id.Partition, group), id.ID},
 		line{"hdel", triesKey(id.Partition, group), id.ID})
 }
 
@@ -608,6 +618,24 @@ type position struct {
 	open   []string // ids taken and not finished
 }
 
+// openScript tells what a group has taken of a partition and not finished.
+//
+//	KEYS[1] work   KEYS[2] held   KEYS[3] order
+//
+// Of what waits in order it returns, in place of each id, one that is no later than all of its rank:
+// a backlog may be long, and ranks are few.
+var openScript = newScript(`
+local open = redis.call('ZRANGE', KEYS[1], 0, -1)
+for _, id in ipairs(redis.call('HKEYS', KEYS[2])) do
+	open[#open + 1] = id
+end
+` + oldestOfRanks + `
+for _, first in ipairs(oldest_of_ranks(KEYS[3])) do
+	open[#open + 1] = string.format('%.0f-0', math.floor(first.age * 1000 / 16))
+end
+return open
+`)
+
 // positions reads each group's cursor BEFORE its open work: an event that is taken in
 // between is then seen at least once, by the older cursor.
 func (s *Store) positions(ctx context.Context, partition int) (map[string]position, error) {
@@ -620,16 +648,17 @@ func (s *Store) positions(ctx context.Context, partition int) (map[string]positi
 	}
 	at := make(map[string]position, len(groups.Val()))
 	for _, g := range groups.Val() {
-		// What a reader has in hand is read before and after what waits: it may go from the one
-		// to the other meanwhile.
-		var open []string
-		for _, cmd := range []redis.Cmder{
-			s.client.HKeys(ctx, heldKey(partition, g.Name)), s.client.ZRange(ctx, workKey(partition, g.Name), 0, -1), s.client.HKeys(ctx, heldKey(partition, g.Name)),
-		} {
-			if err := failed(cmd); err != nil {
-				return nil, err
-			}
-			open = append(open, cmd.(*redis.StringSliceCmd).Val()...)
+		var call *scriptCall
+		err := s.repeatable(ctx, s.lanes.do, func() []redis.Cmder {
+			call = openScript.call(ctx, []string{workKey(partition, g.Name), heldKey(partition, g.Name), orderKey(partition, g.Name)})
+			return []redis.Cmder{call}
+		})
+		if err != nil {
+			return nil, err
+		}
+		open, err := call.StringSlice()
+		if err != nil {
+			return nil, failed(call)
 		}
 		at[g.Name] = position{cursor: g.LastDeliveredID, open: open}
 	}
@@ -640,12 +669,12 @@ func (s *Store) positions(ctx context.Context, partition int) (map[string]positi
 // backlogCounted events of what was not taken, where Redis itself does not know how many these
 // are, backlogLooked of those that wait, and two more.
 //
-//	KEYS[1] log   KEYS[2] work   KEYS[3] held   KEYS[4] dead
+//	KEYS[1] log   KEYS[2] work   KEYS[3] held   KEYS[4] dead   KEYS[5] order
 //	ARGV[1] group   ARGV[2] backlogCounted   ARGV[3] backlogLooked
 //
 // It returns how many events wait, how many dead letters there are, and the events that may be
-// the oldest: none, one or two.
-var backlogScript = newScript(`
+// the oldest: none, one or two. Before these stand the events in order, by class.
+var backlogScript = newScript(oldestOfRanks + `
 local cursor, lag = '0-0', false
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if not groups.err then
@@ -681,13 +710,22 @@ local function see(ids)
 end
 see(redis.call('ZRANGE', KEYS[2], 0, ARGV[3] - 1))
 see(redis.call('HKEYS', KEYS[3]))
+local ordered, classes = redis.call('ZCARD', KEYS[5]), {0, 0, 0, 0}
+if ordered > 0 then
+	for _, first in ipairs(oldest_of_ranks(KEYS[5])) do
+		see({first.id})
+	end
+	for class = 1, 4 do
+		classes[class] = redis.call('ZCOUNT', KEYS[5], string.format('%.0f', (class - 1) * 2251799813685248), string.format('(%.0f', class * 2251799813685248))
+	end
+end
 if least then
 	local entry = redis.call('XRANGE', KEYS[1], least, '+', 'COUNT', 1)
 	if #entry > 0 then
 		oldest[#oldest + 1] = entry[1][2][2]
 	end
 end
-return {lag + redis.call('ZCARD', KEYS[2]) + redis.call('HLEN', KEYS[3]), redis.call('HLEN', KEYS[4]), unpack(oldest)}
+return {lag + redis.call('ZCARD', KEYS[2]) + redis.call('HLEN', KEYS[3]) + ordered, redis.call('HLEN', KEYS[4]), classes, unpack(oldest)}
 `)
 
 const (
@@ -704,21 +742,26 @@ const (
 func (s *Store) Backlog(ctx context.Context, group string) (eventlog.Backlog, error) {
 	var b eventlog.Backlog
 	calls, err := s.eachPartition(ctx, s.lanes.do, func(p int) redis.Cmder {
-		return backlogScript.call(ctx, []string{logKey(p), workKey(p, group), heldKey(p, group), deadKey(p, group)}, group, backlogCounted, backlogLooked)
+		return backlogScript.call(ctx, []string{logKey(p), workKey(p, group), heldKey(p, group), deadKey(p, group), orderKey(p, group)}, group, backlogCounted, backlogLooked)
 	})
 	if err != nil {
 		return b, err
 	}
 	for p, c := range calls {
 		row, err := c.(*scriptCall).Slice()
-		if err != nil || len(row) < 2 {
+		if err != nil || len(row) < 3 {
 			return b, fmt.Errorf("%w: the backlog of partition %d was answered with %d cells", storage.ErrUnavailable, p, len(row))
 		}
 		waiting, _ := row[0].(int64)
 		dead, _ := row[1].(int64)
 		b.Waiting += waiting
 		b.Dead += dead
-		for _, cell := range row[2:] {
+		classes, _ := row[2].([]any)
+		for class, cell := range classes[:min(len(classes), len(b.Classes))] {
+			n, _ := cell.(int64)
+			b.Classes[class] += n
+		}
+		for _, cell := range row[3:] {
 			body, _ := cell.(string)
 			if e, err := decodeEvent([]byte(body)); err == nil {
 				see(&b, e.At)

@@ -142,7 +142,7 @@ func (s *Store) keepFor(until, now handoff.Instant) int64 {
 //	ARGV[8] wrong codes to add   ARGV[9] releases to add
 //	ARGV[10] wrong codes that the partition must have, if any are added
 //	ARGV[11] milliseconds until the count may be forgotten
-//	ARGV[12...] events
+//	ARGV[12...] events, each before its urgency
 //
 // It returns the id of the last event, or 1 if there is none. If nothing was written it returns 0 (another version), or -1 less the wrong codes
 // that the partition has (another count). The checks come before the first write, because Lua
@@ -191,8 +191,8 @@ if counts then
 	redis.call('PEXPIRE', KEYS[4], ARGV[11])
 end
 local last = 1
-for i = 12, #ARGV do
-	last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i])
+for i = 12, #ARGV, 2 do
+	last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i], 'u', ARGV[i + 1])
 end
 return last
 `)
@@ -219,7 +219,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	if at := g.Due(); at != 0 {
 		due = strconv.FormatInt(int64(at), 10)
 	}
-	args := make([]any, 0, 11+len(c.Events))
+	args := make([]any, 0, 11+2*len(c.Events))
 	args = append(args, versionBytes(c.From), value, s.keepFor(g.Window.Until, c.Now)*1000, due, g.ID.String())
 	if n := c.Count; n != nil {
 		keys = append(keys, carrierKey(hash.Partition(), n.Carrier))
@@ -232,7 +232,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 		if last, err = encodeEvent(&c.Events[i]); err != nil {
 			return err
 		}
-		args = append(args, last)
+		args = append(args, last, urgencyOf(&c.Events[i], g.Day()))
 	}
 
 	commit := commitScript.call(ctx, keys, args...)

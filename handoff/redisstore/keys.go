@@ -20,10 +20,11 @@ import (
 //	key                                  type    holds                                               ends
 //	lk:{pp}:grant:HASH                   string  8-byte version, then the sealed record              window end + retention
 //	lk:{pp}:grant:HASH:N                 string  the same, of the closed generation N                as above
-//	lk:{pp}:log                          stream  events: field e = format, grant, then CBOR          trimmed (see Trim)
+//	lk:{pp}:log                          stream  events: e = format, grant, then CBOR; u = urgency   trimmed (see Trim)
 //	lk:{pp}:due                          zset    HASH-N by when time alone changes the grant         when nothing is due any more
 //	lk:{pp}:carrier:CARRIER              hash    HOURw, HOURr: wrong codes and releases of an hour   50 hours after the last
 //	lk:{pp}:work:GROUP                   zset    event ids that wait for another try, by when due    with the event
+//	lk:{pp}:order:GROUP                  zset    event ids that wait in order of urgency             with the event
 //	lk:{pp}:held:GROUP                   hash    event id -> the reader that has it in hand, and its request   with the event
 //	lk:{pp}:tries:GROUP                  hash    event id -> failures so far, and the event          with the event
 //	lk:{pp}:dead:GROUP                   hash    event id -> dead letter, the event included         until replayed
@@ -93,6 +94,8 @@ func carrierKey(partition int, carrier string) string {
 func dueKey(partition int) string { return partitionKey(partition, "due") }
 
 func workKey(partition int, group string) string { return partitionKey(partition, "work:"+group) }
+
+func orderKey(partition int, group string) string { return partitionKey(partition, "order:"+group) }
 
 func heldKey(partition int, group string) string { return partitionKey(partition, "held:"+group) }
 

@@ -39,6 +39,7 @@ type Store struct {
 
 	requests atomic.Int64 // to take events: how many there were
 	unheard  sync.Map     // request -> its number, of those whose answer is not known
+	turns    sync.Map     // group -> *eventlog.Turns
 
 	buildings sync.Map       // door id -> building id, which never changes
 	settling  sync.WaitGroup // wrong codes being counted behind their answers

@@ -137,7 +137,7 @@ func (noObserver) LeftOut(handoff.EventType) {}
 // Handle is a [notify.Handler]: it sends the mail that an event calls for, if any.
 func (m *Mailer) Handle(ctx context.Context, d eventlog.Delivery) error {
 	e := &d.Event
-	if !calls(e) {
+	if !e.CustomerHears() {
 		return nil
 	}
 	g, err := m.Grants.Grant(ctx, handoff.Actor{Role: handoff.RoleService}, e.Grant)
@@ -190,7 +190,7 @@ func (m *Mailer) view(ctx context.Context, e *handoff.Event, g *handoff.Grant) (
 		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), At: e.At.Time(), Zone: zone,
 		AccountURL: strings.ReplaceAll(m.AccountURL, GrantID, g.ID.String()),
 	}
-	if atDoor(e.Type) {
+	if e.Type.AtDoor() {
 		v.Doors = []string{e.Target.String()}
 	}
 	for _, kind := range e.Consents {
@@ -216,31 +216,6 @@ func (m *Mailer) view(ctx context.Context, e *handoff.Event, g *handoff.Grant) (
 func addressLine(to *handoff.Destination) string {
 	parts := append(slices.Clone(to.Lines), strings.TrimSpace(to.Postal+" "+to.City))
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ", ")
-}
-
-// told are the events that call for mail.
-var told = []handoff.EventType{
-	handoff.EventDispatched, handoff.EventCodeReissued, handoff.EventCodeResent, handoff.EventCodeLocked,
-	handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventAttempted,
-	handoff.EventRescheduled, handoff.EventRecalled, handoff.EventExpired, handoff.EventOverridden,
-	handoff.EventDisputed, handoff.EventDisputeWithdrawn, handoff.EventDisputeSettled,
-	handoff.EventConfirmed,
-	handoff.EventConsented, handoff.EventPermitted, handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked,
-	handoff.EventDoorSilent,
-}
-
-// calls reports whether an event calls for mail. Of what happens at a door that is what concerns
-// a garage or home.
-func calls(e *handoff.Event) bool {
-	return slices.Contains(told, e.Type) && (!atDoor(e.Type) || e.Target == handoff.Garage || e.Target == handoff.Home)
-}
-
-func atDoor(t handoff.EventType) bool {
-	switch t {
-	case handoff.EventPermitted, handoff.EventDoorConfirmed, handoff.EventDoorOpened, handoff.EventDoorRelocked, handoff.EventDoorSilent:
-		return true
-	}
-	return false
 }
 
 // firstWord reports whether an event is the first that tells of its permit's door being opened:
