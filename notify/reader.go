@@ -36,6 +36,7 @@ type Handler func(ctx context.Context, d eventlog.Delivery) error
 type Log interface {
 	Join(ctx context.Context, group string) error
 	Take(ctx context.Context, group, reader string, limit int) ([]eventlog.Delivery, error)
+	TakeUrgent(ctx context.Context, group, reader string, limit int) ([]eventlog.Delivery, error)
 	Done(ctx context.Context, group string, id eventlog.ID) error
 	Release(ctx context.Context, group string, d eventlog.Delivery) error
 	Retry(ctx context.Context, group string, f eventlog.Failure, after time.Duration) error
@@ -62,6 +63,10 @@ type Config struct {
 	Observer Observer
 	Pulse    *Pulse // of the process, which its caller runs; nil: the reader has one of its own
 
+	// Room has the reader take events by urgency (see [eventlog.Log] TakeUrgent), and is how many
+	// handlers may work at once now. Nil: in the order of the log, by Parallel and Batch.
+	Room func() int
+
 	Parallel int           // handlers at once; 4 if 0
 	Batch    int           // events in hand at once; 32 for each handler if 0
 	Timeout  time.Duration // of one handler; 30 s if 0
@@ -77,6 +82,7 @@ type Reader struct {
 
 	mu    sync.Mutex
 	lines map[subject][]eventlog.Delivery // what is in hand
+	urgent
 }
 
 // subject is what an event is about: its grant or, where it has none, its building. The events
@@ -108,7 +114,7 @@ func NewReader(c Config) (*Reader, error) {
 	if c.Parallel < 0 || c.Batch < 0 || c.Timeout < 0 || c.Poll < 0 || c.Drain < 0 {
 		return nil, errors.New("notify: a negative setting")
 	}
-	r := &Reader{Config: c, lines: map[subject][]eventlog.Delivery{}, ownPulse: c.Pulse == nil}
+	r := &Reader{Config: c, lines: map[subject][]eventlog.Delivery{}, urgent: urgent{wake: make(chan struct{}, 1)}, ownPulse: c.Pulse == nil}
 	if r.ownPulse {
 		r.Pulse = NewPulse(c.Log, nil)
 	}
@@ -150,15 +156,27 @@ func (r *Reader) Run(ctx context.Context) {
 	handling, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	var running sync.WaitGroup
-	slots := make(chan struct{}, r.Parallel)
+	if r.Room != nil {
+		r.readUrgent(ctx, handling, &running)
+	} else {
+		r.readInTurn(ctx, handling, &running)
+	}
+	defer time.AfterFunc(r.Drain, abort).Stop()
+	running.Wait()
+}
 
+// readInTurn takes in the order of the log until ctx ends.
+func (r *Reader) readInTurn(ctx, handling context.Context, running *sync.WaitGroup) {
+	slots := make(chan struct{}, r.Parallel)
 	joined, pause := false, r.Poll
 	for {
 		name, _, err := r.Pulse.sure(ctx)
 		if err != nil {
 			break
 		}
-		taken, err := r.take(ctx, name, &joined)
+		taken, err := r.take(ctx, name, &joined, func(ctx context.Context) ([]eventlog.Delivery, error) {
+			return r.Log.Take(ctx, r.Group, name, r.Batch)
+		})
 		idle := true // what came is in hand, even with an error
 		for i, d := range taken {
 			known, queued := r.queue(d)
@@ -192,13 +210,11 @@ func (r *Reader) Run(ctx context.Context) {
 			pause = r.Poll
 		}
 	}
-	defer time.AfterFunc(r.Drain, abort).Stop()
-	running.Wait()
 }
 
-// take takes a batch. It does not stop halfway when ctx ends, or what the log put in hand would
+// take takes some events. It does not stop halfway when ctx ends, or what the log put in hand would
 // have no reader until this process has ended.
-func (r *Reader) take(ctx context.Context, name string, joined *bool) (taken []eventlog.Delivery, err error) {
+func (r *Reader) take(ctx context.Context, name string, joined *bool, ask func(context.Context) ([]eventlog.Delivery, error)) (taken []eventlog.Delivery, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeFor)
 	defer cancel()
 	if !*joined {
@@ -208,7 +224,7 @@ func (r *Reader) take(ctx context.Context, name string, joined *bool) (taken []e
 		}
 		*joined = true
 	}
-	taken, err = r.Log.Take(ctx, r.Group, name, r.Batch)
+	taken, err = ask(ctx)
 	if err != nil {
 		r.Observer.LogFailed("Take", err)
 	}
@@ -219,7 +235,7 @@ func (r *Reader) take(ctx context.Context, name string, joined *bool) (taken []e
 // given up arrived late. It is called between two takes, and does nothing while work goes on.
 func (r *Reader) tidy(ctx context.Context, name string) {
 	r.mu.Lock()
-	busy := len(r.lines) > 0
+	busy := len(r.lines)+len(r.waiting) > 0
 	r.mu.Unlock()
 	if now := time.Now(); !busy && now.Sub(r.tidied) >= tidyEvery {
 		r.tidied = now
@@ -319,7 +335,9 @@ func (r *Reader) work(ctx, handling context.Context, of subject) {
 		case !r.isHeld(of, name):
 			continue
 		default:
+			began := time.Now()
 			r.deliver(ctx, handling, alive, of)
+			r.note(time.Since(began))
 		}
 		done = &d.ID
 	}

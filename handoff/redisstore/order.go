@@ -149,6 +149,10 @@ const (
 	// filings bounds how often one TakeUrgent files, while there is more: after an outage, events
 	// are handed out before the rest of 200,000 is in order, and no take lasts for long.
 	filings = 200
+
+	// told is how many of each partition's first a take sees, and some more where it takes many:
+	// then a partition has its share of these, or its rest is seen by the next take, soon.
+	told = 32
 )
 
 // waiting is an event in order.
@@ -198,7 +202,7 @@ func inTurn(a, b waiting) int {
 func (s *Store) file(ctx context.Context, group string, limit int) (first, others []waiting, more bool, err error) {
 	calls, err := s.eachPartition(ctx, s.lanes.do, func(p int) redis.Cmder {
 		return fileScript.call(ctx, []string{logKey(p), workKey(p, group), triesKey(p, group), orderKey(p, group)},
-			s.at(), group, fileAtMost, limit, eventlog.Others(limit))
+			s.at(), group, fileAtMost, min(limit, told+limit/8), eventlog.Others(limit))
 	})
 	if err != nil {
 		if isReply(err) && strings.Contains(err.Error(), "NOGROUP") { // a script's error may be wrapped
