@@ -23,7 +23,7 @@ const (
 type urgent struct {
 	waiting []eventlog.Delivery
 	begun   int           // subjects that are being handled
-	mean    time.Duration // of handling one event, over the last few; 0: none was handled
+	mean    time.Duration // of handling one event, see note; 0: none was handled
 	wake    chan struct{} // has room for one word that an event ended
 }
 
@@ -38,6 +38,7 @@ func (r *Reader) readUrgent(ctx, handling context.Context, running *sync.WaitGro
 			break
 		}
 		want := max(0, r.room())
+		r.giveBack(ctx, r.excess())
 		taken, err := r.take(ctx, name, &joined, func(ctx context.Context) ([]eventlog.Delivery, error) {
 			return r.Log.TakeUrgent(ctx, r.Group, name, want)
 		})
@@ -143,14 +144,28 @@ func (r *Reader) begin(ctx, handling context.Context, running *sync.WaitGroup) {
 	}
 }
 
-// note notes how long an event took.
+// excess takes out of what waits, the least urgent first, what was taken ahead and will have to
+// wait for long: the handlers became slower, or there is room for fewer. A little stays, since the
+// room is an estimate.
+func (r *Reader) excess() []eventlog.Delivery {
+	over := -r.room()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if over <= max(8, r.Room()) {
+		return nil
+	}
+	kept := max(0, len(r.urgent.waiting)-over)
+	excess := slices.Clone(r.urgent.waiting[kept:])
+	r.urgent.waiting = r.urgent.waiting[:kept]
+	return excess
+}
+
+// note notes how long an event took. One that is slow counts at once, and many that are quick
+// (there was nothing to send) only by and by: too little in hand costs less than too much.
 func (r *Reader) note(took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.urgent.mean == 0 {
-		r.urgent.mean = took
-	}
-	r.urgent.mean += (took - r.urgent.mean) / 8
+	r.urgent.mean = max(took, r.urgent.mean-r.urgent.mean/32+took/32)
 }
 
 func (r *Reader) tellRoom() {

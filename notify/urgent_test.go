@@ -115,6 +115,47 @@ func TestQuickHandlersAreBusy(t *testing.T) {
 	})
 }
 
+// What was taken ahead while there was nothing to send goes back when there is: others may send it,
+// and what is more urgent comes before it.
+func TestWhatIsTooMuchInHandGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, 1500)
+		slow := atomic.Bool{}
+		defer b.start(func(context.Context, eventlog.Delivery) error {
+			if slow.Load() {
+				time.Sleep(time.Second)
+			} else {
+				time.Sleep(time.Millisecond)
+			}
+			return nil
+		}, room(8))()
+		time.Sleep(100 * time.Millisecond)
+		inHand := func() (n int) {
+			held, err := b.Core.Holders(t.Context(), group)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, of := range held {
+				n += of
+			}
+			return n
+		}
+		if n := inHand(); n < 40 {
+			t.Fatalf("%d in hand of a reader whose handlers take a millisecond", n)
+		}
+		slow.Store(true)
+		time.Sleep(1500 * time.Millisecond)
+		if n := inHand(); n > 8+8 {
+			t.Errorf("%d in hand of a reader whose eight handlers take a second", n)
+		}
+		slow.Store(false)
+		time.Sleep(time.Minute)
+		if calls, times := b.handled(); len(calls) != 1500 || len(times) != 1500 {
+			t.Errorf("%d calls for %d events, want 1500", len(calls), len(times))
+		}
+	})
+}
+
 func TestUrgentGrantsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 3)

@@ -441,3 +441,16 @@ func TestRefusalsSayWhy(t *testing.T) {
 		t.Error("a duration in the log has no unit")
 	}
 }
+
+// No number of connections to the mail server is read as a default that was not asked for.
+func TestSMTPConnectionsAreBounded(t *testing.T) {
+	for _, n := range []int{-1, 0, mostSMTPConnections + 1} {
+		c := serveCmd{
+			redisAt: redisAt{RedisURL: "redis://127.0.0.1:1"}, MaxConnections: 1, MaxConnectionsPerAddress: 1, SMTPConnections: n,
+			Insecure: []string{"plain-http", "any-host", "any-proxy", "redis-plain"},
+		}
+		if _, err := c.settings(wallClock{}); err == nil || !strings.Contains(err.Error(), "--smtp-connections must be from 1 to") {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+}

@@ -43,6 +43,8 @@ type instruments struct {
 	lostEvents         *prometheus.CounterVec // by partition
 	refused            prometheus.Gauge
 	keyEnd, keysEnding prometheus.Gauge
+	mailing, mailsMost prometheus.Gauge // connections to the mail server
+	mailsWaiting       *prometheus.GaugeVec
 }
 
 func newInstruments() (*instruments, error) {
@@ -109,10 +111,19 @@ func newInstruments() (*instruments, error) {
 		keysEnding: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "latchkey_api_keys_ending", Help: "API keys that end within fourteen days; latchkey apikey list says which.",
 		}),
+		mailing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "latchkey_mail_connections", Help: "Connections to the mail server that this instance sends over now.",
+		}),
+		mailsMost: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "latchkey_mail_connections_limit", Help: "Connections to the mail server that this instance may send over now; it adapts to what the server bears.",
+		}),
+		mailsWaiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "latchkey_mail_waiting_events", Help: "Events that wait for a connection to the mail server, by what their mail is for: code, notice, unknown (an older version wrote it), none (there is no mail).",
+		}, []string{"class"}),
 	}
 	for _, c := range []prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.switches, m.unreachable, m.lostEvents, m.refused, m.keyEnd, m.keysEnding,
+		m.waiting, m.dead, m.age, m.orphaned, m.freed, m.lost, m.events, m.notices, m.entered, m.unchained, m.trips, m.faults, m.evicted, m.ahead, m.switches, m.unreachable, m.lostEvents, m.refused, m.keyEnd, m.keysEnding, m.mailing, m.mailsMost, m.mailsWaiting,
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
@@ -146,6 +157,19 @@ func (m *instruments) backlog(group string, b eventlog.Backlog, now time.Time) t
 	}
 	m.age.WithLabelValues(group).Set(age.Seconds())
 	return age
+}
+
+// mails shows what the mail has before it.
+func (m *instruments) mails(b eventlog.Backlog) {
+	for class, n := range b.Classes {
+		m.mailsWaiting.WithLabelValues(handoff.Class(class).String()).Set(float64(n))
+	}
+}
+
+// mailConnections shows how many connections to the mail server are in use, and may be.
+func (m *instruments) mailConnections(used, limit int) {
+	m.mailing.Set(float64(used))
+	m.mailsMost.Set(float64(limit))
 }
 
 // observers hear of the same decisions.

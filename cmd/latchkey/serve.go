@@ -54,6 +54,7 @@ type serveCmd struct {
 	SMTPURL          mail.Server `name:"smtp-url" required:"" env:"LATCHKEY_SMTP_URL" placeholder:"URL" help:"smtp://[USER:PASSWORD@]HOST[:PORT] (STARTTLS but on loopback) or smtps://... (${env})."`
 	SMTPUser         string      `name:"smtp-user" env:"LATCHKEY_SMTP_USER" placeholder:"USER" help:"The user at the mail server, in place of one in the URL (${env})."`
 	SMTPPasswordFile string      `name:"smtp-password-file" env:"LATCHKEY_SMTP_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The password of --smtp-user (${env})."`
+	SMTPConnections  int         `name:"smtp-connections" env:"LATCHKEY_SMTP_CONNECTIONS" default:"32" help:"Connections to the mail server at once, at most; how many it is adapts to what the server bears (${env})."`
 
 	MailFrom     string            `required:"" env:"LATCHKEY_MAIL_FROM" placeholder:"ADDRESS" help:"The sender of mails (${env})."`
 	AccountURL   string            `env:"LATCHKEY_ACCOUNT_URL" placeholder:"URL" help:"The customer's page of a parcel, with {grant_id} where its grant's id belongs, for a shop that has one of its own; mails link to it, and without it to this service's page below --public-url (${env})."`
@@ -105,6 +106,9 @@ type settings struct {
 	trust      []auth.Trust
 }
 
+// mostSMTPConnections is more than any mail server lets one client have.
+const mostSMTPConnections = 1000
+
 // settings reads them, and refuses what is unsafe or cannot be.
 func (c *serveCmd) settings(clk clock.Clock) (*settings, error) {
 	if err := c.unsafe(); err != nil {
@@ -112,6 +116,9 @@ func (c *serveCmd) settings(clk clock.Clock) (*settings, error) {
 	}
 	if c.MaxConnections < 1 || c.MaxConnectionsPerAddress < 1 {
 		return nil, errors.New("--max-connections and --max-connections-per-address must be at least 1")
+	}
+	if c.SMTPConnections < 1 || c.SMTPConnections > mostSMTPConnections {
+		return nil, fmt.Errorf("--smtp-connections must be from 1 to %d", mostSMTPConnections)
 	}
 	if err := c.checkTimes(); err != nil {
 		return nil, err
@@ -142,7 +149,7 @@ func (c *serveCmd) settings(clk clock.Clock) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.sender, err = mail.NewSender(mail.Config{Server: server, From: c.MailFrom, DKIM: c.dkim(), Clock: clk}); err != nil {
+	if s.sender, err = mail.NewSender(mail.Config{Server: server, From: c.MailFrom, DKIM: c.dkim(), Clock: clk, Connections: c.SMTPConnections}); err != nil {
 		return nil, err
 	}
 	s.trust, err = c.readIssuers()

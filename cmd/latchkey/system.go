@@ -169,7 +169,7 @@ func newSystem(p parts) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.read(notify.Config{Group: mail.Group, Handle: mailer.Handle}); err != nil {
+	if err := s.read(notify.Config{Group: mail.Group, Handle: mailer.Handle, Room: p.sender.Limit}); err != nil {
 		return nil, err
 	}
 	if p.publicURL != "" {
@@ -417,6 +417,7 @@ func (s *system) trim(ctx context.Context) error {
 }
 
 func (s *system) measure(ctx context.Context) error {
+	s.metrics.mailConnections(s.sender.InUse(), s.sender.Limit())
 	var failed []error
 	for _, group := range s.groups {
 		b, err := s.store.Backlog(ctx, group)
@@ -427,6 +428,7 @@ func (s *system) measure(ctx context.Context) error {
 		age := s.metrics.backlog(group, b, s.clock.Now())
 		if group == mail.Group {
 			s.numbers.MailAge(age)
+			s.metrics.mails(b)
 		}
 	}
 	return errors.Join(failed...)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -146,9 +147,10 @@ const (
 	// fileAtMost is how many events of a partition one script files: some 0.1 ms of Redis.
 	fileAtMost = 64
 
-	// filings bounds how often one TakeUrgent files, while there is more: after an outage, events
-	// are handed out before the rest of 200,000 is in order, and no take lasts for long.
-	filings = 200
+	// filingFor bounds how long one TakeUrgent files, while there is more: after an outage, events
+	// are handed out before all of a long backlog is in order, which takes a second for each 100,000
+	// where Redis has nothing else to do.
+	filingFor = time.Second
 
 	// told is how many of each partition's first a take sees, and some more where it takes many:
 	// then a partition has its share of these, or its rest is seen by the next take, soon.
@@ -164,16 +166,10 @@ type waiting struct {
 // TakeUrgent implements eventlog.Log.
 func (s *Store) TakeUrgent(ctx context.Context, group, reader string, limit int) ([]eventlog.Delivery, error) {
 	var first, others []waiting
-	for range filings {
-		var (
-			more bool
-			err  error
-		)
+	for began, more := time.Now(), true; more && time.Since(began) < filingFor; {
+		var err error
 		if first, others, more, err = s.file(ctx, group, limit); err != nil {
 			return nil, err
-		}
-		if !more {
-			break
 		}
 	}
 	turns, _ := s.turns.LoadOrStore(group, new(eventlog.Turns))

@@ -209,10 +209,31 @@ func TestTakeUrgentIsCheap(t *testing.T) {
 	if first, err := s.TakeUrgent(t.Context(), "mail", "r1", 1); err != nil || len(first) != 1 {
 		t.Fatal(len(first), err)
 	}
+	inOrder := func(want int64) {
+		t.Helper()
+		for {
+			b, err := s.Backlog(t.Context(), "mail")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Classes[handoff.ClassCode] == want {
+				return
+			}
+			if _, err := s.TakeUrgent(t.Context(), "mail", "r1", 0); err != nil || time.Since(began) > time.Minute {
+				t.Fatalf("%d in order after %v, %v", b.Classes[handoff.ClassCode], time.Since(began), err)
+			}
+		}
+	}
+	inOrder(n - 1)
 	t.Logf("%d events are in order after %v", n, time.Since(began))
 	codes(t, s, 40, handofftest.Today)
 
 	c := admin(t, server.Addr())
+	if bytes, waits := c.MemoryUsage(t.Context(), orderKey(0, "mail"), 0).Val(), c.ZCard(t.Context(), orderKey(0, "mail")).Val(); bytes > 150*waits {
+		t.Errorf("%d events take %d bytes", waits, bytes)
+	} else {
+		t.Logf("%d bytes an event", bytes/waits)
+	}
 	info := func(section, field string) (n int) {
 		t.Helper()
 		if _, err := fmt.Sscan(parseInfo(c.Info(t.Context(), section).Val())[field], &n); err != nil {

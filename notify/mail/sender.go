@@ -30,7 +30,7 @@ type Config struct {
 	DKIM   *DKIM       // nil: not signed
 	Clock  clock.Clock // for the signature's time
 
-	Connections int           // kept at once; 4 if 0
+	Connections int           // at once, at most; 32 if 0. How many it is now adapts to the server
 	Timeout     time.Duration // to connect, and then for each mail; 10 s if 0
 	Idle        time.Duration // after which a kept connection is not trusted any more; 30 s if 0
 }
@@ -42,10 +42,26 @@ type Sender struct {
 	from *mail.Address
 	dkim *gomail.DKIMSigner
 
-	slots  chan struct{} // one for each connection in use
-	mu     sync.Mutex
-	idle   []*link // the one used last is last
-	closed bool
+	limiter *limiter // of connections in use
+	mu      sync.Mutex
+	open    int     // connections, in use or idle
+	idle    []*link // the one used last is last
+	closed  bool
+}
+
+// DefaultConnections is how many connections a Sender has at most where nothing else is said.
+const DefaultConnections = 32
+
+// Limit is how many letters may be sent at once now. It changes with what the server bears.
+func (s *Sender) Limit() int {
+	limit, _ := s.limiter.now()
+	return limit
+}
+
+// InUse is how many letters are being sent.
+func (s *Sender) InUse() int {
+	_, used := s.limiter.now()
+	return used
 }
 
 // NewSender makes a Sender. It connects when there is something to send.
@@ -58,13 +74,13 @@ func NewSender(c Config) (*Sender, error) {
 		return nil, errors.New("mail: the sender's address must be an address, and ASCII before the @")
 	}
 	c.HELO = cmp.Or(c.HELO, domainOf(from))
-	c.Connections = cmp.Or(c.Connections, 4)
+	c.Connections = cmp.Or(c.Connections, DefaultConnections)
 	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
 	c.Idle = cmp.Or(c.Idle, 30*time.Second)
 	if c.Connections < 0 || c.Timeout < 0 || c.Idle < 0 || strings.ContainsAny(c.HELO, " \r\n") {
 		return nil, errors.New("mail: a sender's setting makes no sense")
 	}
-	s := &Sender{Config: c, from: from, slots: make(chan struct{}, c.Connections)}
+	s := &Sender{Config: c, from: from, limiter: newLimiter(c.Connections)}
 	if c.DKIM != nil {
 		if s.dkim, err = c.DKIM.signer(c.Clock.Now); err != nil {
 			return nil, err
@@ -85,26 +101,42 @@ func (s *Sender) Send(ctx context.Context, l Letter) error {
 		return notify.Permanent(err, notify.Reason{Class: "address"})
 	}
 	to.Name = ""
-	select {
-	case s.slots <- struct{}{}:
-		defer func() { <-s.slots }()
-	case <-ctx.Done():
-		return notify.Temporary(ctx.Err(), notify.Reason{Class: "lost", Detail: "no free connection"})
+	again, err := s.send(ctx, l, to)
+	if again {
+		_, err = s.send(ctx, l, to)
 	}
+	return err
+}
+
+// send hands one letter over, over a connection of the limited number. Again says that the server
+// refused a connection while it lets others stand: one of these may take the letter.
+func (s *Sender) send(ctx context.Context, l Letter, to *mail.Address) (again bool, err error) {
+	if err := s.limiter.acquire(ctx); err != nil {
+		return false, notify.Temporary(err, notify.Reason{Class: "lost", Detail: "no free connection"})
+	}
+	defer s.limiter.release()
 
 	if kept := s.kept(); kept != nil {
 		stale, err := s.over(ctx, kept, l, to)
 		if !stale || ctx.Err() != nil {
-			return err
+			return false, err
 		}
 		// The server had hung up on the kept connection: that says nothing of the letter.
 	}
 	fresh, err := s.dial(ctx)
 	if err != nil {
-		return err
+		if ctx.Err() != nil {
+			return false, err
+		}
+		standing := s.standing()
+		s.limiter.refused(standing)
+		return standing > 0, err
 	}
-	_, err = s.over(ctx, fresh, l, to)
-	return err
+	stale, err := s.over(ctx, fresh, l, to)
+	if stale && ctx.Err() == nil { // it let us in, and would not have the letter
+		s.limiter.busy()
+	}
+	return false, err
 }
 
 // link is one connection.
@@ -131,27 +163,44 @@ func (s *Sender) over(ctx context.Context, k *link, l Letter, to *mail.Address) 
 	k.smtp.SkipSMTPUTF8(!international)
 
 	m := s.compose(l, to)
+	began := time.Now()
 	err = k.client.SendWithSMTPClient(k.smtp, m)
 	if err == nil {
+		s.limiter.took(began)
 		s.keep(k)
 		return false, nil
 	}
 	if m.IsDelivered() { // what failed came after it
-		k.conn.Close()
+		s.limiter.took(began)
+		s.drop(k)
 		return false, nil
 	}
 	var failed *gomail.SendError
 	if !errors.As(err, &failed) {
-		k.conn.Close()
+		s.drop(k)
 		return false, notify.Temporary(err, notify.Reason{Class: "other"})
 	}
 	code := failed.ErrorCode()
+	switch {
+	case isBusy(failed), code == 0 && time.Since(began) >= s.Timeout:
+		s.limiter.busy()
+	case code != 0 && code != 421:
+		s.limiter.took(began)
+	}
 	if hungUp := code == 0 || code == 421; hungUp || k.smtp.Reset() != nil {
-		k.conn.Close()
+		s.drop(k)
 		return hungUp && failed.Reason != gomail.ErrSMTPDataClose, judge(failed)
 	}
 	s.keep(k)
 	return false, judge(failed)
+}
+
+// isBusy reports whether the server asks for less: less from us (4xx at MAIL, before it knows the
+// recipient), or it takes no mail, or its ways are congested (RFC 3463: 4.3.2, 4.4.5). A connection that
+// it ends with 421 may just have been idle for too long.
+func isBusy(e *gomail.SendError) bool {
+	code, status := e.ErrorCode(), e.EnhancedStatusCode()
+	return code/100 == 4 && code != 421 && (e.Reason == gomail.ErrSMTPMailFrom || status == "4.3.2" || status == "4.4.5")
 }
 
 // stages are the moments of RFC 5321 section 3.3 at which a letter can fail.
@@ -229,6 +278,9 @@ func (s *Sender) dial(ctx context.Context) (*link, error) {
 		}
 		return nil, notify.Temporary(nil, notify.Reason{Class: "connect", Detail: connectDetail(err)})
 	}
+	s.mu.Lock()
+	s.open++
+	s.mu.Unlock()
 	return k, nil
 }
 
@@ -271,17 +323,37 @@ func (s *Sender) kept() *link {
 		return k
 	}
 	for _, k := range s.idle { // the others are older still
-		k.conn.Close()
+		s.close(k)
 	}
 	s.idle = nil
 	return nil
 }
 
-func (s *Sender) keep(k *link) {
+// standing is how many connections the server lets us have.
+func (s *Sender) standing() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		k.conn.Close()
+	return s.open
+}
+
+// close ends a connection. It is called with mu held.
+func (s *Sender) close(k *link) {
+	k.conn.Close()
+	s.open--
+}
+
+func (s *Sender) drop(k *link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close(k)
+}
+
+func (s *Sender) keep(k *link) {
+	limit := s.Limit()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.open > limit {
+		s.close(k)
 		return
 	}
 	k.used = time.Now()
@@ -296,7 +368,7 @@ func (s *Sender) Close() {
 	for _, k := range s.idle {
 		_ = k.smtp.UpdateDeadline(time.Second)
 		_ = k.smtp.Quit()
-		k.conn.Close()
+		s.close(k)
 	}
 	s.idle = nil
 }

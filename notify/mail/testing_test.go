@@ -59,7 +59,12 @@ type post struct {
 
 func newPost(tb testing.TB, addr string, change ...func(*Config)) *post {
 	tb.Helper()
-	w := handofftest.New(tb, embedded.New(tb))
+	return newPostOn(tb, embedded.New(tb), addr, change...)
+}
+
+func newPostOn(tb testing.TB, store handofftest.Store, addr string, change ...func(*Config)) *post {
+	tb.Helper()
+	w := handofftest.New(tb, store)
 	w.Cleared(tb, "cou_7")
 	w.Drives(tb, "cou_7", handofftest.Route, handofftest.Today)
 	change = append([]func(*Config){func(c *Config) { c.Clock = w.Clock }}, change...)

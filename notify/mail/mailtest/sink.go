@@ -66,6 +66,9 @@ type SinkServer struct {
 	plan        []*planned
 	slow        time.Duration // before each reply to a final dot
 	lag         time.Duration // before each reply
+	bears       int           // connections at once; 0: any number
+	standing    int           // connections now
+	most        int           // connections that stood at once
 	messages    []Message
 	arrived     chan struct{} // closed and replaced when a message arrives
 	connections int
@@ -238,6 +241,49 @@ func (s *SinkServer) pause(r *running, more ...time.Duration) {
 	}
 }
 
+// Bear has the sink refuse, by 421 in place of the greeting, what would be more connections at once.
+func (s *SinkServer) Bear(connections int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bears = connections
+}
+
+// Most returns how many connections stood at once, at most.
+func (s *SinkServer) Most() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most
+}
+
+// admit counts a connection, unless it is one too many.
+func (s *SinkServer) admit(c net.Conn) (net.Conn, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bears > 0 && s.standing >= s.bears {
+		s.faults++
+		return nil, false
+	}
+	s.standing++
+	s.most = max(s.most, s.standing)
+	return &standing{Conn: c, sink: s}, true
+}
+
+// standing is a connection that is counted until it is closed.
+type standing struct {
+	net.Conn
+	sink *SinkServer
+	once sync.Once
+}
+
+func (c *standing) Close() error {
+	c.once.Do(func() {
+		c.sink.mu.Lock()
+		c.sink.standing--
+		c.sink.mu.Unlock()
+	})
+	return c.Conn.Close()
+}
+
 func (s *SinkServer) delay() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -284,7 +330,11 @@ func (l *sinkListener) Accept() (net.Conn, error) {
 		l.sink.mu.Unlock()
 		f, due := l.sink.next(AtConnect)
 		if !due {
-			return c, nil
+			counted, ok := l.sink.admit(c)
+			if ok {
+				return counted, nil
+			}
+			f = Refuse(AtConnect, 421)
 		}
 		switch f.act {
 		case refuse:
