@@ -129,7 +129,7 @@ func TestWhatIsTooMuchInHandGoesBack(t *testing.T) {
 			}
 			return nil
 		}, room(8))()
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(105 * time.Millisecond) // between two takes
 		inHand := func() (n int) {
 			held, err := b.Core.Holders(t.Context(), group)
 			if err != nil {
