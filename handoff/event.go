@@ -134,8 +134,9 @@ type Event struct {
 	Relieved string `cbor:"34,keyasint,omitempty"`
 
 	// Of: key_changed, link_made, sessions_ended, signer_changed, events_lost, dispatch_lost,
-	// partition_refused, store_restored (where it was a partition alone). What it was done to: an API key or the key that signs permits by its id, a
-	// customer by a keyed hash (see Pseudonym), a grant, or a partition by the name of its chain.
+	// partition_refused, store_restored. What it was done to: an API key or the key that signs
+	// permits by its id, a customer by a keyed hash (see Pseudonym), a grant, or a partition by the
+	// name of its chain; empty where the whole store was restored.
 	Object string `cbor:"35,keyasint,omitempty"`
 
 	// Of: key_changed. What the API key may do, by the names that the API has for scopes.
