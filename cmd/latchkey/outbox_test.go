@@ -37,7 +37,15 @@ func TestOutboxesOfBothGroups(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := handofftest.New(t, store)
-	s := &system{parts: parts{store: store, clock: w.Clock, metrics: m}, groups: []string{mail.Group, doors.Group}, numbers: numbers.New(store, w.Clock)}
+	server, err := mail.ParseURL("smtp://127.0.0.1:9") // nothing is sent
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender, err := mail.NewSender(mail.Config{Server: server, From: "test@shop.example", Clock: w.Clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &system{parts: parts{store: store, clock: w.Clock, metrics: m, sender: sender}, groups: []string{mail.Group, doors.Group}, numbers: numbers.New(store, w.Clock)}
 	for _, group := range s.groups {
 		if err := store.Join(t.Context(), group); err != nil {
 			t.Fatal(err)

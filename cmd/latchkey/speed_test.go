@@ -103,6 +103,25 @@ func BenchmarkUnlock(b *testing.B) {
 	b.Logf("unlock is %.2f x verify; p99 %.2f x verify's", medians["unlock"].rate/medians["verify"].rate, ms(medians["unlock"].p99)/ms(medians["verify"].p99))
 }
 
+// BenchmarkReplicated measures what --durability replicated:1 costs a verify: the same service on
+// the same master, which has one replica, in interleaved rounds of one run.
+//
+// Run it with: go test ./cmd/latchkey -run '^$' -bench Replicated -benchtime 1x
+//
+// LATCHKEY_BENCH_ROUNDS and LATCHKEY_BENCH_REQUESTS are as for BenchmarkVerify.
+func BenchmarkReplicated(b *testing.B) {
+	rounds, requests := setting("LATCHKEY_BENCH_ROUNDS", 5), setting("LATCHKEY_BENCH_REQUESTS", 20_000)
+	master := redistest.Sentinel(b).Master()
+	client := redis.NewClient(&redis.Options{Addr: master.Addr()})
+	b.Cleanup(func() { _ = client.Close() })
+	one, both := newBench(b, master.Addr()), newReplicatedBench(b, master.Addr(), 1)
+	medians := compete(b, client, []contender{{"master", one.url, one.request, nil}, {"replicated:1", both.url, both.request, nil}}, rounds, requests, func() {
+		one.mint(b, requests)
+		both.mint(b, requests)
+	})
+	b.Logf("replicated:1 is %.2f x as fast; p99 %.2f x as long", medians["replicated:1"].rate/medians["master"].rate, ms(medians["replicated:1"].p99)/ms(medians["master"].p99))
+}
+
 // compete loads the contenders in turn, round after round, and reports their medians.
 func compete(b *testing.B, client *redis.Client, contenders []contender, rounds, requests int, prepare func()) map[string]result {
 	b.Helper()
@@ -120,12 +139,12 @@ func compete(b *testing.B, client *redis.Client, contenders []contender, rounds,
 		}
 	}
 	b.Logf("%d connections, %d rounds of %d requests, medians", connections, rounds, requests)
-	b.Logf("%-6s %10s %9s %9s %14s %14s", "", "req/s", "p50 ms", "p99 ms", "CPU us, Go", "CPU us, Redis")
+	b.Logf("%-12s %10s %9s %9s %14s %14s", "", "req/s", "p50 ms", "p99 ms", "CPU us, Go", "CPU us, Redis")
 	medians := map[string]result{}
 	for _, c := range contenders {
 		m := median(c.rounds)
 		medians[c.name] = m
-		b.Logf("%-6s %10.0f %9.2f %9.2f %14d %14d", c.name, m.rate, ms(m.p50), ms(m.p99), m.ours.Microseconds(), m.redis.Microseconds())
+		b.Logf("%-12s %10.0f %9.2f %9.2f %14d %14d", c.name, m.rate, ms(m.p50), ms(m.p99), m.ours.Microseconds(), m.redis.Microseconds())
 		b.ReportMetric(m.rate, c.name+"/s")
 	}
 	return medians
@@ -266,7 +285,10 @@ type bench struct {
 	paths   []string
 }
 
-func newBench(tb testing.TB, redisAddr string) *bench {
+func newBench(tb testing.TB, redisAddr string) *bench { return newReplicatedBench(tb, redisAddr, 0) }
+
+// newReplicatedBench is newBench of a service that acknowledges what so many replicas have.
+func newReplicatedBench(tb testing.TB, redisAddr string, replicas int) *bench {
 	tb.Helper()
 	ring, err := keyring.New()
 	if err != nil {
@@ -281,7 +303,7 @@ func newBench(tb testing.TB, redisAddr string) *bench {
 		tb.Fatal(err)
 	}
 	redisstore.Observe(client, m.trip)
-	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: 30 * 24 * time.Hour, Lanes: setting("LATCHKEY_BENCH_LANES", 2)})
+	store, err := redisstore.New(redisstore.Config{Client: client, Sealer: ring, Retention: 30 * 24 * time.Hour, Lanes: setting("LATCHKEY_BENCH_LANES", 2), Replicas: replicas})
 	if err != nil {
 		tb.Fatal(err)
 	}
