@@ -128,6 +128,36 @@ func (s *Store) Time(ctx context.Context) (time.Time, error) {
 	return read(ctx, s, redis.NewTimeCmd, "time")
 }
 
+// inHand is the Lua of a script that puts events of one partition into the hand of who, of which
+// again is '1' if the same request was sent before. Then it returns what that request got, if it got
+// anything. Take puts one event more into taken; one of which nothing is left is in no hand.
+//
+//	KEYS[1] log   KEYS[3] tries   KEYS[4] held
+const inHand = `
+local taken = {}
+local function take(id)
+	local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+	local record = redis.call('HGET', KEYS[3], id)
+	if entry or record then
+		redis.call('HSET', KEYS[4], id, who)
+		taken[#taken + 1] = {id, entry and entry[2][2] or '', record or ''}
+	else
+		redis.call('HDEL', KEYS[4], id)
+	end
+end
+if again == '1' then
+	local held = redis.call('HGETALL', KEYS[4])
+	for i = 1, #held, 2 do
+		if held[i + 1] == who then
+			take(held[i])
+		end
+	end
+	if #taken > 0 then
+		return taken
+	end
+end
+`
+
 // takeScript hands out events of one partition.
 //
 //	KEYS[1] log   KEYS[2] work   KEYS[3] tries   KEYS[4] held
@@ -140,28 +170,8 @@ func (s *Store) Time(ctx context.Context) (time.Time, error) {
 //
 // It returns {id, event, record of failures or ""} for each.
 var takeScript = newScript(timeOf + `
-local taken = {}
-local function take(id)
-	local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
-	local record = redis.call('HGET', KEYS[3], id)
-	if entry or record then
-		redis.call('HSET', KEYS[4], id, ARGV[3])
-		taken[#taken + 1] = {id, entry and entry[2][2] or '', record or ''}
-	else
-		redis.call('HDEL', KEYS[4], id)
-	end
-end
-if ARGV[5] == '1' then
-	local held = redis.call('HGETALL', KEYS[4])
-	for i = 1, #held, 2 do
-		if held[i + 1] == ARGV[3] then
-			take(held[i])
-		end
-	end
-	if #taken > 0 then
-		return taken
-	end
-end
+local who, again = ARGV[3], ARGV[5]
+` + inHand + `
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[4])) do
 	redis.call('ZREM', KEYS[2], id)
 	take(id)
@@ -171,7 +181,7 @@ if room > 0 then
 	local new = redis.call('XREADGROUP', 'GROUP', ARGV[2], 'latchkey', 'COUNT', room, 'NOACK', 'STREAMS', KEYS[1], '>')
 	if new then
 		for _, entry in ipairs(new[1][2]) do
-			redis.call('HSET', KEYS[4], entry[1], ARGV[3])
+			redis.call('HSET', KEYS[4], entry[1], who)
 			taken[#taken + 1] = {entry[1], entry[2][2], ''}
 		end
 	end
@@ -217,17 +227,9 @@ func (s *Store) Take(ctx context.Context, group, reader string, limit int) ([]ev
 func (s *Store) takeFrom(ctx context.Context, group, reader string, share int, partitions ...int) (taken []eventlog.Delivery, full []int, err error) {
 	calls := make([]redis.Cmder, 0, len(partitions))
 	for _, p := range partitions {
-		number, again := s.unheard.Load(request{group, reader, p})
-		if !again {
-			number = s.requests.Add(1)
-			s.unheard.Store(request{group, reader, p}, number)
-		}
-		sentBefore := ""
-		if again {
-			sentBefore = "1"
-		}
+		who, again := s.asking(request{group, reader, p})
 		calls = append(calls, takeScript.call(ctx, []string{logKey(p), workKey(p, group), triesKey(p, group), heldKey(p, group)},
-			s.at(), group, holder(reader, number), share, sentBefore))
+			s.at(), group, who, share, again))
 	}
 	if err := s.lanes.do(ctx, calls...); err != nil {
 		return nil, nil, unavailable(saidTo(calls[0], err))
@@ -251,6 +253,17 @@ func (s *Store) takeFrom(ctx context.Context, group, reader string, share int, p
 		}
 	}
 	return taken, full, err
+}
+
+// asking is who takes by a request, and "1" if the request was sent before: its answer was lost.
+func (s *Store) asking(r request) (who, again string) {
+	number, sent := s.unheard.Load(r)
+	if sent {
+		return holder(r.reader, number), "1"
+	}
+	number = s.requests.Add(1)
+	s.unheard.Store(r, number)
+	return holder(r.reader, number), ""
 }
 
 // delivered reads what a script put into a reader's hand. What cannot be read becomes a dead letter.
@@ -716,7 +729,7 @@ if ordered > 0 then
 		see({first.id})
 	end
 	for class = 1, 4 do
-		classes[class] = redis.call('ZCOUNT', KEYS[5], string.format('%.0f', (class - 1) * 2251799813685248), string.format('(%.0f', class * 2251799813685248))
+		classes[class] = redis.call('ZCOUNT', KEYS[5], string.format('%.0f', (class - 1) * class_places), string.format('(%.0f', class * class_places))
 	end
 end
 if least then

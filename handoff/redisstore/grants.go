@@ -144,9 +144,9 @@ func (s *Store) keepFor(until, now handoff.Instant) int64 {
 //	ARGV[11] milliseconds until the count may be forgotten
 //	ARGV[12...] events, each before its urgency
 //
-// It returns the id of the last event, or 1 if there is none. If nothing was written it returns 0 (another version), or -1 less the wrong codes
-// that the partition has (another count). The checks come before the first write, because Lua
-// never rolls back.
+// It returns the id of the last event, or 1 if there is none. If nothing was written it returns 0
+// (another version), or -1 less the wrong codes that the partition has (another count). The checks
+// come before the first write, because Lua never rolls back.
 var commitScript = newScript(`
 if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
 	return 0

@@ -30,6 +30,15 @@ import (
 // held and dead. Readers of an older version take from the log and from work alone, and know
 // nothing of order, where newer ones find what they filed.
 
+// A place in order has room for so many times within a rank, and for so many places within a class.
+const (
+	rankPlaces  = 1 << 36
+	classPlaces = rankPlaces * handoff.Ranks / handoff.Classes
+)
+
+// places is the Lua of a script that reckons with places.
+var places = fmt.Sprintf("local rank_places, class_places = %d, %d\n", int64(rankPlaces), int64(classPlaces))
+
 // urgencyOf is the field u of an event in the log.
 func urgencyOf(e *handoff.Event, day handoff.Date) string {
 	return plainFormat + strconv.Itoa(e.Urgency(day).Rank())
@@ -43,7 +52,7 @@ func urgencyOf(e *handoff.Event, day handoff.Date) string {
 //
 // It returns how many it found to file, then the two lists, each of ids before their places. An
 // event of a rank that this version does not know has the rank of one without. It may be repeated.
-var fileScript = newScript(timeOf + `
+var fileScript = newScript(timeOf + places + `
 local function file(id, fields)
 	local rank = ` + strconv.Itoa(handoff.UnknownRank) + `
 	for i = 1, #fields, 2 do
@@ -54,8 +63,8 @@ local function file(id, fields)
 			end
 		end
 	end
-	local age = math.min(math.floor(tonumber(string.match(id, '^%d+')) * 16 / 1000), 68719476735)
-	redis.call('ZADD', KEYS[4], string.format('%.0f', rank * 68719476736 + age), id)
+	local age = math.min(math.floor(tonumber(string.match(id, '^%d+')) * 16 / 1000), rank_places - 1)
+	redis.call('ZADD', KEYS[4], string.format('%.0f', rank * rank_places + age), id)
 end
 local found = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[3])) do
@@ -79,17 +88,14 @@ end
 local first, others = {}, {}
 if tonumber(ARGV[4]) > 0 then
 	first = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[4])
-	others = redis.call('ZRANGEBYSCORE', KEYS[4], '` + firstOther + `', '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[5])
+	others = redis.call('ZRANGEBYSCORE', KEYS[4], string.format('%.0f', class_places), '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[5])
 end
 return {found, first, others}
 `)
 
-// firstOther is the lowest place that is no code's: class 1, of 15 bits of days and 36 of age.
-const firstOther = "2251799813685248"
-
 // oldestOfRanks is the Lua of a function that finds the first of each rank in order, by as many
 // small commands as there are ranks: a backlog has few, whatever its length.
-const oldestOfRanks = `
+var oldestOfRanks = places + `
 local function oldest_of_ranks(order)
 	local firsts, from = {}, '-inf'
 	while true do
@@ -97,46 +103,26 @@ local function oldest_of_ranks(order)
 		if #first == 0 then
 			return firsts
 		end
-		local rank = math.floor(tonumber(first[2]) / 68719476736)
-		firsts[#firsts + 1] = {id = first[1], age = tonumber(first[2]) - rank * 68719476736}
-		from = string.format('%.0f', (rank + 1) * 68719476736)
+		local rank = math.floor(tonumber(first[2]) / rank_places)
+		firsts[#firsts + 1] = {id = first[1], age = tonumber(first[2]) - rank * rank_places}
+		from = string.format('%.0f', (rank + 1) * rank_places)
 	end
 end
 `
 
 // handOutScript puts events of one partition into a reader's hand, if they are still in order.
 //
-//	KEYS[1] log   KEYS[2] tries   KEYS[3] held   KEYS[4] order
+//	KEYS[1] log   KEYS[2] order   KEYS[3] tries   KEYS[4] held
 //	ARGV[1] who takes, and by which request   ARGV[2] '1' if this request was sent before
 //	ARGV[3...] ids
 //
 // It returns {id, event, record of failures or ""} for each. A request that is sent again, since
 // its answer was lost, gets what it got before.
 var handOutScript = newScript(`
-local taken = {}
-local function take(id)
-	local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
-	local record = redis.call('HGET', KEYS[2], id)
-	if entry or record then
-		redis.call('HSET', KEYS[3], id, ARGV[1])
-		taken[#taken + 1] = {id, entry and entry[2][2] or '', record or ''}
-	else
-		redis.call('HDEL', KEYS[3], id)
-	end
-end
-if ARGV[2] == '1' then
-	local held = redis.call('HGETALL', KEYS[3])
-	for i = 1, #held, 2 do
-		if held[i + 1] == ARGV[1] then
-			take(held[i])
-		end
-	end
-	if #taken > 0 then
-		return taken
-	end
-end
+local who, again = ARGV[1], ARGV[2]
+` + inHand + `
 for i = 3, #ARGV do
-	if redis.call('ZREM', KEYS[4], ARGV[i]) == 1 then
+	if redis.call('ZREM', KEYS[2], ARGV[i]) == 1 then
 		take(ARGV[i])
 	end
 end
@@ -248,17 +234,13 @@ func (s *Store) handOut(ctx context.Context, group, reader string, ids [][]any) 
 		partitions []int
 	)
 	for p, of := range ids {
-		number, again := s.unheard.Load(request{group, reader, p})
-		if !again && len(of) == 0 {
+		asked := request{group, reader, p}
+		if _, unheard := s.unheard.Load(asked); !unheard && len(of) == 0 {
 			continue
 		}
-		sentBefore := "1"
-		if !again {
-			number, sentBefore = s.requests.Add(1), ""
-			s.unheard.Store(request{group, reader, p}, number)
-		}
-		args := append([]any{holder(reader, number), sentBefore}, of...)
-		calls = append(calls, handOutScript.call(ctx, []string{logKey(p), triesKey(p, group), heldKey(p, group), orderKey(p, group)}, args...))
+		who, again := s.asking(asked)
+		args := append([]any{who, again}, of...)
+		calls = append(calls, handOutScript.call(ctx, []string{logKey(p), orderKey(p, group), triesKey(p, group), heldKey(p, group)}, args...))
 		partitions = append(partitions, p)
 	}
 	if len(calls) == 0 {
