@@ -40,6 +40,8 @@ type Command struct {
 	Route string // reschedule; empty keeps the route
 
 	Ruling Ruling // settle-dispute
+
+	Parcels []string // recall, account-for: which of several; nil: all that are still there
 }
 
 // Actor is who asks, where it is not a courier at a door.
@@ -181,16 +183,51 @@ func (d *deliberation) deny(r rule) Reason {
 	if reason := d.firstFailure(r); reason != "" {
 		return reason
 	}
-	if !granted {
+	switch {
+	case !granted:
 		return AccessRefused
+	case (d.cmd.Act == Release || d.cmd.Act == Collect) && d.leavesSome():
+		return AllOrNothing
 	}
 	return ""
+}
+
+// leavesSome reports whether some would be left of several that are handed over all or none.
+func (d *deliberation) leavesSome() bool {
+	g := d.grant
+	return g.Group != nil && g.Group.AllOrNothing &&
+		slices.ContainsFunc(g.There(), func(p string) bool { return !slices.Contains(d.scanned(), p) })
+}
+
+// gone is why none of the parcels that were read can be handed over any more, though the
+// grant may be active for others; empty where all are still there, or are not the grant's.
+func (d *deliberation) gone(r rule) Reason {
+	if d.grant.Group == nil || len(r.roles) > 0 || !r.named || d.status() == Held {
+		return ""
+	}
+	for _, parcel := range d.scanned() {
+		switch s := d.grant.StatusOf(parcel, d.now); s {
+		case Released, Collected, Recalled:
+			return r.wrongStatus(s)
+		}
+	}
+	return ""
+}
+
+// possible reports whether the grant's status lets the act be done.
+func (d *deliberation) possible(r rule) bool {
+	s := d.status()
+	return slices.Contains(r.from, s) || r.part && d.grant.Group != nil && d.grant.Handoff != nil && (s == Active || s == Expired)
 }
 
 // rule is what makes one act differ from another.
 type rule struct {
 	// from lists the statuses in which the act is possible.
 	from []Status
+
+	// part says that the act is about what was handed over, and so is possible while others of
+	// several parcels are still there.
+	part bool
 
 	// asks says which proofs must hold, and whether the grant has a right to the act at all.
 	asks func(*deliberation) (asked ProofSet, granted bool)
@@ -219,10 +256,10 @@ func init() { // not a literal: the effects reach back to the table
 		Collect: {from: []Status{Active}, asks: byRight, named: true, effect: handOver},
 		Open:    {from: []Status{Active}, asks: byRight, named: true, effect: open},
 		Attempt: {from: []Status{Active}, asks: onRoute, named: true, effect: attempted},
-		Abort:   {from: []Status{Released}, asks: sameHand, effect: abort},
+		Abort:   {from: []Status{Released}, part: true, asks: sameHand, effect: abort},
 
 		Mint:           {},
-		Recall:         {from: []Status{Active}, roles: []Role{RoleShop}, asks: nothing, effect: happen(EventRecalled)},
+		Recall:         {from: []Status{Active}, roles: []Role{RoleShop}, asks: nothing, effect: recall},
 		Reschedule:     {from: []Status{Active, Expired}, roles: []Role{RoleShop}, asks: nothing, effect: reschedule},
 		Resend:         {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: resend},
 		Reissue:        {from: []Status{Active}, roles: []Role{RoleCustomer, RoleShop}, asks: nothing, named: true, effect: reissue},
@@ -246,7 +283,7 @@ func init() { // not a literal: the effects reach back to the table
 
 		// A customer's word against a recorded handoff. The shop has no part in its end: it has
 		// an interest in one answer.
-		DisputeHandoff:  {from: []Status{Released, Collected, Held}, roles: []Role{RoleCustomer}, asks: nothing, word: true, effect: dispute},
+		DisputeHandoff:  {from: []Status{Released, Collected, Held}, part: true, roles: []Role{RoleCustomer}, asks: nothing, word: true, effect: dispute},
 		WithdrawDispute: {from: []Status{Held}, roles: []Role{RoleCustomer}, asks: nothing, word: true, effect: withdrawDispute},
 		SettleDispute:   {from: []Status{Held}, roles: []Role{RoleOps}, asks: nothing, word: true, effect: settleDispute},
 	}
@@ -407,7 +444,9 @@ func (d *deliberation) firstFailure(r rule) Reason {
 		return BudgetExhausted
 	case fails(ProofRoute):
 		return NotYourRoute
-	case !slices.Contains(r.from, d.status()):
+	case d.gone(r) != "":
+		return d.gone(r)
+	case !d.possible(r):
 		return r.wrongStatus(d.status())
 	case fails(ProofTime) && !d.grant.Window.Begun(d.now):
 		return NotYetValid
@@ -543,7 +582,7 @@ func (g *Grant) replacedAt(i int) Instant {
 	}
 	later := len(g.Code.Issued) - 1 - i // codes that were issued after it
 	for _, h := range slices.Backward(g.History) {
-		if h.Type == EventCodeReissued || h.Type == EventAborted || h.Type == EventRescheduled {
+		if h.Type == EventCodeReissued || h.Type == EventAborted || h.Type == EventRescheduled || h.Type == EventReleased && h.Left > 0 {
 			if later--; later == 0 {
 				return h.At
 			}
@@ -555,7 +594,7 @@ func (g *Grant) replacedAt(i int) Instant {
 // AbortableUntil is until when a courier may take the standing handoff back; 0 if it is
 // not this courier's, or cannot be taken back, or not any more at now.
 func (g *Grant) AbortableUntil(courier string, l Limits, now time.Time) Instant {
-	if g.Status != Released || g.Handoff == nil || g.Handoff.Courier != courier || g.Aborted || g.CodeRequired() && g.Code.Reissues >= l.Reissues {
+	if g.Status != Released && g.Status != Active || g.Handoff == nil || g.Handoff.Courier != courier || g.Aborted || g.CodeRequired() && g.Code.Reissues >= l.Reissues {
 		return 0
 	}
 	until := min(InstantOf(g.Handoff.At.Time().Add(l.AbortWithin)), g.Window.Until)
@@ -634,12 +673,24 @@ func confirm(d *deliberation) Decision {
 	return d.accept(e)
 }
 
-// account ends a doubt where the carrier's list says that the parcel was handed over.
+// account ends a doubt where the carrier's list says that the parcel was handed over. Where it says
+// so of some of several, the doubt goes on for the others: a confirmation ends it.
 func account(d *deliberation) Decision {
 	if refused := d.doubted(); refused != nil {
 		return *refused
 	}
-	return d.accept(d.event(EventAccounted))
+	e := d.event(EventAccounted)
+	if g := d.grant; g.Group != nil {
+		there := g.There()
+		e.Parcels = there
+		if asked := d.cmd.Parcels; len(asked) > 0 {
+			e.Parcels = slices.DeleteFunc(slices.Clone(there), func(p string) bool { return !slices.Contains(asked, p) })
+		}
+		if e.Left = len(there) - len(e.Parcels); len(there) > 0 && len(e.Parcels) == 0 {
+			return d.accept() // they are on record already
+		}
+	}
+	return d.accept(e)
 }
 
 // happen is the effect of an act that is nothing but its event.
@@ -653,11 +704,45 @@ func handOver(d *deliberation) Decision {
 		e.Type = EventCollected
 	}
 	e.Distance = d.distance()
+	if g := d.grant; g.Group != nil {
+		there := g.There()
+		e.Parcels = slices.DeleteFunc(slices.Clone(there), func(p string) bool { return !slices.Contains(d.scanned(), p) })
+		if e.Left = len(there) - len(e.Parcels); e.Left > 0 {
+			e.Issue = g.nextIssue() // who heard the code must not release the others by it
+		}
+	}
 	done := d.accept(e)
-	if d.verdict[ProofCode] == OK {
+	if d.verdict[ProofCode] == OK && d.grant.Handoff == nil { // one for each grant, however many parts it has
 		done.Released = 1
 	}
 	return done
+}
+
+// recall calls back what is still there of the parcels that are named, or all of it. Who is to
+// be handed the others needs no other code for that: none of them was given away.
+func recall(d *deliberation) Decision {
+	g := d.grant
+	there, asked := g.There(), d.cmd.Parcels
+	for _, parcel := range asked {
+		switch status := g.StatusOf(parcel, d.now); {
+		case !g.Names(parcel):
+			return d.refuse(ParcelUnknown)
+		case status != Active:
+			return d.refuse(rule{named: true}.wrongStatus(status))
+		}
+	}
+	e := d.event(EventRecalled)
+	if g.Group == nil {
+		return d.accept(e)
+	}
+	e.Parcels = there
+	if len(asked) > 0 {
+		e.Parcels = slices.DeleteFunc(slices.Clone(there), func(p string) bool { return !slices.Contains(asked, p) })
+	}
+	if left := len(there) - len(e.Parcels); left > 0 || g.Handoff != nil {
+		e.Type, e.Left = EventPartRecalled, left
+	}
+	return d.accept(e)
 }
 
 func attempted(d *deliberation) Decision {
@@ -670,6 +755,8 @@ func attempted(d *deliberation) Decision {
 func abort(d *deliberation) Decision {
 	g, limits := d.grant, d.facts.Policy.Limits
 	switch {
+	case g.Group != nil && !slices.Contains(g.Handoff.Parcels, d.evidence().Parcel): // still there, or handed over before that
+		return d.refuse(WrongStatus)
 	case g.Handoff.Courier == "" || g.Handoff.Courier != d.evidence().Courier.ID: // none took part in a release by hand
 		return d.refuse(NotYourHandoff)
 	case g.Aborted:
@@ -681,8 +768,12 @@ func abort(d *deliberation) Decision {
 	}
 	e := d.event(EventAborted)
 	e.Issue, e.Distance = g.nextIssue(), d.distance()
+	if g.Group != nil {
+		e.Parcels = slices.Clone(g.Handoff.Parcels)
+		e.Left = len(g.There()) + len(e.Parcels)
+	}
 	done := d.accept(e)
-	if g.CodeRequired() {
+	if g.CodeRequired() && len(g.Handoffs()) == 1 {
 		done.Released = -1
 	}
 	return done
@@ -709,7 +800,11 @@ func override(d *deliberation) Decision {
 	if named := d.cmd.Wish; named != asked.ID() && (named != "" || asked.Replaced > 0) {
 		return d.refuse(OverrideReplaced)
 	}
-	return d.accept(d.event(EventOverridden))
+	e := d.event(EventOverridden)
+	if d.grant.Group != nil {
+		e.Parcels = d.grant.There()
+	}
+	return d.accept(e)
 }
 
 // lift ends a hold, but not one that stands for a customer's dispute.
@@ -731,8 +826,9 @@ func dispute(d *deliberation) Decision {
 	}
 	e := d.event(EventDisputed)
 	e.Courier, e.HandedAt, e.Distance = g.Handoff.Courier, g.Handoff.At, g.Handoff.Distance
-	if g.CodeRequired() && g.Handoff.Courier != "" { // by hand no code was asked for
-		e.Issue = g.Code.Issued[len(g.Code.Issued)-1]
+	e.Issue = g.IssueOf(g.Handoff)
+	if g.Group != nil {
+		e.Parcels = g.HandedOver()
 	}
 	return d.accept(e)
 }
@@ -862,11 +958,15 @@ func reschedule(d *deliberation) Decision {
 // mint makes the grant. Sending the same dispatch again is answered before any other
 // check, so that this morning's file is as harmless tomorrow as it is today.
 func (d *deliberation) mint() Decision {
-	dispatch, generation := d.cmd.Dispatch, 1
+	dispatch := d.cmd.Dispatch
 	if dispatch == nil {
 		return d.refuse(UnknownAct)
 	}
+	newest := d.facts.Newest
 	if g := d.grant; g != nil {
+		if newest == 0 {
+			newest = g.ID.Generation
+		}
 		denied := d.facts.Policy.mayDispatch(dispatch)
 		switch {
 		case g.Dispatch.Shop != dispatch.Shop && denied != "":
@@ -881,17 +981,26 @@ func (d *deliberation) mint() Decision {
 			return refused
 		case g.MadeBy(dispatch, d.cmd.Digest):
 			return d.accept()
-		case g.ID.Generation >= mostGenerations:
-			return d.refuse(DispatchConflict)
-		case g.Status == Recalled && d.cmd.Unmade == g.ID.Generation: // nothing of it is left, whatever its day
-		case !g.Status.Closed() || !dispatch.Day.After(g.Day()):
+		case g.Group != nil && g.Dispatch.Parcel == dispatch.Parcel && !g.Status.Closed():
+			return d.refuse(DispatchConflict) // at this key stands the grant of the others, too
+		case g.share(dispatch.Parcel) == Recalled && d.cmd.Unmade == newest: // nothing of it is left, whatever its day
+		case !g.share(dispatch.Parcel).Closed() || !dispatch.Day.After(g.Day()):
 			return d.refuse(DispatchConflict)
 		}
-		generation = g.ID.Generation + 1
 	}
+	if newest >= mostGenerations {
+		return d.refuse(DispatchConflict)
+	}
+	generation := newest + 1
 	rights, window, reason := d.facts.Policy.Terms(dispatch, d.now)
 	if reason != "" {
 		return d.refuse(reason)
+	}
+
+	for _, parcel := range dispatch.Parcels()[1:] {
+		if g := d.facts.Beside[parcel]; g != nil && !g.mayFollow(dispatch, parcel, d.now) {
+			return d.refuse(DispatchConflict)
+		}
 	}
 
 	minted := Seed(GrantID{Hash: d.cmd.Parcel, Generation: generation}, *dispatch, CodeState{})
@@ -899,10 +1008,30 @@ func (d *deliberation) mint() Decision {
 	d.grant = &minted
 	e := d.event(EventDispatched)
 	e.Window, e.Rights = &window, rights
+	if dispatch.Several() {
+		e.Parcels = dispatch.Parcels()
+		e.AllOrNothing = dispatch.Together.AllOrNothing || d.facts.Policy.Shops[dispatch.Shop].AllOrNothing
+	}
 	if minted.CodeRequired() {
 		e.Issue = firstCounter
 	}
 	return d.accept(e)
+}
+
+// share is how one of the grant's parcels stands, as it is recorded.
+func (g *Grant) share(parcel string) Status { return g.StatusOf(parcel, g.Window.From.Time()) }
+
+// mayFollow reports whether a parcel of the grant may be dispatched anew as one of several, by the
+// rules for one parcel. That the dispatch did not make the grant is known: it is not its first parcel's.
+func (g *Grant) mayFollow(dispatch *Dispatch, parcel string, now time.Time) bool {
+	status := g.StatusOf(parcel, now)
+	switch {
+	case g.Dispatch.Shop != dispatch.Shop, g.ID.Generation >= mostGenerations:
+		return false
+	case g.Group != nil && g.Dispatch.Parcel == parcel && !g.Status.Closed():
+		return false
+	}
+	return status == Recalled || status.Closed() && dispatch.Day.After(g.Day())
 }
 
 // mostGenerations bounds how often one parcel id is dispatched anew while its grants are kept: each

@@ -29,6 +29,86 @@ type Dispatch struct {
 	Categories []string    `cbor:"9,keyasint,omitempty"` // as sent; compared as CanonicalCategory writes them
 	Customer   Customer    `cbor:"10,keyasint"`
 	To         Destination `cbor:"11,keyasint"`
+
+	// Together is what is said of several parcels that arrive together, and of seals; nil for
+	// one parcel without a seal. Parcel is the first of them then, and Value the sum.
+	Together *Together `cbor:"12,keyasint,omitempty"`
+}
+
+// MostParcels is how many parcels one dispatch may name.
+const MostParcels = 50
+
+// Together is what a dispatch says of the parcels beside its first, and of the seals.
+type Together struct {
+	// More are the parcels beside Dispatch.Parcel. [Policy.Canonical] sorts them all by their ids,
+	// so that the same parcels in another order are the same dispatch.
+	More []Piece `cbor:"1,keyasint,omitempty"`
+
+	Seal string `cbor:"2,keyasint,omitempty"` // of Dispatch.Parcel
+
+	// AllOrNothing says that all that are still there are handed over at once, or none.
+	AllOrNothing bool `cbor:"3,keyasint,omitempty"`
+}
+
+// Piece is one of several parcels.
+type Piece struct {
+	Parcel string `cbor:"1,keyasint"` // as Dispatch.Parcel
+	Seal   string `cbor:"2,keyasint,omitempty"`
+}
+
+// Pieces are all parcels of the dispatch, the first first.
+func (d *Dispatch) Pieces() []Piece {
+	if d.Together == nil {
+		return []Piece{{Parcel: d.Parcel}}
+	}
+	return append([]Piece{{Parcel: d.Parcel, Seal: d.Together.Seal}}, d.Together.More...)
+}
+
+// Parcels are the ids of all parcels of the dispatch, the first first.
+func (d *Dispatch) Parcels() []string {
+	pieces := d.Pieces()
+	ids := make([]string, len(pieces))
+	for i, p := range pieces {
+		ids[i] = p.Parcel
+	}
+	return ids
+}
+
+// Several reports whether the dispatch is of more than one parcel.
+func (d *Dispatch) Several() bool { return d.Together != nil && len(d.Together.More) > 0 }
+
+// Canonical gives every parcel of a dispatch its canonical id (see [Policy.Label]), and sorts
+// them by it: the smallest is the first. The reason is [ParcelTwice] where two are the same,
+// or that of Label; then the dispatch is as it was.
+func (p *Policy) Canonical(d *Dispatch) Reason {
+	pieces := d.Pieces()
+	for i := range pieces {
+		var reason Reason
+		if pieces[i].Parcel, reason = p.Label(d.Carrier, pieces[i].Parcel); reason != "" {
+			return reason
+		}
+	}
+	slices.SortFunc(pieces, func(a, b Piece) int { return strings.Compare(a.Parcel, b.Parcel) })
+	for i := range pieces[1:] {
+		if pieces[i].Parcel == pieces[i+1].Parcel {
+			return ParcelTwice
+		}
+	}
+	all := d.Together != nil && d.Together.AllOrNothing
+	d.Parcel = pieces[0].Parcel
+	d.Together = together(pieces, all)
+	return ""
+}
+
+// together is nil where there is nothing to say.
+func together(pieces []Piece, all bool) *Together {
+	t := &Together{Seal: pieces[0].Seal}
+	if len(pieces) > 1 {
+		t.More, t.AllOrNothing = pieces[1:], all
+	} else if t.Seal == "" {
+		return nil
+	}
+	return t
 }
 
 // Purpose is why the courier comes.
@@ -198,6 +278,9 @@ func (d *Dispatch) canonical() Dispatch {
 	if len(c.To.Lines) == 0 {
 		c.To.Lines = nil
 	}
+	if d.Together != nil {
+		c.Together = together(d.Pieces(), d.Together.AllOrNothing)
+	}
 	return c
 }
 
@@ -214,7 +297,14 @@ func (d *Dispatch) Parts() []string {
 		d.To.Kind.String(), d.To.Postal, d.To.City, d.To.Country, d.To.Zone, at, d.To.Building, d.To.Unit,
 		strconv.Itoa(len(d.To.Lines)),
 	}
-	return slices.Concat(parts, d.To.Lines, c.Categories)
+	parts = slices.Concat(parts, d.To.Lines, c.Categories)
+	if t := c.Together; t != nil { // behind all else, so that the digest of one parcel stays; no category has capitals
+		parts = append(parts, "TOGETHER", strconv.FormatBool(t.AllOrNothing), t.Seal)
+		for _, p := range t.More {
+			parts = append(parts, p.Parcel, p.Seal)
+		}
+	}
+	return parts
 }
 
 // scrub takes out of the dispatch who the customer is and where they live. The ids stay,

@@ -12,10 +12,15 @@ import (
 // Whatever a dispatch says is in its digest: a field that is not would let another
 // dispatch pass for it.
 func TestEveryFieldOfADispatchIsInItsDigest(t *testing.T) {
-	base := strings.Join(DispatchParts(handofftest.Sample("p1")), "\x00")
+	several := func() Dispatch {
+		d := handofftest.Sample("p1")
+		d.Together = &Together{Seal: "s1", More: []Piece{{Parcel: "p2", Seal: "s2"}}}
+		return d
+	}
+	base := strings.Join(DispatchParts(several()), "\x00")
 	var walk func(path string, at func(*Dispatch) reflect.Value)
 	walk = func(path string, at func(*Dispatch) reflect.Value) {
-		sample := handofftest.Sample("p1")
+		sample := several()
 		switch v := at(&sample); v.Kind() {
 		case reflect.Struct:
 			for i := range v.NumField() {
@@ -29,7 +34,14 @@ func TestEveryFieldOfADispatchIsInItsDigest(t *testing.T) {
 			return
 		case reflect.String:
 			v.SetString(v.String() + "x")
+		case reflect.Bool:
+			v.SetBool(!v.Bool())
 		case reflect.Slice:
+			if v.Type().Elem().Kind() == reflect.Struct {
+				walk(path, func(d *Dispatch) reflect.Value { return at(d).Index(0) })
+				v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+				break
+			}
 			v.Set(reflect.Append(v, reflect.ValueOf("x")))
 		case reflect.Uint8:
 			v.SetUint(v.Uint() ^ 3)

@@ -51,9 +51,9 @@ type Event struct {
 	Rights []Right `cbor:"13,keyasint,omitempty"` // Of: dispatched.
 	Day    *Date   `cbor:"14,keyasint,omitempty"` // Of: rescheduled, route_assigned.
 
-	// Of: dispatched, code_resent, code_reissued, aborted, rescheduled, disputed,
-	// confirmed. The HOTP counter of the code that is given out (code_resent: again; disputed:
-	// that counted at the handoff); 0 is none.
+	// Of: dispatched, code_resent, code_reissued, released, aborted, rescheduled, disputed,
+	// confirmed. The HOTP counter of the code that is given out (code_resent: again; released: for
+	// the parcels that are still there; disputed: that counted at the handoff); 0 is none.
 	Issue uint64 `cbor:"15,keyasint,omitempty"`
 
 	// Of: consented, consent_asked. All that the customer agrees to, as it now stands; or would.
@@ -148,6 +148,17 @@ type Event struct {
 	// Of: door_change_asked, door_change_objected, door_change_approved, door_change_withdrawn.
 	// The id of the change.
 	Change string `cbor:"38,keyasint,omitempty"`
+
+	// Of: dispatched, released, collected, aborted, recalled, parcels_recalled, overridden, disputed,
+	// accounted. Which of several parcels it is about; empty of a grant of one parcel. Parcel is
+	// the first of the dispatch, whatever it is about.
+	Parcels []string `cbor:"41,keyasint,omitempty"`
+
+	// Of: released, collected, parcels_recalled, aborted, accounted. How many of several parcels are still there after it.
+	Left int `cbor:"42,keyasint,omitempty"`
+
+	// Of: dispatched. All that are still there are handed over at once, or none.
+	AllOrNothing bool `cbor:"43,keyasint,omitempty"`
 }
 
 // What changed of a record, beside the names that the API has for its fields.
@@ -258,6 +269,10 @@ const (
 	EventPartitionRefused                       // what was lost of a partition is not known: nothing of it is served until an operator restores it
 )
 
+// EventPartRecalled is of a grant of several parcels: the shop called some of them back. Where that
+// leaves none, and some were handed over, the grant is closed as handed over.
+const EventPartRecalled EventType = 73
+
 var eventNames = enum[EventType]{
 	EventDispatched: "dispatched", EventCodeRefused: "code_refused", EventCodeLocked: "code_locked",
 	EventCodeResent: "code_resent", EventCodeReissued: "code_reissued", EventReleased: "released",
@@ -283,6 +298,7 @@ var eventNames = enum[EventType]{
 	EventDoorChangeAsked: "door_change_asked", EventDoorChangeObjected: "door_change_objected", EventDoorChangeApproved: "door_change_approved",
 	EventDoorChangeWithdrawn: "door_change_withdrawn", EventResidentRemoved: "resident_removed", EventResidentStays: "resident_stays",
 	EventUnitMovedOut: "unit_moved_out",
+	EventPartRecalled: "parcels_recalled",
 	EventEventsLost:   "events_lost", EventDispatchLost: "dispatch_lost", EventPartitionRefused: "partition_refused",
 }
 
@@ -320,19 +336,28 @@ func Apply(g Grant, e Event) Grant {
 	switch e.Type {
 	case EventDispatched:
 		g.Status, g.Window, g.Rights = Active, *e.Window, slices.Clone(e.Rights)
+		if len(e.Parcels) > 0 {
+			g.Group = &Group{AllOrNothing: e.AllOrNothing}
+		}
 	case EventRescheduled:
 		g.Status, g.Window, g.ClosedAt = Active, *e.Window, 0
 		g.Moved, g.Visits = &Move{Day: *e.Day, Route: e.Route}, nil
 	case EventReleased, EventCollected, EventOverridden:
-		g.Status = Released
-		if e.Type == EventCollected {
-			g.Status = Collected
+		g = g.handOver(Handoff{Courier: e.Courier, At: e.At, Distance: e.Distance, Parcels: e.Parcels})
+		if len(g.There()) == 0 {
+			g.Status = Released
+			if e.Type == EventCollected {
+				g.Status = Collected
+			}
+			g.ClosedAt = e.At
+			g.Rights = addUses(g.Rights, -1, Release, Collect)
 		}
-		g.Handoff, g.ClosedAt = &Handoff{Courier: e.Courier, At: e.At, Distance: e.Distance}, e.At
-		g.Rights = addUses(g.Rights, -1, Release, Collect)
 	case EventAborted:
-		g.Status, g.Handoff, g.Aborted, g.ClosedAt, g.Dispute = Active, nil, true, 0, nil
-		g.Rights = addUses(g.Rights, +1, Release)
+		if g.Status == Released {
+			g.Rights = addUses(g.Rights, +1, Release)
+		}
+		g = g.takeBack()
+		g.Status, g.Aborted, g.ClosedAt, g.Dispute = Active, true, 0, nil
 	case EventAttempted:
 		g.Attempts++
 		g.Rights = addUses(g.Rights, +1, Open)
@@ -375,6 +400,12 @@ func Apply(g Grant, e Event) Grant {
 		g.Code.ResentAt = e.At
 	case EventRecalled:
 		g.Status, g.ClosedAt = Recalled, e.At
+		g = g.recall(e.Parcels)
+	case EventPartRecalled:
+		if g = g.recall(e.Parcels); e.Left == 0 {
+			g.Status, g.ClosedAt = g.handedStatus(), e.At
+			g.Rights = addUses(g.Rights, -1, Release, Collect)
+		}
 	case EventExpired:
 		g.Status, g.ClosedAt = Expired, e.At
 	case EventHeld:
@@ -383,6 +414,7 @@ func Apply(g Grant, e Event) Grant {
 		g.Status, g.HeldFrom = g.HeldFrom, 0
 	case EventDisputed:
 		g.Dispute = &Dispute{At: e.At, Issue: e.Issue, HeldBefore: g.Status == Held}
+		g = g.disputed()
 		if !g.Dispute.HeldBefore {
 			g.HeldFrom, g.Status = g.Status, Held
 		}
@@ -395,18 +427,20 @@ func Apply(g Grant, e Event) Grant {
 		g.Status, g.Doubt = g.Doubt.From, nil
 		g.Code.Issued, g.Code.Wrong = nil, 0
 	case EventAccounted:
-		done := Released
-		if g.Dispatch.Purpose != PurposeDelivery {
-			done = Collected
+		if e.Left > 0 { // the others wait for their shop's word
+			g = g.handOver(Handoff{At: e.At, Parcels: e.Parcels})
+			break
 		}
+		done := g.handedStatus()
 		if g.Doubt.From == Held { // a person's hold, or a dispute, goes on
 			g.HeldFrom = done
 		} else {
 			g.Status = done
 		}
 		g.Doubt = nil
-		if g.Handoff == nil {
-			g.Handoff, g.ClosedAt = &Handoff{At: e.At}, e.At
+		if g.Handoff == nil || len(e.Parcels) > 0 {
+			g = g.handOver(Handoff{At: e.At, Parcels: e.Parcels})
+			g.ClosedAt = e.At
 			g.Rights = addUses(g.Rights, -1, Release, Collect)
 		}
 	case EventContested:
@@ -436,8 +470,77 @@ func Apply(g Grant, e Event) Grant {
 			g.Code.Reissues++
 		}
 	}
-	g.History = append(slices.Clone(g.History), HistoryEntry{Type: e.Type, At: e.At, Reason: e.Reason})
+	g.History = append(slices.Clone(g.History), HistoryEntry{Type: e.Type, At: e.At, Reason: e.Reason, Parcels: e.toldOf(), Left: e.Left})
 	g.History = g.History[max(0, len(g.History)-historyLimit):]
+	return g
+}
+
+// toldOf are the parcels that the history names with the event: it knows all of them at dispatch.
+func (e *Event) toldOf() []string {
+	if e.Type == EventDispatched {
+		return nil
+	}
+	return e.Parcels
+}
+
+// handOver makes h the standing handoff, and keeps the one before where there are several parcels.
+// Each of them can be disputed.
+func (g Grant) handOver(h Handoff) Grant {
+	if g.Group != nil {
+		group := *g.Group
+		if g.Handoff != nil {
+			group.Earlier = append(slices.Clone(group.Earlier), *g.Handoff)
+		}
+		if n := len(g.Code.Issued); n > 0 && h.Courier != "" {
+			h.Issue = g.Code.Issued[n-1]
+		}
+		g.Group = &group
+		if !g.Dispute.Open() {
+			g.Dispute = nil
+		}
+	}
+	g.Handoff = &h
+	return g
+}
+
+// takeBack undoes the newest handoff.
+func (g Grant) takeBack() Grant {
+	g.Handoff = nil
+	if g.Group == nil || len(g.Group.Earlier) == 0 {
+		return g
+	}
+	group, last := *g.Group, len(g.Group.Earlier)-1
+	before := group.Earlier[last]
+	g.Handoff = &before
+	if group.Earlier = group.Earlier[:last:last]; last == 0 {
+		group.Earlier = nil
+	}
+	g.Group = &group
+	return g
+}
+
+// recall notes which of several parcels were called back.
+func (g Grant) recall(parcels []string) Grant {
+	if g.Group != nil {
+		group := *g.Group
+		group.Recalled = append(slices.Clone(group.Recalled), parcels...)
+		g.Group = &group
+	}
+	return g
+}
+
+// disputed marks the handoffs of several parcels: a dispute is of all that were handed over.
+func (g Grant) disputed() Grant {
+	if g.Group == nil {
+		return g
+	}
+	group, newest := *g.Group, *g.Handoff
+	group.Earlier = slices.Clone(group.Earlier)
+	for i := range group.Earlier {
+		group.Earlier[i].Disputed = true
+	}
+	newest.Disputed = true
+	g.Group, g.Handoff = &group, &newest
 	return g
 }
 

@@ -27,7 +27,8 @@ import (
 )
 
 // Grant is one parcel's permission to change hands, and to pass the doors that are
-// in the way, at one place, on one day.
+// in the way, at one place, on one day. Several parcels that arrive together are one grant:
+// one code, from which each may be handed over, or recalled, on its own (see Group).
 //
 // A shop makes it by dispatching a parcel. The shop may recall it or move it to
 // another day; the customer may ask for its code again, or for a new one; the
@@ -63,8 +64,9 @@ type Grant struct {
 	// for a code.
 	Code CodeState `cbor:"7,keyasint,omitzero"`
 
-	// Handoff is the standing one: who took the parcel over the counter and when.
-	// Nil unless the status is released or collected (or held from there).
+	// Handoff is the standing one: who handed the parcel over and when. Nil unless the status is
+	// released or collected (or held from there). Of several parcels it is the newest, and may
+	// stand while others are still there.
 	Handoff *Handoff `cbor:"8,keyasint,omitempty"`
 
 	// Aborted says that one handoff was taken back. It may happen once a grant.
@@ -124,6 +126,84 @@ type Grant struct {
 	// ConsentAsk is the newest consent that who came by a shop's link asked for; nil if none
 	// ever did. Ask ConsentAsked whether it still waits.
 	ConsentAsk *ConsentAsk `cbor:"25,keyasint,omitempty"`
+
+	// Group is how each of several parcels stands; nil for one parcel. Ask There and StatusOf.
+	Group *Group `cbor:"26,keyasint,omitempty"`
+}
+
+// Group is what is kept of several parcels that arrive together. What is neither in a handoff
+// nor recalled is still there. The grant is active while one is there.
+type Group struct {
+	Earlier  []Handoff `cbor:"1,keyasint,omitempty"` // the standing handoffs before Grant.Handoff, oldest first
+	Recalled []string  `cbor:"2,keyasint,omitempty"` // parcels
+
+	// AllOrNothing says that all that are still there are handed over at once, or none: by
+	// the dispatch, or by the policy of its day.
+	AllOrNothing bool `cbor:"3,keyasint,omitempty"`
+}
+
+// Handoffs are the standing ones, oldest first.
+func (g *Grant) Handoffs() []Handoff {
+	if g.Handoff == nil {
+		return nil
+	}
+	if g.Group == nil {
+		return []Handoff{*g.Handoff}
+	}
+	return append(slices.Clone(g.Group.Earlier), *g.Handoff)
+}
+
+// HandedOver are the parcels that changed hands, in the order in which they did.
+func (g *Grant) HandedOver() []string {
+	if g.Handoff == nil {
+		return nil
+	}
+	if g.Group == nil {
+		return []string{g.Dispatch.Parcel}
+	}
+	var parcels []string
+	for _, h := range g.Handoffs() {
+		parcels = append(parcels, h.Parcels...)
+	}
+	return parcels
+}
+
+// There are the parcels that were neither handed over nor recalled, in the order of the dispatch.
+func (g *Grant) There() []string {
+	if g.Group == nil {
+		if g.Handoff != nil || g.Status == Recalled {
+			return nil
+		}
+		return []string{g.Dispatch.Parcel}
+	}
+	handed := g.HandedOver()
+	return slices.DeleteFunc(g.Dispatch.Parcels(), func(p string) bool {
+		return slices.Contains(handed, p) || slices.Contains(g.Group.Recalled, p)
+	})
+}
+
+// Names reports whether a parcel is one of the grant's.
+func (g *Grant) Names(parcel string) bool { return slices.Contains(g.Dispatch.Parcels(), parcel) }
+
+// StatusOf is the status of one of the grant's parcels at now: its own where it was handed over
+// or recalled, else the grant's. What is held is held as a whole.
+func (g *Grant) StatusOf(parcel string, now time.Time) Status {
+	switch {
+	case g.Group == nil || g.Status == Held:
+	case slices.Contains(g.Group.Recalled, parcel):
+		return Recalled
+	case slices.Contains(g.HandedOver(), parcel):
+		return g.handedStatus()
+	}
+	return g.StatusAt(now)
+}
+
+// handedStatus is the status of what changed hands.
+func (g *Grant) handedStatus() Status {
+	if g.Dispatch.Purpose == PurposeReturn {
+		return Collected
+	}
+	return Released
 }
 
 // Right allows one act on one target, for those who bring all its proofs.
@@ -336,11 +416,28 @@ type Doubt struct {
 	From  Status  `cbor:"2,keyasint"` // the status as the store had it, held included
 }
 
-// Handoff is one parcel having changed hands.
+// Handoff is one parcel, or some that arrived together, having changed hands.
 type Handoff struct {
 	Courier  string  `cbor:"1,keyasint"` // empty: two people of the shop released it by hand
 	At       Instant `cbor:"2,keyasint"`
 	Distance int     `cbor:"3,keyasint,omitempty"` // meters from the address, rounded to ten; 0 where no place was asked
+
+	// Of several parcels alone.
+	Parcels  []string `cbor:"4,keyasint,omitempty"` // that changed hands then
+	Issue    uint64   `cbor:"5,keyasint,omitempty"` // the HOTP counter of the code that counted; 0 where none was asked for
+	Disputed bool     `cbor:"6,keyasint,omitempty"` // the customer said that it did not happen
+}
+
+// IssueOf is the HOTP counter of the code that counted at one of the grant's standing handoffs;
+// 0 where none was asked for: by hand, or without a code.
+func (g *Grant) IssueOf(h *Handoff) uint64 {
+	if !g.CodeRequired() || h.Courier == "" || len(g.Code.Issued) == 0 {
+		return 0
+	}
+	if g.Group != nil {
+		return h.Issue
+	}
+	return g.Code.Issued[len(g.Code.Issued)-1]
 }
 
 // Dispute is a customer's word against a recorded handoff. While it is open the grant is
@@ -379,7 +476,9 @@ func (d *Dispute) DecideBy(l Limits) time.Time {
 
 // Disputable reports whether the customer can still say that the recorded handoff did not
 // happen: once for each handoff.
-func (g *Grant) Disputable() bool { return g.Handoff != nil && g.Dispute == nil }
+func (g *Grant) Disputable() bool {
+	return g.Handoff != nil && g.Dispute == nil && !g.Handoff.Disputed
+}
 
 // Visit is one stay at one door: it starts with the first permit for that door.
 type Visit struct {
@@ -401,6 +500,10 @@ type HistoryEntry struct {
 	Type   EventType `cbor:"1,keyasint"`
 	At     Instant   `cbor:"2,keyasint"`
 	Reason Reason    `cbor:"3,keyasint,omitempty"` // why a code was refused
+
+	// Of several parcels: which the event is about, and how many were still there after it.
+	Parcels []string `cbor:"4,keyasint,omitempty"`
+	Left    int      `cbor:"5,keyasint,omitempty"`
 }
 
 const historyLimit = 32

@@ -27,7 +27,7 @@ func (g *Grant) JourneyAt(now time.Time, driven bool) Journey {
 			}
 		}
 	}
-	if g.Handoff != nil {
+	if g.Handoff != nil && len(g.There()) == 0 {
 		j.Over = g.Handoff.At
 	}
 	j.Out = j.AtDoor != 0 || driven && g.StatusAt(now) == Active && g.Window.Begun(now)

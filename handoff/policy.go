@@ -81,6 +81,10 @@ type ShopPolicy struct {
 	// Contact is how its customers reach its people, as mails and pages say it: one line of at
 	// most 120 characters, such as a phone number and hours. Empty: they say "the shop" alone.
 	Contact string `json:"contact,omitempty"`
+
+	// AllOrNothing says that of several parcels of one dispatch all that are still there are
+	// handed over at once, or none, even where the dispatch does not ask for that.
+	AllOrNothing bool `json:"all_or_nothing,omitempty"`
 }
 
 // Contacts are the contacts of the shops that have one, by the shop's id.
@@ -480,18 +484,20 @@ func (p *Policy) rights(d *Dispatch) ([]Right, Reason) {
 	return rights, ""
 }
 
-// mayDispatch says why a shop may not dispatch this parcel with this carrier; empty if it may.
+// mayDispatch says why a shop may not dispatch these parcels with this carrier; empty if it may.
 func (p *Policy) mayDispatch(d *Dispatch) Reason {
 	shop := p.Shops[d.Shop]
 	if !slices.Contains(p.Carriers, d.Carrier) || !slices.Contains(shop.Carriers, d.Carrier) {
 		return CarrierNotEnabled
 	}
-	if len(shop.Prefixes) > 0 && !shop.claims(d.Parcel) {
-		return ParcelNotAllowed
-	}
-	for id, other := range p.Shops {
-		if id != d.Shop && slices.Contains(other.Carriers, d.Carrier) && other.claims(d.Parcel) {
+	for _, parcel := range d.Parcels() {
+		if len(shop.Prefixes) > 0 && !shop.claims(parcel) {
 			return ParcelNotAllowed
+		}
+		for id, other := range p.Shops {
+			if id != d.Shop && slices.Contains(other.Carriers, d.Carrier) && other.claims(parcel) {
+				return ParcelNotAllowed
+			}
 		}
 	}
 	return ""

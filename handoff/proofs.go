@@ -19,6 +19,10 @@ type Evidence struct {
 	// its last four characters, so knowing it is a sign of holding it.
 	Parcel string
 
+	// Parcels are all that were read, Parcel among them, where several are handed over; nil for
+	// one.
+	Parcels []string
+
 	// Position is the phone's claim; nil if it sent none.
 	Position *Position
 
@@ -46,6 +50,18 @@ type Facts struct {
 	Door    *Door        // nil: no such door, or no door asked for
 	PIN     *ReservedPIN // of the keypad; nil: none is reserved yet
 	Carrier CarrierDay
+
+	// Pointed are those of the grant's parcels, beside its first, whose keys were read and say that
+	// they are this grant's. One parcel may be named by two grants, and its key says which counts.
+	Pointed []string
+
+	// Newest is the newest generation at the first parcel's own key. Mint only; 0: that of the
+	// grant.
+	Newest int
+
+	// Beside are the grants that the keys of the dispatch's other parcels say, by parcel. Mint only;
+	// of one that is not there the key says nothing, or what counts as nothing.
+	Beside map[string]*Grant
 }
 
 // Courier is what a carrier, and for clearance its auditors, have said of a courier.
@@ -131,7 +147,7 @@ var judges = [numProofs]func(*deliberation) Result{
 		return require(d.evidence().Courier != CourierRef{}, d.factsOfCourier() && d.facts.Courier.DrivesOn(d.grant.Route(), d.grant.Day()))
 	},
 	ProofParcel: func(d *deliberation) Result {
-		return require(d.evidence().Parcel != "", d.evidence().Parcel == d.grant.Dispatch.Parcel)
+		return require(d.evidence().Parcel != "", !slices.ContainsFunc(d.scanned(), func(p string) bool { return !d.own(p) }))
 	},
 	ProofTime: func(d *deliberation) Result {
 		return require(true, d.grant.Window.Contains(d.now))
@@ -158,6 +174,19 @@ var judges = [numProofs]func(*deliberation) Result{
 		asked := d.grant.OverrideAsked(d.facts.Policy.Limits, d.now)
 		return require(asked != nil, asked != nil && d.cmd.By.Person && asked.Who != "" && d.cmd.Who != "" && asked.Who != d.cmd.Who)
 	},
+}
+
+// scanned are the parcels that were read at the door.
+func (d *deliberation) scanned() []string {
+	if e := d.evidence(); len(e.Parcels) > 0 {
+		return e.Parcels
+	}
+	return []string{d.evidence().Parcel}
+}
+
+// own reports whether a parcel is the grant's: its first, or another one whose key says so.
+func (d *deliberation) own(parcel string) bool {
+	return parcel == d.grant.Dispatch.Parcel || d.grant.Names(parcel) && slices.Contains(d.facts.Pointed, parcel)
 }
 
 // spent reports whether too many wrong codes keep this courier from an act with a code. What

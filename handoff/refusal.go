@@ -37,6 +37,7 @@ const (
 	WindowOver        Reason = "window-over"
 	OutsideGeofence   Reason = "outside-geofence"
 	AccessRefused     Reason = "access-refused"
+	AllOrNothing      Reason = "all-or-nothing" // not all that are still there were scanned
 	CodeLocked        Reason = "code-locked"
 	CustomerLimit     Reason = "customer-limit" // this courier has said too many wrong codes to this customer
 	CarrierLimit      Reason = "carrier-limit"  // the couriers of this carrier have said too many wrong codes
@@ -62,6 +63,8 @@ const (
 	ParcelNotAllowed      Reason = "parcel-not-allowed" // by the prefixes of the shop and of others
 	ParcelMalformed       Reason = "parcel-malformed"   // no id of the carrier's parcels
 	ParcelCheckDigit      Reason = "parcel-check-digit" // an id but for its check digit
+	ParcelTwice           Reason = "parcel-twice"       // two parcels of a request have one id
+	ParcelNotNamed        Reason = "parcel-not-named"   // of the path, among those that were scanned
 	DestinationNotAllowed Reason = "destination-not-allowed"
 	PositionRequired      Reason = "position-required" // of the address, for a parcel that needs a code
 	DayNotLater           Reason = "delivery-date-not-later"

@@ -47,6 +47,11 @@ func TestTheDrawing(t *testing.T) {
 			}
 		}
 	}
+	for _, purpose := range []Purpose{PurposeDelivery, PurposeReturn} {
+		for move := range movesOfSeveral(t, purpose) {
+			seen[move] = true
+		}
+	}
 	for _, arrow := range slices.Sorted(maps.Keys(seen)) {
 		if !drawn[arrow] {
 			t.Errorf("the code moves, and docs/state.md does not show: %s", arrow)
@@ -57,6 +62,43 @@ func TestTheDrawing(t *testing.T) {
 			t.Errorf("docs/state.md shows, and the code never moves: %s", arrow)
 		}
 	}
+}
+
+// movesOfSeveral are the arrows of a grant of three parcels, of which one was handed over, and one
+// or two are still there.
+func movesOfSeveral(t *testing.T, purpose Purpose) map[string]bool {
+	t.Helper()
+	moves := map[string]bool{}
+	act := purpose.Act()
+	for _, window := range []time.Duration{0, 24 * time.Hour} {
+		for _, left := range []int{1, 2} {
+			for _, do := range []Act{act, Abort, Recall, DisputeHandoff} {
+				s := several(t, act, 0)
+				s.grant.Dispatch.Purpose = purpose
+				s.cmd.Evidence.Parcels = []string{"p1"}
+				if left == 1 {
+					s.cmd.Evidence.Parcels = []string{"p1", "p2"}
+				}
+				g := Replay(*s.grant, s.decide().Events)
+				s = several(t, act, 0)
+				s.grant, s.now = &g, s.now.Add(window)
+				s.cmd.Act, s.cmd.Evidence.Code = do, g.CurrentCode()
+				s.cmd.Evidence.Parcel, s.cmd.Evidence.Parcels = "p3", nil
+				switch do {
+				case Abort:
+					s.cmd.Evidence.Parcel = "p1"
+				case Recall:
+					s.cmd.By, s.cmd.Parcels = Actor{Role: RoleShop, Shop: g.Dispatch.Shop}, []string{"p3"}
+				case DisputeHandoff:
+					s.cmd.By = Actor{Role: RoleCustomer, Shop: g.Dispatch.Shop, Customer: g.Dispatch.Customer.ID}
+				}
+				if d := s.decide(); d.Refusal == nil {
+					moves[g.StatusAt(s.now).String()+" --> "+Replay(g, d.Events).Status.String()+": "+do.String()] = true
+				}
+			}
+		}
+	}
+	return moves
 }
 
 // standing is a status, and for a held grant the one that it was held from.

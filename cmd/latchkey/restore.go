@@ -423,32 +423,41 @@ func (c *restoreConfirmCmd) Run(ctx context.Context, io streams, r *restoreCmd) 
 			tell(line.Number, "cannot be read: %v", err)
 			continue
 		}
-		var reason handoff.Reason
-		if d.Parcel, reason = policy.Label(d.Carrier, d.Parcel); reason != "" {
+		if reason := policy.Canonical(&d); reason != "" {
 			tell(line.Number, "%s", reason)
 			continue
 		}
 		hash := work.grants.ParcelHash(d.Carrier, d.Parcel)
 		id := handoff.GrantID{Hash: hash}
-		act, count := work.grants.Confirm, &confirmed
-		if handed[hash] {
-			act, count = work.grants.AccountFor, &over
+		var gone []string
+		for _, parcel := range d.Parcels() {
+			if handed[work.grants.ParcelHash(d.Carrier, parcel)] {
+				gone = append(gone, parcel)
+			}
 		}
-		_, err = act(ctx, work.by, id, d)
+		count, all := &over, len(gone) == len(d.Parcels())
+		err = nil
+		if len(gone) > 0 {
+			_, err = work.grants.AccountFor(ctx, work.by, id, d, gone...)
+		}
+		if err == nil && !all {
+			count = &confirmed
+			_, err = work.grants.Confirm(ctx, work.by, id, d)
+		}
 		var refused *handoff.Refusal
 		switch {
 		case err == nil:
 			*count++
 		case !errors.As(err, &refused):
 			return fmt.Errorf("line %d: %w", line.Number, err)
-		case refused.Reason == handoff.GrantUnknown && handed[hash]:
+		case refused.Reason == handoff.GrantUnknown && all:
 			tell(line.Number, "%s is lost and was handed over: do not dispatch it again", d.Parcel)
 		case refused.Reason == handoff.GrantUnknown:
 			tell(line.Number, "%s is lost: the shop has to dispatch it again", d.Parcel)
 		case refused.Reason == handoff.DispatchConflict:
 			tell(line.Number, "%s stays held: the dispatch is not the one that was kept", d.Parcel)
 		case refused.Reason == handoff.WrongStatus: // confirmed before, made since, or over before the copy was made
-			if handed[hash] {
+			if len(gone) > 0 {
 				tell(line.Number, "%s is said to be handed over, and is not in doubt", d.Parcel)
 			}
 		default:

@@ -200,7 +200,7 @@ var contentionTests = map[string]func(*testing.T, *World){
 				return err
 			})
 			for i := range errs {
-				if !reflect.DeepEqual(errs[i], errs[0]) || receipts[i] != receipts[0] {
+				if !reflect.DeepEqual(errs[i], errs[0]) || !reflect.DeepEqual(receipts[i], receipts[0]) {
 					t.Errorf("right=%v: answer %d is %+v, %v, the first was %+v, %v", right, i, receipts[i], errs[i], receipts[0], errs[0])
 				}
 			}

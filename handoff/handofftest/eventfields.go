@@ -36,7 +36,7 @@ var (
 		"Rights": {handoff.EventDispatched},
 		"Day":    {handoff.EventRescheduled, handoff.EventRouteAssigned},
 		"Issue": {
-			handoff.EventDispatched, handoff.EventCodeResent, handoff.EventCodeReissued, handoff.EventAborted, handoff.EventRescheduled,
+			handoff.EventDispatched, handoff.EventCodeResent, handoff.EventCodeReissued, handoff.EventReleased, handoff.EventAborted, handoff.EventRescheduled,
 			handoff.EventDisputed, handoff.EventConfirmed,
 		},
 		"Consents": {handoff.EventConsented, handoff.EventConsentAsked},
@@ -68,6 +68,12 @@ var (
 		"Due":       {handoff.EventDoorChangeAsked, handoff.EventResidentRemoved},
 		"Change":    changeEvents,
 		"HandedAt":  {handoff.EventDisputed},
+		"Parcels": {
+			handoff.EventDispatched, handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventRecalled,
+			handoff.EventPartRecalled, handoff.EventOverridden, handoff.EventDisputed, handoff.EventAccounted,
+		},
+		"Left":         {handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventPartRecalled, handoff.EventAccounted},
+		"AllOrNothing": {handoff.EventDispatched},
 	}
 )
 

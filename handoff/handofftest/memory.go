@@ -137,6 +137,19 @@ func (m *Memory) Prepare(ctx context.Context, q service.Preparation) (service.Sn
 		if snap.Record, err = p.record(q.Parcel, generation); err != nil {
 			return service.Snapshot{}, err
 		}
+		st := service.StandingOf(snap.Record, snap.Version)
+		snap.Record, snap.Alias = st.Record, st.Alias
+	}
+	for _, other := range q.Others {
+		var st service.Standing
+		if p := m.parcels[other]; p != nil {
+			r, err := p.record(other, p.version.Generation())
+			if err != nil {
+				return service.Snapshot{}, err
+			}
+			st = service.StandingOf(r, p.version)
+		}
+		snap.Others = append(snap.Others, st)
 	}
 	if q.Courier != nil {
 		snap.Courier = clone(m.couriers[*q.Courier])
@@ -239,7 +252,11 @@ func (m *Memory) Commit(ctx context.Context, c service.Change) error {
 			return &service.CountConflict{Wrong: wrong}
 		}
 	}
-	record, err := cbor.Marshal(c.Record)
+	stored := c.Record
+	if stored.Alias != nil {
+		stored.Grant = handoff.Grant{}
+	}
+	record, err := cbor.Marshal(stored)
 	if err != nil {
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
@@ -357,7 +374,9 @@ func (m *Memory) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.
 		if err != nil {
 			return nil, err
 		}
-		grants = append(grants, r.Grant)
+		if r.Alias == nil {
+			grants = append(grants, r.Grant)
+		}
 	}
 	return grants, nil
 }

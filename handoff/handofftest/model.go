@@ -309,7 +309,7 @@ func (m *model) present(t *rapid.T, kind string, p service.Presentation, do verb
 	case p.Attempt != "" && again:
 		m.expect(t, fresh, 0, "an attempt sent again")
 		same := first.kind == kind && reflect.DeepEqual(first.request, any(p))
-		if same && (reason(err) != first.reason || any(receipt) != first.receipt) || !same && reason(err) != string(handoff.AttemptReused) {
+		if same && (reason(err) != first.reason || !reflect.DeepEqual(any(receipt), first.receipt)) || !same && reason(err) != string(handoff.AttemptReused) {
 			t.Fatalf("attempt %s, sent again (the same: %v): %+v, %v; first %+v", key, same, receipt, err, first)
 		}
 		return

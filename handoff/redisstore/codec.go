@@ -44,6 +44,9 @@ func must[T any](v T, err error) T {
 // it, and the rest sealed for this parcel and version alone.
 func (s *Store) sealRecord(h handoff.ParcelHash, v service.Version, r *service.Record) ([]byte, error) {
 	head := versionBytes(v)
+	if r.Alias != nil {
+		r = &service.Record{Alias: r.Alias, Commits: r.Commits} // the grant's id is the key
+	}
 	sealed, err := s.sealValue(keyKind(grantKey(h)), r, recordContext(h, head))
 	if err != nil {
 		return nil, err
@@ -64,6 +67,18 @@ func (s *Store) openRecord(h handoff.ParcelHash, stored []byte) (*service.Record
 	v := service.Version(binary.BigEndian.Uint64(head))
 	r.Grant.ID = handoff.GrantID{Hash: h, Generation: v.Generation()}
 	return r, v, nil
+}
+
+// openStanding reads what stands at a parcel's key; nothing, if it is empty.
+func (s *Store) openStanding(h handoff.ParcelHash, stored []byte) (service.Standing, error) {
+	if len(stored) == 0 {
+		return service.Standing{}, nil
+	}
+	r, v, err := s.openRecord(h, stored)
+	if err != nil {
+		return service.Standing{}, err
+	}
+	return service.StandingOf(r, v), nil
 }
 
 func recordContext(h handoff.ParcelHash, version []byte) []byte {

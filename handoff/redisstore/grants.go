@@ -43,6 +43,7 @@ func (s *Store) find(ctx context.Context, q service.Preparation) (service.Snapsh
 		archive *redis.StringCmd
 		courier *redis.MapStringStringCmd
 		account *redis.StringSliceCmd
+		others  []*redis.StringCmd
 		door    doorRead
 		holder  *redis.StringCmd
 	)
@@ -53,6 +54,11 @@ func (s *Store) find(ctx context.Context, q service.Preparation) (service.Snapsh
 		if q.Generation != 0 { // asked for in any case, so that the work tells nothing of the grant
 			archive = redis.NewStringCmd(ctx, "get", archiveKey(q.Parcel, q.Generation))
 			cmds = append(cmds, archive)
+		}
+		others = others[:0]
+		for _, parcel := range q.Others {
+			others = append(others, redis.NewStringCmd(ctx, "get", grantKey(parcel)))
+			cmds = append(cmds, others[len(others)-1])
 		}
 		if g := q.Guess; g != nil && !g.Held {
 			// Reserve before counting: then no two can overlook each other.
@@ -83,9 +89,19 @@ func (s *Store) find(ctx context.Context, q service.Preparation) (service.Snapsh
 
 	var snap service.Snapshot
 	if stored, _ := grant.Bytes(); len(stored) > 0 {
-		if snap.Record, snap.Version, err = s.openRecord(q.Parcel, stored); err != nil {
+		st, err := s.openStanding(q.Parcel, stored)
+		if err != nil {
 			return service.Snapshot{}, err
 		}
+		snap.Record, snap.Alias, snap.Version = st.Record, st.Alias, st.Version
+	}
+	for i, parcel := range q.Others {
+		stored, _ := others[i].Bytes()
+		st, err := s.openStanding(parcel, stored)
+		if err != nil {
+			return service.Snapshot{}, err
+		}
+		snap.Others = append(snap.Others, st)
 	}
 	if q.Courier != nil {
 		if snap.Courier, err = parseCourier(*q.Courier, courier.Val()); err != nil {
@@ -104,12 +120,14 @@ func (s *Store) find(ctx context.Context, q service.Preparation) (service.Snapsh
 		snap.PermitHeld = errors.Is(holder.Err(), redis.Nil) || holder.Val() == permitEntry(q.Permit)
 	}
 	if newest := snap.Version.Generation(); q.Generation != 0 && q.Generation != newest {
-		snap.Record, snap.Version, snap.Archived = nil, 0, true
-		if stored, _ := archive.Bytes(); len(stored) > 0 {
-			snap.Record, snap.Version, err = s.openRecord(q.Parcel, stored)
+		stored, _ := archive.Bytes()
+		st, err := s.openStanding(q.Parcel, stored)
+		if err != nil {
+			return service.Snapshot{}, err
 		}
+		snap.Record, snap.Alias, snap.Version, snap.Archived = st.Record, st.Alias, st.Version, true
 	}
-	return snap, err
+	return snap, nil
 }
 
 // refuses is the error of a parcel whose partition is refused.
@@ -220,7 +238,11 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 		due = strconv.FormatInt(int64(at), 10)
 	}
 	args := make([]any, 0, 11+2*len(c.Events))
-	args = append(args, versionBytes(c.From), value, s.keepFor(g.Window.Until, c.Now)*1000, due, g.ID.String())
+	until := g.Window.Until
+	if c.Record.Alias != nil {
+		until = c.Record.Alias.Until
+	}
+	args = append(args, versionBytes(c.From), value, s.keepFor(until, c.Now)*1000, due, g.ID.String())
 	if n := c.Count; n != nil {
 		keys = append(keys, carrierKey(hash.Partition(), n.Carrier))
 		args = append(args, n.Hour, handoff.FirstHour(n.Hour), n.Wrong, n.Released, n.Before, carrierKept.Milliseconds())
@@ -343,6 +365,9 @@ func (s *Store) Many(ctx context.Context, ids []handoff.ParcelHash) ([]handoff.G
 			r, _, err := s.openRecord(chunk[i], []byte(stored))
 			if err != nil {
 				return nil, err
+			}
+			if r.Alias != nil { // the grant is found by its first parcel
+				continue
 			}
 			if g := &r.Grant; g.Doubt == nil && s.refused(chunk[i].Partition()) { // in a list, it does not hold up the others
 				g.Doubt, g.Status = &handoff.Doubt{From: g.Status}, handoff.Held

@@ -18,7 +18,8 @@ import (
 // slot, so that one script commits them together.
 //
 //	key                                  type    holds                                               ends
-//	lk:{pp}:grant:HASH                   string  8-byte version, then the sealed record              window end + retention
+//	lk:{pp}:grant:HASH                   string  8-byte version, then the sealed record; of one of several parcels   window end + retention
+//	                                             beside the first: which grant it is of
 //	lk:{pp}:grant:HASH:N                 string  the same, of the closed generation N                as above
 //	lk:{pp}:log                          stream  events: e = format, grant, then CBOR; u = urgency   trimmed (see Trim)
 //	lk:{pp}:due                          zset    HASH-N by when time alone changes the grant         when nothing is due any more

@@ -32,6 +32,10 @@ type Answer struct {
 
 	Replaced handoff.Instant `cbor:"11,keyasint,omitempty"` // of a superseded code: when
 
+	// Of several parcels: which a courier's act was about, and which were still there after it.
+	Parcels []string `cbor:"12,keyasint,omitempty"`
+	There   []string `cbor:"13,keyasint,omitempty"`
+
 	retry time.Duration // never remembered: by then it would be wrong
 }
 
@@ -50,8 +54,13 @@ func (a *attempt) toldBefore(r *Record, act handoff.Act) (outcome, bool) {
 		}
 		if !bytes.Equal(told.Digest, a.digest) {
 			told.Reason, told.Verdict, told.Left, told.Replaced = handoff.AttemptReused, nil, 0, 0
+			told.Parcels, told.There = nil, nil
 		}
-		return outcome{act: act, status: statusAfter[act], grant: r.Grant, answer: told}, true
+		after := statusAfter[act]
+		if len(told.There) > 0 {
+			after = handoff.Active
+		}
+		return outcome{act: act, status: after, grant: r.Grant, answer: told}, true
 	}
 	return outcome{}, false
 }
@@ -66,6 +75,10 @@ func (a *attempt) answer(p *pass) Answer {
 	} else if len(d.Events) > 0 {
 		told.Distance = d.Events[0].Distance
 		told.Permit, told.Relock = d.Events[0].Permit, d.Events[0].Relock
+		if g := p.grant(); g != nil && g.Group != nil && d.Events[0].Parcels != nil {
+			after := handoff.Replay(*g, d.Events)
+			told.Parcels, told.There = d.Events[0].Parcels, after.There()
+		}
 	}
 	return told
 }

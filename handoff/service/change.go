@@ -46,6 +46,8 @@ type request struct {
 	attempt attempt                         // zero: the request cannot be repeated
 	secret  otp.Secret                      // mint and confirm: of the grant's codes from here on
 	note    string                          // a person's reason, which is kept beside the grant
+
+	dispatch *handoff.Dispatch // mint: what makes the grant
 }
 
 // run is one request on its way through the loop: all that changes.
@@ -68,6 +70,12 @@ type pass struct {
 	command  handoff.Command
 	decision handoff.Decision
 	change   Change
+
+	own      Version                   // of the parcel's own key; that of the grant is another where it is one of several
+	pointed  []string                  // parcels of the grant beside its first whose keys name it
+	newest   int                       // mint: the generation at the parcel's own key
+	beside   map[string]*handoff.Grant // mint: of the other parcels
+	claiming claiming                  // mint
 }
 
 // outcome is what a run did, or found done.
@@ -79,6 +87,7 @@ type outcome struct {
 	events       []handoff.Event
 	committed    bool // the events are in the log
 	acknowledged bool // the store said so, and has ended what the change names
+	newest       int  // mint: the generation at the parcel's own key, as it was read
 }
 
 // prepare reads the grant and the facts, and reserves what lies beside the grant, in one trip.
@@ -91,12 +100,18 @@ func (r *run) prepare(ctx context.Context) (*pass, bool) {
 	now := r.service.clock.Now()
 	found.Door = found.Door.At(handoff.InstantOf(now)) // a change that is due counts before it is written
 	p := &pass{Snapshot: found, now: now}
-	if r.Courier != nil && found.Record != nil {
+	if err == nil {
+		err = r.follow(ctx, p)
+	}
+	if r.Courier != nil && p.Record != nil {
 		p.customer = handoff.ChargeName(r.service.names, p.grant())
 	}
 	policy := r.service.policy
 	budget := found.Account.Budget(policy.Limits, p.customer, p.now)
-	p.facts = handoff.Facts{Policy: policy, Courier: found.Courier, Budget: budget, Door: found.Door}
+	p.facts = handoff.Facts{
+		Policy: policy, Courier: found.Courier, Budget: budget, Door: found.Door,
+		Pointed: p.pointed, Newest: p.newest, Beside: p.beside,
+	}
 	for _, b := range r.beside {
 		if err == nil {
 			err = b.weigh(p)
@@ -146,14 +161,19 @@ func (r *run) decide(p *pass) (outcome, bool) {
 	if p.decision.Wait {
 		return outcome{}, r.missed(p, "decide", errUndecided)
 	}
-	o := outcome{act: p.command.Act, answer: r.attempt.answer(p), events: p.decision.Events}
+	o := outcome{act: p.command.Act, answer: r.attempt.answer(p), events: p.decision.Events, newest: p.newest}
 	if g := p.grant(); g != nil {
 		o.grant, o.status = *g, g.Status
 	}
-	if byTime := o.act == handoff.Expire || o.act == handoff.Erase; p.Archived && !byTime && len(o.events) > 0 {
+	if byTime := o.act == handoff.Expire || o.act == handoff.Erase; p.Archived && !byTime && len(o.events) > 0 && !p.mints() {
 		o.events, o.answer = nil, Answer{Reason: handoff.WrongStatus} // a later generation exists
 	}
 	return o, true
+}
+
+// mints reports whether a grant is made: what was read is of another one, if of any.
+func (p *pass) mints() bool {
+	return p.command.Act == handoff.Mint && p.decision.Refusal == nil && len(p.decision.Events) > 0
 }
 
 // commit writes what was decided, if anything: the grant after its events, and how each
@@ -187,7 +207,11 @@ func (r *run) confirm(ctx context.Context, o outcome) bool {
 	if o.acknowledged || o.answer.Reason != "" {
 		return true
 	}
-	if err := r.service.store.Confirm(ctx, r.Parcel); err != nil {
+	parcel := r.Parcel
+	if o.grant.ID.Hash != "" { // of which it is one of several
+		parcel = o.grant.ID.Hash
+	}
+	if err := r.service.store.Confirm(ctx, parcel); err != nil {
 		r.failed("confirm", err)
 		r.over = true
 		return false

@@ -16,7 +16,9 @@ func (r *run) changeOf(p *pass, told Answer, id CommitID) Change {
 		next = *p.Record
 	}
 	d, now := &p.decision, handoff.InstantOf(p.now)
-	if p.command.Act == handoff.Mint && d.Refusal == nil {
+	from, archived := p.Version, p.Archived
+	if p.mints() {
+		from, archived = p.own, false
 		next = Record{Grant: handoff.Seed(d.Events[0].Grant, *p.command.Dispatch, handoff.CodeState{})}
 		if d.Events[0].Issue != 0 {
 			next.Grant.Code.Secret = r.secret
@@ -36,7 +38,7 @@ func (r *run) changeOf(p *pass, told Answer, id CommitID) Change {
 	if next.Grant.Scrubbed != nil {
 		next.Notes = nil // they may name people
 	}
-	return Change{From: p.Version, Record: next, Events: d.Events, Archived: p.Archived, Now: now}
+	return Change{From: from, Record: next, Events: d.Events, Archived: archived, Now: now}
 }
 
 // keep is a list with one entry more, of which only the newest are kept.

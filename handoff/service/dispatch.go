@@ -8,10 +8,11 @@ import (
 	"latchkey/otp"
 )
 
-// Dispatch makes the grant of a parcel that left the warehouse. Created is false
+// Dispatch makes the grant of a parcel that left the warehouse, or of several that arrive together.
+// Created is false
 // where the same dispatch came before: its grant is returned, in whatever status.
 // Refused as dispatch-conflict, carrier-not-enabled, parcel-not-allowed,
-// destination-not-allowed, window-over, time-zone-unknown, delivery-date-unknown or
+// parcel-twice, destination-not-allowed, window-over, time-zone-unknown, delivery-date-unknown or
 // delivery-date-too-far.
 func (s *Service) Dispatch(ctx context.Context, d handoff.Dispatch) (g handoff.Grant, created bool, err error) {
 	return s.DispatchBy(ctx, handoff.Actor{}, d)
@@ -28,8 +29,7 @@ func (s *Service) dispatch(ctx context.Context, by handoff.Actor, d handoff.Disp
 	if err != nil {
 		return handoff.Grant{}, false, err
 	}
-	var reason handoff.Reason
-	if d.Parcel, reason = s.policy.Label(d.Carrier, d.Parcel); reason != "" {
+	if reason := s.policy.Canonical(&d); reason != "" {
 		return handoff.Grant{}, false, s.refused(handoff.Mint, reason)
 	}
 	hash := s.ParcelHash(d.Carrier, d.Parcel)
@@ -41,7 +41,7 @@ func (s *Service) dispatch(ctx context.Context, by handoff.Actor, d handoff.Disp
 		lists.minted = &x
 	}
 	q := request{
-		Query: Query{Parcel: hash},
+		Query: Query{Parcel: hash, Others: s.beside(&d)},
 		command: func(found *Snapshot) handoff.Command {
 			c := mint
 			if g := found.grant(); g != nil && g.Scrubbed != nil {
@@ -49,12 +49,13 @@ func (s *Service) dispatch(ctx context.Context, by handoff.Actor, d handoff.Disp
 			}
 			return c
 		},
-		secret: secret,
+		secret:   secret,
+		dispatch: &d,
 	}
-	o, err := s.change(ctx, q, lists)
+	o, err := s.change(ctx, q, lists, claims{service: s})
 	var refused *handoff.Refusal
 	if errors.As(err, &refused) && refused.Reason == handoff.DispatchConflict && o.grant.Dispatch.Shop == d.Shop {
-		return s.dispatchedBefore(ctx, o.grant, by, d, unmade, err)
+		return s.dispatchedBefore(ctx, o, by, d, unmade, err)
 	}
 	if err != nil {
 		return handoff.Grant{}, false, err
@@ -66,15 +67,16 @@ func (s *Service) dispatch(ctx context.Context, by handoff.Actor, d handoff.Disp
 // repeat that of an older generation, or follow a grant that was recalled, or one whose
 // window is over but which the sweeper has not closed yet. The generations up to unmade were
 // looked at before.
-func (s *Service) dispatchedBefore(ctx context.Context, newest handoff.Grant, by handoff.Actor, d handoff.Dispatch, unmade int, conflict error) (handoff.Grant, bool, error) {
+func (s *Service) dispatchedBefore(ctx context.Context, found outcome, by handoff.Actor, d handoff.Dispatch, unmade int, conflict error) (handoff.Grant, bool, error) {
+	newest, hash := found.grant, s.ParcelHash(d.Carrier, d.Parcel)
 	if newest.Status == handoff.Active && newest.StatusAt(s.clock.Now()) == handoff.Expired && d.Day.After(newest.Day()) {
 		if err := s.Expire(ctx, newest.ID); err != nil {
 			return handoff.Grant{}, false, err
 		}
 		return s.dispatch(ctx, by, d, unmade)
 	}
-	for n := newest.ID.Generation - 1; n > unmade; n-- {
-		snap, err := s.store.Load(ctx, Query{Parcel: newest.ID.Hash, Generation: n})
+	for n := found.newest - 1; n > unmade; n-- {
+		snap, err := s.store.Load(ctx, Query{Parcel: hash, Generation: n})
 		switch {
 		case err != nil:
 			return handoff.Grant{}, false, err
@@ -82,8 +84,9 @@ func (s *Service) dispatchedBefore(ctx context.Context, newest handoff.Grant, by
 			return snap.Record.Grant, false, nil
 		}
 	}
-	if newest.Status == handoff.Recalled && newest.ID.Generation > unmade {
-		return s.dispatch(ctx, by, d, newest.ID.Generation)
+	recalled := newest.Status == handoff.Recalled || newest.StatusOf(d.Parcel, newest.Window.From.Time()) == handoff.Recalled
+	if recalled && found.newest > unmade {
+		return s.dispatch(ctx, by, d, found.newest)
 	}
 	return handoff.Grant{}, false, conflict
 }

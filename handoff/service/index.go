@@ -112,6 +112,9 @@ func (x entries) name(ctx context.Context, p *pass) error {
 		if err != nil {
 			return fmt.Errorf("the lists of a rescheduled parcel: %w", err)
 		}
+		if err := x.service.extend(ctx, &p.change.Record.Grant, p.change.Now); err != nil {
+			return fmt.Errorf("the keys of rescheduled parcels: %w", err)
+		}
 	}
 	return nil
 }

@@ -33,9 +33,30 @@ func (s *Service) ConfirmConsent(ctx context.Context, by handoff.Actor, id hando
 	return s.order(ctx, id, handoff.Command{Act: handoff.ConfirmConsent, By: by, Wish: ask}, "")
 }
 
-// Recall calls a parcel back for its shop: its rights end at once.
+// Recall calls back for their shop all of a grant's parcels that are still there: its rights end at once.
 func (s *Service) Recall(ctx context.Context, by handoff.Actor, id handoff.GrantID, note string) (handoff.Grant, error) {
-	return s.order(ctx, id, handoff.Command{Act: handoff.Recall, By: by}, note)
+	return s.RecallSome(ctx, by, id, nil, note)
+}
+
+// RecallSome is Recall of some of several parcels, as their labels were read (nil: of all). The rest
+// stays as it is, and so does its code. Refused as parcel-unknown where one is not the grant's, and
+// as already-released, already-collected or recalled where it is not there any more.
+func (s *Service) RecallSome(ctx context.Context, by handoff.Actor, id handoff.GrantID, parcels []string, note string) (handoff.Grant, error) {
+	c := handoff.Command{Act: handoff.Recall, By: by}
+	if len(parcels) > 0 {
+		g, err := s.Grant(ctx, by, id) // whose carrier says how a label is read
+		if err != nil {
+			return handoff.Grant{}, err
+		}
+		for _, read := range parcels {
+			parcel, reason := s.policy.Label(g.Dispatch.Carrier, read)
+			if reason != "" {
+				return handoff.Grant{}, s.refused(handoff.Recall, reason)
+			}
+			c.Parcels = append(c.Parcels, parcel)
+		}
+	}
+	return s.order(ctx, id, c, note)
 }
 
 // Reschedule moves a parcel to a later day, with a new code. An empty route keeps the route.
@@ -86,9 +107,12 @@ func (s *Service) Confirm(ctx context.Context, by handoff.Actor, id handoff.Gran
 }
 
 // AccountFor ends a grant's doubt where its carrier says that the parcel was handed over. For
-// ops; refused as Confirm is.
-func (s *Service) AccountFor(ctx context.Context, by handoff.Actor, id handoff.GrantID, d handoff.Dispatch) (handoff.Grant, error) {
-	return s.order(ctx, id, s.doubtful(handoff.AccountFor, by, d), "")
+// ops; refused as Confirm is. Of several parcels those that are named were (none: all), and while
+// others are still there the doubt goes on.
+func (s *Service) AccountFor(ctx context.Context, by handoff.Actor, id handoff.GrantID, d handoff.Dispatch, parcels ...string) (handoff.Grant, error) {
+	c := s.doubtful(handoff.AccountFor, by, d)
+	c.Parcels = parcels
+	return s.order(ctx, id, c, "")
 }
 
 func (s *Service) doubtful(act handoff.Act, by handoff.Actor, d handoff.Dispatch) handoff.Command {

@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func TestOverride(t *testing.T) {
 	w.Clock.Advance(59 * time.Minute)
 	released, err := w.Service.Override(ctx, bob, g.ID, "")
 	if err != nil || released.Status != handoff.Released || released.Override != nil || released.Right(handoff.Release, handoff.Parcel).Uses != 0 ||
-		*released.Handoff != (handoff.Handoff{At: handoff.InstantOf(w.Clock.Now())}) {
+		!reflect.DeepEqual(*released.Handoff, handoff.Handoff{At: handoff.InstantOf(w.Clock.Now())}) {
 		t.Fatalf("%+v, %v", released, err)
 	}
 

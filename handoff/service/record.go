@@ -8,7 +8,7 @@ import (
 
 // Record is what is stored of a grant: what its events say, and what retries need.
 type Record struct {
-	Grant handoff.Grant `cbor:"1,keyasint"`
+	Grant handoff.Grant `cbor:"1,keyasint,omitzero"`
 
 	// Commits are the ids of the newest sixteen commits, so that a writer whose answer
 	// was lost can see whether it wrote.
@@ -21,6 +21,10 @@ type Record struct {
 	// Notes are what people wrote as the reason of an act, the newest 16. They may name
 	// people, so they are in no event.
 	Notes []Note `cbor:"4,keyasint,omitempty"`
+
+	// Alias says that the parcel has no grant of its own: see group.go. Of the grant only the id
+	// is set then. Nil in every record that a Snapshot has.
+	Alias *Alias `cbor:"5,keyasint,omitempty"`
 }
 
 // CommitID names one try to commit: 64 random bits.

@@ -106,7 +106,7 @@ func TestAnAttemptIsRepeatedWithAnOlderPosition(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, age := range []float64{40, 90} {
-		if again, err := w.Service.Verify(t.Context(), aged(age)); err != nil || again != first {
+		if again, err := w.Service.Verify(t.Context(), aged(age)); err != nil || !reflect.DeepEqual(again, first) {
 			t.Errorf("%v s old: %+v %v", age, again, err)
 		}
 	}
@@ -163,7 +163,7 @@ func TestARepeatedAttemptIsAnsweredLater(t *testing.T) {
 	}
 	w.Clock.Advance(48 * time.Hour)
 	again, err := w.Service.Verify(t.Context(), p)
-	if err != nil || again != first {
+	if err != nil || !reflect.DeepEqual(again, first) {
 		t.Errorf("%+v, %v, first %+v", again, err, first)
 	}
 	p.Attempt = ""

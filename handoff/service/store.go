@@ -91,6 +91,9 @@ type Query struct {
 	Parcel     handoff.ParcelHash
 	Generation int // 0: the newest
 
+	// Others are further parcels, of whose keys it is read what stands there.
+	Others []handoff.ParcelHash
+
 	Courier *handoff.CourierRef // whose record and budget to read; nil: none
 	Door    string              // the door to read, with its building; empty: none
 }
@@ -107,6 +110,8 @@ type Preparation struct {
 type Snapshot struct {
 	Record  *Record // nil: there is no such grant
 	Version Version
+	Alias   *Alias           // the grant that the parcel is one of several of, if that exists and names it; nil: none
+	Others  []Standing       // of Query.Others, in their order
 	Courier *handoff.Courier // nil: unknown, or not asked for
 	Account handoff.Account  // of the courier
 	Door    *handoff.Door    // nil: unknown, or not asked for
@@ -117,6 +122,11 @@ type Snapshot struct {
 
 	// Archived says that a later generation exists: only time changes this one.
 	Archived bool
+}
+
+// Standing is what stands at the parcel's own key, of a Snapshot of the newest generation.
+func (s *Snapshot) Standing() Standing {
+	return Standing{Record: s.Record, Alias: s.Alias, Version: s.Version}
 }
 
 func (s *Snapshot) grant() *handoff.Grant {
@@ -141,7 +151,7 @@ func (v Version) Next(n int) Version {
 	return Version(n)<<48 | 1
 }
 
-// Change is one commit.
+// Change is one commit: of a grant, or of an alias, which has no events.
 type Change struct {
 	From   Version // of the record that was read; 0: there was none
 	Record Record

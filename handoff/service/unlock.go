@@ -137,7 +137,7 @@ func (s *Service) UnlockOf(ctx context.Context, door string, permit handoff.Perm
 		return handoff.Unlock{}, handoff.Grant{}, err
 	}
 	if ref != nil && ref.Door == door {
-		snap, err := s.store.Load(ctx, Query{Parcel: ref.Parcel})
+		snap, err := s.load(ctx, ref.Parcel)
 		if err != nil {
 			return handoff.Unlock{}, handoff.Grant{}, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -415,7 +416,7 @@ func TestARepeatedPermitIsJudgedAgain(t *testing.T) {
 	if err := w.Core.PutCourier(t.Context(), handofftest.Courier("c1"), service.CourierUpdate{Suspended: &yes}); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := w.Service.Verify(t.Context(), p); err != nil || again != first {
+	if again, err := w.Service.Verify(t.Context(), p); err != nil || !reflect.DeepEqual(again, first) {
 		t.Errorf("the receipt again: %+v, %v", again, err)
 	}
 	// Who was signed out is not known to be the one who got the receipt.
@@ -427,7 +428,7 @@ func TestARepeatedPermitIsJudgedAgain(t *testing.T) {
 		t.Errorf("the receipt after the sign-out: %v", err)
 	}
 	p.Issued++
-	if again, err := w.Service.Verify(t.Context(), p); err != nil || again != first {
+	if again, err := w.Service.Verify(t.Context(), p); err != nil || !reflect.DeepEqual(again, first) {
 		t.Errorf("the receipt after a new sign-in: %+v, %v", again, err)
 	}
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"latchkey/handoff"
@@ -13,6 +14,7 @@ type Presentation struct {
 	Courier  handoff.CourierRef
 	Issued   handoff.Instant   // since when the courier's token or session exists; 0: not known
 	Parcel   string            // as read from the label
+	Parcels  []string          // verify: of several parcels all that were scanned, Parcel among them; nil: Parcel alone
 	Code     otp.Code          // zero: none entered
 	Position *handoff.Position // nil: the device sent none
 
@@ -34,13 +36,17 @@ type Presentation struct {
 // Receipt says that an act was done.
 type Receipt struct {
 	Grant    handoff.GrantID
-	Parcel   string
+	Parcel   string // as it was presented
 	Act      handoff.Act
 	Status   handoff.Status // after it
 	Courier  string         // the courier's id
 	At       time.Time      // by the service's clock
 	Placed   bool           // whether a place was asked for
 	Distance int            // meters from it, rounded to ten; 0 if none was asked for
+
+	// Of several parcels: which the act was about, and which are still there after it. Both may
+	// have ids that the courier did not present.
+	Parcels, Left []string
 }
 
 // Verify hands a parcel over, or takes a return along, whichever the parcel is for. The
@@ -72,14 +78,28 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 	if p.Parcel, reason = s.policy.Label(p.Courier.Carrier, p.Parcel); reason != "" {
 		return Receipt{}, s.refused(act(nil), reason)
 	}
+	scanned, reason := s.scanned(p)
+	if reason != "" {
+		return Receipt{}, s.refused(act(nil), reason)
+	}
+	said := []string{kind, p.Parcel, p.Code.Reveal(), positionText(p.Position), p.Note}
+	var others []handoff.ParcelHash
+	if len(scanned) > 1 {
+		said = append(append(said, "parcels"), scanned...)
+		for _, parcel := range scanned {
+			if parcel != p.Parcel {
+				others = append(others, s.ParcelHash(p.Courier.Carrier, parcel))
+			}
+		}
+	}
 	q := request{
-		Query: Query{Parcel: s.ParcelHash(p.Courier.Carrier, p.Parcel), Courier: &p.Courier},
+		Query: Query{Parcel: s.ParcelHash(p.Courier.Carrier, p.Parcel), Courier: &p.Courier, Others: others},
 		note:  p.Note,
 		// The domain "attempt" and the order of the parts are kept with stored answers.
-		attempt: s.attemptOf(p.Attempt, p.Courier, p.Claimed, kind, p.Parcel, p.Code.Reveal(), positionText(p.Position), p.Note),
+		attempt: s.attemptOf(p.Attempt, p.Courier, p.Claimed, said...),
 		command: func(found *Snapshot) handoff.Command {
 			return handoff.Command{Act: act(found.grant()), Target: handoff.Parcel, Evidence: handoff.Evidence{
-				Courier: p.Courier, Issued: p.Issued, Parcel: p.Parcel, Position: p.Position, Code: p.Code,
+				Courier: p.Courier, Issued: p.Issued, Parcel: p.Parcel, Parcels: scanned, Position: p.Position, Code: p.Code,
 				Device: s.device(p.Courier, p.Device), Claimed: claimed(p.Claimed),
 			}}
 		},
@@ -99,10 +119,32 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 		return Receipt{}, err
 	}
 	return Receipt{
-		Grant: o.grant.ID, Parcel: o.grant.Dispatch.Parcel, Act: o.act, Status: o.status,
+		Grant: o.grant.ID, Parcel: p.Parcel, Act: o.act, Status: o.status,
 		Courier: o.answer.Courier, At: o.answer.At.Time(),
 		Placed: handoff.Result(o.answer.Verdict[handoff.ProofPlace]) == handoff.OK, Distance: o.answer.Distance,
+		Parcels: o.answer.Parcels, Left: o.answer.There,
 	}, nil
+}
+
+// scanned are the ids of what was scanned, sorted, where that is more than one; nil for one. The
+// reason is that of a label, or handoff.ParcelNotNamed.
+func (s *Service) scanned(p Presentation) (ids []string, reason handoff.Reason) {
+	for _, read := range p.Parcels {
+		id, reason := s.policy.Label(p.Courier.Carrier, read)
+		if reason != "" {
+			return nil, reason
+		}
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	switch {
+	case len(ids) > 0 && !slices.Contains(ids, p.Parcel):
+		return nil, handoff.ParcelNotNamed
+	case len(ids) < 2:
+		return nil, ""
+	}
+	return ids, ""
 }
 
 // claimed is the time that a device told; 0 if it told none.

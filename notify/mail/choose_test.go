@@ -356,6 +356,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		handoff.EventConsentAsked, // the residents of the unit are mailed
 		handoff.EventDoorChangeAsked, handoff.EventDoorChangeObjected, handoff.EventDoorChangeApproved, handoff.EventDoorChangeWithdrawn,
 		handoff.EventResidentRemoved, handoff.EventResidentStays, handoff.EventUnitMovedOut,
+		handoff.EventPartRecalled,
 	}
 	for e := range handoff.EventType(math.MaxUint8) {
 		if e.String() == fmt.Sprintf("unknown(%d)", e) {
