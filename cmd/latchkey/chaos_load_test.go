@@ -18,10 +18,6 @@ import (
 	"latchkey/handoff/clock"
 )
 
-// courierRests is between two parcels of a courier. Without it the load would leave the servers of
-// a small machine too little to see one another's signs of life.
-const courierRests = 10 * time.Millisecond
-
 // A courier mistypes one code of so many, and so many in all: with more, couriers (20 wrong codes a
 // day) and their carrier (1.5 of 100 releases) may enter no more codes.
 const (
@@ -40,7 +36,7 @@ func (c *checker) deliver(ctx context.Context, courier int) {
 		c.lives = append(c.lives, l)
 		c.mu.Unlock()
 		c.live(ctx, l, courier, token, n%mistypeEvery == 7 && n < mistypeEvery*mistypes)
-		_ = clock.Sleep(ctx, max(courierRests, c.pace))
+		_ = clock.Sleep(ctx, c.pace)
 	}
 }
 

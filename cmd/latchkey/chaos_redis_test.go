@@ -202,6 +202,14 @@ var onCluster = []scenario{
 		set.AwaitReplica(old)
 		c.saw("it came back as a replica")
 	})},
+	{name: "Cluster: a replica takes over at once, memory", instances: 2, mayLose: true, loses: true, mailsTwice: true, redis: clustered(redistest.ReplicatedCluster, func(c *checker, set *redistest.ClusterSet) {
+		set.LosingTakeover(set.Nodes()[1], c.goOn)
+		c.saw("it had nothing of the last second")
+	})},
+	{name: "Cluster: a replica takes over at once, replicated:1", instances: 2, args: replicated, mailsTwice: true, redis: clustered(redistest.ReplicatedCluster, func(c *checker, set *redistest.ClusterSet) {
+		set.LosingTakeover(set.Nodes()[1], c.goOn)
+		c.saw("it had nothing of the last second")
+	})},
 	{name: "Cluster: slots move and move back", instances: 2, redis: clustered(redistest.Cluster, resharded)},
 	{name: "Cluster: slots move and move back, replicated:1", instances: 2, args: replicated, redis: clustered(redistest.ReplicatedCluster, resharded)},
 	{name: "Cluster: a node is added and takes slots", instances: 2, redis: clustered(redistest.Cluster, func(c *checker, set *redistest.ClusterSet) {

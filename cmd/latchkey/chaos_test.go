@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -25,7 +26,8 @@ import (
 var (
 	chaosSpan     = flag.Duration("chaos.span", time.Second, "how long the load goes on before, between and after the faults")
 	chaosTimes    = flag.Int("chaos.times", 1, "how often a fault that can be repeated happens")
-	chaosTogether = flag.Int("chaos.together", 2, "how many scenarios are played at once")
+	chaosTogether = flag.Int("chaos.together", 4, "how many scenarios are played at once")
+	chaosPace     = flag.Duration("chaos.pace", 30*time.Millisecond, "how long a courier rests between two parcels, unless a scenario says so itself; without a rest the servers of a small machine could not see one another's signs of life")
 	chaosTable    = flag.String("chaos.table", "", "a file for the table of results; empty: the log alone")
 	chaosLong     = flag.Bool("chaos.long", false, "the long form: as many mails, windows, connections and streams as a large service has")
 )
@@ -98,13 +100,15 @@ type scenario struct {
 	// be noticed: see [notice].
 	mayLose bool
 
+	loses bool // something is lost for certain
+
 	// mailsTwice says that a mail may come twice: the link to the mail server, or what finished it
 	// on the log, is broken between the last dot and its answer.
 	mailsTwice bool
 
 	doors bool // the service opens doors
 
-	pace time.Duration // between two parcels of a courier; 0: none
+	pace time.Duration // between two parcels of a courier; 0: as long as -chaos.pace says
 
 	// clocks are those of the instances, which then run in this process, so that their time can be
 	// set; nil: each is a process of its own that has the wall's.
@@ -186,7 +190,7 @@ const chaosCouriers = 6
 func play(t *testing.T, s scenario) *verdict {
 	c := &checker{production: newService(t), t: t, http: http.Client{Timeout: 10 * time.Second}}
 	url, broken := s.redis(t)
-	c.redisURL, c.pace = url, s.pace
+	c.redisURL, c.pace = url, cmp.Or(s.pace, *chaosPace)
 	c.settle()
 	if s.mailWay {
 		c.mailWay = newProxy(t, c.sink.Addr())
@@ -256,6 +260,9 @@ func play(t *testing.T, s scenario) *verdict {
 		if len(found) > 0 {
 			t.Errorf("%d %s: %s", len(found), what, strings.Join(found[:min(len(found), 5)], "; "))
 		}
+	}
+	if s.loses && len(v.lost) == 0 {
+		t.Error("nothing is lost, of which the fault loses some")
 	}
 	if v.mailsTwice > 0 && !s.mailsTwice {
 		t.Errorf("%d mails came twice", v.mailsTwice)

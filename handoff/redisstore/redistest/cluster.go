@@ -246,6 +246,24 @@ func (set *ClusterSet) AwaitTakeover(gone *Server) {
 	})
 }
 
+// LosingTakeover has the replica of a node take over its slots at once, and loses what write writes to
+// that node, for certain: the replica gets nothing of it.
+func (set *ClusterSet) LosingTakeover(node *Server, write func()) {
+	set.tb.Helper()
+	replica := set.Replica(node)
+	ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+	defer cancel()
+	await(set.tb, "the replica", replica.follows)
+	set.must(ctx, replica, "CONFIG", "SET", "masterauth", "none") // with which no master without a password lets it in
+	set.must(ctx, node, "CLIENT", "KILL", "TYPE", "replica")
+	await(set.tb, "a replica without its master", replica.cutOff)
+	write()
+	set.must(ctx, replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+	set.AwaitTakeover(node)
+	set.must(ctx, replica, "CONFIG", "SET", "masterauth", "")
+	set.AwaitReplica(node)
+}
+
 // AwaitReplica waits until a node that was a master, and runs again, follows the one that took over.
 func (set *ClusterSet) AwaitReplica(s *Server) {
 	set.tb.Helper()

@@ -224,6 +224,15 @@ func (s *Server) follows(ctx context.Context) error {
 	return err
 }
 
+// cutOff tells whether a replica has lost its master.
+func (s *Server) cutOff(ctx context.Context) error {
+	info, err := s.info(ctx, "replication")
+	if err == nil && info["master_link_status"] != "down" {
+		err = errors.New("its link is up")
+	}
+	return err
+}
+
 // fields parses the name:value lines of INFO and CLUSTER INFO.
 func fields(text string) map[string]string {
 	m := map[string]string{}
