@@ -84,7 +84,7 @@ func ClassOfRank(rank int) Class {
 var toldCustomer = []EventType{
 	EventDispatched, EventCodeReissued, EventCodeResent, EventCodeLocked,
 	EventReleased, EventCollected, EventAborted, EventAttempted,
-	EventRescheduled, EventRecalled, EventExpired, EventOverridden,
+	EventRescheduled, EventRecalled, EventPartRecalled, EventExpired, EventOverridden,
 	EventDisputed, EventDisputeWithdrawn, EventDisputeSettled,
 	EventConfirmed,
 	EventConsented, EventPermitted, EventDoorConfirmed, EventDoorOpened, EventDoorRelocked,

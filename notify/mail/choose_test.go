@@ -39,6 +39,30 @@ func (s *story) dispatch(change ...func(*handoff.Dispatch)) {
 	s.Dispatch(s.t, d)
 }
 
+// several is P1, P2 and P3, dispatched together.
+func (s *story) several(change ...func(*handoff.Dispatch)) {
+	s.t.Helper()
+	s.dispatch(append(change, func(d *handoff.Dispatch) {
+		d.Together = &handoff.Together{More: []handoff.Piece{{Parcel: "P2"}, {Parcel: "P3"}}}
+	})...)
+}
+
+// part hands some of several over.
+func (s *story) part(parcels ...string) {
+	s.t.Helper()
+	g := s.grant()
+	p := handofftest.AtDoor("cou_7", parcels[0], g.CurrentCode())
+	p.Parcels = parcels
+	_, err := s.Service.Verify(s.t.Context(), p)
+	s.ok(err)
+}
+
+func (s *story) recallSome(parcels ...string) {
+	s.t.Helper()
+	_, err := s.Service.RecallSome(s.t.Context(), shop, s.grant().ID, parcels, "")
+	s.ok(err)
+}
+
 func ordinary(d *handoff.Dispatch) {
 	d.Value, d.Categories = handoff.Money{Amount: "20", Currency: "EUR"}, []string{"books"}
 }
@@ -221,6 +245,15 @@ func TestOnlyWhatIsStillTrueIsMailed(t *testing.T) {
 		{"released", func(s *story) { s.dispatch(); s.verify() }, []string{none, "released"}},
 		{"released without a code", func(s *story) { s.dispatch(ordinary); s.verify() }, []string{none, "released"}},
 		{"released, then held", func(s *story) { s.dispatch(); s.verify(); s.hold() }, []string{none, "released"}},
+		{"in part", func(s *story) { s.several(); s.part("P2") }, []string{none, "handed-in-part+"}},
+		{"in part, then the rest", func(s *story) { s.several(); s.part("P2"); s.part("P1", "P3") }, []string{none, "released", "released"}},
+		{"in part, then reissued", func(s *story) { s.several(); s.part("P2"); s.reissue() }, []string{none, "handed-in-part", "code-reissued+"}},
+		{"in part, and no code needed", func(s *story) { s.several(ordinary); s.part("P2") }, []string{"dispatched", "handed-in-part"}},
+		{"in part, taken back", func(s *story) { s.several(); s.part("P1"); s.abort() }, []string{none, none, "taken-back+"}},
+		{"a return, in part", func(s *story) { s.several(returned); s.part("P2") }, []string{"dispatched", "handed-in-part"}},
+		{"recalled in part", func(s *story) { s.several(); s.recallSome("P2") }, []string{"code-issued+", "recalled-in-part"}},
+		{"in part, the rest recalled", func(s *story) { s.several(); s.part("P2"); s.recallSome("P1", "P3") }, []string{none, "released", "recalled"}},
+
 		{"released by hand", func(s *story) { s.dispatch(); s.byHand() }, []string{none, "released-by-hand"}},
 		{"locked, released by hand", func(s *story) { s.dispatch(); s.guess(5); s.byHand() }, []string{none, none, "released-by-hand"}},
 		{"released by hand, then held", func(s *story) { s.dispatch(ordinary); s.byHand(); s.hold() }, []string{none, "released-by-hand"}},
@@ -356,7 +389,6 @@ func TestEveryEventIsTold(t *testing.T) {
 		handoff.EventConsentAsked, // the residents of the unit are mailed
 		handoff.EventDoorChangeAsked, handoff.EventDoorChangeObjected, handoff.EventDoorChangeApproved, handoff.EventDoorChangeWithdrawn,
 		handoff.EventResidentRemoved, handoff.EventResidentStays, handoff.EventUnitMovedOut,
-		handoff.EventPartRecalled,
 	}
 	for e := range handoff.EventType(math.MaxUint8) {
 		if e.String() == fmt.Sprintf("unknown(%d)", e) {

@@ -190,6 +190,10 @@ func (m *Mailer) view(ctx context.Context, e *handoff.Event, g *handoff.Grant) (
 		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), At: e.At.Time(), Zone: zone,
 		AccountURL: strings.ReplaceAll(m.AccountURL, GrantID, g.ID.String()),
 	}
+	if about := aboutOf(e, g); len(about) > 0 {
+		v.ParcelID, v.More = about[0], about[1:]
+	}
+	v.Left, v.All = g.There(), len(d.Parcels())
 	if e.Type.AtDoor() {
 		v.Doors = []string{e.Target.String()}
 	}
@@ -210,6 +214,15 @@ func (m *Mailer) view(ctx context.Context, e *handoff.Event, g *handoff.Grant) (
 		v.CourierName = courier.Name
 	}
 	return v, nil
+}
+
+// aboutOf are the parcels that a mail is about: those of the event, or all that are still there
+// where it is about the grant. What happened since is told by the mails about that.
+func aboutOf(e *handoff.Event, g *handoff.Grant) []string {
+	if g.Group == nil || len(e.Parcels) > 0 {
+		return e.Parcels
+	}
+	return g.There()
 }
 
 // addressLine is the address on one line.
@@ -234,6 +247,15 @@ func firstWord(e *handoff.Event, g *handoff.Grant) bool {
 		before = append(before, handoff.DoorConfirmed, handoff.DoorOpened)
 	}
 	return u.Awaited && !slices.ContainsFunc(before, func(s handoff.DoorState) bool { return u.Said&(1<<s) != 0 })
+}
+
+// inPart is the kind of what happened to some of several parcels: that of all, where none of the
+// others is still to come.
+func inPart(some, all message.Kind, e *handoff.Event, g *handoff.Grant) message.Kind {
+	if e.Left == 0 || len(g.There()) == 0 {
+		return all
+	}
+	return some
 }
 
 // choose says which mail is true of an event at now, for the grant as it now is,
@@ -277,9 +299,18 @@ func choose(e *handoff.Event, g *handoff.Grant, limits handoff.Limits, now time.
 		return only(message.CodeLocked, active && locked)
 
 	case handoff.EventReleased: // taken back since: the mail about that tells of both
-		return only(message.Released, g.Handoff != nil && g.Handoff.At == e.At)
+		stands := slices.ContainsFunc(g.Handoffs(), func(h handoff.Handoff) bool { return h.At == e.At })
+		switch {
+		case e.Left == 0 || len(g.There()) == 0:
+			return only(message.Released, stands)
+		case stands && counts: // the code of the rest
+			return withCode(message.HandedInPart)
+		}
+		return only(message.HandedInPart, stands)
 	case handoff.EventCollected:
-		return message.Collected, none
+		return only(inPart(message.HandedInPart, message.Collected, e, g), true)
+	case handoff.EventPartRecalled:
+		return only(inPart(message.RecalledInPart, message.Recalled, e, g), true)
 	case handoff.EventOverridden: // cannot be taken back: it stays true whatever came after it
 		return message.ReleasedByHand, none
 	case handoff.EventDisputed: // how it ended since is told by the mail about that

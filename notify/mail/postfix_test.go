@@ -30,6 +30,8 @@ func TestPostfixTakesEveryKind(t *testing.T) {
 		message.Recalled:     func(s *story) { s.dispatch(); s.recall() },
 		message.Attempted:    func(s *story) { s.dispatch(); s.attempted() },
 
+		message.HandedInPart:   func(s *story) { s.several(); s.part("P1", "P3") },
+		message.RecalledInPart: func(s *story) { s.several(); s.recallSome("P1", "P3") },
 		message.ReleasedByHand: func(s *story) { s.dispatch(); s.byHand() },
 	}
 	sent := 0

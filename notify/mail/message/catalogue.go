@@ -114,8 +114,9 @@ var needs = func() map[string]need {
 	whole := []string{"name", "parcel_id", "parcel_tail", "zone"}
 	window, at := []string{"day", "date", "until"}, []string{"at", "at_date", "at_time"}
 	add(whole, "greeting")
+	add([]string{"all"}, "together")
 	add([]string{"zone"}, "greeting_without_name", "account_link", "footer[]") // of notices, too
-	for _, fact := range []string{"when", "handed", "order", "shop", "contact", "carrier", "courier", "address", "door"} {
+	for _, fact := range []string{"when", "handed", "order", "shop", "contact", "carrier", "courier", "address", "door", "left"} {
 		add(nil, "facts."+fact)
 	}
 	for _, kind := range ownKinds {
@@ -133,6 +134,9 @@ var needs = func() map[string]need {
 		}
 		if r.at {
 			may = slices.Concat(may, at)
+		}
+		if r.parts {
+			may = slices.Concat(may, []string{"count", "all", "left"})
 		}
 		if r.dispute {
 			may = slices.Concat(may, []string{"handed", "decide_by"})

@@ -2,6 +2,7 @@ package message
 
 import (
 	htmltemplate "html/template"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -69,6 +70,16 @@ func (c *catalogue) compose(v View, r rule) (letter, error) {
 	mail := "messages." + string(v.Kind) + "." + string(v.Purpose)
 	w := c.when(p, v)
 	w["name"], w["parcel_id"], w["parcel_tail"] = clean(v.CustomerName), clean(v.ParcelID), tail(v.ParcelID)
+	if n := len(v.More); n > 0 {
+		w["parcel_tail"] += " +" + strconv.Itoa(n)
+	}
+	if w["count"], w["all"] = strconv.Itoa(1+len(v.More)), strconv.Itoa(1+len(v.More)); r.parts {
+		var left []string
+		for _, id := range v.Left {
+			left = append(left, tail(id))
+		}
+		w["all"], w["left"] = strconv.Itoa(v.All), strings.Join(left, ", ")
+	}
 
 	greeting := "greeting"
 	if w["name"] == "" {
@@ -80,7 +91,7 @@ func (c *catalogue) compose(v View, r rule) (letter, error) {
 		Shop:     clean(v.ShopName),
 		Title:    p.write(mail+".title", w),
 		Greeting: p.write(greeting, w),
-		Intro:    p.writeAll(mail+".intro", w),
+		Intro:    c.intro(p, v, r, w),
 		Facts:    c.facts(p, v, r, w),
 		Sections: []section{p.section(mail+".help", w)},
 		Link:     link{Label: p.write("account_link", w), URL: v.AccountURL},
@@ -93,6 +104,15 @@ func (c *catalogue) compose(v View, r rule) (letter, error) {
 		l.Intro = append(l.Intro, p.writeAll(mail+".without_code", w)...)
 	}
 	return l, p.err
+}
+
+// intro begins the letter. One code is for all of several parcels.
+func (c *catalogue) intro(p *pen, v View, r rule, w values) []string {
+	lines := p.writeAll("messages."+string(v.Kind)+"."+string(v.Purpose)+".intro", w)
+	if r.code == noCode || v.Code == "" || len(v.More) == 0 || r.parts {
+		return lines
+	}
+	return append(lines, p.write("together", w))
 }
 
 // code is the block with the digits.
@@ -131,7 +151,10 @@ func (c *catalogue) facts(p *pen, v View, r rule, w values) []fact {
 	if r.courier {
 		add("courier", v.CourierName)
 	}
-	add("parcel."+string(v.Purpose), v.ParcelID)
+	add("parcel."+string(v.Purpose), strings.Join(append([]string{v.ParcelID}, v.More...), ", "))
+	if r.parts {
+		add("left", strings.Join(v.Left, ", "))
+	}
 	add("order", v.OrderID)
 	add("shop", v.ShopName)
 	add("contact", v.ShopContact)

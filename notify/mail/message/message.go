@@ -38,6 +38,10 @@ const (
 	Recalled     Kind = "recalled"      // the sender called the parcel back
 	Attempted    Kind = "attempted"     // the courier was there, and the door was not answered
 
+	// Of several parcels that arrive together.
+	HandedInPart   Kind = "handed-in-part"   // some were handed over or picked up, and the others are still to come
+	RecalledInPart Kind = "recalled-in-part" // the sender called some back, and the others are still to come
+
 	ReleasedByHand Kind = "released-by-hand" // two people of the shop released it, without courier and code
 
 	Disputed         Kind = "disputed"          // the customer says that the handoff did not happen
@@ -73,10 +77,13 @@ type View struct {
 	ShopName     string // may be empty
 	OrderID      string // may be empty
 	ParcelID     string
-	ShopContact  string // how to reach the shop's people; may be empty
-	CarrierName  string // may be empty
-	CourierName  string // display name; may be empty
-	AddressLine  string // may be empty
+	More         []string // the parcels beside ParcelID that it is about, of several that arrive together
+	Left         []string // those that are still to come, of HandedInPart and RecalledInPart only
+	All          int      // how many there are, of the same only
+	ShopContact  string   // how to reach the shop's people; may be empty
+	CarrierName  string   // may be empty
+	CourierName  string   // display name; may be empty
+	AddressLine  string   // may be empty
 
 	// Code is six digits or empty. CodeIssued, CodeReissued and CodeResent need
 	// one, TakenBack and Rescheduled show one if there is one, and every other
@@ -131,6 +138,7 @@ type rule struct {
 	at       bool // tells when it happened
 	courier  bool // tells who it was
 	dispute  bool // tells when the disputed handoff was, and by when it is decided
+	parts    bool // tells how many it is about, and which are still to come
 	doors    bool // tells which doors of the customer's own it is about
 }
 
@@ -157,6 +165,9 @@ var (
 		Expired:      {purposes: both, window: true},
 		Recalled:     {purposes: both, at: true},
 		Attempted:    {purposes: both, window: true, at: true, courier: true},
+
+		HandedInPart:   {purposes: both, code: codeIfAny, window: true, at: true, courier: true, parts: true},
+		RecalledInPart: {purposes: both, at: true, parts: true},
 
 		ReleasedByHand: {purposes: []Purpose{Delivery}, at: true},
 
@@ -193,6 +204,8 @@ func (v View) check() (rule, error) {
 		fault = "no time of the event"
 	case r.dispute && (v.HandedAt.IsZero() || v.DecideBy.IsZero()):
 		fault = "no time of the handoff, or of the decision"
+	case r.parts && (len(v.Left) == 0 || v.All <= len(v.Left)):
+		fault = "no parcel that is still to come"
 	case r.doors && (len(v.Doors) == 0 || slices.ContainsFunc(v.Doors, func(k string) bool { return !slices.Contains(ownKinds, k) })):
 		fault = "no doors, or an unknown kind"
 	case r.code == codeNeeded && v.Code == "":

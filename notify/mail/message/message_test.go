@@ -27,7 +27,7 @@ const (
 // kind.
 func sample(kind Kind, purpose Purpose, locale string) View {
 	berlin := zone("Europe/Berlin")
-	return View{
+	v := View{
 		Kind: kind, Purpose: purpose, Locale: locale,
 		CustomerName: "Sample Customer 12",
 		ShopName:     "Sample Shop",
@@ -48,6 +48,10 @@ func sample(kind Kind, purpose Purpose, locale string) View {
 		Reason:       "scanner-broken",
 		AccountURL:   sampleURL,
 	}
+	if rules[kind].parts {
+		v.More, v.Left, v.All = []string{"JJD000390007835"}, []string{"JJD000390007818"}, 3
+	}
+	return v
 }
 
 func zone(name string) *time.Location {
@@ -70,6 +74,11 @@ func everyMail(t *testing.T, f func(t *testing.T, name string, v View, m Mail)) 
 					plain := views[""]
 					plain.Code = ""
 					views[".no-code"] = plain
+				}
+				if kind == CodeIssued {
+					several := views[""]
+					several.More = []string{"JJD000390007835", "JJD000390007818"}
+					views[".several"] = several
 				}
 				for suffix, v := range views {
 					name := fmt.Sprintf("%s/%s.%s%s", c.tag, kind, purpose, suffix)
@@ -400,6 +409,8 @@ func TestRefusals(t *testing.T) {
 		"zone":                    func(v *View) { v.Zone = nil },
 		"window":                  func(v *View) { v.ValidUntil = time.Time{} },
 		"at":                      func(v *View) { v.Kind, v.At = Released, time.Time{} },
+		"nothing left of several": func(v *View) { v.Kind, v.All = HandedInPart, 3 },
+		"all left of several":     func(v *View) { v.Kind, v.All, v.Left = RecalledInPart, 1, []string{"JJD000390007818"} },
 		"code missing":            func(v *View) { v.Code = "" },
 		"code short":              func(v *View) { v.Code = "04821" },
 		"code in words":           func(v *View) { v.Kind, v.Code = TakenBack, "04821x" },
