@@ -221,13 +221,15 @@ func (a *carrierRoutes) getRoute(ctx context.Context, in *routePath) (*routeParc
 		return nil, problemOfCode(codeRouteUnknown)
 	}
 	answer := routeParcelsAnswer{
-		CarrierID: ref.Carrier, RouteID: ref.Route, Date: ref.Day.String(), CourierID: driver, Parcels: make([]routeParcel, len(grants)),
+		CarrierID: ref.Carrier, RouteID: ref.Route, Date: ref.Day.String(), CourierID: driver, Parcels: make([]routeParcel, 0, len(grants)),
 	}
 	for i := range grants {
 		g := &grants[i]
-		answer.Parcels[i] = routeParcel{
-			ParcelID: g.Dispatch.Parcel, Purpose: g.Dispatch.Purpose.String(), Status: g.StatusAt(a.clock.Now()).String(),
-			CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(), Attempted: g.Attempts,
+		for _, parcel := range g.Dispatch.Parcels() {
+			answer.Parcels = append(answer.Parcels, routeParcel{
+				ParcelID: parcel, Purpose: g.Dispatch.Purpose.String(), Status: g.StatusOf(parcel, a.clock.Now()).String(),
+				CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(), Attempted: g.Attempts,
+			})
 		}
 	}
 	return &routeParcelsOutput{Body: answer}, nil

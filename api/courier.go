@@ -33,7 +33,7 @@ func (a *courierRoutes) register(r *registrar) {
 		OperationID: "verify", Method: http.MethodPost, Path: "/v1/parcels/{parcel_id}/verify",
 		Errors:  []int{http.StatusConflict, http.StatusGone, http.StatusLocked},
 		Summary: "Hand a parcel over, or take a return along", Tags: []string{"Courier"},
-		Description: "The code is compared only when every other proof holds. Without an attempt_id every request is a new attempt.",
+		Description: "Of parcels that arrive together exactly those are handed over that parcel_ids names; for the others the customer gets another code. The code is compared only when every other proof holds. Without an attempt_id every request is a new attempt.",
 		RequestBody: &huma.RequestBody{Required: false},
 	}, couriers, a.verify)
 	route(r, huma.Operation{
@@ -70,17 +70,20 @@ type reportInput struct {
 type receiptAnswer struct {
 	_ struct{} `additionalProperties:"true"`
 
-	Status  string  `json:"status" enum:"released,collected,active" doc:"Of the parcel, after this act"`
+	Status  string  `json:"status" enum:"released,collected,active" doc:"After this act; of several parcels active while one is still there"`
 	Receipt receipt `json:"receipt"`
 }
 
 type receipt struct {
-	GrantID   string    `json:"grant_id"`
-	ParcelID  string    `json:"parcel_id"`
-	Act       string    `json:"act" enum:"release,collect,abort,attempted"`
-	CourierID string    `json:"courier_id"`
-	At        time.Time `json:"at"`
-	DistanceM *int      `json:"distance_m,omitempty" doc:"From the address, rounded to ten meters; left out where no place was asked for"`
+	GrantID    string    `json:"grant_id"`
+	ParcelID   string    `json:"parcel_id"`
+	Act        string    `json:"act" enum:"release,collect,abort,attempted"`
+	CourierID  string    `json:"courier_id"`
+	At         time.Time `json:"at"`
+	ParcelIDs  []string  `json:"parcel_ids,omitempty" doc:"Of several parcels those that were sent and that the act was about"`
+	Also       []string  `json:"also_last4,omitempty" doc:"Of several parcels the last four characters of others that it was about: an abort takes back a whole handoff"`
+	StillThere []string  `json:"still_there_last4,omitempty" doc:"Of several parcels the last four characters of those that are still to be handed over"`
+	DistanceM  *int      `json:"distance_m,omitempty" doc:"From the address, rounded to ten meters; left out where no place was asked for"`
 }
 
 type receiptOutput struct{ Body receiptAnswer }
@@ -89,6 +92,7 @@ type receiptOutput struct{ Body receiptAnswer }
 func present(ctx context.Context, parcel pathLabel, p service.Presentation,
 	act func(context.Context, service.Presentation) (service.Receipt, error),
 ) (*receiptOutput, error) {
+	sent := p.Parcels
 	p.Courier, p.Issued, p.Device, p.Parcel = ofCourier(ctx), issued(ctx), principal(ctx).Device, parcel.text
 	r, err := act(ctx, p)
 	if err != nil {
@@ -97,10 +101,26 @@ func present(ctx context.Context, parcel pathLabel, p service.Presentation,
 	answer := receiptAnswer{Status: r.Status.String(), Receipt: receipt{
 		GrantID: r.Grant.String(), ParcelID: r.Parcel, Act: r.Act.String(), CourierID: r.Courier, At: r.At,
 	}}
+	answer.Receipt.several(&r, len(sent) > 0)
 	if r.Placed {
 		answer.Receipt.DistanceM = &r.Distance
 	}
 	return &receiptOutput{Body: answer}, nil
+}
+
+// several names the parcels of a receipt. No id is told in full that the courier did not send: a
+// verify is about those alone that were sent, and any other act was asked by one.
+func (r *receipt) several(done *service.Receipt, sent bool) {
+	for _, parcel := range done.Parcels {
+		if parcel == done.Parcel || sent {
+			r.ParcelIDs = append(r.ParcelIDs, parcel)
+		} else {
+			r.Also = append(r.Also, handoff.Tail(parcel))
+		}
+	}
+	for _, parcel := range done.Left {
+		r.StillThere = append(r.StillThere, handoff.Tail(parcel))
+	}
 }
 
 func (a *courierRoutes) verify(ctx context.Context, in *verifyInput) (*receiptOutput, error) {
@@ -124,27 +144,35 @@ type stopsAnswer struct {
 // stop is a parcel on a courier's list: enough to find the door and to greet, not
 // enough to pretend to hold the parcel.
 type stop struct {
-	StopID       string     `json:"stop_id" example:"9f1c02a7d54be380" doc:"Tells this stop from others in later lists, and is of no other use"`
-	ParcelLast4  string     `json:"parcel_last4" example:"7827"`
-	RouteID      string     `json:"route_id"`
-	Purpose      string     `json:"purpose" enum:"delivery,return_pickup"`
-	Status       string     `json:"status" enum:"active,released,collected,recalled,expired,held"`
-	CodeRequired bool       `json:"code_required"`
-	ValidUntil   time.Time  `json:"valid_until"`
-	Attempted    int        `json:"attempted" doc:"How often no one answered the door"`
-	Name         string     `json:"name,omitempty" doc:"On the label"`
-	Kind         string     `json:"kind" enum:"residence,business,pickup_point,locker,po_box"`
-	Lines        []string   `json:"lines"`
-	Unit         string     `json:"unit,omitempty"`
-	City         string     `json:"city"`
-	PostalCode   string     `json:"postal_code,omitempty"`
-	Country      string     `json:"country"`
-	TimeZone     string     `json:"time_zone" doc:"Of the address"`
-	Location     *stopPoint `json:"location,omitempty"`
-	BuildingID   string     `json:"building_id,omitempty"`
-	Doors        []stopDoor `json:"doors" doc:"On the way, while the parcel is active. Whether one opens, only an unlock says"`
+	StopID       string       `json:"stop_id" example:"9f1c02a7d54be380" doc:"Tells this stop from others in later lists, and is of no other use"`
+	ParcelLast4  string       `json:"parcel_last4" example:"7827"`
+	Parcels      []stopParcel `json:"parcels,omitempty" doc:"Of parcels that arrive together: each of them. Each is scanned, and those that are scanned are handed over"`
+	AllOrNothing bool         `json:"all_or_nothing,omitempty,omitzero" doc:"All that are still there are handed over at once, or none"`
+	RouteID      string       `json:"route_id"`
+	Purpose      string       `json:"purpose" enum:"delivery,return_pickup"`
+	Status       string       `json:"status" enum:"active,released,collected,recalled,expired,held"`
+	CodeRequired bool         `json:"code_required"`
+	ValidUntil   time.Time    `json:"valid_until"`
+	Attempted    int          `json:"attempted" doc:"How often no one answered the door"`
+	Name         string       `json:"name,omitempty" doc:"On the label"`
+	Kind         string       `json:"kind" enum:"residence,business,pickup_point,locker,po_box"`
+	Lines        []string     `json:"lines"`
+	Unit         string       `json:"unit,omitempty"`
+	City         string       `json:"city"`
+	PostalCode   string       `json:"postal_code,omitempty"`
+	Country      string       `json:"country"`
+	TimeZone     string       `json:"time_zone" doc:"Of the address"`
+	Location     *stopPoint   `json:"location,omitempty"`
+	BuildingID   string       `json:"building_id,omitempty"`
+	Doors        []stopDoor   `json:"doors" doc:"On the way, while the parcel is active. Whether one opens, only an unlock says"`
 
 	AbortableUntil *time.Time `json:"abortable_until,omitempty" doc:"Until when the handoff can be taken back; left out where it cannot"`
+}
+
+// stopParcel is one of several parcels on a courier's list.
+type stopParcel struct {
+	Last4  string `json:"parcel_last4" example:"7827"`
+	Status string `json:"status" enum:"active,released,collected,recalled,expired,held"`
 }
 
 // stopDoor is a door that a courier may ask to be opened for a parcel.
@@ -219,6 +247,12 @@ func (a *courierRoutes) stopOf(g *handoff.Grant, courier string) stop {
 		Status: g.StatusAt(now).String(), CodeRequired: g.CodeRequired(), ValidUntil: g.Window.Until.Time(),
 		Attempted: g.Attempts, Name: d.Customer.Name, Kind: d.To.Kind.String(), Lines: d.To.Lines, Unit: d.To.Unit,
 		City: d.To.City, PostalCode: d.To.Postal, Country: d.To.Country,
+	}
+	if g.Group != nil {
+		s.AllOrNothing = g.Group.AllOrNothing
+		for _, parcel := range d.Parcels() {
+			s.Parcels = append(s.Parcels, stopParcel{Last4: handoff.Tail(parcel), Status: g.StatusOf(parcel, now).String()})
+		}
 	}
 	if d.To.Location != nil {
 		lat, lon := d.To.Location.Degrees()

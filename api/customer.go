@@ -88,7 +88,8 @@ type handoffAnswer struct {
 	_ struct{} `additionalProperties:"true"`
 
 	GrantID      string           `json:"grant_id"`
-	ParcelID     string           `json:"parcel_id"`
+	ParcelID     string           `json:"parcel_id" doc:"Of several the first, by its id"`
+	Parcels      []parcelAnswer   `json:"parcels,omitempty" doc:"Of parcels that arrive together: how each stands. One code is for all that are still to come"`
 	OrderID      string           `json:"order_id,omitempty"`
 	CarrierID    string           `json:"carrier_id"`
 	CarrierName  string           `json:"carrier_name,omitempty" doc:"What people call the carrier, where the service knows"`
@@ -105,7 +106,8 @@ type handoffAnswer struct {
 	ReissuesLeft int              `json:"reissues_left" doc:"New codes that can still be asked for; none where too many wrong ones were tried for good"`
 	Journey      journeyShort     `json:"journey"`
 	Destination  destinationShort `json:"destination"`
-	Handoff      *handoffShort    `json:"handoff,omitempty" doc:"Once the parcel changed hands"`
+	Handoff      *handoffShort    `json:"handoff,omitempty" doc:"Once the parcel changed hands; of several parcels the newest"`
+	Earlier      []handoffShort   `json:"earlier_handoffs,omitempty" doc:"Of several parcels the handoffs before, oldest first, without the courier's name"`
 	Consents     []string         `json:"consents" enum:"garage,home" doc:"Which doors of the customer's own may be opened"`
 	Unlocks      []unlockShort    `json:"unlocks" doc:"Doors opened, or meant to be, for this parcel; oldest first"`
 	OwnDoors     []ownDoorShort   `json:"own_doors,omitempty" doc:"The customer's own doors on the way, for which consent is asked. Not in lists"`
@@ -145,6 +147,7 @@ type destinationShort struct {
 type handoffShort struct {
 	At      time.Time `json:"at"`
 	Courier string    `json:"courier,omitempty" doc:"The courier's display name"`
+	Parcels []string  `json:"parcel_ids,omitempty" doc:"Of several parcels those that changed hands then"`
 	ByHand  bool      `json:"by_hand,omitempty" doc:"Two people of the shop released it, without courier and code"`
 }
 
@@ -159,6 +162,9 @@ type historyShort struct {
 	Type   string    `json:"type" example:"dispatched"`
 	At     time.Time `json:"at"`
 	Reason string    `json:"reason,omitempty" doc:"Why a code was refused"`
+
+	Parcels []string `json:"parcel_ids,omitempty" doc:"Which of several parcels it is about"`
+	Left    int      `json:"parcels_left,omitempty,omitzero" doc:"How many of several were still to come after it"`
 }
 
 // The states of a code.
@@ -195,7 +201,7 @@ func (a *customerRoutes) handoffAnswer(g *handoff.Grant, more besides) handoffAn
 	now := a.clock.Now()
 	d, limits, status := &g.Dispatch, a.service.Policy().Limits, g.StatusAt(now)
 	answer := handoffAnswer{
-		GrantID: g.ID.String(), ParcelID: d.Parcel, OrderID: d.Order, CarrierID: d.Carrier, CarrierName: a.carrierNames[d.Carrier], Status: status.String(),
+		GrantID: g.ID.String(), ParcelID: d.Parcel, Parcels: parcelsOf(g, now), OrderID: d.Order, CarrierID: d.Carrier, CarrierName: a.carrierNames[d.Carrier], Status: status.String(),
 		Purpose: d.Purpose.String(), CodeRequired: g.CodeRequired(), CodeState: codeState(g, status, limits),
 		DeliveryDate: g.Day().String(), ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(),
 		Journey: journeyOf(g.JourneyAt(now, more.driven)),
@@ -224,7 +230,10 @@ func (a *customerRoutes) handoffAnswer(g *handoff.Grant, more besides) handoffAn
 		answer.Code = &code
 	}
 	if g.Handoff != nil {
-		answer.Handoff = &handoffShort{At: g.Handoff.At.Time(), Courier: more.courier, ByHand: g.Handoff.Courier == ""}
+		answer.Handoff = &handoffShort{At: g.Handoff.At.Time(), Courier: more.courier, ByHand: g.Handoff.Courier == "", Parcels: g.Handoff.Parcels}
+		for _, h := range g.Handoffs()[:len(g.Handoffs())-1] {
+			answer.Earlier = append(answer.Earlier, handoffShort{At: h.At.Time(), ByHand: h.Courier == "", Parcels: h.Parcels})
+		}
 	}
 	waits := g.ConsentAsked(now)
 	for i := range more.doors {
@@ -240,7 +249,7 @@ func (a *customerRoutes) handoffAnswer(g *handoff.Grant, more besides) handoffAn
 		answer.OwnDoors = append(answer.OwnDoors, own)
 	}
 	for i, h := range g.History {
-		answer.History[i] = historyShort{Type: h.Type.String(), At: h.At.Time(), Reason: string(h.Reason)}
+		answer.History[i] = historyShort{Type: h.Type.String(), At: h.At.Time(), Reason: string(h.Reason), Parcels: h.Parcels, Left: h.Left}
 	}
 	return answer
 }

@@ -87,6 +87,7 @@ type disputeEvidence struct {
 	HandedOverAt time.Time `json:"handed_over_at"`
 	CourierID    string    `json:"courier_id,omitempty" doc:"Left out: two people of the shop released it by hand"`
 	DistanceM    int       `json:"distance_m" doc:"From the address, by the courier's device, rounded to ten; 0 too where no place was asked for"`
+	ParcelIDs    []string  `json:"parcel_ids,omitempty" doc:"Of several parcels all that were handed over; the rest is of the newest handoff"`
 	CodeIssue    uint64    `json:"code_issue,omitempty,omitzero" doc:"Which of the parcel's codes was entered, counted as in events; left out where none was asked for"`
 }
 
@@ -136,6 +137,9 @@ func (a *disputeRoutes) output(r *service.Record) (*disputeOutput, error) {
 			HandedOverAt: g.Handoff.At.Time(), CourierID: g.Handoff.Courier, DistanceM: g.Handoff.Distance, CodeIssue: g.Dispute.Issue,
 		},
 	}}
+	if g.Group != nil {
+		out.Body.Evidence.ParcelIDs = g.HandedOver()
+	}
 	return out, nil
 }
 

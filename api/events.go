@@ -18,8 +18,9 @@ import (
 // eventRoutes are the route to the log, for those who run the service.
 type eventRoutes struct {
 	events eventlog.Reading
-	hash   func(carrier, parcel string) handoff.ParcelHash         // under which the grants of a parcel are found
-	labels func(carrier, parcel string) ([]string, handoff.Reason) // which ids a label may mean; carrier may be empty
+	hash   func(carrier, parcel string) handoff.ParcelHash                                  // under which the grants of a parcel are found
+	home   func(ctx context.Context, parcel handoff.ParcelHash) (handoff.ParcelHash, error) // of one of several: that of the first
+	labels func(carrier, parcel string) ([]string, handoff.Reason)                          // which ids a label may mean; carrier may be empty
 }
 
 func (a *eventRoutes) register(r *registrar) {
@@ -136,7 +137,10 @@ type eventData struct {
 
 	Shop    string     `json:"shop_id,omitempty"`
 	Carrier string     `json:"carrier_id,omitempty"`
-	Parcel  string     `json:"parcel_id,omitempty"`
+	Parcel  string     `json:"parcel_id,omitempty" doc:"Of several parcels the first of the dispatch"`
+	Parcels []string   `json:"parcel_ids,omitempty" doc:"Which of several parcels it is about; of dispatched all of them"`
+	Left    int        `json:"parcels_left,omitempty,omitzero" doc:"How many of several parcels are still there after it"`
+	All     bool       `json:"all_or_nothing,omitempty,omitzero" doc:"Of dispatched: all that are still there are handed over at once, or none"`
 	Route   string     `json:"route_id,omitempty"`
 	Courier string     `json:"courier_id,omitempty" doc:"Who stood at the door"`
 	By      string     `json:"by,omitempty" example:"customer" doc:"The role of who asked, where it was no courier"`
@@ -189,6 +193,10 @@ func (a *eventRoutes) getEvents(ctx context.Context, in *eventsInput) (*eventsOu
 		}
 		if filter.Carrier != "" {
 			filter.Hash = a.hash(filter.Carrier, filter.Parcels[0])
+			var err error
+			if filter.Home, err = a.home(ctx, filter.Hash); err != nil {
+				return nil, err
+			}
 		}
 	}
 	page, err := eventlog.Query(ctx, a.events, filter, from, limit)
@@ -208,7 +216,7 @@ func eventOf(l *eventlog.Logged) eventAnswer {
 		SpecVersion: "1.0", ID: l.ID.ID, Source: "urn:latchkey:" + trail.LogChain(l.ID.Partition),
 		Type: l.What(), Time: l.When(), Subject: e.Grant.String(),
 		Data: eventData{
-			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Link: e.Link, Device: e.Device,
+			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Parcels: e.Parcels, Left: e.Left, All: e.AllOrNothing, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Link: e.Link, Device: e.Device,
 			Reason: string(e.Reason), Changes: e.Changes, Excused: e.Excused, Count: e.Count, Rights: rightsOf(e.Rights), Issue: e.Issue, DistanceM: e.Distance,
 			Building: e.Building, Door: e.Door, Permit: e.Permit.String(), Awaited: e.Awaited, RelockS: e.Relock, Resident: string(e.Resident), Change: e.Change,
 			APIKey: e.APIKey, Relieved: e.Relieved, Object: e.Object, Scopes: e.Scopes,

@@ -270,7 +270,7 @@ func audiences(c *Config, recorder *recorder, beside *giveWay) []audience {
 		&buildingRoutes{service: c.Service, registry: c.Registry, policy: c.Service.Policy()},
 		&unitRoutes{service: c.Service, registry: c.Registry, directory: c.Directory},
 		&accessRoutes{registry: c.Registry, log: c.Access},
-		&eventRoutes{events: c.Events, hash: c.Service.ParcelHash, labels: c.Service.Policy().Labels},
+		&eventRoutes{events: c.Events, hash: c.Service.ParcelHash, home: c.Service.Home, labels: c.Service.Policy().Labels},
 		&residentRoutes{service: c.Service, directory: c.Directory, registry: c.Registry, clock: c.Clock, told: c.Residents},
 		&numberRoutes{figures: c.Figures, clock: c.Clock},
 		&orderRoutes{service: c.Service, clock: c.Clock},

@@ -26,7 +26,7 @@ func (a *warehouseRoutes) register(r *registrar) {
 		OperationID: "dispatch", Method: http.MethodPost, Path: "/v1/dispatches", DefaultStatus: http.StatusCreated,
 		Errors:  []int{http.StatusConflict},
 		Summary: "A parcel left the warehouse", Tags: []string{"Warehouse"},
-		Description: "Makes the parcel's grant. The same dispatch sent again answers 200 with the grant that exists, and does nothing.",
+		Description: "Makes the parcel's grant, or that of several parcels that arrive together: one code and one mail for all of them. The same dispatch sent again answers 200 with the grant that exists, and does nothing.",
 	}, senders, a.dispatch)
 	made := r.huma.OpenAPI().Paths["/v1/dispatches"].Post.Responses
 	made["200"] = &huma.Response{Description: "It was dispatched before", Content: made["201"].Content}
@@ -43,6 +43,7 @@ func (a *warehouseRoutes) register(r *registrar) {
 		OperationID: "recall", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/recall",
 		Errors:  []int{http.StatusConflict},
 		Summary: "Call a parcel back", Tags: []string{"Warehouse"},
+		Description: "Of several parcels all that are still there, or those that are named.",
 	}, senders, a.recall)
 	route(r, huma.Operation{
 		OperationID: "hold", Method: http.MethodPost, Path: "/v1/dispatches/{grant_id}/hold",
@@ -79,14 +80,53 @@ type grantAnswer struct {
 	ValidFrom    time.Time     `json:"valid_from"`
 	ValidUntil   time.Time     `json:"valid_until"`
 	Rights       []rightAnswer `json:"rights"`
-	ParcelID     string        `json:"parcel_id"`
+	ParcelID     string        `json:"parcel_id" doc:"Of several the first, by its id"`
 	CarrierID    string        `json:"carrier_id"`
 	RouteID      string        `json:"route_id"`
 	DeliveryDate string        `json:"delivery_date" format:"date"`
 
+	Parcels      []parcelAnswer `json:"parcels,omitempty" doc:"Of parcels that arrive together: how each stands"`
+	AllOrNothing bool           `json:"all_or_nothing,omitempty,omitzero" doc:"All that are still there are handed over at once, or none: by the dispatch or the shop's policy"`
+	Handoffs     []partAnswer   `json:"handoffs,omitempty" doc:"Of parcels that arrive together: the standing handoffs, oldest first"`
+
 	Override *overrideAnswer `json:"override,omitempty" doc:"A release by hand that waits for approval. Shown to the scope shop alone"`
 
 	Warnings []warning `json:"warnings,omitempty" doc:"Of a dispatch: what was read in the safe direction, and should be mended"`
+}
+
+// parcelAnswer is one of several parcels.
+type parcelAnswer struct {
+	ParcelID string `json:"parcel_id" example:"JJD000390007827"`
+	Status   string `json:"status" enum:"active,released,collected,recalled,expired,held" doc:"active: it is still to come"`
+	Seal     string `json:"seal,omitempty" example:"S-4711" doc:"The number of its seal"`
+}
+
+// parcelsOf are those of a grant of several; none for one parcel without a seal.
+func parcelsOf(g *handoff.Grant, now time.Time) (all []parcelAnswer) {
+	if g.Dispatch.Together == nil {
+		return nil
+	}
+	for _, p := range g.Dispatch.Pieces() {
+		all = append(all, parcelAnswer{ParcelID: p.Parcel, Seal: p.Seal, Status: g.StatusOf(p.Parcel, now).String()})
+	}
+	return all
+}
+
+// partAnswer is one handoff of some of several parcels.
+type partAnswer struct {
+	At        time.Time `json:"at"`
+	ParcelIDs []string  `json:"parcel_ids"`
+	CourierID string    `json:"courier_id,omitempty" doc:"Left out: two people of the shop released them by hand"`
+}
+
+func partsOf(g *handoff.Grant) (all []partAnswer) {
+	if g.Group == nil {
+		return nil
+	}
+	for _, h := range g.Handoffs() {
+		all = append(all, partAnswer{At: h.At.Time(), ParcelIDs: append([]string{}, h.Parcels...), CourierID: h.Courier})
+	}
+	return all
 }
 
 // warning says what of a dispatch was read in the safe direction. Like a violation, it
@@ -129,6 +169,7 @@ func grantAnswerOf(g *handoff.Grant, now time.Time) grantAnswer {
 		GrantID: g.ID.String(), Status: g.StatusAt(now).String(), CodeRequired: g.CodeRequired(),
 		ValidFrom: g.Window.From.Time(), ValidUntil: g.Window.Until.Time(), Rights: rightsOf(g.Rights),
 		ParcelID: g.Dispatch.Parcel, CarrierID: g.Dispatch.Carrier, RouteID: g.Route(), DeliveryDate: g.Day().String(),
+		Parcels: parcelsOf(g, now), AllOrNothing: g.Group != nil && g.Group.AllOrNothing, Handoffs: partsOf(g),
 	}
 }
 
@@ -260,12 +301,17 @@ type reasonInput struct {
 	Body  body[reasonRequest, string, *reasonRequest]
 }
 
-func (a *warehouseRoutes) recall(ctx context.Context, in *reasonInput) (*grantOutput, error) {
+type recallInput struct {
+	Grant pathID `path:"grant_id" doc:"As the dispatch answered"`
+	Body  body[recallRequest, recall, *recallRequest]
+}
+
+func (a *warehouseRoutes) recall(ctx context.Context, in *recallInput) (*grantOutput, error) {
 	id, err := in.Grant.grant()
 	if err != nil {
 		return nil, err
 	}
-	return a.grantOutput(a.service.Recall(ctx, ofShop(ctx), id, in.Body.value))
+	return a.grantOutput(a.service.RecallSome(ctx, ofShop(ctx), id, in.Body.value.parcels, in.Body.value.reason))
 }
 
 func (a *warehouseRoutes) hold(ctx context.Context, in *reasonInput) (*grantOutput, error) {

@@ -15,17 +15,27 @@ import (
 // parse accepts.
 
 type dispatchRequest struct {
-	ParcelID     string             `json:"parcel_id" maxLength:"512" example:"JJD000390007827" doc:"The carrier's id, as the label says or a scanner gives it. Answers and events have its one form: without spaces, an SSCC as its 18 digits, an S10 id in capitals. It matches ^[A-Za-z0-9._-]{1,64}$"`
+	ParcelID     *string            `json:"parcel_id,omitempty" maxLength:"512" example:"JJD000390007827" doc:"Required unless parcels is given. The carrier's id, as the label says or a scanner gives it. Answers and events have its one form: without spaces, an SSCC as its 18 digits, an S10 id in capitals. It matches ^[A-Za-z0-9._-]{1,64}$"`
+	Parcels      []parcelRequest    `json:"parcels,omitempty" minItems:"1" maxItems:"50" doc:"Instead of parcel_id: the parcels that arrive together, as one handoff with one code. Their order does not matter"`
+	AllOrNothing *bool              `json:"all_or_nothing,omitempty" doc:"With parcels: all that are still there are handed over at once, or none"`
 	OrderID      *string            `json:"order_id,omitempty" format:"id" example:"302-1234567"`
 	CarrierID    string             `json:"carrier_id" format:"id" example:"swift"`
 	RouteID      string             `json:"route_id" format:"id" example:"BER-042"`
 	DeliveryDate string             `json:"delivery_date" format:"date" example:"2026-11-24" doc:"The civil day at the address (RFC 3339 full-date)"`
 	Purpose      *string            `json:"purpose,omitempty" enum:"delivery,return_pickup" doc:"Left out: delivery"`
-	Value        valueRequest       `json:"value"`
-	Categories   []string           `json:"categories,omitempty" maxItems:"16" maxLength:"64" example:"[\"electronics\"]" doc:"Compared without case, with spaces, hyphens and underscores as one. One that the policy does not know needs a code, and is answered with a warning"`
+	Value        valueRequest       `json:"value" doc:"Of several parcels the sum"`
+	Categories   []string           `json:"categories,omitempty" maxItems:"16" maxLength:"64" example:"[\"electronics\"]" doc:"Of several parcels those of all. Compared without case, with spaces, hyphens and underscores as one. One that the policy does not know needs a code, and is answered with a warning"`
 	Customer     customerRequest    `json:"customer"`
 	Destination  destinationRequest `json:"destination"`
 }
+
+type parcelRequest struct {
+	ParcelID string  `json:"parcel_id" maxLength:"512" example:"JJD000390007827" doc:"As parcel_id of a dispatch"`
+	Seal     *string `json:"seal,omitempty" format:"id" example:"S-4711" doc:"The number of the parcel's seal, which the customer is shown"`
+}
+
+// mostParcels is handoff.MostParcels, as the tags say it.
+const mostParcels = handoff.MostParcels
 
 type valueRequest struct {
 	Amount   string `json:"amount" pattern:"^[0-9]{1,12}([.][0-9]{1,4})?$" example:"1299.00" doc:"No more decimals than ISO 4217 gives the currency. Three digits after the point, where it has three, are compared as thousands"`
@@ -67,7 +77,6 @@ var (
 // parse reads a dispatch. Whose shop it is stands in the token, not in the body.
 func (r *dispatchRequest) parse(bad *violations) handoff.Dispatch {
 	d := handoff.Dispatch{
-		Parcel:  bad.label("parcel_id", r.ParcelID),
 		Order:   bad.optionalID("order_id", r.OrderID),
 		Carrier: bad.id("carrier_id", r.CarrierID),
 		Route:   bad.id("route_id", r.RouteID),
@@ -82,6 +91,7 @@ func (r *dispatchRequest) parse(bad *violations) handoff.Dispatch {
 		},
 		To: r.Destination.parse(bad),
 	}
+	r.parcels(bad, &d)
 	if says(r.Purpose) {
 		var known bool
 		if d.Purpose, known = handoff.ParsePurpose(*r.Purpose); !known {
@@ -95,6 +105,47 @@ func (r *dispatchRequest) parse(bad *violations) handoff.Dispatch {
 	bad.each("categories", r.Categories, func(name string) { bad.text("categories", name, 64) })
 	d.Categories = r.Categories
 	return d
+}
+
+// parcels reads which parcels it is about: one, or several.
+func (r *dispatchRequest) parcels(bad *violations, d *handoff.Dispatch) {
+	all := r.AllOrNothing != nil && *r.AllOrNothing
+	switch {
+	case r.ParcelID == nil && r.Parcels == nil:
+		bad.add("parcel_id", "is required, or parcels")
+	case r.Parcels == nil:
+		d.Parcel = bad.label("parcel_id", *r.ParcelID)
+		if all {
+			bad.add("all_or_nothing", "must go with parcels")
+		}
+	case says(r.ParcelID):
+		bad.add("parcels", "must not go with parcel_id")
+	case len(r.Parcels) < 1 || len(r.Parcels) > mostParcels:
+		bad.add("parcels", "must be between 1 and "+strconv.Itoa(mostParcels))
+	default:
+		d.Together = &handoff.Together{AllOrNothing: all}
+		for i, p := range r.Parcels {
+			at := bad.item("parcels", i)
+			piece := handoff.Piece{Parcel: bad.label(at+".parcel_id", p.ParcelID), Seal: bad.optionalID(at+".seal", p.Seal)}
+			if i == 0 {
+				d.Parcel, d.Together.Seal = piece.Parcel, piece.Seal
+				continue
+			}
+			d.Together.More = append(d.Together.More, piece)
+		}
+	}
+}
+
+// labels reads the labels of parcels, of which there may be none.
+func (vs *violations) labels(at string, list []string) []string {
+	if len(list) > mostParcels {
+		vs.add(at, "must be at most "+strconv.Itoa(mostParcels))
+		return nil
+	}
+	for i, read := range list {
+		vs.label(vs.item(at, i), read)
+	}
+	return list
 }
 
 func (r *valueRequest) parse(bad *violations) handoff.Money {
@@ -191,6 +242,7 @@ func (r *positionRequest) parse(bad *violations) *handoff.Position {
 }
 
 type verifyRequest struct {
+	ParcelIDs []string         `json:"parcel_ids,omitempty" maxItems:"50" maxLength:"512" example:"[\"JJD000390007827\"]" doc:"Of parcels that arrive together all that were scanned, the path's among them: exactly these are handed over. Left out: the path's alone"`
 	Code      *string          `json:"code,omitempty" pattern:"^[0-9]{6}$" example:"123456" doc:"What the customer said. Parcels without a code need none"`
 	Location  *positionRequest `json:"location,omitempty"`
 	AttemptID *string          `json:"attempt_id,omitempty" format:"id" doc:"Under which this request may be repeated: the first answer is given again"`
@@ -199,6 +251,7 @@ type verifyRequest struct {
 
 func (r *verifyRequest) parse(bad *violations) service.Presentation {
 	p := service.Presentation{
+		Parcels:  bad.labels("parcel_ids", r.ParcelIDs),
 		Position: r.Location.parse(bad),
 		Attempt:  bad.attempt(r.AttemptID),
 		Claimed:  bad.optionalTime("claimed_at", r.ClaimedAt),
@@ -233,6 +286,20 @@ type reasonRequest struct {
 }
 
 func (r *reasonRequest) parse(bad *violations) string { return bad.text("reason", r.Reason, 200) }
+
+type recallRequest struct {
+	Reason    string   `json:"reason" minLength:"1" maxLength:"200" example:"The customer called"`
+	ParcelIDs []string `json:"parcel_ids,omitempty" maxItems:"50" maxLength:"512" example:"[\"JJD000390007827\"]" doc:"Which of several parcels; the others stay as they are, with their code. Left out: all that are still there"`
+}
+
+type recall struct {
+	reason  string
+	parcels []string
+}
+
+func (r *recallRequest) parse(bad *violations) recall {
+	return recall{reason: bad.text("reason", r.Reason, 200), parcels: bad.labels("parcel_ids", r.ParcelIDs)}
+}
 
 // settleRequest is the duty officer's decision about a dispute.
 type settleRequest struct {

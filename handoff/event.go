@@ -556,6 +556,9 @@ func ruled(g Grant, e Event) Grant {
 	if !ended.HeldBefore {
 		g.Status, g.HeldFrom = g.HeldFrom, 0
 	}
+	if g.Status == Active { // of several parcels some are still there
+		g.ClosedAt = 0
+	}
 	return g
 }
 

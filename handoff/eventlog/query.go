@@ -23,6 +23,7 @@ type Filter struct {
 	Courier  string             // ids of two carriers may collide
 	Parcels  []string           // any of these ids; none: all
 	Hash     handoff.ParcelHash // of Carrier and the one parcel, where both are known: it says in which partition to look
+	Home     handoff.ParcelHash // beside Hash: of the first parcel, of several that the parcel is one of; empty: it is Hash
 	Building string
 	From, To time.Time // decided at From or later, and before To
 }
@@ -141,7 +142,7 @@ func (f *Filter) matches(l *Logged) bool {
 	at := l.When()
 	return (len(f.Types) == 0 || slices.Contains(f.Types, e.Type)) &&
 		(f.Grant == (handoff.GrantID{}) || f.Grant == e.Grant) &&
-		is(f.Carrier, e.Carrier) && is(f.Shop, e.Shop) && is(f.Courier, e.Courier) && (len(f.Parcels) == 0 || slices.Contains(f.Parcels, e.Parcel)) && is(f.Building, e.Building) &&
+		is(f.Carrier, e.Carrier) && is(f.Shop, e.Shop) && is(f.Courier, e.Courier) && (len(f.Parcels) == 0 || slices.ContainsFunc(f.Parcels, func(p string) bool { return p == e.Parcel || slices.Contains(e.Parcels, p) })) && is(f.Building, e.Building) &&
 		(f.From.IsZero() || !at.Before(f.From)) && (f.To.IsZero() || at.Before(f.To))
 }
 
@@ -150,6 +151,8 @@ func (f *Filter) partitions() []int {
 	switch {
 	case f.Grant != (handoff.GrantID{}):
 		return []int{f.Grant.Hash.Partition()}
+	case f.Hash != "" && f.Home != "" && f.Home.Partition() != f.Hash.Partition():
+		return []int{f.Hash.Partition(), f.Home.Partition()}
 	case f.Hash != "":
 		return []int{f.Hash.Partition()}
 	}

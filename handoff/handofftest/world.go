@@ -232,7 +232,12 @@ func (w *World) Parcel(t TB, parcel string) handoff.Grant {
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}
-	if snap.Record == nil {
+	if a := snap.Alias; a != nil { // it is one of several
+		if snap, err = w.Core.Load(context.Background(), service.Query{Parcel: a.Hash, Generation: a.Generation}); err != nil {
+			t.Fatalf("Load: %v", err)
+		}
+	}
+	if snap.Record == nil || !snap.Record.Grant.Names(parcel) {
 		return handoff.Grant{}
 	}
 	return snap.Record.Grant

@@ -132,6 +132,16 @@ func (s *Service) load(ctx context.Context, parcel handoff.ParcelHash) (Snapshot
 	return s.named(ctx, parcel, found.Alias, nil)
 }
 
+// Home is the hash under which the newest grant of a parcel is kept: its own, or that of the first
+// of several. The error is storage.ErrUnavailable or storage.ErrSealed.
+func (s *Service) Home(ctx context.Context, parcel handoff.ParcelHash) (handoff.ParcelHash, error) {
+	found, err := s.load(ctx, parcel)
+	if g := found.grant(); err == nil && g != nil {
+		return g.ID.Hash, nil
+	}
+	return parcel, err
+}
+
 // holds reports whether a grant names the parcel of a key.
 func (s *Service) holds(g *handoff.Grant, parcel handoff.ParcelHash) bool {
 	return slices.ContainsFunc(g.Dispatch.Parcels(), func(id string) bool { return s.ParcelHash(g.Dispatch.Carrier, id) == parcel })

@@ -193,7 +193,9 @@ func (m *Mailer) view(ctx context.Context, e *handoff.Event, g *handoff.Grant) (
 	if about := aboutOf(e, g); len(about) > 0 {
 		v.ParcelID, v.More = about[0], about[1:]
 	}
-	v.Left, v.All = g.There(), len(d.Parcels())
+	if g.Group != nil {
+		v.Left, v.All = g.There(), len(d.Parcels())
+	}
 	if e.Type.AtDoor() {
 		v.Doors = []string{e.Target.String()}
 	}

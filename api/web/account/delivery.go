@@ -3,6 +3,7 @@ package account
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"latchkey/handoff"
@@ -12,6 +13,7 @@ import (
 type delivery struct {
 	GrantID      string    `json:"grant_id"`
 	ParcelID     string    `json:"parcel_id"`
+	Parcels      []piece   `json:"parcels"` // of several
 	OrderID      string    `json:"order_id"`
 	CarrierID    string    `json:"carrier_id"`
 	CarrierName  string    `json:"carrier_name"`
@@ -69,6 +71,54 @@ type dispute struct {
 type event struct {
 	Type string    `json:"type"`
 	At   time.Time `json:"at"`
+	Left int       `json:"parcels_left"` // of several
+}
+
+// Name is the event as a key of the words: of several parcels it may be about some.
+func (e event) Name() string {
+	if e.Left > 0 && (e.Type == "released" || e.Type == "collected") {
+		return e.Type + "_in_part"
+	}
+	return e.Type
+}
+
+// piece is one of several parcels, or one with a seal.
+type piece struct {
+	ParcelID string `json:"parcel_id"`
+	Status   string `json:"status"`
+	Seal     string `json:"seal"`
+}
+
+// Coming reports whether the parcel is still to be handed over.
+func (p piece) Coming() bool { return p.Status == "active" }
+
+// Several reports whether more than one parcel arrives.
+func (d *delivery) Several() bool { return len(d.Parcels) > 1 }
+
+// Parts is how many of several parcels changed hands, while others are still to come; 0 else.
+func (d *delivery) Parts() (n int) {
+	coming := false
+	for _, p := range d.Parcels {
+		coming = coming || p.Coming()
+		if p.Status == "released" || p.Status == "collected" {
+			n++
+		}
+	}
+	if !coming {
+		return 0
+	}
+	return n
+}
+
+// Rest are the tails of the parcels that are still to come.
+func (d *delivery) Rest() string {
+	var tails []string
+	for _, p := range d.Parcels {
+		if p.Coming() {
+			tails = append(tails, "…"+handoff.Tail(p.ParcelID))
+		}
+	}
+	return strings.Join(tails, ", ")
 }
 
 func (d *delivery) begun() bool { return !d.now.Before(d.ValidFrom) }

@@ -64,6 +64,8 @@ type event struct {
 		Shop     string     `json:"shop_id"`
 		Carrier  string     `json:"carrier_id"`
 		Parcel   string     `json:"parcel_id"`
+		Parcels  []string   `json:"parcel_ids"`   // which of several
+		Left     int        `json:"parcels_left"` // of several
 		Route    string     `json:"route_id"`
 		Courier  string     `json:"courier_id"`
 		By       string     `json:"by"`
@@ -241,6 +243,7 @@ type dispute struct {
 		Courier  string    `json:"courier_id"`
 		Distance int       `json:"distance_m"`
 		Issue    int       `json:"code_issue"`
+		Parcels  []string  `json:"parcel_ids"` // of several
 	} `json:"evidence"`
 }
 

@@ -115,12 +115,23 @@ func (c *catalogue) intro(p *pen, v View, r rule, w values) []string {
 	return append(lines, p.write("together", w))
 }
 
+// codeFor are the parcels that the code is for: of several, those that are still to come.
+func (v *View) codeFor() []string {
+	if len(v.Left) > 0 {
+		return v.Left
+	}
+	return append([]string{v.ParcelID}, v.More...)
+}
+
 // code is the block with the digits.
 func (c *catalogue) code(p *pen, v View, w values) *codeBlock {
 	of := "code." + string(v.Purpose)
 	valid := of + ".valid"
 	if ofOneDay(v) {
 		valid = of + ".valid_day"
+	}
+	if of := v.codeFor(); len(of) > 1 || of[0] != v.ParcelID {
+		w = w.with(values{"parcel_id": clean(strings.Join(of, ", "))})
 	}
 	return &codeBlock{
 		Lead:   p.write(of+".lead", w),

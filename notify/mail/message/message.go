@@ -78,8 +78,8 @@ type View struct {
 	OrderID      string // may be empty
 	ParcelID     string
 	More         []string // the parcels beside ParcelID that it is about, of several that arrive together
-	Left         []string // those that are still to come, of HandedInPart and RecalledInPart only
-	All          int      // how many there are, of the same only
+	Left         []string // those of several that are still to come; a code is for these
+	All          int      // how many there are, of HandedInPart and RecalledInPart only
 	ShopContact  string   // how to reach the shop's people; may be empty
 	CarrierName  string   // may be empty
 	CourierName  string   // display name; may be empty

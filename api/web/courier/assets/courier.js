@@ -64,7 +64,7 @@ let code = "";
 
 /** What is done at one stop: its parcel, once read, its doors, and what is being sent. */
 function workOf(id) {
-  if (!works.has(id)) works.set(id, { parcel: "", doors: new Map(), attempt: null, act: "", said: null });
+  if (!works.has(id)) works.set(id, { parcel: "", ticked: new Map(), doors: new Map(), attempt: null, act: "", said: null });
   return works.get(id);
 }
 
@@ -95,7 +95,26 @@ function readStops() {
   }
 }
 
-const matching = (parcel) => [...stops.values()].filter((s) => endsLike(parcel, s.parcel_last4));
+/** How the labels of a stop end that can still be handed over, or all if none can. */
+function tailsOf(stop) {
+  if (!stop.parcels) return [stop.parcel_last4];
+  const there = stop.parcels.filter((p) => p.status === "active");
+  return (there.length > 0 ? there : stop.parcels).map((p) => p.parcel_last4);
+}
+
+const matching = (parcel) => [...stops.values()].filter((s) => tailsOf(s).some((t) => endsLike(parcel, t)));
+
+/** Notes a label that was read. At a stop of several parcels each is kept. */
+function scanned(work, stop, parcel) {
+  if (stop.parcels) work.ticked.set(parcel, true);
+  if (!stop.parcels || !work.ticked.get(work.parcel)) work.parcel = parcel;
+}
+
+/** What a verify says of the parcels: those that are ticked, where there are several. */
+function piecesOf(work, stop) {
+  const ticked = [...work.ticked].filter(([, on]) => on).map(([parcel]) => parcel);
+  return stop.parcels && ticked.length > 0 ? { parcel_ids: ticked } : {};
+}
 
 // ---- one stop
 
@@ -139,9 +158,46 @@ function render() {
   show($("parcel-state"), work.parcel ? say("js.parcel.read", { tail: tail(work.parcel) }) : say("js.parcel.unread"));
   $("parcel-state").classList.toggle("read", Boolean(work.parcel));
   $("scan-again").hidden = !work.parcel;
+  renderPieces(stop, work);
   renderSaid(stop, work);
   renderDoors(stop, work);
   renderActs(stop, work);
+}
+
+/** Several parcels of one stop: how each stands, and which of those that were read are handed over now. */
+function renderPieces(stop, work) {
+  const box = $("pieces");
+  box.hidden = !stop.parcels;
+  $("scan-again").textContent = say(stop.parcels ? "js.pieces.next" : "js.pieces.again");
+  if (!stop.parcels) return;
+  const busy = work.attempt?.pending ?? false;
+  const there = stop.parcels.filter((p) => p.status === "active").length;
+  show($("pieces-state"), say("js.pieces.state", { n: work.ticked.size, all: there }));
+  $("pieces-all").hidden = !stop.all_or_nothing;
+  const rows = stop.parcels.map((p) => {
+    const row = document.createElement("li");
+    const read = [...work.ticked.keys()].find((parcel) => endsLike(parcel, p.parcel_last4));
+    if (p.status !== "active" || !read) {
+      row.textContent = say("js.pieces.row", { tail: p.parcel_last4, status: p.status === "active" ? say("js.pieces.unread") : say(`js.status.${p.status}`) });
+      return row;
+    }
+    const tick = document.createElement("input");
+    Object.assign(tick, { type: "checkbox", checked: work.ticked.get(read), disabled: busy });
+    tick.dataset.parcel = read;
+    const name = document.createElement("label");
+    name.append(tick, ` ${say("js.pieces.row", { tail: p.parcel_last4, status: say("js.pieces.read") })}`);
+    row.append(name);
+    return row;
+  });
+  $("pieces-list").replaceChildren(...rows);
+}
+
+/** Ticks a parcel that was read, or leaves it for later. The one that names the others is a ticked one. */
+function tickPiece(parcel, on) {
+  const work = workOf(open);
+  work.ticked.set(parcel, on);
+  work.parcel = [...work.ticked].find(([, ticked]) => ticked)?.[0] ?? "";
+  render();
 }
 
 function renderSaid(stop, work) {
@@ -439,10 +495,11 @@ function read(kind, rule, check = () => "") {
 async function readParcel() {
   const stop = current();
   const id = open;
-  const parcel = await read("parcel", label, (text) => (!stop.unlisted && !endsLike(text, stop.parcel_last4) ? say("js.scan.other") : ""));
+  const parcel = await read("parcel", label, (text) => (!stop.unlisted && !tailsOf(stop).some((t) => endsLike(text, t)) ? say("js.scan.other") : ""));
   if (!parcel) return false;
   const work = workOf(id);
-  if (work.parcel !== parcel) Object.assign(work, { parcel, attempt: work.attempt?.pending ? work.attempt : null });
+  if (work.parcel !== parcel && !work.attempt?.pending) work.attempt = null;
+  scanned(work, stop, parcel);
   render();
   return true;
 }
@@ -453,7 +510,7 @@ async function scanAny() {
   const found = matching(parcel);
   const id = found.length > 0 ? (found.find((s) => s.status === "active") ?? found[0]).stop_id : "";
   if (id === "" && works.get("")?.attempt?.pending !== true) works.delete("");
-  workOf(id).parcel = parcel;
+  scanned(workOf(id), stops.get(id) ?? {}, parcel);
   enter(id);
 }
 
@@ -469,6 +526,10 @@ async function attempt(act, body) {
   work.attempt = new Attempt({ call, path: `/v1/parcels/${encodeURIComponent(work.parcel)}/${act}`, where, body, changed: render });
   work.attempt.whyNowhere = whyNowhere();
   const a = await work.attempt.run();
+  if (a.state === done && act === "verify" && a.answer.receipt.still_there_last4) { // the others are scanned for themselves
+    for (const parcel of a.answer.receipt.parcel_ids) work.ticked.delete(parcel);
+    work.parcel = [...work.ticked].find(([, ticked]) => ticked)?.[0] ?? "";
+  }
   feel(a.state === done ? "good" : a.state === refused ? "bad" : "warn");
   // Where another code may help, the pad stays.
   if ($("pad").open && !(a.state === refused && ["code-mismatch", "code-superseded", "code-required"].includes(a.answer.code))) $("pad").close();
@@ -509,7 +570,7 @@ function sendCode() {
   const said = code;
   code = "";
   renderCode();
-  attempt("verify", { code: said });
+  attempt("verify", { code: said, ...piecesOf(workOf(open), current()) });
 }
 
 async function sure(what, act) {
@@ -538,6 +599,7 @@ addEventListener("popstate", () => {
   if (open !== null) leave();
 });
 $("scan-again").addEventListener("click", readParcel);
+$("pieces-list").addEventListener("change", (event) => tickPiece(event.target.dataset.parcel, event.target.checked));
 $("door-list").addEventListener("click", (event) => {
   const row = event.target.closest(".door");
   const door = row && current().doors.find((d) => d.door_id === row.dataset.door);
@@ -551,7 +613,7 @@ $("go").addEventListener("click", async () => {
   const { next } = $("go").dataset;
   if (next === "scan") await readParcel();
   else if (next === "code") showPad();
-  else if (next === "release" || next === "collect") attempt("verify", {});
+  else if (next === "release" || next === "collect") attempt("verify", piecesOf(workOf(open), current()));
 });
 $("nobody").addEventListener("click", () => sure("nobody", "attempted"));
 $("abort").addEventListener("click", () => sure("abort", "abort"));
