@@ -824,3 +824,50 @@ func TestTwoCustomers(t *testing.T) {
 		}
 	}
 }
+
+// Of several parcels the page names each, how many were handed over and which are still to come,
+// and shows the code for those.
+func TestSeveralParcels(t *testing.T) {
+	h := house(t)
+	path, id := of(t, h, "PARCEL-0011", func(d *handoff.Dispatch) {
+		d.Together = &handoff.Together{Seal: "S-1", More: []handoff.Piece{{Parcel: "PARCEL-0022"}, {Parcel: "PARCEL-0033"}}}
+	})
+	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+	for language, want := range map[string][3][]string{
+		"en": {
+			{"3 parcels that arrive together", "The one code is for all", "PARCEL-0022: still to come", "Its seal has the number S-1."},
+			{"1 of 3 handed over; …0022, …0033 is still to come.", "PARCEL-0011: handed over", "PARCEL-0022: still to come", "there is a new code for the others"},
+			{"PARCEL-0022: called back by the shop", "The shop called some of the parcels back", "handed over parcel PARCEL-0011"},
+		},
+		"de": {
+			{"3 Pakete, die zusammen ankommen", "Der eine Code gilt für alle", "PARCEL-0022: kommt noch"},
+			{"1 von 3 übergeben; …0022, …0033 kommt noch."},
+			{"PARCEL-0022: vom Shop zurückgerufen", "hat das Paket PARCEL-0011 übergeben"},
+		},
+	} {
+		if language == "de" { // the same story again
+			h = house(t)
+			path, id = of(t, h, "PARCEL-0011", func(d *handoff.Dispatch) {
+				d.Together = &handoff.Together{Seal: "S-1", More: []handoff.Piece{{Parcel: "PARCEL-0022"}, {Parcel: "PARCEL-0033"}}}
+			})
+			h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
+		}
+		c := h.SignIn(frametest.Customer, "Sample Customer 81")
+		c.Language = language
+		for i, act := range []func(){
+			func() {},
+			func() { verify(t, h, "PARCEL-0011", codeOf(t, h, "PARCEL-0011"), 200) },
+			func() {
+				h.Do(t, frametest.Clerk, "POST", "/v1/dispatches/"+id+"/recall", `{"reason":"x"}`, 200)
+			},
+		} {
+			act()
+			page := text(c.Get(t, path).Text)
+			for _, sentence := range want[i] {
+				if !strings.Contains(page, sentence) {
+					t.Errorf("%s %d: %q is not in\n%s", language, i, sentence, page)
+				}
+			}
+		}
+	}
+}

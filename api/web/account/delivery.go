@@ -42,6 +42,7 @@ type delivery struct {
 	Handoff *struct {
 		At      time.Time `json:"at"`
 		Courier string    `json:"courier"`
+		Parcels []string  `json:"parcel_ids"` // of several
 	} `json:"handoff"`
 	OwnDoors    []ownDoor `json:"own_doors"`
 	History     []event   `json:"history"`
@@ -94,6 +95,14 @@ func (p piece) Coming() bool { return p.Status == "active" }
 
 // Several reports whether more than one parcel arrives.
 func (d *delivery) Several() bool { return len(d.Parcels) > 1 }
+
+// Handed is the parcel that changed hands, or of several those that did last.
+func (d *delivery) Handed() string {
+	if d.Handoff == nil || len(d.Handoff.Parcels) == 0 {
+		return d.ParcelID
+	}
+	return strings.Join(d.Handoff.Parcels, ", ")
+}
 
 // Parts is how many of several parcels changed hands, while others are still to come; 0 else.
 func (d *delivery) Parts() (n int) {

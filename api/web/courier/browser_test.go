@@ -528,3 +528,55 @@ func TestCarriedAndKeypad(t *testing.T) {
 	}
 	p.Looks("courier-pin", 320, 360)
 }
+
+// Several parcels of one stop: any label finds it, what is scanned and ticked is handed over, and
+// the rest waits with another code.
+func TestSeveralParcels(t *testing.T) {
+	p := newPhone(t)
+	const first, second, third = "JJD000390000011", "JJD000390000022", "JJD000390000033"
+	d, listed := handofftest.Sample(first), p.h.Parcel(t, parcel)
+	d.Day, d.Customer.Name = listed.Day(), "Sample Customer 82"
+	d.Together = &handoff.Together{More: []handoff.Piece{{Parcel: second}, {Parcel: third}}}
+	g := p.h.Dispatch(t, d)
+	p.Open(p.url + "/courier")
+	p.Click("#scan-any")
+	p.Type("#typed-text", second+"\r")
+	p.Reads("#pieces-state", "1 scanned of 3.")
+	for _, label := range []string{third, first} {
+		p.Click("#scan-again")
+		p.Type("#typed-text", label+"\r")
+	}
+	p.Reads("#pieces-state", "3 scanned of 3.")
+	p.Click(`#pieces-list input[data-parcel="` + first + `"]`) // it stays in the van
+	p.Looks("courier-several", 320, 360)
+	p.Click("#go")
+	p.enter(g.CurrentCode().Reveal())
+	p.Click("#send")
+	p.Reads("#said", "Handed over")
+	p.Reads("#pieces-state", "scanned of 1.")
+	p.Reads("#pieces-list", "Ending in 0033: Handed over")
+	p.Looks("courier-several-part", 320, 360)
+	now := p.h.Parcel(t, first)
+	if there := now.There(); len(there) != 1 || there[0] != first || now.Code.TotalWrong != 0 {
+		t.Fatalf("still there: %v", there)
+	}
+	p.Click("#abort") // of what was handed over, whatever is scanned
+	p.Click("#sure-yes")
+	p.Reads("#said", "Taken back")
+	p.Click("#go")
+	p.Type("#typed-text", second+"\r")
+	p.Click("#scan-again")
+	p.Type("#typed-text", third+"\r")
+	p.Reads("#pieces-state", "3 scanned of 3.")
+	if now = p.h.Parcel(t, first); len(now.There()) != 3 {
+		t.Fatalf("after it was taken back there is %v", now.There())
+	}
+	p.Click(`#pieces-list input[data-parcel="` + first + `"]`)
+	p.Click("#go")
+	p.enter(now.CurrentCode().Reveal())
+	p.Click("#send")
+	p.Reads("#status", "Handed over")
+	if p.counts(handoff.EventReleased) != 2 {
+		t.Errorf("events: %v", p.h.Events(t))
+	}
+}

@@ -132,7 +132,7 @@ func shell(v *frame.Visit) {
 // kept is what the service worker keeps: the shell, and what it needs to be looked at.
 var kept = []string{
 	"frame/style.css", "frame/times.js", "frame/live.js", "frame/call.js", "frame/icon.svg",
-	"courier/courier.css", "courier/courier.js", "courier/attempt.js", "courier/doors.js", "courier/position.js", "courier/scan.js", "courier/label.js",
+	"courier/courier.css", "courier/courier.js", "courier/attempt.js", "courier/doors.js", "courier/position.js", "courier/scan.js", "courier/label.js", "courier/pieces.js",
 	"courier/lean-qr.js", "courier/icon-192.png",
 }
 

@@ -172,7 +172,7 @@ func TestLookingChangesNothing(t *testing.T) {
 // Reasons that no act of a courier ends with.
 var notACouriers = map[string]bool{
 	"GrantUnknown": true, "ResendLimit": true, "ResendTooSoon": true, "NoCode": true, "DispatchConflict": true, "CarrierNotEnabled": true,
-	"ParcelNotAllowed": true, "ParcelTwice": true, "DestinationNotAllowed": true, "DayNotLater": true, "DayUnknown": true, "DayTooFar": true, "ZoneUnknown": true,
+	"ParcelNotAllowed": true, "ParcelTwice": true, "ParcelNotNamed": true, "DestinationNotAllowed": true, "DayNotLater": true, "DayUnknown": true, "DayTooFar": true, "ZoneUnknown": true,
 	"ConsentUsed": true, "NoConsentNeeded": true, "ApprovalMissing": true, "SelfApproval": true, "PersonRequired": true,
 	"PositionRequired": true,
 	"DisputeOpen":      true, "AlreadyDisputed": true, "NoDispute": true, "OverrideReplaced": true, "NotConfirmed": true,

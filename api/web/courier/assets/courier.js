@@ -95,25 +95,24 @@ function readStops() {
   }
 }
 
-/** How the labels of a stop end that can still be handed over, or all if none can. */
-function tailsOf(stop) {
-  if (!stop.parcels) return [stop.parcel_last4];
-  const there = stop.parcels.filter((p) => p.status === "active");
-  return (there.length > 0 ? there : stop.parcels).map((p) => p.parcel_last4);
-}
+/** The parcels of a stop. */
+const parcelsOf = (stop) => stop.parcels ?? [stop];
 
-const matching = (parcel) => [...stops.values()].filter((s) => tailsOf(s).some((t) => endsLike(parcel, t)));
+const matching = (parcel) => [...stops.values()].filter((s) => parcelsOf(s).some((p) => endsLike(parcel, p.parcel_last4)));
 
-/** Notes a label that was read. At a stop of several parcels each is kept. */
+/** Notes a label that was read. Of several parcels each that is still there is kept. */
 function scanned(work, stop, parcel) {
-  if (stop.parcels) work.ticked.set(parcel, true);
-  if (!stop.parcels || !work.ticked.get(work.parcel)) work.parcel = parcel;
+  const there = stop.parcels?.some((p) => p.status === "active" && endsLike(parcel, p.parcel_last4));
+  if (there) work.ticked.set(parcel, true);
+  if (!there || !work.ticked.get(work.parcel)) work.parcel = parcel;
 }
 
-/** What a verify says of the parcels: those that are ticked, where there are several. */
-function piecesOf(work, stop) {
-  const ticked = [...work.ticked].filter(([, on]) => on).map(([parcel]) => parcel);
-  return stop.parcels && ticked.length > 0 ? { parcel_ids: ticked } : {};
+/** The labels that are ticked, of several parcels. */
+const piecesOf = (work) => [...work.ticked.keys()].filter((parcel) => work.ticked.get(parcel));
+
+function verify(said) {
+  const ticked = piecesOf(workOf(open));
+  attempt("verify", ticked.length > 0 ? { ...said, parcel_ids: ticked } : said);
 }
 
 // ---- one stop
@@ -164,40 +163,14 @@ function render() {
   renderActs(stop, work);
 }
 
-/** Several parcels of one stop: how each stands, and which of those that were read are handed over now. */
+let pieces = null; // what shows several parcels, loaded where a stop has them
+
 function renderPieces(stop, work) {
-  const box = $("pieces");
-  box.hidden = !stop.parcels;
+  $("pieces").hidden = !stop.parcels;
   $("scan-again").textContent = say(stop.parcels ? "js.pieces.next" : "js.pieces.again");
   if (!stop.parcels) return;
-  const busy = work.attempt?.pending ?? false;
-  const there = stop.parcels.filter((p) => p.status === "active").length;
-  show($("pieces-state"), say("js.pieces.state", { n: work.ticked.size, all: there }));
-  $("pieces-all").hidden = !stop.all_or_nothing;
-  const rows = stop.parcels.map((p) => {
-    const row = document.createElement("li");
-    const read = [...work.ticked.keys()].find((parcel) => endsLike(parcel, p.parcel_last4));
-    if (p.status !== "active" || !read) {
-      row.textContent = say("js.pieces.row", { tail: p.parcel_last4, status: p.status === "active" ? say("js.pieces.unread") : say(`js.status.${p.status}`) });
-      return row;
-    }
-    const tick = document.createElement("input");
-    Object.assign(tick, { type: "checkbox", checked: work.ticked.get(read), disabled: busy });
-    tick.dataset.parcel = read;
-    const name = document.createElement("label");
-    name.append(tick, ` ${say("js.pieces.row", { tail: p.parcel_last4, status: say("js.pieces.read") })}`);
-    row.append(name);
-    return row;
-  });
-  $("pieces-list").replaceChildren(...rows);
-}
-
-/** Ticks a parcel that was read, or leaves it for later. The one that names the others is a ticked one. */
-function tickPiece(parcel, on) {
-  const work = workOf(open);
-  work.ticked.set(parcel, on);
-  work.parcel = [...work.ticked].find(([, ticked]) => ticked)?.[0] ?? "";
-  render();
+  if (pieces) pieces.showPieces(stop, work, $, say);
+  else import("./pieces.js").then((m) => ((pieces = m), render()));
 }
 
 function renderSaid(stop, work) {
@@ -495,7 +468,7 @@ function read(kind, rule, check = () => "") {
 async function readParcel() {
   const stop = current();
   const id = open;
-  const parcel = await read("parcel", label, (text) => (!stop.unlisted && !tailsOf(stop).some((t) => endsLike(text, t)) ? say("js.scan.other") : ""));
+  const parcel = await read("parcel", label, (text) => (!stop.unlisted && !parcelsOf(stop).some((p) => endsLike(text, p.parcel_last4)) ? say("js.scan.other") : ""));
   if (!parcel) return false;
   const work = workOf(id);
   if (work.parcel !== parcel && !work.attempt?.pending) work.attempt = null;
@@ -520,15 +493,16 @@ async function scanAny() {
 async function attempt(act, body) {
   const work = workOf(open);
   if (work.attempt?.pending) return; // a second tap
+  const parcel = body.parcel_ids?.[0] ?? ((act === "abort" && work.handed) || work.parcel);
   work.attempt = { pending: true, state: sending, wake() {} }; // holds the place while the position is asked
   render();
   const where = await position.take();
-  work.attempt = new Attempt({ call, path: `/v1/parcels/${encodeURIComponent(work.parcel)}/${act}`, where, body, changed: render });
+  work.attempt = new Attempt({ call, path: `/v1/parcels/${encodeURIComponent(parcel)}/${act}`, where, body, changed: render });
   work.attempt.whyNowhere = whyNowhere();
   const a = await work.attempt.run();
   if (a.state === done && act === "verify" && a.answer.receipt.still_there_last4) { // the others are scanned for themselves
     for (const parcel of a.answer.receipt.parcel_ids) work.ticked.delete(parcel);
-    work.parcel = [...work.ticked].find(([, ticked]) => ticked)?.[0] ?? "";
+    [work.handed, work.parcel] = [parcel, piecesOf(work)[0] ?? ""];
   }
   feel(a.state === done ? "good" : a.state === refused ? "bad" : "warn");
   // Where another code may help, the pad stays.
@@ -570,13 +544,13 @@ function sendCode() {
   const said = code;
   code = "";
   renderCode();
-  attempt("verify", { code: said, ...piecesOf(workOf(open), current()) });
+  verify({ code: said });
 }
 
 async function sure(what, act) {
   const id = open;
   if (workOf(id).attempt?.pending) return;
-  if (!workOf(id).parcel && !(await readParcel())) return;
+  if (!workOf(id).parcel && !(act === "abort" && workOf(id).handed) && !(await readParcel())) return;
   for (const part of ["title", "text"]) show($(`sure-${part}`), say(`js.${what}.${part}`));
   show($("sure-yes"), say(`js.${what}.yes`));
   $("sure-yes").onclick = () => {
@@ -599,7 +573,10 @@ addEventListener("popstate", () => {
   if (open !== null) leave();
 });
 $("scan-again").addEventListener("click", readParcel);
-$("pieces-list").addEventListener("change", (event) => tickPiece(event.target.dataset.parcel, event.target.checked));
+$("pieces-list").addEventListener("change", (event) => {
+  pieces.tick(workOf(open), event.target.dataset.parcel, event.target.checked);
+  render();
+});
 $("door-list").addEventListener("click", (event) => {
   const row = event.target.closest(".door");
   const door = row && current().doors.find((d) => d.door_id === row.dataset.door);
@@ -613,7 +590,7 @@ $("go").addEventListener("click", async () => {
   const { next } = $("go").dataset;
   if (next === "scan") await readParcel();
   else if (next === "code") showPad();
-  else if (next === "release" || next === "collect") attempt("verify", piecesOf(workOf(open), current()));
+  else if (next === "release" || next === "collect") verify({});
 });
 $("nobody").addEventListener("click", () => sure("nobody", "attempted"));
 $("abort").addEventListener("click", () => sure("abort", "abort"));
