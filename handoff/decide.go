@@ -18,6 +18,7 @@ type Command struct {
 	Parcel   ParcelHash   // mint
 	Dispatch *Dispatch    // mint
 	Unmade   int          // mint: no generation of the parcel up to this one was made by the dispatch; 0: not known
+	Contest  bool         // mint: make no grant, but tell the shop whose grant the parcel has
 	Permit   PermitID     // open: fresh randomness, since a decision has none of its own (not for a PIN); report: of which
 	Door     string       // report: which door reports
 	State    DoorState    // report: what it says
@@ -988,7 +989,7 @@ func (d *deliberation) mint() Decision {
 			return d.refuse(DispatchConflict)
 		}
 	}
-	if newest >= mostGenerations {
+	if newest >= mostGenerations || d.cmd.Contest {
 		return d.refuse(DispatchConflict)
 	}
 	generation := newest + 1

@@ -88,6 +88,8 @@ type outcome struct {
 	committed    bool // the events are in the log
 	acknowledged bool // the store said so, and has ended what the change names
 	newest       int  // mint: the generation at the parcel's own key, as it was read
+
+	contested []string // mint: parcels beside the first that another shop's grants have
 }
 
 // prepare reads the grant and the facts, and reserves what lies beside the grant, in one trip.
@@ -162,6 +164,11 @@ func (r *run) decide(p *pass) (outcome, bool) {
 		return outcome{}, r.missed(p, "decide", errUndecided)
 	}
 	o := outcome{act: p.command.Act, answer: r.attempt.answer(p), events: p.decision.Events, newest: p.newest}
+	for parcel, g := range p.beside {
+		if r.dispatch.Shop != g.Dispatch.Shop {
+			o.contested = append(o.contested, parcel)
+		}
+	}
 	if g := p.grant(); g != nil {
 		o.grant, o.status = *g, g.Status
 	}

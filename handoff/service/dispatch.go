@@ -54,13 +54,37 @@ func (s *Service) dispatch(ctx context.Context, by handoff.Actor, d handoff.Disp
 	}
 	o, err := s.change(ctx, q, lists, claims{service: s})
 	var refused *handoff.Refusal
-	if errors.As(err, &refused) && refused.Reason == handoff.DispatchConflict && o.grant.Dispatch.Shop == d.Shop {
+	if errors.As(err, &refused) && refused.Reason == handoff.DispatchConflict {
+		if failed := s.contest(ctx, by, d, o.contested); failed != nil {
+			return handoff.Grant{}, false, failed
+		}
+	}
+	if refused != nil && refused.Reason == handoff.DispatchConflict && o.grant.Dispatch.Shop == d.Shop {
 		return s.dispatchedBefore(ctx, o, by, d, unmade, err)
 	}
 	if err != nil {
 		return handoff.Grant{}, false, err
 	}
 	return o.grant, len(o.events) > 0, nil
+}
+
+// contest tells the shops whose grants have parcels that a dispatch of several names beside its first.
+func (s *Service) contest(ctx context.Context, by handoff.Actor, d handoff.Dispatch, parcels []string) error {
+	for _, parcel := range parcels {
+		one := d
+		one.Parcel, one.Together = parcel, nil
+		hash := s.ParcelHash(d.Carrier, parcel)
+		_, err := s.change(ctx, request{
+			Query: Query{Parcel: hash}, dispatch: &one,
+			command: func(*Snapshot) handoff.Command {
+				return handoff.Command{Act: handoff.Mint, Contest: true, Parcel: hash, Dispatch: &one, Who: s.Who(by)}
+			},
+		})
+		if refused := new(handoff.Refusal); err != nil && !errors.As(err, &refused) {
+			return err
+		}
+	}
+	return nil
 }
 
 // dispatchedBefore resolves a conflict with a parcel's newest grant: the dispatch may

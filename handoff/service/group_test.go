@@ -250,3 +250,21 @@ func TestMintsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// A shop is told, once, that another one named its parcel, also where it is not the first.
+func TestSeveralOfAnotherShop(t *testing.T) {
+	w := world(t)
+	handofftest.PassOn(w.Policy)
+	w.Dispatch(t, group("OTH1", "OTH2")) // of the sample's shop, before the prefix was given away
+	theirs := group("OTH0", "OTH2")
+	theirs.Shop = handofftest.Other
+	handofftest.PassOn(w.Policy)
+	for range 2 {
+		if _, _, err := w.Service.Dispatch(t.Context(), theirs); refusal(err) != handoff.DispatchConflict {
+			t.Fatal(err)
+		}
+	}
+	if n := handofftest.Count(w.Events(t), handoff.EventContested); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}
