@@ -67,6 +67,7 @@ func (s *server) guard(ctx huma.Context, next func(huma.Context)) {
 var linkMay = map[string]bool{
 	"customer-handoffs": true,
 	"get-handoff":       true,
+	"get-receipt":       true,
 	"resend-code":       true,
 	"reissue-code":      true,
 	"consent":           true,

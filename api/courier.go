@@ -70,11 +70,12 @@ type reportInput struct {
 type receiptAnswer struct {
 	_ struct{} `additionalProperties:"true"`
 
-	Status  string  `json:"status" enum:"released,collected,active" doc:"After this act; of several parcels active while one is still there"`
-	Receipt receipt `json:"receipt"`
+	Status  string       `json:"status" enum:"released,collected,active" doc:"After this act; of several parcels active while one is still there"`
+	Receipt receiptShort `json:"receipt"`
 }
 
-type receipt struct {
+type receiptShort struct {
+	ReceiptID  string    `json:"receipt_id,omitempty" example:"9f1c02a7d54be3809f1c02a7-1-h1" doc:"Of a handoff: its signed receipt, see GET /v1/receipts/{receipt_id}"`
 	GrantID    string    `json:"grant_id"`
 	ParcelID   string    `json:"parcel_id"`
 	Act        string    `json:"act" enum:"release,collect,abort,attempted"`
@@ -98,8 +99,9 @@ func present(ctx context.Context, parcel pathLabel, p service.Presentation,
 	if err != nil {
 		return nil, err
 	}
-	answer := receiptAnswer{Status: r.Status.String(), Receipt: receipt{
-		GrantID: r.Grant.String(), ParcelID: r.Parcel, Act: r.Act.String(), CourierID: r.Courier, At: r.At,
+	answer := receiptAnswer{Status: r.Status.String(), Receipt: receiptShort{
+		ReceiptID: r.ID.String(),
+		GrantID:   r.Grant.String(), ParcelID: r.Parcel, Act: r.Act.String(), CourierID: r.Courier, At: r.At,
 	}}
 	answer.Receipt.several(&r, len(sent) > 0)
 	if r.Placed {
@@ -110,7 +112,7 @@ func present(ctx context.Context, parcel pathLabel, p service.Presentation,
 
 // several names the parcels of a receipt. No id is told in full that the courier did not send: a
 // verify is about those alone that were sent, and any other act was asked by one.
-func (r *receipt) several(done *service.Receipt, sent bool) {
+func (r *receiptShort) several(done *service.Receipt, sent bool) {
 	for _, parcel := range done.Parcels {
 		if parcel == done.Parcel || sent {
 			r.ParcelIDs = append(r.ParcelIDs, parcel)

@@ -23,6 +23,7 @@ import (
 	"latchkey/api/metrics"
 	"latchkey/handoff/door"
 	"latchkey/handoff/handofftest"
+	"latchkey/handoff/receipt"
 	"latchkey/handoff/redisstore/embedded"
 	"latchkey/handoff/service"
 )
@@ -93,6 +94,9 @@ func newHouse(t testing.TB, store handofftest.Store, change ...func(*api.Config)
 		Log: slog.New(slog.NewJSONHandler(h.log, nil)), Version: "1.2.3",
 	}
 	c.Doors = &api.Doors{Signer: h.signer, Feed: store, Poll: time.Millisecond}
+	if c.Receipts, err = receipt.NewKeys(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
 	for _, f := range change {
 		f(&c)
 	}

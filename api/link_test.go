@@ -23,6 +23,7 @@ func TestWhatAShopsLinkMayDo(t *testing.T) {
 	}{
 		"GET /v1/customers/{customer_id}/handoffs":      {"200", 0},
 		"GET /v1/handoffs/{grant_id}":                   {"200", 0},
+		"GET /v1/receipts/{receipt_id}":                 {"200", 0},
 		"POST /v1/handoffs/{grant_id}/resend":           {"200", handoff.EventCodeResent},
 		"POST /v1/handoffs/{grant_id}/reissue":          {"200", handoff.EventCodeReissued},
 		"POST /v1/handoffs/{grant_id}/consent":          {"403 confirmation-sent", handoff.EventConsentAsked},

@@ -59,6 +59,7 @@ var audienceTags = []*huma.Tag{
 	{Name: "Building", Description: "For a building's manager: what the building allows, its doors, its access log."},
 	{Name: "Residents", Description: "For the people who live in a building: notices of what is installed and opened."},
 	{Name: "Door", Description: "For door controllers: permits as they come, and reports of what the door did."},
+	{Name: "Receipt", Description: "For all who took part in a handoff: its signed receipt, and the keys for everybody."},
 	{Name: "Operation", Description: "For the operator: events, figures, orders."},
 }
 

@@ -195,6 +195,9 @@ const (
 	codeDoorUnknown       = "door-unknown"
 	codeDoorMoved         = "door-moved"
 	codeNoDoors           = "doors-not-configured"
+	codeNoReceipts        = "receipts-not-configured"
+	codeReceiptUnknown    = "receipt-unknown"
+	codeTakenBack         = "handoff-taken-back"
 	codeStale             = "stale"
 	codeNoChange          = "no-such-change"
 	codeTooManyChanges    = "too-many-changes"
@@ -247,6 +250,9 @@ var special = map[string]struct {
 	codeCrossSite:        {403, "Not sent by a page of this service", "By cookie, repeat the session's token in " + auth.CSRFHeader + ", from a page of the same origin."},
 	codeHalted:           {503, "Nothing is served for now", "The service's records may be older than what it acknowledged. Its operator has to restore them."},
 	codePartitionRefused: {503, "This parcel is not served for now", "What the service knows of it may be older than what it acknowledged. Its operator has to restore it. Other parcels are not concerned."},
+	codeReceiptUnknown:   {404, "Receipt unknown", ""},
+	codeTakenBack:        {410, "The handoff was taken back", "A later handoff has a receipt of its own."},
+	codeNoReceipts:       {503, "This service gives no receipts", "It was started without a key for receipts."},
 	codeNoDoors:          {503, "This service opens no doors", "It was started without signing keys for doors."},
 }
 
@@ -311,6 +317,10 @@ var errorRows = []errorRow{
 	{err: registry.ErrNoChange, code: codeNoChange},
 	{err: registry.ErrTooManyChanges, code: codeTooManyChanges},
 	{err: handoff.ErrKeypadKey, field: "body.keypad_key", rule: "is required: the door has none yet"},
+
+	{err: handoff.ErrReceiptID, code: codeReceiptUnknown},
+	{err: handoff.ErrNoReceipt, code: codeReceiptUnknown},
+	{err: handoff.ErrTakenBack, code: codeTakenBack},
 
 	// A path or a parameter is held to these rules where it is read; past that point they
 	// are faults of ours.

@@ -27,6 +27,7 @@ import (
 	"latchkey/handoff/clock"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/identity"
+	"latchkey/handoff/receipt"
 	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
 	"latchkey/handoff/service"
@@ -80,7 +81,7 @@ type Config struct {
 	BulkWorkers    int           // lines of one bulk body in work at once; 0 is 256
 }
 
-// Rooms are what the routes serve from. All but Doors and Residents are required.
+// Rooms are what the routes serve from. All but Doors, Receipts and Residents are required.
 type Rooms struct {
 	Service   *service.Service     // grants: dispatch, verify, unlock and all that changes one
 	Couriers  service.Couriers     // couriers and who drives which route
@@ -93,6 +94,9 @@ type Rooms struct {
 
 	// Doors is what opening doors takes; nil: doors can be registered, but not opened.
 	Doors *Doors
+
+	// Receipts sign what is on record of handoffs; nil: no receipts are given.
+	Receipts *receipt.Keys
 
 	// Residents is what telling residents takes; nil: no resident can subscribe.
 	Residents *Residents
@@ -208,7 +212,7 @@ func New(c Config) (*fiber.App, error) {
 // complete refuses what lacks something required, and fills in what is left to us.
 func (c *Config) complete() error {
 	if c.Service == nil || c.Couriers == nil || c.Registry == nil || c.Directory == nil || c.PageLinks == nil || c.Access == nil || c.Events == nil || c.Figures == nil {
-		return errors.New("api: all rooms but Doors and Residents are needed")
+		return errors.New("api: all rooms but Doors, Receipts and Residents are needed")
 	}
 	if c.Verifier == nil || c.Clock == nil {
 		return errors.New("api: a verifier and a clock are needed")
@@ -263,6 +267,7 @@ func audiences(c *Config, recorder *recorder, beside *giveWay) []audience {
 		&courierRoutes{service: c.Service, registry: c.Registry, clock: c.Clock},
 		customers,
 		&disputeRoutes{service: c.Service, customers: customers, clock: c.Clock},
+		&receiptRoutes{service: c.Service, keys: c.Receipts},
 		&doorRoutes{ // before the building's: its keys are no door
 			service: c.Service, registry: c.Registry, opening: c.Doors, streams: streams{most: dialedIn, open: map[string]chan struct{}{}},
 			timeout: c.RequestTimeout, log: c.Log, recorder: recorder,

@@ -165,6 +165,11 @@ func operations() []operation {
 		{call: "GET /v1/shops/{shop_id}/orders/{order_id}", may: scopes("200", auth.Shop, auth.Ops)}, // another shop's: none
 		{call: "GET /v1/doors/keys", may: public},
 		{call: "GET /v1/audit/keys", may: public},
+		{call: "GET /v1/receipts/keys", may: public},
+		{
+			call: "GET /v1/receipts/{receipt_id}", arrange: handed,
+			may: scopes("404 receipt-unknown", auth.Customer, auth.Shop, auth.Carrier, auth.Courier, auth.Ops),
+		},
 		{call: "POST /v1/buildings/{building_id}/subscriptions", may: public},
 		{call: "GET /v1/access-logs/{token}", may: public},
 		{call: "POST /v1/doors/{door_id}/unlock", body: unlockBody("{parcel_id}", here), may: scopes("403 access-refused", auth.Courier)},
@@ -223,13 +228,13 @@ func newEstateIn(t *testing.T, h *house) *estate {
 		"grant_id": grant, "carrier_id": "swift", "route_id": "BER-042", "date": "2026-11-24", "courier_id": "cou_7", "parcel_id": "P1",
 		"shop_id": "demo", "order_id": "302-1234567",
 		"customer_id": "cus_90", "building_id": "bld_turm5", "door_id": "gate", "permit_id": strings.Repeat("ab", 16), "resident_id": string(residents[0].ID),
-		"code": g.CurrentCode().Reveal(), "new": "P2", "change_id": strings.Repeat("1", 16), "unit": "4%20links",
+		"receipt_id": grant + "-h1", "code": g.CurrentCode().Reveal(), "new": "P2", "change_id": strings.Repeat("1", 16), "unit": "4%20links",
 	}}
 }
 
 // unknown are ids of nothing.
 var unknown = map[string]string{
-	"grant_id": "000000000000000000000000-1", "route_id": "BER-000", "courier_id": "cou_0", "parcel_id": "P0", "order_id": "0", "customer_id": "cus_0",
+	"grant_id": "000000000000000000000000-1", "receipt_id": "000000000000000000000000-1-h1", "route_id": "BER-000", "courier_id": "cou_0", "parcel_id": "P0", "order_id": "0", "customer_id": "cus_0",
 	"building_id": "bld_0", "door_id": "door_0", "permit_id": strings.Repeat("cd", 16), "resident_id": strings.Repeat("2", 24), "new": "P0", "change_id": strings.Repeat("0", 16), "unit": "0",
 }
 

@@ -50,6 +50,8 @@ type Actor struct {
 	Role     Role
 	Shop     string // of a shop or a customer
 	Customer string // of a customer
+	Carrier  string // of a carrier or a courier who asks for a receipt
+	Courier  string // of such a courier
 
 	// Subject is who it is, among all who may ask. It goes no further than Service, which
 	// keeps a pseudonym of it.
@@ -79,6 +81,7 @@ const (
 	RoleDoor     Role = "door"    // a door controller, for its own permits
 	RoleManager  Role = "manager" // of a building
 	RoleCarrier  Role = "carrier" // a carrier's dispatcher
+	RoleCourier  Role = "courier" // who asks for the receipt of an own handoff
 
 	// RoleResident is who lives in the unit of a garage or home, and was mailed about a grant.
 	RoleResident Role = "resident"

@@ -356,6 +356,9 @@ func Apply(g Grant, e Event) Grant {
 		if g.Status == Released {
 			g.Rights = addUses(g.Rights, +1, Release)
 		}
+		if n := len(g.Handoffs()); n > 1 {
+			g.AbortedLater = n
+		}
 		g = g.takeBack()
 		g.Status, g.Aborted, g.ClosedAt, g.Dispute = Active, true, 0, nil
 	case EventAttempted:

@@ -129,6 +129,10 @@ type Grant struct {
 
 	// Group is how each of several parcels stands; nil for one parcel. Ask There and StatusOf.
 	Group *Group `cbor:"26,keyasint,omitempty"`
+
+	// AbortedLater is which handoff of several parcels was taken back, counted from 1; 0 if it was
+	// the first, or none was.
+	AbortedLater int `cbor:"31,keyasint,omitempty"`
 }
 
 // Group is what is kept of several parcels that arrive together. What is neither in a handoff

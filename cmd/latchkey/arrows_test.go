@@ -134,6 +134,7 @@ var rooms = map[string][]string{
 	"service":                  {"", "clock", "storage", "otp"},
 	"door":                     {},
 	"door/controller":          {"door"},
+	"receipt":                  {"", "door"},
 	"keyring":                  {},
 	"words":                    {},
 	"redisstore":               {"", "counts", "door", "eventlog", "identity", "registry", "residents", "service", "storage", "trail"},

@@ -135,6 +135,7 @@ func TestSecretsAreTheirOwners(t *testing.T) {
 	login := issuers("login.json", map[string]any{"login": map[string]any{"name": "N", "client_id": "c", "client_secret_file": clientSecret}})
 	queried := issuers("queried.json", map[string]any{"jwks_url": "https://id.example/keys?token=hunter2"})
 	token, root := file("token", "hunter2"), made("root.json", "keys", "doors", "root")
+	receiptKey := made("receipts.json", "keys", "receipts", "new")
 	doorKeys := made("doors.json", "keys", "doors", "new")
 	keyset := s.args[index(s.args, "--keyset")+1]
 	never := slices.Clip(with(s.args, "--addr", s.redis.Addr())) // it gets as far as listening, and no further
@@ -149,6 +150,7 @@ func TestSecretsAreTheirOwners(t *testing.T) {
 		"client secret":     {clientSecret, append(with(never, "--issuers", login), "--public-url", "https://parcels.example")},
 		"issuers":           {queried, with(never, "--issuers", queried)},
 		"door keys":         {doorKeys, append(never, "--door-keys", doorKeys)},
+		"receipt key":       {receiptKey, append(never, "--receipt-keys", receiptKey)},
 		"door keys, rotate": {doorKeys, []string{"keys", "doors", "rotate", "--stage", doorKeys}},
 		"root key":          {root, []string{"keys", "doors", "revoke", "--root", root, "--serial", "1"}},
 		"Redis password":    {file("redis.pw", "hunter2"), append(never, "--redis-password-file", filepath.Join(dir, "redis.pw"))},

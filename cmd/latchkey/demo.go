@@ -21,6 +21,7 @@ import (
 	"latchkey/handoff"
 	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
+	"latchkey/handoff/receipt"
 	"latchkey/handoff/redisstore"
 	"latchkey/handoff/service"
 	"latchkey/notify"
@@ -172,6 +173,10 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	receipts, err := receipt.NewKeys(rand.Reader)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	pages := demo.New(demo.Config{
 		Clock: clock, Mailbox: mailbox, House: house, Log: log,
 		Sign: sign, Provider: provider,
@@ -185,7 +190,7 @@ func (c *demoCmd) system(ctx context.Context, addr net.Addr, clock *demo.Clock, 
 		publicURL: url, issuers: verifier,
 		// By the demo's clock, which Redis's keys run out by too; long, so that moving it ends no session.
 		sessions: sessionTimes{life: demoSession, idle: demoSession, now: clock.Now},
-		log:      log, retention: demoRetention, metrics: m, signer: signer,
+		log:      log, retention: demoRetention, metrics: m, signer: signer, receipts: receipts,
 		site: pages, sets: []frame.Set{pages.Set()},
 		allowHost: demo.LoopbackHost,
 	})

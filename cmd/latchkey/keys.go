@@ -10,6 +10,8 @@ type keysCmd struct {
 	New    keysNewCmd    `cmd:"" help:"Make a keyset file with fresh keys. Never overwrites one."`
 	Rotate keysRotateCmd `cmd:"" help:"Let a new key seal from now on; old keys still open old grants."`
 	Doors  keysDoorsCmd  `cmd:"" help:"Make and rotate the keys that sign permits for doors."`
+
+	Receipts keysReceiptsCmd `cmd:"" help:"Make and rotate the key that signs receipts of handoffs."`
 }
 
 type keysNewCmd struct {

@@ -10,6 +10,7 @@
 //	latchkey outbox list|replay       mails and messages to doors that were given up
 //	latchkey erase                    forget a customer on request
 //	latchkey restore begin|confirm    bring back a Redis that was put back to an earlier state
+//	latchkey receipt verify           a signed receipt, without the service
 //	latchkey audit export|verify      hash chains of what happened
 package main
 
@@ -41,6 +42,7 @@ type cli struct {
 	Erase    eraseCmd    `cmd:"" help:"Forget a customer."`
 	Subject  subjectCmd  `cmd:"" help:"Tell the id of a customer, courier or door whom an issuer calls by another name."`
 	Restore  restoreCmd  `cmd:"" help:"Bring back a Redis that was put back to an earlier state."`
+	Receipt  receiptCmd  `cmd:"" help:"Verify the signed receipt of a handoff."`
 	Audit    auditCmd    `cmd:"" help:"Export and verify the hash chains of what happened."`
 
 	Config  configFile       `help:"Read flags from a JSON file: {\"redis_url\": \"...\", ...}." placeholder:"FILE"`

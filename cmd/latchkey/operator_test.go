@@ -146,6 +146,12 @@ var commands = map[string]string{
 	"keys doors revoke": "- prints a list that the root key signed",
 	"keys doors status": "- reads",
 
+	"keys receipts new":    "- writes a file on the operator's machine",
+	"keys receipts rotate": "- writes a file on the operator's machine, and changes nothing that is kept",
+	"keys receipts forget": "- writes a file on the operator's machine, and changes nothing that is kept",
+
+	"receipt verify": "- reads, and asks no service but for public keys",
+
 	"apikey list":  "- reads",
 	"outbox list":  "- reads",
 	"restore list": "- reads",

@@ -40,7 +40,9 @@ func TestNothingTellsASecret(t *testing.T) {
 	w.watch(s.redis.Addr())
 	keys := filepath.Join(t.TempDir(), "doors.json")
 	w.command("keys", "doors", "new", keys)
-	serve := start(t, append(s.args, "--debug", "--door-keys", keys, "--public-url", public)...)
+	receipts := filepath.Join(t.TempDir(), "receipts.json")
+	w.command("keys", "receipts", "new", receipts)
+	serve := start(t, append(s.args, "--debug", "--door-keys", keys, "--receipt-keys", receipts, "--public-url", public)...)
 	w.url = serve.url(t)
 	redisURL, keyset := "redis://"+s.redis.Addr(), s.args[index(s.args, "--keyset")+1]
 
@@ -168,6 +170,9 @@ func TestNothingTellsASecret(t *testing.T) {
 	_, second := code("P1")
 	verify(409, "P1", first, "")
 	verify(200, "P1", second, `,"attempt_id":"a2"`)
+	w.say(known, 200, "GET", "/v1/receipts/"+grant+"-h1", customer, "")
+	w.say(known, 200, "GET", "/v1/receipts/"+grant+"-h1", courier, "")
+	w.say(known, 404, "GET", "/v1/receipts/"+grant+"-h2", courier, "")
 	w.say(known, 200, "POST", "/v1/parcels/P1/abort", courier, `{"reason":"Neighbour Rowan took it",`+gateHere+`}`)
 	_, third := code("P1")
 	w.say(known, 200, "POST", "/v1/parcels/P1/attempted", courier, `{"reason":"Neighbour Rowan says they moved",`+gateHere+`}`)

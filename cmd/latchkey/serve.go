@@ -23,6 +23,7 @@ import (
 	"latchkey/handoff/door"
 	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
+	"latchkey/handoff/receipt"
 	"latchkey/handoff/redisstore"
 	"latchkey/notify/mail"
 )
@@ -72,7 +73,9 @@ type serveCmd struct {
 	SessionLife time.Duration `env:"LATCHKEY_SESSION_LIFE" default:"12h" help:"How long a browser stays signed in at most (${env})."`
 	SessionIdle time.Duration `env:"LATCHKEY_SESSION_IDLE" default:"2h" help:"How long it stays so unused (${env})."`
 
-	DoorKeys       string `env:"LATCHKEY_DOOR_KEYS" placeholder:"FILE" type:"path" help:"Keys that sign permits for doors, made by: latchkey keys doors new; without it no door is opened (${env})."`
+	DoorKeys    string `env:"LATCHKEY_DOOR_KEYS" placeholder:"FILE" type:"path" help:"Keys that sign permits for doors, made by: latchkey keys doors new; without it no door is opened (${env})."`
+	ReceiptKeys string `env:"LATCHKEY_RECEIPT_KEYS" placeholder:"FILE" type:"path" help:"The key that signs receipts, made by: latchkey keys receipts new; without it there are none (${env})."`
+
 	DoorRevocation string `env:"LATCHKEY_DOOR_REVOCATION" placeholder:"FILE" type:"path" help:"The newest revocation list that the doors' root key signed, base64url (${env})."`
 
 	Debug bool `env:"LATCHKEY_DEBUG" help:"Log more (${env})."`
@@ -100,7 +103,8 @@ type settings struct {
 	pair       *certificate      // nil: no TLS
 	ring       *keyring.Ring
 	policy     *handoff.Policy
-	signer     *door.Signer // nil: no door is opened
+	signer     *door.Signer  // nil: no door is opened
+	receipts   *receipt.Keys // nil: no receipts are given
 	revocation []byte
 	sender     *mail.Sender
 	trust      []auth.Trust
@@ -145,6 +149,11 @@ func (c *serveCmd) settings(clk clock.Clock) (*settings, error) {
 	if s.signer, s.revocation, err = c.doors(); err != nil {
 		return nil, err
 	}
+	if c.ReceiptKeys != "" {
+		if s.receipts, err = loadReceiptKeys(c.ReceiptKeys); err != nil {
+			return nil, err
+		}
+	}
 	server, err := c.mailServer()
 	if err != nil {
 		return nil, err
@@ -160,6 +169,9 @@ func (c *serveCmd) settings(clk clock.Clock) (*settings, error) {
 func (c *serveCmd) hints(s *settings, log *slog.Logger) {
 	if c.PublicURL == "" {
 		log.Warn("there are no pages, and residents are told nothing of the doors of their buildings; set --public-url")
+	}
+	if s.receipts == nil {
+		log.Warn("handoffs have no signed receipts; set --receipt-keys")
 	}
 	if len(s.policy.CodeByValue) == 0 {
 		log.Warn("every parcel that names a category needs a code: the policy has no code_by_value")
@@ -268,7 +280,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 		ring: given.ring, policy: given.policy, clock: clk, sender: given.sender,
 		verifier: auth.Either(issuers, auth.NewKeys(v.store, given.ring, clk.Now).Within(time.Duration(c.MaxKeyLife))),
 		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
-		log:      log, retention: c.Retention, metrics: m, signer: given.signer, revocation: given.revocation,
+		log:      log, retention: c.Retention, metrics: m, signer: given.signer, receipts: given.receipts, revocation: given.revocation,
 		publicURL: c.PublicURL, issuers: issuers, sessions: sessionTimes{life: c.SessionLife, idle: c.SessionIdle, keyLife: time.Duration(c.MaxKeyLife)},
 		allowHost: given.hosts, proxies: c.TrustedProxies, tls: given.pair != nil, limited: true,
 	})

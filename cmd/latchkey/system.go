@@ -23,6 +23,7 @@ import (
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/identity"
 	"latchkey/handoff/keyring"
+	"latchkey/handoff/receipt"
 	"latchkey/handoff/redisstore"
 	"latchkey/handoff/registry"
 	"latchkey/handoff/residents"
@@ -54,8 +55,9 @@ type parts struct {
 	retention time.Duration
 	metrics   *instruments
 
-	signer     *door.Signer // of permits; nil where no doors are opened
-	revocation []byte       // the root key's newest list; empty for none
+	signer     *door.Signer  // of permits; nil where no doors are opened
+	receipts   *receipt.Keys // nil where no receipts are given
+	revocation []byte        // the root key's newest list; empty for none
 
 	publicURL string        // where people reach the pages; empty: there are none, and residents are not told
 	issuers   *auth.Issuers // at which people sign in
@@ -117,7 +119,7 @@ func newSystem(p parts) (*system, error) {
 	config := api.Config{
 		Rooms: api.Rooms{
 			Service: s.service, Couriers: p.store, Registry: s.registry, Directory: s.residents, PageLinks: s.pageLinks,
-			Access: trail.NewReader(p.store, p.clock, p.ring), Events: p.store, Figures: p.store,
+			Access: trail.NewReader(p.store, p.clock, p.ring), Events: p.store, Figures: p.store, Receipts: p.receipts,
 		},
 		Callers: api.Callers{Verifier: p.verifier, AllowHost: p.allowHost, TrustedProxies: p.proxies},
 		Clock:   p.clock, Ready: ready, Halted: p.sentry.reason, Degraded: p.sentry.degraded,

@@ -20,6 +20,9 @@ const (
 
 const signatureSize = 64
 
+// maxItems is how long a list in a message may be; what a message means bounds it further.
+const maxItems = 64
+
 var (
 	encMode = must(encOptions().EncMode())
 	decMode = must(cbor.DecOptions{
@@ -28,7 +31,7 @@ var (
 		TagsMd:            cbor.TagsForbidden,
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 		MaxNestedLevels:   4,
-		MaxArrayElements:  max(maxRevoked, 16),
+		MaxArrayElements:  max(maxRevoked, maxItems),
 		MaxMapPairs:       16,
 	}.DecMode())
 )

@@ -43,6 +43,28 @@ func (s *Service) Record(ctx context.Context, by handoff.Actor, id handoff.Grant
 	return *snap.Record, nil
 }
 
+// Receipt is what is on record of a handoff, on behalf of an actor. The courier is named by a
+// pseudonym. The error is handoff.ErrNoReceipt, also for a receipt that the actor may not have, or
+// handoff.ErrTakenBack.
+func (s *Service) Receipt(ctx context.Context, by handoff.Actor, id handoff.ReceiptID) (handoff.Receipt, error) {
+	snap, err := s.store.Load(ctx, Query{Parcel: id.Grant.Hash, Generation: id.Grant.Generation})
+	if err != nil {
+		return handoff.Receipt{}, err
+	}
+	if snap.Record == nil {
+		return handoff.Receipt{}, handoff.ErrNoReceipt
+	}
+	g := &snap.Record.Grant
+	r, err := g.Receipt(id.Number)
+	if !by.MayHaveReceipt(g, &r) {
+		return handoff.Receipt{}, handoff.ErrNoReceipt
+	}
+	if r.Courier != "" {
+		r.Courier = handoff.Pseudonym(s.names, "courier", r.Carrier+" "+r.Courier)
+	}
+	return r, err
+}
+
 // OfCustomer lists up to limit of a customer's grants, the latest end first,
 // beginning after a place (zero: with the first). Next is where to go on; zero at the
 // end. Entries of the list that count for nothing leave a page shorter.

@@ -47,6 +47,8 @@ type Receipt struct {
 	// Of several parcels: which the act was about, and which are still there after it. Both may
 	// have ids that the courier did not present.
 	Parcels, Left []string
+
+	ID handoff.ReceiptID // of the signed receipt; zero where the act was no handoff
 }
 
 // Verify hands a parcel over, or takes a return along, whichever the parcel is for. The
@@ -118,8 +120,12 @@ func (s *Service) present(ctx context.Context, p Presentation, kind string, act 
 	if err != nil {
 		return Receipt{}, err
 	}
+	var id handoff.ReceiptID
+	if o.act == handoff.Release || o.act == handoff.Collect {
+		id = o.grant.ReceiptOf(o.answer.At, o.answer.Parcels)
+	}
 	return Receipt{
-		Grant: o.grant.ID, Parcel: p.Parcel, Act: o.act, Status: o.status,
+		ID: id, Grant: o.grant.ID, Parcel: p.Parcel, Act: o.act, Status: o.status,
 		Courier: o.answer.Courier, At: o.answer.At.Time(),
 		Placed: handoff.Result(o.answer.Verdict[handoff.ProofPlace]) == handoff.OK, Distance: o.answer.Distance,
 		Parcels: o.answer.Parcels, Left: o.answer.There,
