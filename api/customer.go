@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -28,6 +29,7 @@ type customerRoutes struct {
 	links    *identity.PageLinks
 	asked    *residents.Directory // who can confirm what a shop's link asks for
 	clock    clock.Clock
+	log      *slog.Logger
 
 	carrierNames map[string]string // what people call the carriers, by id
 }
@@ -114,6 +116,7 @@ type handoffAnswer struct {
 	History      []historyShort   `json:"history" doc:"Oldest first"`
 	Disputable   bool             `json:"disputable" doc:"Whether the customer can still say that the recorded handoff did not happen"`
 	Dispute      *disputeShort    `json:"dispute,omitempty" doc:"Where the customer said so"`
+	MailFailed   bool             `json:"mail_failed,omitempty" doc:"The mail with the newest code did not reach the customer"`
 	ShopContact  string           `json:"shop_contact,omitempty" doc:"How the customer reaches the shop's people, where policy says"`
 }
 
@@ -212,6 +215,7 @@ func (a *customerRoutes) handoffAnswer(g *handoff.Grant, more besides) handoffAn
 		Consents: make([]string, len(g.Consents)), Unlocks: make([]unlockShort, len(g.Unlocks)),
 		History: make([]historyShort, len(g.History)), Disputable: g.Disputable(), Dispute: disputeOf(g, limits), ShopContact: a.service.Policy().Shops[d.Shop].Contact,
 	}
+	answer.MailFailed = status == handoff.Active && g.MailKnown(handoff.MailWord{}).Why != ""
 	for i, kind := range g.Consents {
 		answer.Consents[i] = kind.String()
 	}
@@ -363,8 +367,20 @@ func (a *customerRoutes) handoff(ctx context.Context, in *grantInput) (*handoffO
 	if err != nil {
 		return nil, err
 	}
-	g, err := a.service.Grant(ctx, asActor(principal(ctx)), id)
+	by := asActor(principal(ctx))
+	g, err := a.service.Grant(ctx, by, id)
+	if err == nil {
+		a.seen(ctx, by, &g)
+	}
 	return a.handoffOutput(ctx, g, err)
+}
+
+// seen notes that the customer, if it is one, sees the newest code, whatever becomes of its mail. The customer is not
+// kept from the code where that cannot be noted: the next look may.
+func (a *customerRoutes) seen(ctx context.Context, by handoff.Actor, g *handoff.Grant) {
+	if err := a.service.MailSeen(ctx, by, g); err != nil {
+		a.log.Warn("that a customer saw a code was not noted", "grant", g.ID.String(), "error", err)
+	}
 }
 
 func (a *customerRoutes) resend(ctx context.Context, in *grantInput) (*handoffOutput, error) {

@@ -150,7 +150,7 @@ type eventData struct {
 	Claimed *time.Time `json:"claimed_at,omitempty" doc:"When the device says that it was, by its own clock"`
 	Changes []string   `json:"changes,omitempty" example:"[\"owner\"]" doc:"Of a door, a building or a courier: what changed, or would, by name; enrolled or removed; suspended or reinstated. Of an API key: made or revoked"`
 	APIKey  string     `json:"api_key,omitempty" doc:"By which API key it was asked: its id; left out where a person did"`
-	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused; of dispute_settled the ruling"`
+	Reason  string     `json:"reason,omitempty" example:"code-mismatch" doc:"Why it was refused; of dispute_settled the ruling; of mail_failed why, and of mail_arrived how far the mail came"`
 	Excused bool       `json:"excused,omitempty,omitzero" doc:"The wrong code was no guess: a slip, or an older code. Tell no one who may stand at a door"`
 	Count   int        `json:"count,omitempty,omitzero" doc:"How many refusals it stands for; left out: one. Of events_lost: how many events are lost at least"`
 
@@ -158,7 +158,7 @@ type eventData struct {
 	ValidUntil *time.Time    `json:"valid_until,omitempty"`
 	Day        string        `json:"delivery_date,omitempty" format:"date"`
 	Rights     []rightAnswer `json:"rights,omitempty"`
-	Issue      uint64        `json:"issue,omitempty,omitzero" doc:"Which code was given out, or of disputed was entered, counted; never the code"`
+	Issue      uint64        `json:"issue,omitempty,omitzero" doc:"Which code was given out, or of disputed was entered, or of mail_failed and mail_arrived was mailed, counted; never the code"`
 	DistanceM  int           `json:"distance_m,omitempty,omitzero" doc:"From the address or the door, rounded to ten"`
 
 	Building string   `json:"building_id,omitempty"`
@@ -176,6 +176,7 @@ type eventData struct {
 
 	Change   string     `json:"change_id,omitempty" doc:"Of door_change_...: the change that waits, or waited"`
 	Due      *time.Time `json:"takes_effect_at,omitempty" doc:"Of what has to wait: from when on it counts; left out: at once"`
+	Status   string     `json:"smtp_status,omitempty" example:"5.1.1" doc:"Of mail_failed: the mail server's enhanced status code (RFC 3463), where it gave one"`
 	HandedAt *time.Time `json:"handed_over_at,omitempty" doc:"Of disputed: when the handoff was recorded"`
 }
 
@@ -219,7 +220,7 @@ func eventOf(l *eventlog.Logged) eventAnswer {
 			Shop: e.Shop, Carrier: e.Carrier, Parcel: e.Parcel, Parcels: e.Parcels, Left: e.Left, All: e.AllOrNothing, Route: e.Route, Courier: e.Courier, By: e.By, Who: e.Who, Link: e.Link, Device: e.Device,
 			Reason: string(e.Reason), Changes: e.Changes, Excused: e.Excused, Count: e.Count, Rights: rightsOf(e.Rights), Issue: e.Issue, DistanceM: e.Distance,
 			Building: e.Building, Door: e.Door, Permit: e.Permit.String(), Awaited: e.Awaited, RelockS: e.Relock, Resident: string(e.Resident), Change: e.Change,
-			APIKey: e.APIKey, Relieved: e.Relieved, Object: e.Object, Scopes: e.Scopes,
+			APIKey: e.APIKey, Relieved: e.Relieved, Object: e.Object, Scopes: e.Scopes, Status: e.MailStatus,
 		},
 	}
 	data := &answer.Data

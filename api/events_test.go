@@ -46,7 +46,7 @@ func TestEvents(t *testing.T) {
 	h.Clock.Advance(time.Second)
 	h.dispatch(t, "P2", map[string]any{"customer.id": "cus_82"})
 	h.Clock.Advance(time.Second)
-	wrong, code := h.wrong(t, "P1", 1), h.codeOf(t, first)
+	wrong, code := h.wrong(t, "P1", 1), h.codeByShop(t, first)
 	claimed := begin.Add(-time.Minute).Format(time.RFC3339)
 	h.expect(t, courier, "POST", "/v1/parcels/P1/verify", `{"code":"`+wrong+`",`+here+`,"claimed_at":"`+claimed+`"}`, 403, "code-mismatch")
 	refused := h.Clock.Now()

@@ -267,7 +267,18 @@ func (h *house) staff(t testing.TB) {
 // codeOf is what the customer reads.
 func (h *house) codeOf(t testing.TB, grant string) string {
 	t.Helper()
-	code, ok := h.expect(t, customer, "GET", "/v1/handoffs/"+grant, "", 200, "").body["code"].(string)
+	return h.codeBy(t, customer, grant)
+}
+
+// codeByShop is codeOf as the shop sees it.
+func (h *house) codeByShop(t testing.TB, grant string) string {
+	t.Helper()
+	return h.codeBy(t, shop, grant)
+}
+
+func (h *house) codeBy(t testing.TB, who auth.Principal, grant string) string {
+	t.Helper()
+	code, ok := h.expect(t, who, "GET", "/v1/handoffs/"+grant, "", 200, "").body["code"].(string)
 	if !ok {
 		t.Fatal("the customer sees no code")
 	}

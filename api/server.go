@@ -255,7 +255,7 @@ func audiences(c *Config, recorder *recorder, beside *giveWay) []audience {
 		dialedIn = c.Doors.Streams
 	}
 	customers := &customerRoutes{
-		service: c.Service, couriers: c.Couriers, registry: c.Registry, links: c.PageLinks, asked: c.Directory, clock: c.Clock, carrierNames: carrierNames,
+		service: c.Service, couriers: c.Couriers, registry: c.Registry, links: c.PageLinks, asked: c.Directory, clock: c.Clock, log: c.Log, carrierNames: carrierNames,
 	}
 	return []audience{
 		&bulkRoutes{
@@ -263,6 +263,7 @@ func audiences(c *Config, recorder *recorder, beside *giveWay) []audience {
 			places: bulks{of: map[string]int{}}, beside: beside, log: c.Log, recorder: recorder,
 		},
 		&warehouseRoutes{service: c.Service, clock: c.Clock},
+		&readinessRoutes{service: c.Service, clock: c.Clock},
 		&carrierRoutes{service: c.Service, couriers: c.Couriers, clock: c.Clock},
 		&courierRoutes{service: c.Service, registry: c.Registry, clock: c.Clock},
 		customers,

@@ -43,6 +43,8 @@ type Command struct {
 	Ruling Ruling // settle-dispute
 
 	Parcels []string // recall, account-for: which of several; nil: all that are still there
+
+	Mail MailWord // tell-mail: of which code, what became of its mail and why; not At and Told
 }
 
 // Actor is who asks, where it is not a courier at a door.
@@ -272,6 +274,7 @@ func init() { // not a literal: the effects reach back to the table
 		ConfirmConsent: {from: []Status{Active}, roles: []Role{RoleResident}, asks: nothing, named: true, effect: confirmConsent},
 		Report:         {from: everyStatus, roles: []Role{RoleDoor}, asks: nothing, effect: report},
 		Hold:           {from: []Status{Active, Released, Collected, Expired}, roles: []Role{RoleShop, RoleOps}, asks: nothing, effect: happen(EventHeld)},
+		TellMail:       {from: []Status{Active, Held}, roles: []Role{RoleService, RoleCustomer}, asks: nothing, effect: tellMail},
 		Erase:          {from: everyStatus, roles: []Role{RoleOps}, asks: nothing, effect: erase},
 		Lift:           {from: []Status{Held}, roles: []Role{RoleShop, RoleOps}, asks: nothing, word: true, effect: lift},
 

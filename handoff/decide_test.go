@@ -899,6 +899,8 @@ func ready(s *scene, act Act) {
 	case ConfirmConsent:
 		s.grant.ConsentAsk = &ConsentAsk{At: InstantOf(s.now), Link: linkMaker, Count: 1}
 		s.cmd.Wish = s.grant.ConsentAsk.ID()
+	case TellMail:
+		s.cmd.Mail = MailWord{Issue: s.grant.Code.Issued[len(s.grant.Code.Issued)-1], State: MailFailed, Why: MailBounced, Status: "5.1.1"}
 	}
 }
 

@@ -52,16 +52,17 @@ type Event struct {
 	Day    *Date   `cbor:"14,keyasint,omitempty"` // Of: rescheduled, route_assigned.
 
 	// Of: dispatched, code_resent, code_reissued, released, aborted, rescheduled, disputed,
-	// confirmed. The HOTP counter of the code that is given out (code_resent: again; released: for
-	// the parcels that are still there; disputed: that counted at the handoff); 0 is none.
+	// confirmed, mail_failed, mail_arrived. The HOTP counter of the code that is given out (code_resent:
+	// again; released: for the parcels that are still there; disputed: that counted at the handoff;
+	// mail_failed, mail_arrived: that was mailed); 0 is none.
 	Issue uint64 `cbor:"15,keyasint,omitempty"`
 
 	// Of: consented, consent_asked. All that the customer agrees to, as it now stands; or would.
 	Consents []TargetKind `cbor:"16,keyasint,omitempty"`
 
 	// Of: code_refused, access_refused, impossible_journey, door_refused, signal,
-	// dispute_settled. Why it was refused, a door's own reason included, which pattern a
-	// signal is about, or the ruling by its name.
+	// dispute_settled, mail_failed, mail_arrived. Why it was refused, a door's own reason included, which
+	// pattern a signal is about, the ruling by its name, why a mail failed, or the mail's state by its name.
 	Reason Reason `cbor:"17,keyasint,omitempty"`
 
 	// Of: code_refused. Excused says that the code was no guess: a slip of the pen, or a
@@ -159,6 +160,9 @@ type Event struct {
 
 	// Of: dispatched. All that are still there are handed over at once, or none.
 	AllOrNothing bool `cbor:"43,keyasint,omitempty"`
+
+	// Of: mail_failed. The mail server's enhanced status code (RFC 3463); empty where it gave none.
+	MailStatus string `cbor:"45,keyasint,omitempty"`
 }
 
 // What changed of a record, beside the names that the API has for its fields.
@@ -273,6 +277,12 @@ const (
 // leaves none, and some were handed over, the grant is closed as handed over.
 const EventPartRecalled EventType = 73
 
+// Of a grant: what became of the mail with a code. Of mails that go well nothing is told.
+const (
+	EventMailFailed  EventType = 76 // it was refused, it came back, or no server took it in time
+	EventMailArrived EventType = 77 // the customer saw the code, or a mail that had failed was taken; Reason is the mail's state
+)
+
 var eventNames = enum[EventType]{
 	EventDispatched: "dispatched", EventCodeRefused: "code_refused", EventCodeLocked: "code_locked",
 	EventCodeResent: "code_resent", EventCodeReissued: "code_reissued", EventReleased: "released",
@@ -300,6 +310,7 @@ var eventNames = enum[EventType]{
 	EventUnitMovedOut: "unit_moved_out",
 	EventPartRecalled: "parcels_recalled",
 	EventEventsLost:   "events_lost", EventDispatchLost: "dispatch_lost", EventPartitionRefused: "partition_refused",
+	EventMailFailed: "mail_failed", EventMailArrived: "mail_arrived",
 }
 
 func (t EventType) String() string { return eventNames.name(t) }
@@ -456,6 +467,9 @@ func Apply(g Grant, e Event) Grant {
 		}
 		g.Scrubbed, g.Code.Secret = e.Digest, otp.Secret{}
 		return g
+	case EventMailFailed, EventMailArrived:
+		g.Mail = g.mailTold(e)
+		return g // no part of the customer's history
 	case EventErasureAsked:
 		g.EraseAsked = true
 		return g

@@ -133,6 +133,10 @@ type Grant struct {
 	// AbortedLater is which handoff of several parcels was taken back, counted from 1; 0 if it was
 	// the first, or none was.
 	AbortedLater int `cbor:"31,keyasint,omitempty"`
+
+	// Mail is what was told of the mail with a code: that it failed, or that the customer saw
+	// the code all the same. Nil while there was nothing to tell. Ask MailKnown.
+	Mail *MailWord `cbor:"30,keyasint,omitempty"`
 }
 
 // Group is what is kept of several parcels that arrive together. What is neither in a handoff
@@ -261,6 +265,7 @@ const (
 	Confirm             // the shop sent the same dispatch again: go on, with a new secret
 	AccountFor          // the carrier says that the parcel was handed over meanwhile
 	ConfirmConsent      // a resident of the door's unit confirms what a shop's link asked for
+	TellMail            // what became of the mail with a code
 )
 
 // TargetKind is what an open right, or the right to the parcel itself, points at.

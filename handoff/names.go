@@ -123,6 +123,7 @@ var (
 		Distrust: "distrust", Confirm: "confirm", AccountFor: "account",
 		AskOverride: "ask-override", Override: "override",
 		DisputeHandoff: "dispute", WithdrawDispute: "withdraw-dispute", SettleDispute: "settle-dispute", ConfirmConsent: "confirm-consent",
+		TellMail: "tell-mail",
 	}
 	targetNames = enum[TargetKind]{Parcel: "parcel", Lobby: "lobby", Gate: "gate", Garage: "garage", Home: "home"}
 	proofNames  = enum[Proof]{
@@ -133,6 +134,7 @@ var (
 		Active: "active", Released: "released", Collected: "collected", Recalled: "recalled", Expired: "expired", Held: "held",
 	}
 	rulingNames = enum[Ruling]{Withdrawn: "withdrawn", HandedOver: "handed-over", NotReceived: "not-received"}
+	mailNames   = enum[MailState]{MailNone: "none", MailAccepted: "accepted", MailDelivered: "delivered", MailFailed: "failed", MailSeen: "seen"}
 	resultNames = enum[Result]{OK: "ok", Failed: "failed", Missing: "missing", NotChecked: "not-checked"}
 )
 
@@ -148,6 +150,11 @@ func (r Ruling) String() string { return rulingNames.name(r) }
 
 // ParseRuling reads a ruling's name.
 func ParseRuling(name string) (Ruling, bool) { return rulingNames.parse(name) }
+
+func (s MailState) String() string { return mailNames.name(s) }
+
+// ParseMailState reads a state's name.
+func ParseMailState(name string) (MailState, bool) { return mailNames.parse(name) }
 
 func (r Result) String() string { return resultNames.name(r) }
 

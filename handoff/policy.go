@@ -169,6 +169,10 @@ type Limits struct {
 	// waits, so that its people can object; and how long a removed resident of a unit stays. From
 	// 24 to 720.
 	DoorChangeHours int `json:"door_change_hours"`
+
+	// MailMinutes is within how many minutes a mail server is to take the mail with a new code.
+	// After that the shop is told that the mail failed; it is tried on. At most 1440.
+	MailMinutes int `json:"mail_minutes"`
 }
 
 // DefaultPolicy is a complete policy but for its carriers and shops: codes from
@@ -189,7 +193,7 @@ func DefaultPolicy() *Policy {
 		Limits: Limits{
 			CodeTries: 5, GrantTries: 10, CourierDay: 20, CourierMonth: 60, CourierCustomer: 10, CarrierDay: 50, CarrierShare: 1.5,
 			Reissues: 3, Resends: 5, Attempted: 10, AgainDay: 6, Again: 18, ResendEvery: time.Minute, AbortWithin: 10 * time.Minute, OverrideMinutes: 60,
-			DisputeHours: 48, DoorChangeHours: 72,
+			DisputeHours: 48, DoorChangeHours: 72, MailMinutes: 30,
 		},
 		Signals: Signals{Courier: 3, Route: 5, Depot: 15, Far: 1000, Soon: 10},
 	}
@@ -365,6 +369,7 @@ func (l *Limits) validate() error {
 		{"override_minutes", l.OverrideMinutes, 24 * 60}, // no parcel is released by hand outside of its window
 		{"dispute_hours", l.DisputeHours, 30 * 24},
 		{"door_change_hours", l.DoorChangeHours, 30 * 24},
+		{"mail_minutes", l.MailMinutes, 24 * 60},
 	} {
 		switch {
 		case c.n < 1:

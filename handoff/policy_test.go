@@ -231,6 +231,7 @@ func TestValidateBoundsEachLimit(t *testing.T) {
 		"visits_again_per_day":                 {20, func(l *Limits) *int { return &l.AgainDay }},
 		"visits_again_per_grant":               {100, func(l *Limits) *int { return &l.Again }},
 		"override_minutes":                     {1440, func(l *Limits) *int { return &l.OverrideMinutes }},
+		"mail_minutes":                         {1440, func(l *Limits) *int { return &l.MailMinutes }},
 	} {
 		for n, want := range map[int]string{
 			0: "limits: " + name + " must be at least 1", c.top: "", c.top + 1: fmt.Sprintf("limits: %s must be at most %d", name, c.top),

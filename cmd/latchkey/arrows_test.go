@@ -179,7 +179,7 @@ func TestRoomsOfTheDomain(t *testing.T) {
 // pure is what the domain may import. It decides from what it is given: it knows no
 // context, no clock, no network, no file and no chance.
 var pure = []string{
-	"archive/zip", "bytes", "cmp", "embed", "encoding/hex", "errors", "fmt", "hash/fnv", "io", "log/slog", "maps", "math", "math/big", "reflect", "regexp", "slices", "strconv", "strings", "sync",
+	"archive/zip", "bytes", "cmp", "crypto/hmac", "embed", "encoding/base32", "encoding/binary", "encoding/hex", "errors", "fmt", "hash/fnv", "io", "log/slog", "maps", "math", "math/big", "reflect", "regexp", "slices", "strconv", "strings", "sync",
 	"time", "unicode", "unicode/utf8",
 	"github.com/go-json-experiment/json", "github.com/bojanz/currency", "golang.org/x/text/unicode/norm", "golang.org/x/text/language", "golang.org/x/net/idna", "net/url",
 	"latchkey/otp",

@@ -8,6 +8,7 @@
 //	latchkey apikey create|revoke     the keys by which machines call
 //	latchkey sessions revoke          sign people's browsers out
 //	latchkey outbox list|replay       mails and messages to doors that were given up
+//	latchkey bounce                   note a mail that came back, from the mail server's pipe
 //	latchkey erase                    forget a customer on request
 //	latchkey restore begin|confirm    bring back a Redis that was put back to an earlier state
 //	latchkey receipt verify           a signed receipt, without the service
@@ -39,6 +40,7 @@ type cli struct {
 	APIKey   apiKeyCmd   `cmd:"" name:"apikey" help:"Make, list and revoke the keys by which machines call."`
 	Sessions sessionsCmd `cmd:"" help:"Sign people's browsers out."`
 	Outbox   outboxCmd   `cmd:"" help:"List and replay the mails that could not be sent."`
+	Bounce   bounceCmd   `cmd:"" help:"Note what a mail server reports of a mail, read from its pipe."`
 	Erase    eraseCmd    `cmd:"" help:"Forget a customer."`
 	Subject  subjectCmd  `cmd:"" help:"Tell the id of a customer, courier or door whom an issuer calls by another name."`
 	Restore  restoreCmd  `cmd:"" help:"Bring back a Redis that was put back to an earlier state."`
@@ -51,6 +53,7 @@ type cli struct {
 
 // streams are what a command reads and writes, so that tests can look over its shoulder.
 type streams struct {
+	in       io.Reader // nil: the process's own
 	out, err io.Writer
 	clock    clock.Clock // of this process; nil: the wall's
 }
@@ -70,7 +73,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run runs one command line and returns the exit code: 0 done, 1 failed, 2 misused.
+// run runs one command line and returns the exit code: 0 done, 1 failed, 2 misused, 75 try again.
 func run(ctx context.Context, args []string, io streams) int {
 	var c cli
 	exit := -1
@@ -97,7 +100,7 @@ func run(ctx context.Context, args []string, io streams) int {
 	k.BindTo(ctx, (*context.Context)(nil))
 	if err := k.Run(io); err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintf(io.err, "latchkey: %v\n", err)
-		return 1
+		return exitCodeOf(err)
 	}
 	return 0
 }

@@ -131,6 +131,7 @@ var commands = map[string]string{
 	"serve":    "- what it does for callers is theirs, and logged by operation (TestEveryChangeIsOnTheLog)",
 	"demo":     "- keeps nothing when it ends",
 	"dispatch": "- calls the service, which logs it",
+	"bounce":   "- run by the mail server, with its report of a mail; the event is the service's own (TestBounces)",
 
 	"outbox replay": "- gives readers of the log again what they had not finished: no one may do more for it",
 	"outbox forget": "- frees the log of a reader that will not come back; what it had read stays in the chains, whose writer keeps its own place",

@@ -34,7 +34,7 @@ func TestProcess(t *testing.T) {
 		t.Skip("other tests start this one")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	if !slices.Contains(flag.Args(), "--stdin") {
+	if !slices.Contains(flag.Args(), "--stdin") && flag.Arg(0) != "bounce" {
 		go func() { // it must not outlive a test that died without a word
 			_, _ = io.Copy(io.Discard, os.Stdin)
 			stop()

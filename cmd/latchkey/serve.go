@@ -57,6 +57,9 @@ type serveCmd struct {
 	SMTPPasswordFile string      `name:"smtp-password-file" env:"LATCHKEY_SMTP_PASSWORD_FILE" placeholder:"FILE" type:"path" help:"The password of --smtp-user (${env})."`
 	SMTPConnections  int         `name:"smtp-connections" env:"LATCHKEY_SMTP_CONNECTIONS" default:"32" help:"Connections to the mail server at once, at most; how many it is adapts to what the server bears (${env})."`
 
+	BounceAddress string `env:"LATCHKEY_BOUNCE_ADDRESS" placeholder:"ADDRESS" help:"To where mails with codes come back that cannot be delivered; latchkey bounce reads them there (${env})."`
+	MailReceipts  bool   `env:"LATCHKEY_MAIL_RECEIPTS" help:"Ask to be told when mails with codes were delivered, where the mail server offers that; takes --bounce-address (${env})."`
+
 	MailFrom     string            `required:"" env:"LATCHKEY_MAIL_FROM" placeholder:"ADDRESS" help:"The sender of mails (${env})."`
 	AccountURL   string            `env:"LATCHKEY_ACCOUNT_URL" placeholder:"URL" help:"The customer's page of a parcel, with {grant_id} where its grant's id belongs, for a shop that has one of its own; mails link to it, and without it to this service's page below --public-url (${env})."`
 	PublicURL    string            `name:"public-url" env:"LATCHKEY_PUBLIC_URL" placeholder:"URL" help:"Where people reach this service, such as https://HOST: for its pages, for sign-in and for links in mails to residents; without it there are none of these (${env})."`
@@ -121,6 +124,12 @@ func (c *serveCmd) settings(clk clock.Clock) (*settings, error) {
 	if c.MaxConnections < 1 || c.MaxConnectionsPerAddress < 1 {
 		return nil, errors.New("--max-connections and --max-connections-per-address must be at least 1")
 	}
+	if err := mail.CheckBounces(c.BounceAddress); err != nil {
+		return nil, fmt.Errorf("--bounce-address: %w", err)
+	}
+	if c.MailReceipts && c.BounceAddress == "" {
+		return nil, errors.New("--mail-receipts takes --bounce-address: the receipts are sent there")
+	}
 	if c.SMTPConnections < 1 || c.SMTPConnections > mostSMTPConnections {
 		return nil, fmt.Errorf("--smtp-connections must be from 1 to %d", mostSMTPConnections)
 	}
@@ -158,7 +167,7 @@ func (c *serveCmd) settings(clk clock.Clock) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.sender, err = mail.NewSender(mail.Config{Server: server, From: c.MailFrom, DKIM: c.dkim(), Clock: clk, Connections: c.SMTPConnections}); err != nil {
+	if s.sender, err = mail.NewSender(mail.Config{Server: server, From: c.MailFrom, DKIM: c.dkim(), Clock: clk, Connections: c.SMTPConnections, Receipts: c.MailReceipts}); err != nil {
 		return nil, err
 	}
 	s.trust, err = c.readIssuers()
@@ -279,7 +288,7 @@ func (c *serveCmd) Run(ctx context.Context, io streams) error {
 		keys: &keyWatch{store: v.store, life: time.Duration(c.MaxKeyLife), now: clk.Now, metrics: m, log: log},
 		ring: given.ring, policy: given.policy, clock: clk, sender: given.sender,
 		verifier: auth.Either(issuers, auth.NewKeys(v.store, given.ring, clk.Now).Within(time.Duration(c.MaxKeyLife))),
-		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL},
+		mailer:   mail.MailerConfig{ShopNames: c.ShopNames, CarrierNames: c.CarrierNames, AccountURL: c.AccountURL, Bounces: c.BounceAddress},
 		log:      log, retention: c.Retention, metrics: m, signer: given.signer, receipts: given.receipts, revocation: given.revocation,
 		publicURL: c.PublicURL, issuers: issuers, sessions: sessionTimes{life: c.SessionLife, idle: c.SessionIdle, keyLife: time.Duration(c.MaxKeyLife)},
 		allowHost: given.hosts, proxies: c.TrustedProxies, tls: given.pair != nil, limited: true,

@@ -161,12 +161,12 @@ func newSystem(p parts) (*system, error) {
 	}
 	s.groups = append(s.groups, trailwriter.Group)
 
-	p.mailer.Grants, p.mailer.Couriers, p.mailer.Transport = s.service, p.store, p.sender
+	p.mailer.Grants, p.mailer.Mails, p.mailer.Couriers, p.mailer.Transport = s.service, s.service, p.store, p.sender
 	p.mailer.ShopContacts = p.policy.Contacts()
 	if p.mailer.AccountURL == "" && p.publicURL != "" {
 		p.mailer.AccountURL = strings.TrimSuffix(p.publicURL, "/") + "/account/" + mail.GrantID
 	}
-	p.mailer.Clock, p.mailer.Limits, p.mailer.Observer = p.clock, p.policy.Limits, s.numbers
+	p.mailer.Clock, p.mailer.Limits, p.mailer.Observer = p.clock, p.policy.Limits, mailObserver{s.numbers, p.log}
 	mailer, err := mail.NewMailer(p.mailer)
 	if err != nil {
 		return nil, err
@@ -241,6 +241,7 @@ func (s *system) run(ctx context.Context, ln net.Listener) error {
 	workers.Go(func() { readers.Wait(); still() }) // what is in hand is this process's to its end
 	workers.Go(func() { s.ledger.Run(working) })
 	workers.Go(func() { s.every(working, time.Second, "sweep", s.sweep) })
+	workers.Go(func() { s.every(working, mailsEvery, "late mails", s.sweepMails) })
 	workers.Go(func() { s.every(working, time.Minute, "trim", s.trim) })
 	workers.Go(func() { s.every(working, time.Hour, "tidy", s.residents.Tidy) })
 	workers.Go(func() { s.every(working, settleEvery, "changes of doors", s.registry.SettleAll) })
@@ -403,6 +404,29 @@ func (s *system) sweep(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// mailsEvery is how often it is looked for mails that no mail server took in time.
+const mailsEvery = 15 * time.Second
+
+func (s *system) sweepMails(ctx context.Context) error {
+	for {
+		n, err := s.service.SweepMails(ctx, sweepAtOnce)
+		if err != nil || n < sweepAtOnce {
+			return err
+		}
+	}
+}
+
+// mailObserver counts mails, and logs what could not be noted of them.
+type mailObserver struct {
+	*numbers.Counter
+	log *slog.Logger
+}
+
+// Unnoted implements mail.Observer.
+func (o mailObserver) Unnoted() {
+	o.log.Warn("a mail was sent, and this could not be noted: it will be told of as late")
 }
 
 func (s *system) trim(ctx context.Context) error {

@@ -43,6 +43,7 @@ func CoreConformance(t *testing.T, open func(t *testing.T) Core) {
 	run(t, open, []topic{
 		{"Grants", grantTests},
 		{"Budget", budgetTests},
+		{"Mails", mailTests},
 		{"Registry", registryTests},
 		{"Log", logTests},
 		{"Doors", doorTests},

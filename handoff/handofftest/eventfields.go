@@ -37,11 +37,14 @@ var (
 		"Day":    {handoff.EventRescheduled, handoff.EventRouteAssigned},
 		"Issue": {
 			handoff.EventDispatched, handoff.EventCodeResent, handoff.EventCodeReissued, handoff.EventReleased, handoff.EventAborted, handoff.EventRescheduled,
-			handoff.EventDisputed, handoff.EventConfirmed,
+			handoff.EventDisputed, handoff.EventConfirmed, handoff.EventMailFailed, handoff.EventMailArrived,
 		},
 		"Consents": {handoff.EventConsented, handoff.EventConsentAsked},
-		"Reason":   {handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventDoorRefused, handoff.EventSignal, handoff.EventDisputeSettled},
-		"Excused":  {handoff.EventCodeRefused},
+		"Reason": {
+			handoff.EventCodeRefused, handoff.EventAccessRefused, handoff.EventImpossible, handoff.EventDoorRefused, handoff.EventSignal, handoff.EventDisputeSettled,
+			handoff.EventMailFailed, handoff.EventMailArrived,
+		},
+		"Excused": {handoff.EventCodeRefused},
 		"Count": {
 			handoff.EventAccessRefused, handoff.EventOverrideAsked, handoff.EventDoorRefused, handoff.EventDoorForced, handoff.EventDoorHeldOpen, handoff.EventDoorTampered,
 			handoff.EventDoorJammed, handoff.EventDoorBatteryLow, handoff.EventDoorUnavailable,
@@ -74,6 +77,7 @@ var (
 		},
 		"Left":         {handoff.EventReleased, handoff.EventCollected, handoff.EventAborted, handoff.EventPartRecalled, handoff.EventAccounted},
 		"AllOrNothing": {handoff.EventDispatched},
+		"MailStatus":   {handoff.EventMailFailed},
 	}
 )
 

@@ -27,6 +27,8 @@ type Memory struct {
 	ofOwner  map[handoff.CustomerRef]map[handoff.ParcelHash]handoff.Instant
 	onRoute  map[service.RouteRef]map[handoff.ParcelHash]handoff.Instant
 	ofOrder  map[service.OrderRef]map[handoff.ParcelHash]bool
+	mails    map[service.MailRef]handoff.MailWord
+	awaited  map[awaited]handoff.Instant
 	couriers map[handoff.CourierRef]*handoff.Courier
 	drivers  map[service.RouteRef]string
 	guesses  map[handoff.CourierRef]map[string]guess // by its id
@@ -78,6 +80,8 @@ func NewMemory() *Memory {
 		ofOwner:  map[handoff.CustomerRef]map[handoff.ParcelHash]handoff.Instant{},
 		onRoute:  map[service.RouteRef]map[handoff.ParcelHash]handoff.Instant{},
 		ofOrder:  map[service.OrderRef]map[handoff.ParcelHash]bool{},
+		mails:    map[service.MailRef]handoff.MailWord{},
+		awaited:  map[awaited]handoff.Instant{},
 		couriers: map[handoff.CourierRef]*handoff.Courier{},
 		drivers:  map[service.RouteRef]string{},
 		guesses:  map[handoff.CourierRef]map[string]guess{},
@@ -280,6 +284,9 @@ func (m *Memory) Commit(ctx context.Context, c service.Change) error {
 		m.due[id] = due
 	}
 	m.logs[id.Hash.Partition()].append(id.Hash.Partition(), c.Now, c.Record.Grant.Day(), events)
+	if a := c.Awaits; a != nil {
+		m.awaited[awaited{a.Grant, a.Issue}] = a.By
+	}
 	if c.Settle != nil {
 		m.settle(*c.Settle)
 	}

@@ -38,6 +38,9 @@ import (
 //   - A handoff is disputed at most once, by its customer, and stops everything until the
 //     customer withdraws it or the duty officer settles it. No one else's word ends it, and its
 //     end lifts no hold that stood before.
+//   - It is told of a code's mail that it failed only where it was refused, came back or was taken by
+//     no server in time; at most once until the opposite is told, and never of a code that was
+//     superseded or seen. What goes well makes no event unless it takes a failure back.
 //   - A permit for a door is given exactly if every proof of the right to it holds at
 //     that moment: the courier, the route, the day, the place, the building (its carriers,
 //     hours, returns, the door's owner), the challenge and the consent where they are asked
@@ -74,6 +77,8 @@ func Model(open func() Core) func(*rapid.T) {
 			"override":          m.override,
 			"dispute":           m.dispute,
 			"sweep":             m.sweep,
+			"mail":              m.mail,
+			"late mails":        m.lateMails,
 			"wait":              m.wait,
 			"sleep":             m.sleep,
 			"step back":         m.step,
@@ -108,6 +113,8 @@ type model struct {
 	charged  map[string][]handoff.Instant // those that were not excused
 	parties  map[string]*party            // by parcel, the newest grant of several that names it
 	unsure   map[string][]handoff.Instant // codes that may have been charged, though their commit came to nothing
+	mails    map[handoff.GrantID]mailBook
+	taken    map[handoff.GrantID]uint64 // the newest code of which a mail server took the mail
 	books
 }
 
@@ -129,6 +136,7 @@ func newModel(t *rapid.T, store Core) *model {
 	m := &model{faulty: &Faulty{Core: store}, attempts: map[string]told{}, drivers: map[service.RouteRef]string{}}
 	m.lives, m.guesses, m.charged = map[handoff.GrantID][]handoff.Event{}, map[string][]handoff.Instant{}, map[string][]handoff.Instant{}
 	m.unsure, m.parties = map[string][]handoff.Instant{}, map[string]*party{}
+	m.mails, m.taken = map[handoff.GrantID]mailBook{}, map[handoff.GrantID]uint64{}
 	m.World = New(t, m.faulty)
 	m.books = newBooks()
 	m.Cleared(t, modelCouriers...)
@@ -530,6 +538,105 @@ func closedAt(life []handoff.Event) (at handoff.Instant) {
 	return at
 }
 
+// mail is what becomes of the mail with a code: that of the newest one, or of an older one that
+// comes back late.
+func (m *model) mail(t *rapid.T) {
+	g, ctx := m.Parcel(t, pick(t, "parcel", m.parcels)), context.Background()
+	b := m.of(g.Dispatch.Parcel)
+	standing := (b.status == handoff.Active || b.status == handoff.Held) && g.CodeRequired()
+	var issue uint64
+	if n := len(g.Code.Issued); n > 0 {
+		issue = g.Code.Issued[rapid.IntRange(max(0, n-2), n-1).Draw(t, "code")]
+	}
+	known := m.mailBook(g.ID)
+	if known.issue != issue {
+		known = mailBook{issue: issue}
+	}
+	newest := issue != 0 && issue == g.NewestIssue()
+	var event handoff.EventType
+	var err error
+	var state handoff.MailState
+	switch rapid.IntRange(0, 3).Draw(t, "what") {
+	case 0:
+		state = pick(t, "state", []handoff.MailState{handoff.MailAccepted, handoff.MailDelivered})
+		if newest {
+			err = m.Service.MailTaken(ctx, &g, state)
+		}
+		if known.failed && known.told < 6 {
+			event = handoff.EventMailArrived
+		}
+		if err == nil && newest && standing && !g.Window.Over(m.Clock.Now()) {
+			m.taken[g.ID] = issue
+		}
+	case 1:
+		state = handoff.MailSeen
+		if newest {
+			err = m.Service.MailSeen(ctx, handoff.Actor{Role: handoff.RoleCustomer, Shop: g.Dispatch.Shop, Customer: g.Dispatch.Customer.ID, Subject: "ada", Person: true}, &g)
+		}
+		if known.state != handoff.MailSeen && b.status == handoff.Active && !g.Code.Locked(m.Service.Policy().Limits) {
+			event = handoff.EventMailArrived
+		}
+	default:
+		state = handoff.MailFailed
+		err = m.Service.MailFailed(ctx, g.ID, issue, pick(t, "why", []handoff.Reason{handoff.MailRefused, handoff.MailBounced}), "5.1.1")
+		if known.state != handoff.MailFailed && known.state != handoff.MailSeen {
+			event = handoff.EventMailFailed
+		}
+	}
+	if !newest || !standing || b.status == handoff.Active && g.Window.Over(m.Clock.Now()) {
+		event = 0
+	}
+	m.ordered(t, event, err)
+	if err == nil && event != 0 {
+		failed := state == handoff.MailFailed || state == handoff.MailSeen && known.failed
+		if known.state == handoff.MailSeen {
+			state = handoff.MailSeen
+		}
+		m.mails[g.ID] = mailBook{issue: issue, state: state, told: known.told + 1, failed: failed}
+	}
+}
+
+// mailBook is what the model knows of a grant's mail.
+type mailBook struct {
+	issue uint64
+	state handoff.MailState
+	told  int
+
+	failed bool // and it was not told since that a mail was taken
+}
+
+func (m *model) mailBook(id handoff.GrantID) mailBook { return m.mails[id] }
+
+// lateMails tells of each mail that no server took for half an hour, and of no other.
+func (m *model) lateMails(t *rapid.T) {
+	m.faulty.Calm()
+	now := handoff.InstantOf(m.Clock.Now())
+	if _, err := m.Service.SweepMails(context.Background(), 1000); err != nil {
+		t.Fatalf("SweepMails: %v", err)
+	}
+	for _, e := range m.fresh(t) {
+		was := m.mails[e.Grant]
+		if was.issue != e.Issue {
+			was = mailBook{issue: e.Issue}
+		}
+		issued := issuedAt(m.lives[e.Grant], e.Issue)
+		if e.Type != handoff.EventMailFailed || e.Reason != handoff.MailLate || m.taken[e.Grant] == e.Issue || was.state != 0 && was.state != handoff.MailAccepted || now-issued < 1800 {
+			t.Fatalf("a sweep of mails caused %+v, of %+v issued at %v", e, was, issued)
+		}
+		m.mails[e.Grant] = mailBook{issue: e.Issue, state: handoff.MailFailed, told: was.told + 1, failed: true}
+	}
+}
+
+// issuedAt is when a code was given out first.
+func issuedAt(life []handoff.Event, issue uint64) handoff.Instant {
+	for _, e := range life {
+		if e.Issue == issue {
+			return e.At
+		}
+	}
+	return 0
+}
+
 // step sets the clock back, by up to an hour and not into the day before, as an operator or a
 // time server may.
 func (m *model) step(t *rapid.T) {
@@ -682,7 +789,7 @@ func (m *model) check(t *rapid.T) {
 		var waiting handoff.Event // a consent that a shop's link asked for
 		seen := map[handoff.EventType]int{}
 		for _, e := range life {
-			if e.Issue != 0 {
+			if e.Issue != 0 && e.Type != handoff.EventMailFailed && e.Type != handoff.EventMailArrived {
 				ofCode = 0
 			}
 			seen[e.Type]++

@@ -147,8 +147,8 @@ func (s *Store) keepFor(until, now handoff.Instant) int64 {
 
 // commitScript stores a grant if its version is still the expected one.
 //
-//	KEYS[1] grant   KEYS[2] log   KEYS[3] due
-//	KEYS[4] archive for a next generation, or the carrier's count where ARGV[6] is given; a
+//	KEYS[1] grant   KEYS[2] log   KEYS[3] due   KEYS[4] mails
+//	KEYS[5] archive for a next generation, or the carrier's count where ARGV[6] is given; a
 //	        new generation counts nothing
 //	ARGV[1] expected version, 8 bytes, or '' for none
 //	ARGV[2] new value
@@ -160,7 +160,8 @@ func (s *Store) keepFor(until, now handoff.Instant) int64 {
 //	ARGV[8] wrong codes to add   ARGV[9] releases to add
 //	ARGV[10] wrong codes that the partition must have, if any are added
 //	ARGV[11] milliseconds until the count may be forgotten
-//	ARGV[12...] events, each before its urgency
+//	ARGV[12] when the mail with a new code is late, in seconds, or '' for none   ARGV[13] its name
+//	ARGV[14...] events, each before its urgency
 //
 // It returns the id of the last event, or 1 if there is none. If nothing was written it returns 0
 // (another version), or -1 less the wrong codes that the partition has (another count). The checks
@@ -171,7 +172,7 @@ if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
 end
 local counts = ARGV[6] ~= ''
 if counts and ARGV[8] ~= '0' then
-	local wrong, all = 0, redis.call('HGETALL', KEYS[4])
+	local wrong, all = 0, redis.call('HGETALL', KEYS[5])
 	for i = 1, #all, 2 do
 		local hour, kind = string.match(all[i], '^(%d+)(%a)$')
 		if kind == 'w' and tonumber(hour) >= tonumber(ARGV[7]) then
@@ -182,8 +183,8 @@ if counts and ARGV[8] ~= '0' then
 		return -1 - wrong
 	end
 end
-if KEYS[4] and not counts then
-	redis.call('RENAME', KEYS[1], KEYS[4])
+if KEYS[5] and not counts then
+	redis.call('RENAME', KEYS[1], KEYS[5])
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 if ARGV[4] == '' then
@@ -191,25 +192,28 @@ if ARGV[4] == '' then
 else
 	redis.call('ZADD', KEYS[3], ARGV[4], ARGV[5])
 end
+if ARGV[12] ~= '' then
+	redis.call('ZADD', KEYS[4], ARGV[12], ARGV[13])
+end
 if counts then
-	local first = redis.call('HLEN', KEYS[4])
+	local first = redis.call('HLEN', KEYS[5])
 	if ARGV[8] ~= '0' then
-		redis.call('HINCRBY', KEYS[4], ARGV[6] .. 'w', ARGV[8])
+		redis.call('HINCRBY', KEYS[5], ARGV[6] .. 'w', ARGV[8])
 	end
 	if ARGV[9] ~= '0' then
-		redis.call('HINCRBY', KEYS[4], ARGV[6] .. 'r', ARGV[9])
+		redis.call('HINCRBY', KEYS[5], ARGV[6] .. 'r', ARGV[9])
 	end
-	if redis.call('HLEN', KEYS[4]) > first then
-		for _, field in ipairs(redis.call('HKEYS', KEYS[4])) do
+	if redis.call('HLEN', KEYS[5]) > first then
+		for _, field in ipairs(redis.call('HKEYS', KEYS[5])) do
 			if tonumber(string.sub(field, 1, -2)) < tonumber(ARGV[7]) - 24 then
-				redis.call('HDEL', KEYS[4], field)
+				redis.call('HDEL', KEYS[5], field)
 			end
 		end
 	end
-	redis.call('PEXPIRE', KEYS[4], ARGV[11])
+	redis.call('PEXPIRE', KEYS[5], ARGV[11])
 end
 local last = 1
-for i = 12, #ARGV, 2 do
+for i = 14, #ARGV, 2 do
 	last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i], 'u', ARGV[i + 1])
 end
 return last
@@ -226,7 +230,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	if err != nil {
 		return err
 	}
-	keys := []string{grantKey(hash), logKey(hash.Partition()), dueKey(hash.Partition())}
+	keys := []string{grantKey(hash), logKey(hash.Partition()), dueKey(hash.Partition()), mailsKey(hash.Partition())}
 	switch from := c.From.Generation(); {
 	case c.Archived:
 		keys[0] = archiveKey(hash, g.ID.Generation)
@@ -237,7 +241,7 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 	if at := g.Due(); at != 0 {
 		due = strconv.FormatInt(int64(at), 10)
 	}
-	args := make([]any, 0, 11+2*len(c.Events))
+	args := make([]any, 0, 13+2*len(c.Events))
 	until := g.Window.Until
 	if c.Record.Alias != nil {
 		until = c.Record.Alias.Until
@@ -248,6 +252,11 @@ func (s *Store) Commit(ctx context.Context, c service.Change) error {
 		args = append(args, n.Hour, handoff.FirstHour(n.Hour), n.Wrong, n.Released, n.Before, carrierKept.Milliseconds())
 	} else {
 		args = append(args, "", "", "", "", "", "")
+	}
+	if a := c.Awaits; a != nil {
+		args = append(args, int64(a.By), awaitedName(*a))
+	} else {
+		args = append(args, "", "")
 	}
 	var last []byte
 	for i := range c.Events {

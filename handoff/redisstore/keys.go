@@ -36,6 +36,8 @@ import (
 //	lk:customer:SHOP:ID                  zset    HASH by end of window                               last window end + retention
 //	lk:route:CARRIER:ROUTE:DATE          hash    courier, and a count of assignments                 retention
 //	lk:route:CARRIER:ROUTE:DATE:grants   zset    HASH by end of window                               window end + retention
+//	lk:{pp}:mails                        zset    HASH-N/ISSUE of mails that no server has taken yet, by when they are late   when taken or told of
+//	lk:{pp}:mailed:DATE:BUCKET           hash    HASH and N, in bytes -> format, issue, state and time   window end + retention
 //	lk:orders:DATE:BUCKET                hash    order's keyed hash and HASH -> nothing                   window end + retention
 //	lk:courier:CARRIER:ID                hash    sealed name, clearance, suspension, sign-out, last door, d:DATE/ROUTE   never
 //	                                             (a d: three days after its date, with the next route)
@@ -93,6 +95,14 @@ func carrierKey(partition int, carrier string) string {
 }
 
 func dueKey(partition int) string { return partitionKey(partition, "due") }
+
+func mailsKey(partition int) string { return partitionKey(partition, "mails") }
+
+// mailedKey is one of 256 parts of a partition's mails of a delivery day: small enough for Redis to
+// keep each of them packed, at some 30 bytes a mail.
+func mailedKey(m service.MailRef) string {
+	return partitionKey(m.Grant.Hash.Partition(), "mailed:"+m.Day.String()+":"+string(m.Grant.Hash[1:3]))
+}
 
 func workKey(partition int, group string) string { return partitionKey(partition, "work:"+group) }
 

@@ -17,7 +17,7 @@ func TestKeysStayInTheirSlot(t *testing.T) {
 	for p := range handoff.Partitions {
 		tag := fmt.Sprintf("{%02x}", p)
 		h := handoff.ParcelHash(fmt.Sprintf("%x%023x", p, 1))
-		for _, key := range []string{grantKey(h), archiveKey(h, 3), logKey(p), dueKey(p), workKey(p, "mail"), triesKey(p, "mail"), deadKey(p, "mail")} {
+		for _, key := range []string{grantKey(h), archiveKey(h, 3), logKey(p), dueKey(p), workKey(p, "mail"), triesKey(p, "mail"), deadKey(p, "mail"), mailsKey(p), mailedKey(service.MailRef{Grant: handoff.GrantID{Hash: h}})} {
 			if !strings.Contains(key, tag) || strings.Count(key, "{") != 1 {
 				t.Errorf("key %s is not of slot %s", key, tag)
 			}
@@ -79,7 +79,7 @@ func TestKeyKind(t *testing.T) {
 	h := handoff.ParcelHash(strings.Repeat("0a", 12))
 	for key, want := range map[string]string{
 		grantKey(h): "grant", archiveKey(h, 2): "grant", logKey(3): "log", workKey(3, "mail"): "work", deadKey(3, "mail"): "dead",
-		customerKey(c): "customer", sessionsKey(c): "sessions", routeKey(r): "route", routeGrantsKey(r): "route grants",
+		customerKey(c): "customer", sessionsKey(c): "sessions", routeKey(r): "route", routeGrantsKey(r): "route grants", mailsKey(3): "mails", mailedKey(service.MailRef{Grant: handoff.GrantID{Hash: h}}): "mailed",
 		courierKey(handofftest.Courier("x")): "courier", budgetKey(handofftest.Courier("x")): "budget",
 		buildingKey("x"): "building", buildingKey("doors"): "building", buildingDoorsKey("x"): "building doors", residentsKey("x"): "building residents",
 		doorKey("head"): "door", chainHeadKey("b"): "chain head", chainEntriesKey("b:c"): "chain entries",

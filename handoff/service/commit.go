@@ -38,7 +38,10 @@ func (r *run) changeOf(p *pass, told Answer, id CommitID) Change {
 	if next.Grant.Scrubbed != nil {
 		next.Notes = nil // they may name people
 	}
-	return Change{From: from, Record: next, Events: d.Events, Archived: archived, Now: now}
+	return Change{
+		From: from, Record: next, Events: d.Events, Archived: archived, Now: now,
+		Awaits: r.awaited(p.grant(), &next.Grant, now),
+	}
 }
 
 // keep is a list with one entry more, of which only the newest are kept.

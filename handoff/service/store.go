@@ -18,6 +18,7 @@ type Store interface {
 	Permits
 	LastDoors
 	Lists
+	Mails
 	Schedule
 	Couriers
 	Log
@@ -170,6 +171,9 @@ type Change struct {
 
 	// Count adds to the carrier's day along with the grant, once; nil adds nothing.
 	Count *CarrierCount
+
+	// Awaits is the mail with a new code, for which it is waited from now on; nil: there is none.
+	Awaits *AwaitedMail
 
 	Now handoff.Instant // by the service's clock
 }

@@ -53,7 +53,7 @@ type Entry struct {
 	Day      string `json:"day,omitempty"`        // route_assigned: of which day
 	Object   string `json:"object,omitempty"`     // what it was done to: an API key's id, or a customer's pseudonym
 	Scopes   string `json:"scopes,omitempty"`     // key_changed: what the key may do, names joined by commas
-	Issue    uint64 `json:"issue,omitzero"`       // disputed: the counter of the code that was entered
+	Issue    uint64 `json:"issue,omitzero"`       // disputed: the counter of the code that was entered; mail_failed, mail_arrived: that was mailed
 	Handed   int64  `json:"handed,omitzero"`      // disputed: when the handoff was recorded
 	Resident string `json:"resident,omitempty"`
 	Change   string `json:"change,omitempty"` // the id of a change of a door that waits, or waited
@@ -81,6 +81,9 @@ func TrailEntry(l eventlog.Logged) Entry {
 	}
 	if e.Type == handoff.EventDisputed {
 		n.Issue, n.Handed = e.Issue, int64(e.HandedAt)
+	}
+	if e.Type == handoff.EventMailFailed || e.Type == handoff.EventMailArrived {
+		n.Issue = e.Issue
 	}
 	return n
 }

@@ -386,6 +386,7 @@ func TestEveryEventIsTold(t *testing.T) {
 		handoff.EventStoreRestored, handoff.EventDistrusted, handoff.EventAccounted,
 		handoff.EventEventsLost, handoff.EventDispatchLost, handoff.EventPartitionRefused,
 		handoff.EventVisitAgain, handoff.EventDoorChanged, handoff.EventBuildingChanged,
+		handoff.EventMailFailed, handoff.EventMailArrived, // by mail, of all things
 		handoff.EventConsentAsked, // the residents of the unit are mailed
 		handoff.EventDoorChangeAsked, handoff.EventDoorChangeObjected, handoff.EventDoorChangeApproved, handoff.EventDoorChangeWithdrawn,
 		handoff.EventResidentRemoved, handoff.EventResidentStays, handoff.EventUnitMovedOut,

@@ -29,6 +29,9 @@ type Letter struct {
 	To   string // an address as the shop gave it, RFC 5321 or, internationalised, RFC 6531
 	Date time.Time
 
+	// ReturnPath is the address to which it comes back if it cannot be delivered; empty: to the sender.
+	ReturnPath string
+
 	// Unsubscribe is where a POST ends mails like this one (RFC 8058); empty for none.
 	Unsubscribe string
 }
@@ -77,6 +80,9 @@ func isASCII(s string) bool {
 func (s *Sender) compose(l Letter, to *mail.Address) *gomail.Msg {
 	m := gomail.NewMsg(gomail.WithNoDefaultUserAgent())
 	m.FromMailAddress(s.from)
+	if l.ReturnPath != "" {
+		m.EnvelopeFromMailAddress(&mail.Address{Address: l.ReturnPath})
+	}
 	m.ToMailAddress(to)
 	m.Subject(l.Subject)
 	m.SetMessageIDWithValue(l.ID + "@" + domainOf(s.from))

@@ -46,6 +46,13 @@ type Grants interface {
 	Grant(ctx context.Context, by handoff.Actor, id handoff.GrantID) (handoff.Grant, error)
 }
 
+// Mails is told what becomes of the mails with codes; a [service.Service].
+type Mails interface {
+	MailTaken(ctx context.Context, g *handoff.Grant, state handoff.MailState) error
+	MailFailed(ctx context.Context, id handoff.GrantID, issue uint64, why handoff.Reason, status string) error
+	MailToken(g *handoff.Grant) string
+}
+
 // Couriers is where couriers' names are looked up; a [service.Couriers].
 type Couriers interface {
 	Courier(ctx context.Context, ref handoff.CourierRef) (*handoff.Courier, error)
@@ -62,12 +69,16 @@ type Observer interface {
 
 	// LeftOut says that an event called for mail, and that it would not be true any more.
 	LeftOut(e handoff.EventType)
+
+	// Unnoted says that a mail was sent and that this could not be noted. It counts as late, in time.
+	Unnoted()
 }
 
-// MailerConfig is what a Mailer is made of. Grants, Couriers, Transport, Clock and
-// Limits are required.
+// MailerConfig is what a Mailer is made of. Grants, Mails, Couriers, Transport, Clock
+// and Limits are required.
 type MailerConfig struct {
 	Grants    Grants
+	Mails     Mails
 	Couriers  Couriers
 	Transport Transport
 	Clock     clock.Clock
@@ -84,6 +95,11 @@ type MailerConfig struct {
 	// AccountURL is the customer's page of a grant: absolute, http or https, with
 	// {grant_id} where the grant's id belongs. Empty: mails have no link.
 	AccountURL string
+
+	// Bounces is the address to which mails that cannot be delivered come back, such as
+	// bounce@shop.example; the token of each mail is put before its @, behind a plus sign. Empty:
+	// they come back to the sender.
+	Bounces string
 }
 
 // Mailer turns events into mail.
@@ -91,7 +107,10 @@ type Mailer struct{ MailerConfig }
 
 // NewMailer makes a Mailer. The error names what is missing or wrong.
 func NewMailer(c MailerConfig) (*Mailer, error) {
-	if c.Grants == nil || c.Couriers == nil || c.Transport == nil || c.Clock == nil {
+	if err := CheckBounces(c.Bounces); err != nil {
+		return nil, err
+	}
+	if c.Grants == nil || c.Mails == nil || c.Couriers == nil || c.Transport == nil || c.Clock == nil {
 		return nil, errors.New("mail: a mailer needs grants, couriers, a transport and a clock")
 	}
 	if c.Limits.CodeTries <= 0 || c.Limits.GrantTries <= 0 {
@@ -134,6 +153,8 @@ func (noObserver) Sent(message.Kind) {}
 
 func (noObserver) LeftOut(handoff.EventType) {}
 
+func (noObserver) Unnoted() {}
+
 // Handle is a [notify.Handler]: it sends the mail that an event calls for, if any.
 func (m *Mailer) Handle(ctx context.Context, d eventlog.Delivery) error {
 	e := &d.Event
@@ -169,11 +190,74 @@ func (m *Mailer) Handle(ctx context.Context, d eventlog.Delivery) error {
 		return notify.Permanent(err, notify.Reason{Class: "render", Detail: string(kind)})
 	}
 	letter := Letter{Mail: rendered, ID: messageID(&d), To: g.Dispatch.Customer.Email, Date: now}
-	if err := m.Transport.Send(ctx, letter); err != nil {
+	if !code.IsZero() {
+		letter.ReturnPath = returnPath(m.Bounces, m.Mails.MailToken(&g))
+	}
+	err = m.Transport.Send(ctx, letter)
+	if !code.IsZero() {
+		err = m.tell(ctx, &g, err)
+	}
+	if err != nil {
 		return err
 	}
 	m.Observer.Sent(kind)
 	return nil
+}
+
+// tell notes what became of the mail with a grant's code. A mail that was sent is sent once, noted or
+// not; one that was refused for good is tried again until that is told.
+func (m *Mailer) tell(ctx context.Context, g *handoff.Grant, sent error) error {
+	switch {
+	case sent == nil:
+		if err := m.Mails.MailTaken(ctx, g, handoff.MailAccepted); err != nil {
+			m.Observer.Unnoted()
+		}
+	case notify.IsPermanent(sent):
+		if err := m.Mails.MailFailed(ctx, g.ID, g.NewestIssue(), handoff.MailRefused, statusOf(sent)); err != nil {
+			return err
+		}
+	}
+	return sent
+}
+
+// statusOf is the mail server's enhanced status code (RFC 3463) in the reason of an error; empty for none.
+func statusOf(err error) string {
+	for _, field := range strings.Fields(notify.ReasonOf(err).Detail) {
+		if status := handoff.MailStatus(field); status != "" {
+			return status
+		}
+	}
+	return ""
+}
+
+// CheckBounces holds the address for mails that come back to what a token needs. Empty is none, and
+// no error.
+func CheckBounces(text string) error {
+	if text == "" {
+		return nil
+	}
+	a, err := parseAddress(text)
+	if err != nil || !isASCII(text) || a.Address != text {
+		return errBounces
+	}
+	if local := strings.LastIndexByte(text, '@'); local+1+handoff.MailTokenLen > longestLocal {
+		return errBounces
+	}
+	return nil
+}
+
+// longestLocal is how long the part before the @ may be (RFC 5321 section 4.5.3.1.1).
+const longestLocal = 64
+
+var errBounces = errors.New("mail: the address for mails that come back must be an address in ASCII with at most 16 characters before the @, since a plus sign and a token of 47 are put there")
+
+// returnPath is where a mail with a token comes back to; empty for the sender.
+func returnPath(bounces, token string) string {
+	at := strings.LastIndexByte(bounces, '@')
+	if at < 0 || token == "" {
+		return ""
+	}
+	return bounces[:at] + "+" + token + bounces[at:]
 }
 
 // view is what the mail can tell, but for the code.

@@ -139,6 +139,9 @@ func TestNewMailerRefuses(t *testing.T) {
 	good := newPost(t, freePort(t)).mailer.MailerConfig
 	for name, spoil := range map[string]func(*MailerConfig){
 		"no grants":    func(c *MailerConfig) { c.Grants = nil },
+		"no mails":     func(c *MailerConfig) { c.Mails = nil },
+		"long bounces": func(c *MailerConfig) { c.Bounces = "bounces-of-latchkey@shop.example" },
+		"no bounces":   func(c *MailerConfig) { c.Bounces = "bounce" },
 		"no couriers":  func(c *MailerConfig) { c.Couriers = nil },
 		"no transport": func(c *MailerConfig) { c.Transport = nil },
 		"no clock":     func(c *MailerConfig) { c.Clock = nil },
@@ -157,6 +160,70 @@ func TestNewMailerRefuses(t *testing.T) {
 	}
 	if _, err := NewMailer(good); err != nil {
 		t.Error(err)
+	}
+}
+
+// What becomes of the mail with a code is noted: taken, or refused for good, at once. What may yet go
+// well is not, and a mail without a code is told of nothing.
+func TestWhatBecomesOfAMailIsNoted(t *testing.T) {
+	for name, c := range map[string]struct {
+		code   int // 0: it is taken
+		change func(*handoff.Dispatch)
+		want   handoff.MailState
+		status string
+	}{
+		"taken":                 {0, func(*handoff.Dispatch) {}, handoff.MailAccepted, ""},
+		"refused":               {550, func(*handoff.Dispatch) {}, handoff.MailFailed, "5.0.0"},
+		"put off":               {451, func(*handoff.Dispatch) {}, handoff.MailNone, ""},
+		"no address":            {0, func(d *handoff.Dispatch) { d.Customer.Email = "ada@..example" }, handoff.MailFailed, ""},
+		"refused, without code": {550, ordinary, handoff.MailNone, ""},
+	} {
+		sink := mailtest.Sink(t)
+		if c.code != 0 {
+			sink.Inject(1, mailtest.Refuse(mailtest.AtRcpt, c.code))
+		}
+		p := newPost(t, sink.Addr())
+		p.dispatches(1, c.change)
+		stop := p.read()
+		if c.want == handoff.MailFailed || c.code == 550 {
+			p.tally.wait(t, "buried ", 1)
+		} else if c.code != 0 {
+			p.tally.wait(t, "retried ", 1)
+		} else {
+			p.tally.wait(t, "delivered", 1)
+		}
+		stop()
+		g := p.Parcel(t, parcelID(0))
+		known, err := p.Service.MailOf(t.Context(), &g)
+		if err != nil || known.State != c.want || known.Status != c.status || (c.want == handoff.MailFailed) != (known.Why == handoff.MailRefused) {
+			t.Errorf("%s: %+v, %v", name, known, err)
+		}
+	}
+}
+
+// A mail with a code comes back to an address that names it, and another's does not. What comes back
+// has the headers alone, and a receipt is asked for where it is wanted, if the server knows of either.
+func TestReturnPath(t *testing.T) {
+	for name, receipts := range map[string]bool{"plain": false, "with receipts": true} {
+		sink := mailtest.Sink(t)
+		p := newPost(t, sink.Addr(), func(c *Config) { c.Receipts = receipts })
+		config := p.mailer.MailerConfig
+		config.Bounces = "bounce@shop.example"
+		var err error
+		if p.mailer, err = NewMailer(config); err != nil {
+			t.Fatal(err)
+		}
+		p.dispatches(1)
+		p.dispatches(1, ordinary, func(d *handoff.Dispatch) { d.Parcel = "ORDINARY" })
+		p.read()
+		g := p.Parcel(t, parcelID(0))
+		from := map[string]bool{}
+		for _, m := range sink.Wait(2) {
+			from[m.From] = true
+		}
+		if want := "bounce+" + p.Service.MailToken(&g) + "@shop.example"; !from[want] || len(from) != 2 || len(want) > 64+len("@shop.example") {
+			t.Errorf("%s: they come back to %v, want %s", name, from, want)
+		}
 	}
 }
 

@@ -30,6 +30,10 @@ type Config struct {
 	DKIM   *DKIM       // nil: not signed
 	Clock  clock.Clock // for the signature's time
 
+	// Receipts asks for a message when a mail with a return path of its own was delivered (RFC 3461),
+	// where the server offers that.
+	Receipts bool
+
 	Connections int           // at once, at most; 32 if 0. How many it is now adapts to the server
 	Timeout     time.Duration // to connect, and then for each mail; 10 s if 0
 	Idle        time.Duration // after which a kept connection is not trusted any more; 30 s if 0
@@ -162,6 +166,7 @@ func (s *Sender) over(ctx context.Context, k *link, l Letter, to *mail.Address) 
 	// Announced without need, it would keep servers further on from taking the mail.
 	k.smtp.SkipSMTPUTF8(!international)
 
+	s.askBack(k.smtp, l)
 	m := s.compose(l, to)
 	began := time.Now()
 	err = k.client.SendWithSMTPClient(k.smtp, m)
@@ -193,6 +198,20 @@ func (s *Sender) over(ctx context.Context, k *link, l Letter, to *mail.Address) 
 	}
 	s.keep(k)
 	return false, judge(failed)
+}
+
+// askBack says what is to come back of a letter, where the server offers to be told (RFC 3461): never
+// more than its headers, since the body has a code in it.
+func (s *Sender) askBack(c *smtp.Client, l Letter) {
+	returned, notify := "", ""
+	if l.ReturnPath != "" {
+		returned = string(gomail.DSNMailReturnHeadersOnly)
+		if s.Receipts {
+			notify = string(gomail.DSNRcptNotifySuccess) + "," + string(gomail.DSNRcptNotifyFailure)
+		}
+	}
+	c.SetDSNMailReturnOption(returned)
+	c.SetDSNRcptNotifyOption(notify)
 }
 
 // isBusy reports whether the server asks for less: less from us (4xx at MAIL, before it knows the

@@ -70,7 +70,7 @@ func newPostOn(tb testing.TB, store handofftest.Store, addr string, change ...fu
 	change = append([]func(*Config){func(c *Config) { c.Clock = w.Clock }}, change...)
 	p := &post{World: w, tb: tb, sender: sender(tb, addr, change...), tally: newTally()}
 	m, err := NewMailer(MailerConfig{
-		Grants: w.Service, Couriers: w.Store, Transport: p.sender, Clock: w.Clock, Limits: w.Policy.Limits,
+		Grants: w.Service, Mails: w.Service, Couriers: w.Store, Transport: p.sender, Clock: w.Clock, Limits: w.Policy.Limits,
 		Observer: p.tally, ShopNames: map[string]string{handofftest.Shop: "Sample Shop"},
 		AccountURL: "https://shop.example/handoffs/{grant_id}",
 	})
@@ -141,6 +141,7 @@ func (t *tally) Retried(_ handoff.EventType, r notify.Reason) { t.add("retried "
 func (t *tally) Buried(_ handoff.EventType, r notify.Reason)  { t.add("buried " + r.String()) }
 func (t *tally) LogFailed(op string, _ error)                 { t.add("failed " + op) }
 func (t *tally) Sent(k message.Kind)                          { t.add("sent"); t.add("sent " + string(k)) }
+func (t *tally) Unnoted()                                     { t.add("unnoted") }
 func (t *tally) LeftOut(e handoff.EventType)                  { t.add("left out " + e.String()) }
 
 // count adds up everything whose name begins so.

@@ -180,6 +180,9 @@ func (c *Counter) Sent(message.Kind) { c.note("mailed", false, 1) }
 // LeftOut implements mail.Observer.
 func (*Counter) LeftOut(handoff.EventType) {}
 
+// Unnoted implements mail.Observer: whoever runs the mailer tells it.
+func (*Counter) Unnoted() {}
+
 // MailAge notes how old the oldest mail is that waits.
 func (c *Counter) MailAge(age time.Duration) {
 	if age > 0 {

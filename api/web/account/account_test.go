@@ -285,6 +285,46 @@ func setContact(h *frametest.House) {
 }
 
 // The page's own forms: what they say is done, and what is in the way is said.
+// The page says that the mail failed, until it arrives or there is another code; looking at the page
+// is noted, and changes nothing of that.
+func TestAMailThatFailedOnThePage(t *testing.T) {
+	h := house(t)
+	path, id := of(t, h, "P1", func(d *handoff.Dispatch) { d.Customer.Email = "gone@shop.example" })
+	c := h.SignIn(frametest.Customer, "")
+	says := func(want bool) {
+		t.Helper()
+		for range 2 {
+			p := c.Get(t, path)
+			if got := strings.Contains(text(p.Text), "We could not reach you by mail."); got != want || strings.Contains(p.Text, "gone@") {
+				t.Errorf("says so: %v, want %v: %s", got, want, text(p.Text))
+			}
+		}
+	}
+	says(false)
+	g := h.Parcel(t, "P1")
+	if g.Mail == nil || g.Mail.State != handoff.MailSeen {
+		t.Fatalf("the look was not noted: %+v", g.Mail)
+	}
+	h.Do(t, frametest.Customer, "POST", "/v1/handoffs/"+id+"/reissue", "", 200)
+	if err := h.Service.MailFailed(t.Context(), g.ID, 2, handoff.MailRefused, "5.1.1"); err != nil {
+		t.Fatal(err)
+	}
+	says(true)
+	if p := h.ByLink(frametest.Customer).Get(t, path); !strings.Contains(text(p.Text), "We could not reach you by mail.") {
+		t.Error("who came by a link is not told")
+	}
+	c.Language = "de"
+	if p := c.Get(t, path); !strings.Contains(text(p.Text), "Wir konnten Sie per E-Mail nicht erreichen.") {
+		t.Error(text(p.Text))
+	}
+	c.Language = "en"
+	g = h.Parcel(t, "P1")
+	if err := h.Service.MailTaken(t.Context(), &g, handoff.MailAccepted); err != nil {
+		t.Fatal(err)
+	}
+	says(false)
+}
+
 func TestDisputeOnThePage(t *testing.T) {
 	h := house(t)
 	h.Drives(t, "cou_7", handofftest.Route, handofftest.Today)
@@ -701,7 +741,8 @@ func TestPageLink(t *testing.T) {
 	h.Do(t, frametest.Customer, "POST", "/v1/customers/cus_81/page-link", "", 403)
 }
 
-// No GET changes anything: scanners open links, and browsers fetch ahead.
+// No GET changes anything: scanners open links, and browsers fetch ahead. That the customer, signed in,
+// saw the code is noted at the first look.
 func TestNoGetChangesAnything(t *testing.T) {
 	h := house(t)
 	garage(t, h, "garage", "cus_81")
@@ -711,6 +752,7 @@ func TestNoGetChangesAnything(t *testing.T) {
 		Path string `json:"path"`
 	}
 	h.Do(t, frametest.Clerk, "POST", "/v1/customers/cus_81/page-link", "", 201).Read(t, &link)
+	c.Get(t, path)
 	before := h.Versions(t, "P1")
 	walked := 0
 	for _, pattern := range h.Site.Patterns() {

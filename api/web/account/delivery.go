@@ -49,6 +49,7 @@ type delivery struct {
 	Disputable  bool      `json:"disputable"`
 	Dispute     *dispute  `json:"dispute"`
 	ShopContact string    `json:"shop_contact"`
+	MailFailed  bool      `json:"mail_failed"`
 
 	now time.Time
 }

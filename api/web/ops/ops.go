@@ -92,7 +92,7 @@ func (e event) Tone() string {
 	switch e.Type {
 	case "released", "collected", "door_opened", "door_confirmed":
 		return "good"
-	case "code_refused", "code_locked", "tried_elsewhere", "access_refused", "door_failed", "door_refused", "door_silent", "door_battery_low", "door_unavailable", "aborted", "expired":
+	case "code_refused", "code_locked", "mail_failed", "tried_elsewhere", "access_refused", "door_failed", "door_refused", "door_silent", "door_battery_low", "door_unavailable", "aborted", "expired":
 		return "warn"
 	case "signal", "impossible_journey", "door_forced", "door_tampered", "door_held_open", "door_jammed", "contested", "override_asked", "overridden", "disputed", "events_lost", "dispatch_lost", "partition_refused":
 		return "bad"
@@ -134,6 +134,8 @@ const (
 type alarmed struct {
 	Page     string
 	Disputes []event // that wait for a decision, oldest first
+	Mails    []event // with codes, that failed and that nothing was done about yet, newest first
+	Others   int     // such mails that are not among Mails
 	Events   []event // newest first
 	Acts     []event // what people and keys did by a privilege, newest first
 	More     bool
@@ -160,6 +162,27 @@ func openDisputes(v *frame.Visit) (open []event, ok bool) {
 	return open, ok
 }
 
+// mailsShown is how many mails that failed are shown: where a mail server is down, all fail.
+const mailsShown = 20
+
+// failedMails are the mails with codes that failed and did not arrive since, newest first, of grants
+// that got no other code and may still be handed over. It answers the visitor where it cannot.
+func failedMails(v *frame.Visit) (failed []event, more, ok bool) {
+	events, more, ok := read(v, url.Values{
+		"type": {"mail_failed,mail_arrived,code_reissued,rescheduled,recalled,expired"}, "from": {v.Now.Add(-alarmsOf).UTC().Format(time.RFC3339)},
+	}, alarmPages)
+	of := map[string]int{} // the newest event of a grant
+	for i, e := range events {
+		of[e.Subject] = i
+	}
+	for i, e := range slices.Backward(events) {
+		if e.Type == "mail_failed" && of[e.Subject] == i {
+			failed = append(failed, e)
+		}
+	}
+	return failed, more, ok
+}
+
 func alarms(v *frame.Visit) {
 	known := handoff.EventTypes()
 	types := slices.DeleteFunc(slices.Clone(alarming), func(name string) bool { return !slices.Contains(known, name) })
@@ -174,6 +197,12 @@ func alarms(v *frame.Visit) {
 	if !ok {
 		return
 	}
+	mails, moreMails, ok := failedMails(v)
+	if !ok {
+		return
+	}
+	others := max(0, len(mails)-mailsShown)
+	mails = mails[:len(mails)-others]
 	acts, moreActs, ok := read(v, url.Values{
 		"type": {privileged}, "from": {v.Now.Add(-alarmsOf).UTC().Format(time.RFC3339)},
 	}, alarmPages)
@@ -181,7 +210,7 @@ func alarms(v *frame.Visit) {
 		return
 	}
 	slices.Reverse(acts)
-	v.Render(http.StatusOK, "alarms", alarmed{"alarms", open, events, acts, more || moreActs})
+	v.Render(http.StatusOK, "alarms", alarmed{"alarms", open, mails, others, events, acts, more || moreActs || moreMails})
 }
 
 // story is what the page of a parcel shows.

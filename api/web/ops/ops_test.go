@@ -1,6 +1,7 @@
 package ops_test
 
 import (
+	"fmt"
 	"html"
 	"net/http/httptest"
 	"net/url"
@@ -171,6 +172,48 @@ func TestOverride(t *testing.T) {
 	}
 	says(t, second.Get(t, story+"&done=approve"), "It is released by hand.", "Released by hand", "It is over.")
 	says(t, second.Get(t, "/ops/alarms"), "Released by hand", "Release by hand asked for")
+}
+
+// Mails with codes that failed are among the alarms until they arrive, the customer sees the code, or
+// there is another; where all fail, the newest are shown and the others counted.
+func TestFailedMails(t *testing.T) {
+	h := house(t)
+	duty := h.SignIn(frametest.Operator, "")
+	if said := text(duty.Get(t, "/ops/alarms").Text); strings.Contains(said, "did not arrive") {
+		t.Error(said)
+	}
+	failed := map[string]handoff.GrantID{}
+	for n := range 23 {
+		g := h.Dispatch(t, handofftest.Sample(fmt.Sprintf("PARCEL-%d", n)))
+		failed[g.Dispatch.Parcel] = g.ID
+		h.Clock.Advance(time.Second)
+		if err := h.Service.MailFailed(t.Context(), g.ID, 1, handoff.MailRefused, "5.1.1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := duty.Get(t, "/ops/alarms")
+	says(t, p, "Mails that did not arrive", "Mail with the code failed", "The mail server refused it", "And 3 more")
+	if n := strings.Count(p.Text, "The mail server refused it"); n != 20 || strings.Contains(p.Text, "shop.example") {
+		t.Errorf("%d mails are shown: %s", n, text(p.Text))
+	}
+	shop := handoff.Actor{Role: handoff.RoleShop, Shop: handofftest.Shop}
+	if _, err := h.Service.Reissue(t.Context(), shop, failed["PARCEL-22"]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Service.Recall(t.Context(), shop, failed["PARCEL-21"], ""); err != nil {
+		t.Fatal(err)
+	}
+	h.Do(t, frametest.Customer, "GET", "/v1/handoffs/"+failed["PARCEL-20"].String(), "", 200)
+	p = duty.Get(t, "/ops/alarms")
+	if said := text(p.Text); strings.Count(said, "The mail server refused it") != 20 || strings.Contains(said, "more") || strings.Contains(p.Text, failed["PARCEL-20"].String()) {
+		t.Error(said)
+	}
+	p = duty.Get(t, "/ops/parcel?grant="+failed["PARCEL-20"].String())
+	says(t, p, "Mail with the code failed", "Customer has the code", "The customer saw the code on the page")
+	h.Clock.Advance(25 * time.Hour)
+	if said := text(duty.Get(t, "/ops/alarms").Text); strings.Contains(said, "did not arrive") {
+		t.Error(said)
+	}
 }
 
 // The duty officer finds an open dispute among the alarms, however old, reads what is on record

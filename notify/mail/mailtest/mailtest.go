@@ -116,11 +116,20 @@ func decoder(encoding string, r io.Reader) io.Reader {
 // Option changes how a server is started.
 type Option func(*options)
 
-type options struct{ startTLS bool }
+type options struct {
+	startTLS bool
+	bounces  []string
+}
 
 // StartTLS makes the server offer STARTTLS (RFC 3207) with a certificate of its own
 // making, which clients trust through the server's ClientTLS.
 func StartTLS() Option { return func(o *options) { o.startTLS = true } }
+
+// Bounces has [Postfix] give mail to [Bounced] addresses to a program, with the recipient as its last
+// argument, as a user without rights. Mail to [Gone] is taken, and comes back.
+func Bounces(program string, args ...string) Option {
+	return func(o *options) { o.bounces = append([]string{program}, args...) }
+}
 
 func apply(opts []Option) options {
 	var o options

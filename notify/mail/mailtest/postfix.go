@@ -29,6 +29,12 @@ const (
 	Reject   = "reject"   // 550 5.1.1
 )
 
+// Local parts that [Postfix] knows where it is given [Bounces], at any domain.
+const (
+	Gone    = "gone"   // is accepted, and comes back with 5.1.1
+	Bounced = "bounce" // with an extension behind a plus sign
+)
+
 // PostfixServer is a private instance of Postfix: its own configuration, queue and
 // mailbox, and nothing of the system's.
 type PostfixServer struct {
@@ -37,6 +43,7 @@ type PostfixServer struct {
 	dir       string
 	port      int
 	tls       bool
+	bounces   []string // the program for what comes back; nil: none
 	clientTLS *tls.Config
 
 	cmd    *exec.Cmd     // nil while stopped
@@ -69,6 +76,7 @@ func Postfix(tb testing.TB, opts ...Option) *PostfixServer {
 	if err := p.layOut(); err != nil {
 		tb.Fatalf("mailtest: %v", err)
 	}
+	p.bounces = apply(opts).bounces
 	if apply(opts).startTLS {
 		cert, clientTLS := selfSigned(tb)
 		p.tls, p.clientTLS = true, clientTLS
@@ -255,11 +263,19 @@ func (p *PostfixServer) configure() error {
 		"trace     unix       - - n - 0 bounce",
 		"virtual   unix       - n n - - virtual",
 	}
+	transport := []string{}
+	if p.bounces != nil {
+		main = append(main, "recipient_delimiter = +", "transport_maps = regexp:"+p.path("conf/transport"))
+		services = append(services, "bounces   unix       - n n - 1 pipe flags=Rq user="+mailboxUser+" argv="+strings.Join(p.bounces, " ")+" ${recipient}")
+		// An error: in the table would refuse it at once. This one is found when it is to be delivered.
+		services = append(services, "nouser    unix       - n n - 1 pipe flags=Rq user="+mailboxUser+" argv=/bin/sh -c {exit 67}")
+		transport = []string{"/^" + Gone + "@/ nouser:", `/^` + Bounced + `\+/ bounces:`}
+	}
 	recipients := []string{
 		TempFail + "@ 450 4.2.0 Mailbox busy, try again later",
 		Reject + "@ 550 5.1.1 No such user here",
 	}
-	for name, lines := range map[string][]string{"main.cf": main, "master.cf": services, "recipients": recipients} {
+	for name, lines := range map[string][]string{"main.cf": main, "master.cf": services, "recipients": recipients, "transport": transport} {
 		name = p.path("conf", name)
 		if err := os.WriteFile(name, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
 			return err
