@@ -101,7 +101,7 @@ func TestWhatAFailoverLosesIsHeld(t *testing.T) {
 		if strings.Contains(p.err.String(), "nothing is served") {
 			t.Error("an instance halted")
 		}
-		if n := lostOnMetrics(t, d.url); n != 3 {
+		if n := lostOnMetrics(t, d.url); n != 4 { // the release, its signal, the dispatch, and the customer's look at the code
 			t.Errorf("%d events are lost, by the metric", n)
 		}
 	}
@@ -122,7 +122,7 @@ func TestWhatAFailoverLosesIsHeld(t *testing.T) {
 		}
 		sum += counts[0]
 	}
-	if sum != 3 {
+	if sum != 4 {
 		t.Errorf("%d events are told to be lost", sum)
 	}
 
