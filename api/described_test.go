@@ -321,7 +321,7 @@ func TestHeadAndAllow(t *testing.T) {
 		{"GET", "/v1/parcels/P1/verify", "POST"},
 		{"HEAD", "/v1/parcels/P1/verify", "POST"},
 		{"POST", "/healthz", "GET, HEAD"},
-		{"OPTIONS", "/v1/dispatches", "POST"},
+		{"OPTIONS", "/v1/dispatches", "GET, HEAD, POST"},
 	} {
 		a := h.do(t, ops, c.method, c.path, "")
 		if allow := a.header.Get("Allow"); a.status != 405 || allow != c.want {

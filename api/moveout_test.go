@@ -76,7 +76,7 @@ func TestMoveOut(t *testing.T) {
 	maps.DeleteFunc(told, func(_ handoff.EventType, n int) bool { return n == 0 })
 	want := map[handoff.EventType]int{
 		handoff.EventUnitMovedOut: 1, handoff.EventDoorChanged: 1, handoff.EventDoorChangeWithdrawn: 1, handoff.EventConsented: 1,
-		handoff.EventResidentRemoved: 2, handoff.EventResidentChanged: 1,
+		handoff.EventResidentRemoved: 2, handoff.EventResidentChanged: 1, handoff.EventMailArrived: 2, // each saw the code
 	}
 	if fmt.Sprint(told) != fmt.Sprint(want) {
 		t.Errorf("told %v, want %v", told, want)

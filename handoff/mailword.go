@@ -34,11 +34,14 @@ type MailWord struct {
 	Told int `cbor:"6,keyasint,omitempty"`
 }
 
-// Why a mail failed: the Reason of an EventMailFailed. No caller is ever refused with one.
+// MailFault is why a mail failed: the Reason of an EventMailFailed. No caller is ever refused with one.
+type MailFault = Reason
+
+// The faults of a mail.
 const (
-	MailRefused Reason = "mail-refused" // a mail server said 5xx, or there is no way to send to the address
-	MailBounced Reason = "mail-bounced" // a mail server took it, and it came back
-	MailLate    Reason = "mail-late"    // no mail server took it within Limits.MailMinutes
+	MailRefused MailFault = "mail-refused" // a mail server said 5xx, or there is no way to send to the address
+	MailBounced MailFault = "mail-bounced" // a mail server took it, and it came back
+	MailLate    MailFault = "mail-late"    // no mail server took it within Limits.MailMinutes
 )
 
 // mailWords is how often it is told of one code that its mail failed, or did not fail after all. Who
