@@ -293,7 +293,7 @@ func TestDemoSampleDay(t *testing.T) {
 	demo := start(t, "demo", "--addr", "127.0.0.1:0")
 	c := client{t, demo.url(t)}
 	lines := bytes.Count(sample.Day(), []byte("\n"))
-	await(t, "a mail for each parcel", func() bool { return len(c.mails()) == lines })
+	awaitWithin(t, 2*time.Minute, "a mail for each parcel", func() bool { return len(c.mails()) == lines })
 	courier := c.token(`{"scope":"courier","sub":"cou_7","carrier_id":"swift"}`)
 	status, stops := c.do("GET", "/v1/courier/stops", courier, "")
 	if list, _ := stops["stops"].([]any); status != http.StatusOK || len(list) < 10 {
