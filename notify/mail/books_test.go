@@ -88,6 +88,13 @@ func (o *office) Send(_ context.Context, l Letter) error {
 	return nil
 }
 
+// sent is how many letters were sent.
+func (o *office) sent() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.ids)
+}
+
 var sixDigits = regexp.MustCompile(`(?m)^\s*(\d{6})\s*$`)
 
 // code is the one that a customer reads in the newest mail that has one.
@@ -147,8 +154,8 @@ func routeOf(route int) string { return fmt.Sprintf("R%d", route) }
 func (b *books) at(hour int, play func()) {
 	b.Clock.Set(b.morning.Add(time.Duration(hour) * time.Hour))
 	play()
-	for sent := -1; sent != len(b.office.ids); {
-		sent = len(b.office.ids)
+	for sent := -1; sent != b.office.sent(); {
+		sent = b.office.sent()
 		time.Sleep(time.Minute) // in the bubble
 		synctest.Wait()
 	}
