@@ -67,6 +67,10 @@ func TestReceiptVerify(t *testing.T) {
 			}
 		}
 	}
+	var out, errs output
+	if code := run(t.Context(), []string{"receipt", "verify", "--keys", published}, streams{in: strings.NewReader(text), out: &out, err: &errs}); code != 0 || !strings.HasSuffix(out.String(), "OK: signed by "+old+"\n") {
+		t.Errorf("from the standard input: %d %s%s", code, out.String(), errs.String())
+	}
 	raw[len(raw)-1] ^= 1
 	for name, args := range map[string][]string{
 		"changed":        {file("changed", raw), "--keys", published},
