@@ -442,6 +442,7 @@ func (d *deliberation) judge(asked ProofSet) {
 // firstFailure is the reason that a refusal gives, the code aside; empty when all holds.
 func (d *deliberation) firstFailure(r rule) Reason {
 	fails := func(p Proof) bool { return d.verdict[p] == Failed || d.verdict[p] == Missing }
+	gone := d.gone(r)
 	switch {
 	case fails(ProofCourier) && d.signedOut():
 		return SignedOut
@@ -451,8 +452,8 @@ func (d *deliberation) firstFailure(r rule) Reason {
 		return BudgetExhausted
 	case fails(ProofRoute):
 		return NotYourRoute
-	case d.gone(r) != "":
-		return d.gone(r)
+	case gone != "":
+		return gone
 	case !d.possible(r):
 		return r.wrongStatus(d.status())
 	case fails(ProofTime) && !d.grant.Window.Begun(d.now):
@@ -672,10 +673,7 @@ func confirm(d *deliberation) Decision {
 	}
 	e := d.event(EventConfirmed)
 	if g := d.grant; g.CodeRequired() {
-		e.Issue = firstCounter
-		if n := len(g.Code.Issued); n > 0 {
-			e.Issue = g.Code.Issued[n-1] + 1
-		}
+		e.Issue = g.NewestIssue() + 1 // firstCounter, where none was given out
 	}
 	return d.accept(e)
 }
@@ -688,12 +686,8 @@ func account(d *deliberation) Decision {
 	}
 	e := d.event(EventAccounted)
 	if g := d.grant; g.Group != nil {
-		there := g.There()
-		e.Parcels = there
-		if asked := d.cmd.Parcels; len(asked) > 0 {
-			e.Parcels = slices.DeleteFunc(slices.Clone(there), func(p string) bool { return !slices.Contains(asked, p) })
-		}
-		if e.Left = len(there) - len(e.Parcels); len(there) > 0 && len(e.Parcels) == 0 {
+		there := len(g.There())
+		if e.Parcels, e.Left = g.part(d.cmd.Parcels); there > 0 && len(e.Parcels) == 0 {
 			return d.accept() // they are on record already
 		}
 	}
@@ -712,9 +706,7 @@ func handOver(d *deliberation) Decision {
 	}
 	e.Distance = d.distance()
 	if g := d.grant; g.Group != nil {
-		there := g.There()
-		e.Parcels = slices.DeleteFunc(slices.Clone(there), func(p string) bool { return !slices.Contains(d.scanned(), p) })
-		if e.Left = len(there) - len(e.Parcels); e.Left > 0 {
+		if e.Parcels, e.Left = g.part(d.scanned()); e.Left > 0 {
 			e.Issue = g.nextIssue() // who heard the code must not release the others by it
 		}
 	}
@@ -729,8 +721,7 @@ func handOver(d *deliberation) Decision {
 // be handed the others needs no other code for that: none of them was given away.
 func recall(d *deliberation) Decision {
 	g := d.grant
-	there, asked := g.There(), d.cmd.Parcels
-	for _, parcel := range asked {
+	for _, parcel := range d.cmd.Parcels {
 		switch status := g.StatusOf(parcel, d.now); {
 		case !g.Names(parcel):
 			return d.refuse(ParcelUnknown)
@@ -742,11 +733,8 @@ func recall(d *deliberation) Decision {
 	if g.Group == nil {
 		return d.accept(e)
 	}
-	e.Parcels = there
-	if len(asked) > 0 {
-		e.Parcels = slices.DeleteFunc(slices.Clone(there), func(p string) bool { return !slices.Contains(asked, p) })
-	}
-	if left := len(there) - len(e.Parcels); left > 0 || g.Handoff != nil {
+	var left int
+	if e.Parcels, left = g.part(d.cmd.Parcels); left > 0 || g.Handoff != nil {
 		e.Type, e.Left = EventPartRecalled, left
 	}
 	return d.accept(e)
@@ -903,7 +891,7 @@ func resend(d *deliberation) Decision {
 		return refused
 	}
 	e := d.event(EventCodeResent)
-	e.Issue = g.Code.Issued[len(g.Code.Issued)-1]
+	e.Issue = g.NewestIssue()
 	return d.accept(e)
 }
 
@@ -990,8 +978,8 @@ func (d *deliberation) mint() Decision {
 			return d.accept()
 		case g.Group != nil && g.Dispatch.Parcel == dispatch.Parcel && !g.Status.Closed():
 			return d.refuse(DispatchConflict) // at this key stands the grant of the others, too
-		case g.share(dispatch.Parcel) == Recalled && d.cmd.Unmade == newest: // nothing of it is left, whatever its day
-		case !g.share(dispatch.Parcel).Closed() || !dispatch.Day.After(g.Day()):
+		case g.Share(dispatch.Parcel) == Recalled && d.cmd.Unmade == newest: // nothing of it is left, whatever its day
+		case !g.Share(dispatch.Parcel).Closed() || !dispatch.Day.After(g.Day()):
 			return d.refuse(DispatchConflict)
 		}
 	}
@@ -1025,8 +1013,9 @@ func (d *deliberation) mint() Decision {
 	return d.accept(e)
 }
 
-// share is how one of the grant's parcels stands, as it is recorded.
-func (g *Grant) share(parcel string) Status { return g.StatusOf(parcel, g.Window.From.Time()) }
+// Share is how one of the grant's parcels stands, as it is recorded: that its window is over does
+// not count yet.
+func (g *Grant) Share(parcel string) Status { return g.StatusOf(parcel, g.Window.From.Time()) }
 
 // mayFollow reports whether a parcel of the grant may be dispatched anew as one of several, by the
 // rules for one parcel. That the dispatch did not make the grant is known: it is not its first parcel's.
@@ -1099,7 +1088,7 @@ func (g *Grant) nextIssue() uint64 {
 	if !g.CodeRequired() {
 		return 0
 	}
-	next := g.Code.Issued[len(g.Code.Issued)-1] + 1
+	next := g.NewestIssue() + 1
 	for slices.ContainsFunc(g.Code.Issued, func(c uint64) bool { return g.code(c).Equal(g.code(next)) }) {
 		next++
 	}

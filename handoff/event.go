@@ -508,8 +508,8 @@ func (g Grant) handOver(h Handoff) Grant {
 		if g.Handoff != nil {
 			group.Earlier = append(slices.Clone(group.Earlier), *g.Handoff)
 		}
-		if n := len(g.Code.Issued); n > 0 && h.Courier != "" {
-			h.Issue = g.Code.Issued[n-1]
+		if h.Courier != "" {
+			h.Issue = g.NewestIssue()
 		}
 		g.Group = &group
 		if !g.Dispute.Open() {

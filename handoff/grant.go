@@ -190,6 +190,17 @@ func (g *Grant) There() []string {
 	})
 }
 
+// part are those of some parcels that are there, or all that are there where none are named, in the
+// order of the dispatch; and how many others are there.
+func (g *Grant) part(named []string) (parcels []string, left int) {
+	there := g.There()
+	if len(named) == 0 {
+		return there, 0
+	}
+	parcels = slices.DeleteFunc(slices.Clone(there), func(p string) bool { return !slices.Contains(named, p) })
+	return parcels, len(there) - len(parcels)
+}
+
 // Names reports whether a parcel is one of the grant's.
 func (g *Grant) Names(parcel string) bool { return slices.Contains(g.Dispatch.Parcels(), parcel) }
 
@@ -446,7 +457,7 @@ func (g *Grant) IssueOf(h *Handoff) uint64 {
 	if g.Group != nil {
 		return h.Issue
 	}
-	return g.Code.Issued[len(g.Code.Issued)-1]
+	return g.NewestIssue()
 }
 
 // Dispute is a customer's word against a recorded handoff. While it is open the grant is
@@ -552,7 +563,15 @@ func (g *Grant) CurrentCode() otp.Code {
 	if len(g.Code.Issued) == 0 {
 		return otp.Code{}
 	}
-	return g.code(g.Code.Issued[len(g.Code.Issued)-1])
+	return g.code(g.NewestIssue())
+}
+
+// NewestIssue is the counter of the code that counts; 0 for none.
+func (g *Grant) NewestIssue() uint64 {
+	if n := len(g.Code.Issued); n > 0 {
+		return g.Code.Issued[n-1]
+	}
+	return 0
 }
 
 // code is the code of one counter. A grant that holds counters holds a secret, so

@@ -82,14 +82,6 @@ func (g *Grant) MailAwaits(issue uint64) bool {
 	return g.CodeRequired() && issue != 0 && g.NewestIssue() == issue && !g.Status.Closed()
 }
 
-// NewestIssue is the counter of the code that counts; 0 for none.
-func (g *Grant) NewestIssue() uint64 {
-	if n := len(g.Code.Issued); n > 0 {
-		return g.Code.Issued[n-1]
-	}
-	return 0
-}
-
 // tellMail takes word of the mail with a code. What goes well makes an event only where it takes
 // back that the mail failed; the customer's own look makes one, once, and after it the mail may fail
 // unsaid. Of a code that was superseded there is nothing to tell. Only customers, in person, say that

@@ -9,10 +9,9 @@ import (
 )
 
 // Dispatch makes the grant of a parcel that left the warehouse, or of several that arrive together.
-// Created is false
-// where the same dispatch came before: its grant is returned, in whatever status.
-// Refused as dispatch-conflict, carrier-not-enabled, parcel-not-allowed,
-// parcel-twice, destination-not-allowed, window-over, time-zone-unknown, delivery-date-unknown or
+// Created is false where the same dispatch came before: its grant is returned, in whatever status.
+// Refused as dispatch-conflict, carrier-not-enabled, parcel-not-allowed, parcel-twice,
+// destination-not-allowed, window-over, time-zone-unknown, delivery-date-unknown or
 // delivery-date-too-far.
 func (s *Service) Dispatch(ctx context.Context, d handoff.Dispatch) (g handoff.Grant, created bool, err error) {
 	return s.DispatchBy(ctx, handoff.Actor{}, d)
@@ -108,8 +107,7 @@ func (s *Service) dispatchedBefore(ctx context.Context, found outcome, by handof
 			return snap.Record.Grant, false, nil
 		}
 	}
-	recalled := newest.Status == handoff.Recalled || newest.StatusOf(d.Parcel, newest.Window.From.Time()) == handoff.Recalled
-	if recalled && found.newest > unmade {
+	if newest.Share(d.Parcel) == handoff.Recalled && found.newest > unmade {
 		return s.dispatch(ctx, by, d, found.newest)
 	}
 	return handoff.Grant{}, false, conflict

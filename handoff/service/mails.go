@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -137,24 +136,14 @@ func mailRef(g *handoff.Grant) MailRef { return MailRef{Grant: g.ID, Day: g.Day(
 // SweepMails tells of up to limit mails of each partition that no mail server took in time, and
 // reports how many it looked at. One that fails does not keep back the others.
 func (s *Service) SweepMails(ctx context.Context, limit int) (int, error) {
-	swept := 0
-	var failed []error
-	for _, partition := range rand.Perm(handoff.Partitions) {
-		late, err := s.store.LateMails(ctx, partition, handoff.InstantOf(s.clock.Now()), limit)
-		if err != nil {
-			return swept, errors.Join(append(failed, err)...)
+	return sweep(ctx, func(partition int) ([]AwaitedMail, error) {
+		return s.store.LateMails(ctx, partition, handoff.InstantOf(s.clock.Now()), limit)
+	}, func(m AwaitedMail) error {
+		if err := s.lateMail(ctx, m); err != nil {
+			return fmt.Errorf("the mail of grant %s: %w", m.Grant, err)
 		}
-		for _, m := range late {
-			swept++
-			if err := s.lateMail(ctx, m); err != nil {
-				failed = append(failed, fmt.Errorf("the mail of grant %s: %w", m.Grant, err))
-			}
-			if ctx.Err() != nil {
-				return swept, errors.Join(failed...)
-			}
-		}
-	}
-	return swept, errors.Join(failed...)
+		return nil
+	})
 }
 
 // lateMail tells that a mail is late. A mail server may take it at the same moment: who notes that

@@ -120,17 +120,30 @@ func (s *Service) Expire(ctx context.Context, id handoff.GrantID) error {
 // Sweep does what is due (see Expire) to up to limit grants of each partition, and
 // reports how many it looked at. One that fails does not keep back the others.
 func (s *Service) Sweep(ctx context.Context, limit int) (int, error) {
+	return sweep(ctx, func(partition int) ([]handoff.GrantID, error) {
+		return s.store.Due(ctx, partition, handoff.InstantOf(s.clock.Now()), limit)
+	}, func(id handoff.GrantID) error {
+		if err := s.Expire(ctx, id); err != nil {
+			return fmt.Errorf("grant %s: %w", id, err)
+		}
+		return nil
+	})
+}
+
+// sweep does what is due in each partition, and reports how many it looked at. One that fails does not
+// keep back the others.
+func sweep[T any](ctx context.Context, due func(partition int) ([]T, error), do func(T) error) (int, error) {
 	swept := 0
 	var failed []error
 	for _, partition := range rand.Perm(handoff.Partitions) { // sweepers that start together should not march together
-		due, err := s.store.Due(ctx, partition, handoff.InstantOf(s.clock.Now()), limit)
+		found, err := due(partition)
 		if err != nil {
 			return swept, errors.Join(append(failed, err)...)
 		}
-		for _, id := range due {
+		for _, one := range found {
 			swept++
-			if err := s.Expire(ctx, id); err != nil {
-				failed = append(failed, fmt.Errorf("grant %s: %w", id, err))
+			if err := do(one); err != nil {
+				failed = append(failed, err)
 			}
 			if ctx.Err() != nil {
 				return swept, errors.Join(failed...)
