@@ -71,7 +71,7 @@ func (a *accessRoutes) auditKeys(context.Context, *struct{}) (*auditKeysOutput, 
 		return nil, err
 	}
 	out := &auditKeysOutput{CacheControl: "public, max-age=3600"}
-	out.Body.Keys = []keyAnswer{{Type: "OKP", Curve: "Ed25519", X: key.String(), ID: key.String(), Alg: "EdDSA", Use: "sig"}}
+	out.Body.Keys = []keyAnswer{keyAnswerOf(key.String(), key.String())}
 	return out, nil
 }
 

@@ -90,6 +90,11 @@ type keyAnswer struct {
 	Use   string `json:"use" enum:"sig"`
 }
 
+// keyAnswerOf is a public Ed25519 key (RFC 8037).
+func keyAnswerOf(x, id string) keyAnswer {
+	return keyAnswer{Type: "OKP", Curve: "Ed25519", X: x, ID: id, Alg: "EdDSA", Use: "sig"}
+}
+
 type keysOutput struct {
 	CacheControl string `header:"Cache-Control"`
 	Body         keysAnswer
@@ -101,9 +106,7 @@ func (a *doorRoutes) doorKeys(context.Context, *struct{}) (*keysOutput, error) {
 	}
 	out := &keysOutput{CacheControl: "public, max-age=60"}
 	for _, k := range a.opening.Signer.Publish() {
-		out.Body.Keys = append(out.Body.Keys, keyAnswer{
-			Type: "OKP", Curve: "Ed25519", X: k.String(), ID: k.ID().String(), Alg: "EdDSA", Use: "sig",
-		})
+		out.Body.Keys = append(out.Body.Keys, keyAnswerOf(k.String(), k.ID().String()))
 	}
 	if list := a.opening.Revocation; len(list) > 0 {
 		text := base64url.EncodeToString(list)

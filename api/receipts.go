@@ -58,7 +58,7 @@ func (a *receiptRoutes) published(context.Context, *struct{}) (*receiptKeysOutpu
 	}
 	out := &receiptKeysOutput{CacheControl: "public, max-age=60"}
 	for _, k := range a.keys.Publish() {
-		out.Body.Keys = append(out.Body.Keys, keyAnswer{Type: "OKP", Curve: "Ed25519", X: k.String(), ID: k.ID().String(), Alg: "EdDSA", Use: "sig"})
+		out.Body.Keys = append(out.Body.Keys, keyAnswerOf(k.String(), k.ID().String()))
 	}
 	return out, nil
 }
