@@ -193,12 +193,12 @@ func (c *auditVerifyCmd) Run(streams streams) error {
 	}
 	var reports []trail.Report
 	if info, err := os.Stat(c.File); c.File != "-" && err == nil && info.IsDir() {
-		if reports, err = c.folder(o); err != nil {
+		if reports, err = c.folder(streams, o); err != nil {
 			return err
 		}
 	} else {
 		o.Kept = c.Head
-		r, err := verify(c.File, o)
+		r, err := verify(streams, c.File, o)
 		if err != nil {
 			return err
 		}
@@ -223,7 +223,7 @@ func (c *auditVerifyCmd) Run(streams streams) error {
 
 // folder verifies every export in a folder. All have to be signed by one key, and each
 // kept head has to be of one of them: else who takes a whole chain away is not found out.
-func (c *auditVerifyCmd) folder(o trail.Options) ([]trail.Report, error) {
+func (c *auditVerifyCmd) folder(streams streams, o trail.Options) ([]trail.Report, error) {
 	files, err := filepath.Glob(filepath.Join(c.File, "*"+exported))
 	if err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ func (c *auditVerifyCmd) folder(o trail.Options) ([]trail.Report, error) {
 	}
 	reports, of := make([]trail.Report, len(files)), map[string]int{}
 	for i, file := range files {
-		if reports[i], err = verify(file, o); err != nil {
+		if reports[i], err = verify(streams, file, o); err != nil {
 			return nil, err
 		}
 		name := reports[i].Head.Chain
@@ -256,23 +256,19 @@ func (c *auditVerifyCmd) folder(o trail.Options) ([]trail.Report, error) {
 	}
 	for i, heads := range kept {
 		o.Kept = heads
-		if reports[i], err = verify(files[i], o); err != nil {
+		if reports[i], err = verify(streams, files[i], o); err != nil {
 			return nil, err
 		}
 	}
 	return reports, nil
 }
 
-func verify(file string, o trail.Options) (trail.Report, error) {
-	in := io.Reader(os.Stdin)
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return trail.Report{}, err
-		}
-		defer f.Close()
-		in = f
+func verify(streams streams, file string, o trail.Options) (trail.Report, error) {
+	in, err := streams.open(file)
+	if err != nil {
+		return trail.Report{}, err
 	}
+	defer in.Close()
 	r, err := trail.Verify(in, o)
 	if err != nil {
 		return trail.Report{}, fmt.Errorf("%s: %w", file, err)

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"latchkey/handoff"
@@ -41,11 +40,7 @@ func (tryAgain) ExitCode() int { return exTempFail }
 
 // Run reads one message. It says on one line what came of it, without an address.
 func (c *bounceCmd) Run(ctx context.Context, io streams) error {
-	in := io.in
-	if in == nil {
-		in = os.Stdin
-	}
-	report, err := bounce.Read(in, c.Recipients)
+	report, err := bounce.Read(io.input(), c.Recipients)
 	switch {
 	case err != nil:
 		fmt.Fprintln(io.err, "latchkey: bounce: not a message; nothing changed")

@@ -43,25 +43,7 @@ func (c *serveCmd) doors() (signer *door.Signer, revocation []byte, err error) {
 	return signer, revocation, nil
 }
 
-func loadSigner(path string) (*door.Signer, error) {
-	content, err := keyring.ReadSecret(path)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := door.ParseSigner(content)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return signer, nil
-}
-
-func writeSigner(path string, signer *door.Signer) error {
-	content, err := signer.JSON()
-	if err != nil {
-		return err
-	}
-	return keyring.WriteSecret(path, content)
-}
+func loadSigner(path string) (*door.Signer, error) { return loadKeys(path, door.ParseSigner) }
 
 type keysDoorsCmd struct {
 	New    keysDoorsNewCmd    `cmd:"" help:"Make a file of two fresh signing keys, the current and the next one. Never overwrites one."`
@@ -77,8 +59,8 @@ type keysDoorsRootCmd struct {
 
 // Run makes a root key.
 func (c *keysDoorsRootCmd) Run(io streams) error {
-	if _, err := os.Lstat(c.File); err == nil {
-		return fmt.Errorf("%s: %w; the doors that pinned it would never hear of a stolen key", c.File, os.ErrExist)
+	if err := isNew(c.File, "the doors that pinned it would never hear of a stolen key"); err != nil {
+		return err
 	}
 	root, err := door.NewPrivateKey(rand.Reader)
 	if err != nil {
@@ -142,14 +124,14 @@ type keysDoorsNewCmd struct {
 
 // Run makes a file of signing keys.
 func (c *keysDoorsNewCmd) Run(io streams) error {
-	if _, err := os.Lstat(c.File); err == nil {
-		return fmt.Errorf("%s: %w; the doors that know its keys would refuse every permit", c.File, os.ErrExist)
+	if err := isNew(c.File, "the doors that know its keys would refuse every permit"); err != nil {
+		return err
 	}
 	signer, err := door.NewSigner(rand.Reader)
 	if err != nil {
 		return err
 	}
-	if err := writeSigner(c.File, signer); err != nil {
+	if err := writeKeys(c.File, signer); err != nil {
 		return err
 	}
 	fmt.Fprintf(io.out, "%s: fresh keys. Doors are enrolled with both of them, as GET /v1/doors/keys shows them.\n", c.File)
@@ -199,7 +181,7 @@ func (c *keysDoorsRotateCmd) Run(ctx context.Context, io streams) error {
 			return err
 		}
 	}
-	if err := writeSigner(c.File, signer); err != nil {
+	if err := writeKeys(c.File, signer); err != nil {
 		return err
 	}
 	fmt.Fprintf(io.out, "%s: %s. Restart the instances that use it.\n", c.File, said)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"latchkey/handoff/keyring"
 )
@@ -54,5 +55,34 @@ func (c *keysRotateCmd) Run(io streams) error {
 		return err
 	}
 	fmt.Fprintf(io.out, "%s: %s; %d keys open. Restart the instances that use it.\n", c.File, said, ring.Len())
+	return nil
+}
+
+// loadKeys reads keys that sign from their file.
+func loadKeys[T any](path string, parse func([]byte) (T, error)) (keys T, err error) {
+	content, err := keyring.ReadSecret(path)
+	if err != nil {
+		return keys, err
+	}
+	if keys, err = parse(content); err != nil {
+		return keys, fmt.Errorf("%s: %w", path, err)
+	}
+	return keys, nil
+}
+
+// writeKeys writes keys that sign to their file.
+func writeKeys(path string, keys interface{ JSON() ([]byte, error) }) error {
+	content, err := keys.JSON()
+	if err != nil {
+		return err
+	}
+	return keyring.WriteSecret(path, content)
+}
+
+// isNew is the error of a file that is there already. Otherwise says what writing over it would do.
+func isNew(path, otherwise string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s: %w; %s", path, os.ErrExist, otherwise)
+	}
 	return nil
 }

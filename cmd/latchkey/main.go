@@ -58,6 +58,22 @@ type streams struct {
 	clock    clock.Clock // of this process; nil: the wall's
 }
 
+// input is what the process reads.
+func (s streams) input() io.Reader {
+	if s.in == nil {
+		return os.Stdin
+	}
+	return s.in
+}
+
+// open opens a file; - is what the process reads.
+func (s streams) open(file string) (io.ReadCloser, error) {
+	if file == "-" {
+		return io.NopCloser(s.input()), nil
+	}
+	return os.Open(file)
+}
+
 // now is the process's clock.
 func (s streams) now() clock.Clock {
 	if s.clock == nil {

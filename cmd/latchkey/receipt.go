@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -19,29 +18,10 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/door"
-	"latchkey/handoff/keyring"
 	"latchkey/handoff/receipt"
 )
 
-func loadReceiptKeys(path string) (*receipt.Keys, error) {
-	content, err := keyring.ReadSecret(path)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := receipt.ParseKeys(content)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return keys, nil
-}
-
-func writeReceiptKeys(path string, keys *receipt.Keys) error {
-	content, err := keys.JSON()
-	if err != nil {
-		return err
-	}
-	return keyring.WriteSecret(path, content)
-}
+func loadReceiptKeys(path string) (*receipt.Keys, error) { return loadKeys(path, receipt.ParseKeys) }
 
 type keysReceiptsCmd struct {
 	New    keysReceiptsNewCmd    `cmd:"" help:"Make a file with a fresh key. Never overwrites one."`
@@ -55,14 +35,14 @@ type keysReceiptsNewCmd struct {
 
 // Run makes a file of receipt keys.
 func (c *keysReceiptsNewCmd) Run(io streams) error {
-	if _, err := os.Lstat(c.File); err == nil {
-		return fmt.Errorf("%s: %w; receipts that its keys signed would verify no longer", c.File, os.ErrExist)
+	if err := isNew(c.File, "receipts that its keys signed would verify no longer"); err != nil {
+		return err
 	}
 	keys, err := receipt.NewKeys(rand.Reader)
 	if err != nil {
 		return err
 	}
-	if err := writeReceiptKeys(c.File, keys); err != nil {
+	if err := writeKeys(c.File, keys); err != nil {
 		return err
 	}
 	fmt.Fprintf(io.out, "%s: a fresh key, %s. Give the file to every instance by --receipt-keys.\n", c.File, keys.Publish()[0].ID())
@@ -83,7 +63,7 @@ func (c *keysReceiptsRotateCmd) Run(io streams) error {
 	if keys, err = keys.Rotate(rand.Reader); err != nil {
 		return err
 	}
-	if err := writeReceiptKeys(c.File, keys); err != nil {
+	if err := writeKeys(c.File, keys); err != nil {
 		return err
 	}
 	fmt.Fprintf(io.out, "%s: %s signs from now on, and %s is still published. Restart the instances that use it.\n", c.File, keys.Publish()[0].ID(), was)
@@ -104,7 +84,7 @@ func (c *keysReceiptsForgetCmd) Run(io streams) error {
 	if keys, err = keys.Forget(c.Kid); err != nil {
 		return err
 	}
-	if err := writeReceiptKeys(c.File, keys); err != nil {
+	if err := writeKeys(c.File, keys); err != nil {
 		return err
 	}
 	fmt.Fprintf(io.out, "%s: the key is published no longer. Restart the instances that use it.\n", c.File)
@@ -129,7 +109,12 @@ func (c *receiptVerifyCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return fmt.Errorf("--keys: %w", err)
 	}
-	content, err := c.read()
+	in, err := io.open(c.File)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	content, err := readBounded(in)
 	if err != nil {
 		return err
 	}
@@ -144,19 +129,6 @@ func (c *receiptVerifyCmd) Run(ctx context.Context, io streams) error {
 	tellReceipt(io.out, &r)
 	fmt.Fprintf(io.out, "OK: signed by %s\n", kid)
 	return nil
-}
-
-func (c *receiptVerifyCmd) read() ([]byte, error) {
-	in := os.Stdin
-	if c.File != "-" {
-		f, err := os.Open(c.File)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	}
-	return readBounded(in)
 }
 
 func readBounded(r io.Reader) ([]byte, error) {
@@ -195,7 +167,7 @@ func receiptBytes(content []byte) ([]byte, error) {
 func receiptKeys(ctx context.Context, from string) (keys door.KeySet, err error) {
 	var content []byte
 	if u, bad := url.Parse(from); bad == nil && (u.Scheme == "https" || u.Scheme == "http") {
-		if u.Scheme == "http" && !loopbackName(u.Hostname()) {
+		if u.Scheme == "http" && !isLoopbackHost(u.Hostname()) {
 			return nil, errors.New("plain HTTP is for loopback alone")
 		}
 		content, err = fetchKeys(ctx, from)
@@ -213,11 +185,6 @@ func receiptKeys(ctx context.Context, from string) (keys door.KeySet, err error)
 		return nil, errors.New("not a JWK Set of Ed25519 keys")
 	}
 	return keys, nil
-}
-
-func loopbackName(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 func fetchKeys(ctx context.Context, from string) ([]byte, error) {
