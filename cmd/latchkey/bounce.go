@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
 
 	"latchkey/handoff"
-	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
-	"latchkey/handoff/service"
 	"latchkey/notify/mail/bounce"
 )
 
@@ -77,20 +74,11 @@ func (c *bounceCmd) record(ctx context.Context, report bounce.Report) (known boo
 	if token == "" {
 		return false, nil
 	}
-	policy, err := loadPolicy(c.Policy)
-	if err != nil {
-		return false, err
-	}
-	store, done, err := openStore(&c.redisAt, ring, c.Retention)
+	_, grants, done, err := openService(&c.redisAt, ring, c.Policy, c.Retention)
 	if err != nil {
 		return false, err
 	}
 	defer done()
-	grants, err := service.New(service.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader, Keypads: door.PINs{}})
-	if err != nil {
-		return false, err
-	}
-	defer grants.Close()
 	ctx, cancel := context.WithTimeout(ctx, bounceWithin)
 	defer cancel()
 	return grants.MailReported(ctx, token, report.State, report.Status)

@@ -2,17 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"latchkey/handoff"
-	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/registry"
-	"latchkey/handoff/service"
 )
 
 // eraseCmd forgets a customer on request (GDPR article 17).
@@ -40,20 +37,11 @@ func (c *eraseCmd) Run(ctx context.Context, io streams) error {
 	if err != nil {
 		return err
 	}
-	policy, err := loadPolicy(c.Policy)
-	if err != nil {
-		return err
-	}
-	store, done, err := openStore(&c.redisAt, ring, c.Retention)
+	store, grants, done, err := openService(&c.redisAt, ring, c.Policy, c.Retention)
 	if err != nil {
 		return err
 	}
 	defer done()
-	grants, err := service.New(service.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader, Keypads: door.PINs{}})
-	if err != nil {
-		return err
-	}
-	defer grants.Close()
 	customer := handoff.CustomerRef{Shop: shop, ID: id}
 	erased, open, err := grants.Erase(ctx, by, customer)
 	fmt.Fprintf(io.out, "%d deliveries erased, %d are under way and will be when they close\n", erased, open)

@@ -41,16 +41,6 @@ func openUnsealed(at *redisAt) (*redisstore.Store, func(), error) {
 	return openStore(at, ring, time.Hour)
 }
 
-// openStore opens a service's store for a command. Retention is of no effect where the
-// command changes no grant. Done lets go of it.
-func openStore(at *redisAt, ring *keyring.Ring, retention time.Duration) (store *redisstore.Store, done func(), err error) {
-	store, hangUp, err := at.open(redisstore.Config{Sealer: ring, Retention: retention})
-	if err != nil {
-		return nil, nil, err
-	}
-	return store, func() { store.Close(); _ = hangUp() }, nil
-}
-
 // groups are those that are asked for.
 func (c *outboxCmd) groups() []string {
 	if c.Group == "" {

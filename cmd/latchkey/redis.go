@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -14,8 +15,10 @@ import (
 
 	"latchkey/handoff"
 	"latchkey/handoff/clock"
+	"latchkey/handoff/door"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
+	"latchkey/handoff/service"
 )
 
 // redisAt is how a command reaches the service's Redis: the flags of every command that does.
@@ -258,3 +261,31 @@ type closer func() error
 func (c closer) Close() error { return c() }
 
 var _ io.Closer = closer(nil)
+
+// openStore opens a service's store for a command. Retention is of no effect where the
+// command changes no grant. Done lets go of it.
+func openStore(at *redisAt, ring *keyring.Ring, retention time.Duration) (store *redisstore.Store, done func(), err error) {
+	store, hangUp, err := at.open(redisstore.Config{Sealer: ring, Retention: retention})
+	if err != nil {
+		return nil, nil, err
+	}
+	return store, func() { store.Close(); _ = hangUp() }, nil
+}
+
+// openService opens a service for a command that changes grants, and its store. Done ends both.
+func openService(at *redisAt, ring *keyring.Ring, policyFile string, retention time.Duration) (store *redisstore.Store, grants *service.Service, done func(), err error) {
+	policy, err := loadPolicy(policyFile)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	store, hangUp, err := openStore(at, ring, retention)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	grants, err = service.New(service.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader, Keypads: door.PINs{}})
+	if err != nil {
+		hangUp()
+		return nil, nil, nil, err
+	}
+	return store, grants, func() { grants.Close(); hangUp() }, nil
+}

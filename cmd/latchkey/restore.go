@@ -18,7 +18,6 @@ import (
 	"latchkey/api/ndjson"
 	"latchkey/handoff"
 	"latchkey/handoff/clock"
-	"latchkey/handoff/door"
 	"latchkey/handoff/eventlog"
 	"latchkey/handoff/keyring"
 	"latchkey/handoff/redisstore"
@@ -59,20 +58,11 @@ func (c *restoreCmd) open() (*restoring, error) {
 	if err != nil {
 		return nil, err
 	}
-	policy, err := loadPolicy(c.Policy)
+	store, grants, done, err := openService(&c.redisAt, ring, c.Policy, c.Retention)
 	if err != nil {
 		return nil, err
 	}
-	store, hangUp, err := openStore(&c.redisAt, ring, c.Retention)
-	if err != nil {
-		return nil, err
-	}
-	grants, err := service.New(service.Config{Store: store, Policy: policy, Clock: wallClock{}, Namer: ring, Random: rand.Reader, Keypads: door.PINs{}})
-	if err != nil {
-		hangUp()
-		return nil, err
-	}
-	return &restoring{store: store, ring: ring, grants: grants, by: by, done: func() { grants.Close(); hangUp() }}, nil
+	return &restoring{store: store, ring: ring, grants: grants, by: by, done: done}, nil
 }
 
 // restoreBeginCmd restores. By default it waits six minutes: as long as what was given out in
