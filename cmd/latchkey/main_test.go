@@ -293,7 +293,15 @@ func TestDemoSampleDay(t *testing.T) {
 	demo := start(t, "demo", "--addr", "127.0.0.1:0")
 	c := client{t, demo.url(t)}
 	lines := bytes.Count(sample.Day(), []byte("\n"))
-	awaitWithin(t, 2*time.Minute, "a mail for each parcel", func() bool { return len(c.mails()) == lines })
+	await(t, "a mail for each parcel", func() bool {
+		parcels := 0
+		for _, mail := range c.mails() { // whose garage it is may be told of its door besides, if the readers come late
+			if strings.Contains(mail["subject"].(string), "…") {
+				parcels++
+			}
+		}
+		return parcels == lines
+	})
 	courier := c.token(`{"scope":"courier","sub":"cou_7","carrier_id":"swift"}`)
 	status, stops := c.do("GET", "/v1/courier/stops", courier, "")
 	if list, _ := stops["stops"].([]any); status != http.StatusOK || len(list) < 10 {

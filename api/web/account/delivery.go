@@ -79,7 +79,7 @@ type event struct {
 // Name is the event as a key of the words: of several parcels it may be about some.
 func (e event) Name() string {
 	if e.Left > 0 && (e.Type == "released" || e.Type == "collected") {
-		return e.Type + "_in_part"
+		return "part_" + e.Type
 	}
 	return e.Type
 }
