@@ -24,12 +24,11 @@ import (
 )
 
 var (
-	chaosSpan     = flag.Duration("chaos.span", time.Second, "how long the load goes on before, between and after the faults")
-	chaosTimes    = flag.Int("chaos.times", 1, "how often a fault that can be repeated happens")
-	chaosTogether = flag.Int("chaos.together", 4, "how many scenarios are played at once")
-	chaosPace     = flag.Duration("chaos.pace", 30*time.Millisecond, "how long a courier rests between two parcels, unless a scenario says so itself; without a rest the servers of a small machine could not see one another's signs of life")
-	chaosTable    = flag.String("chaos.table", "", "a file for the table of results; empty: the log alone")
-	chaosLong     = flag.Bool("chaos.long", false, "the long form: as many mails, windows, connections and streams as a large service has")
+	chaosSpan  = flag.Duration("chaos.span", time.Second, "how long the load goes on before, between and after the faults")
+	chaosTimes = flag.Int("chaos.times", 1, "how often a fault that can be repeated happens")
+	chaosPace  = flag.Duration("chaos.pace", 30*time.Millisecond, "how long a courier rests between two parcels, unless a scenario says so itself; without a rest the servers of a small machine could not see one another's signs of life")
+	chaosTable = flag.String("chaos.table", "", "a file for the table of results; empty: the log alone")
+	chaosLong  = flag.Bool("chaos.long", false, "the long form: as many mails, windows, connections and streams as a large service has")
 )
 
 // many is how many there are of something in the short form and in the long one.
@@ -45,19 +44,16 @@ func many(short, long int) int {
 // all is well again:
 //
 //	go test -tags chaos ./cmd/latchkey -run TestChaos -v
-//	go test -tags chaos ./cmd/latchkey -run TestChaos -v -timeout 2h -chaos.long -chaos.span 30s -chaos.times 20 -chaos.together 1 -chaos.table FILE
+//	go test -tags chaos ./cmd/latchkey -run TestChaos -v -timeout 2h -chaos.long -chaos.span 30s -chaos.times 20 -parallel 1 -chaos.table FILE
 //
 // docs/reliability.md has the table of the long form.
 func TestChaos(t *testing.T) {
 	scenarios := slices.Concat(onRedis, onTheWay, onService)
 	rows := make([]string, len(scenarios))
 	t.Cleanup(func() { tell(t, rows) }) // after all scenarios, which are parallel
-	free := make(chan struct{}, max(1, *chaosTogether))
 	for n, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			free <- struct{}{}
-			defer func() { <-free }()
 			rows[n] = play(t, s).row(s)
 		})
 	}
